@@ -1,0 +1,2 @@
+//! The `virtwire` command.
+fn main() {}

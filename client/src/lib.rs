@@ -1,0 +1,1 @@
+//! An async libvirt client in pure Rust, every procedure typed.

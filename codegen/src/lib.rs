@@ -1,0 +1,1 @@
+//! Reads libvirt's protocol definitions (.x) and writes Rust.

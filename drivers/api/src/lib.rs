@@ -1,0 +1,1 @@
+//! What a hypervisor driver implements: generated traits, call context, events, streams.

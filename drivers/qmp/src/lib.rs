@@ -1,0 +1,1 @@
+//! A client of QEMU's monitor protocol, and a scripted peer for tests.

@@ -1,0 +1,1 @@
+//! The in-memory hypervisor behind test:///default.

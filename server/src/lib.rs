@@ -1,0 +1,1 @@
+//! A wire-compatible drop-in for libvirtd.

@@ -1,0 +1,1 @@
+//! Harness, tour, matrix, inventories.
