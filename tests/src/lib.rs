@@ -1,1 +1,5 @@
-//! Harness, tour, matrix, inventories.
+//! The harness of Virtwire's tests: daemons on private sockets, real libvirt programs as peers, a guest of a few
+//! hundred bytes, golden files. The cases are in `tests/it`.
+
+pub mod golden;
+pub mod repo;
