@@ -1,0 +1,131 @@
+//! What build scripts call: read the protocol folder, write one file per output.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::emit;
+use crate::{Diagnostic, Facts, Family, Model, Source, resolve};
+
+/// The definition files, each after those whose types it uses.
+pub const FILES: &[&str] = &["net", "remote", "qemu", "lxc", "admin", "keepalive", "lock", "log"];
+
+/// The table of facts beside them.
+pub const FACTS: &str = "facts.txt";
+
+/// Reads the protocol in `dir`.
+pub fn load(dir: &Path) -> Result<Model, BuildError> {
+    let read = |name: String| {
+        let path = dir.join(name);
+        let text = fs::read_to_string(&path).map_err(|error| BuildError::Io(path.clone(), error))?;
+        Ok((path.display().to_string(), text))
+    };
+    let (facts_file, facts) = read(FACTS.to_owned())?;
+    let facts = Facts::parse(&facts_file, &facts)?;
+    let texts = FILES.iter().map(|stem| read(format!("{stem}.x"))).collect::<Result<Vec<_>, BuildError>>()?;
+    let sources: Vec<_> = texts.iter().map(|(file, text)| Source { file, text }).collect();
+    Ok(resolve::model(&sources, &facts)?)
+}
+
+/// A build script's main: reads `dir`, writes what `outputs` gives into `OUT_DIR`, stops the build on an error.
+pub fn script(dir: &str, outputs: impl Fn(&Model) -> Vec<(String, TokenStream)>) {
+    println!("cargo:rerun-if-changed={dir}");
+    println!("cargo:rerun-if-changed=build.rs");
+    if let Err(error) = run(Path::new(dir), outputs) {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn run(dir: &Path, outputs: impl Fn(&Model) -> Vec<(String, TokenStream)>) -> Result<(), BuildError> {
+    let model = load(dir)?;
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    for (name, tokens) in outputs(&model) {
+        let path = out.join(name);
+        fs::write(&path, emit::format(tokens)).map_err(|error| BuildError::Io(path, error))?;
+    }
+    Ok(())
+}
+
+/// Crate `virtwire-protocol`: a file per module.
+pub fn protocol(model: &Model) -> Vec<(String, TokenStream)> {
+    let file = |module| {
+        let (types, procedures) =
+            (emit::types::render(model, module), emit::procedures::render(model, module));
+        let (schema, samples) = (emit::schema::render(model, module), emit::samples::render(model, module));
+        let events = emit::events::render(model, module);
+        let events = (!events.is_empty()).then(|| {
+            quote! {
+                mod event { #events }
+                pub use event::Event;
+            }
+        });
+        quote! {
+            #types
+            #procedures
+            #events
+            #schema
+            /// Samples of this module's types.
+            #[cfg(feature = "samples")]
+            pub mod samples {
+                #[allow(unused_imports)]
+                use super::*;
+                #[allow(unused_imports)]
+                use crate::sample::{FieldLimit, Pick, Row, Sample};
+                #samples
+            }
+        }
+    };
+    model.modules.iter().map(|module| (format!("{}.rs", module.naming.module), file(module))).collect()
+}
+
+/// Crate `virtwire-driver-api`: the traits of all driver families.
+pub fn drivers(model: &Model) -> Vec<(String, TokenStream)> {
+    vec![("drivers.rs".to_owned(), emit::driver::render(model, &Family::DRIVERS))]
+}
+
+/// Crate `virtwired`: the dispatch tables, and the traits of what the daemon answers itself.
+pub fn server(model: &Model) -> Vec<(String, TokenStream)> {
+    let served = emit::driver::SERVED.iter().filter_map(|name| model.module(name));
+    let mut files: Vec<_> = served
+        .map(|module| (format!("{}_procs.rs", module.naming.module), emit::dispatch::render(model, module)))
+        .collect();
+    files.push(("session.rs".to_owned(), emit::driver::render(model, &[Family::Session])));
+    files.push(("admin.rs".to_owned(), emit::driver::render(model, &[Family::Admin])));
+    files
+}
+
+/// Crate `virtwire-client`: the stubs of all programs that libvirtd serves.
+pub fn client(model: &Model) -> Vec<(String, TokenStream)> {
+    let served = emit::driver::SERVED.iter().filter_map(|name| model.module(name));
+    let stubs = served.map(|module| emit::client::render(model, module));
+    vec![("stubs.rs".to_owned(), quote!(#(#stubs)*))]
+}
+
+/// Why a build stops.
+#[derive(Debug)]
+pub enum BuildError {
+    /// A definition is wrong.
+    Definition(Diagnostic),
+    /// A file cannot be read or written.
+    Io(PathBuf, std::io::Error),
+}
+
+impl From<Diagnostic> for BuildError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Definition(diagnostic)
+    }
+}
+
+impl std::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Definition(diagnostic) => diagnostic.fmt(f),
+            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}

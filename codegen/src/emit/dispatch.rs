@@ -1,0 +1,93 @@
+//! What the daemon does with a call: per procedure a function that decodes, asks the driver and encodes, and the
+//! table of these functions by procedure number.
+
+use proc_macro2::{Literal, TokenStream};
+use quote::quote;
+
+use super::driver::{method_name, struct_path};
+use super::procedure_doc;
+use crate::model::{Direction, Model, Module, Procedure, ReadOnly};
+use crate::names::ident;
+
+/// The dispatch table of one program.
+pub fn render(model: &Model, module: &Module) -> TokenStream {
+    let Some(program) = &module.program else { return TokenStream::new() };
+    let calls: Vec<&Procedure> =
+        program.procedures.iter().filter(|p| p.direction == Direction::Call).collect();
+    let functions = calls.iter().map(|procedure| function(model, module, procedure));
+    let last = program.procedures.last().map_or(0, |p| p.number);
+    let rows = (0..=last).map(|number| match calls.iter().find(|p| p.number == number) {
+        Some(procedure) => {
+            let name = method_name(module, procedure);
+            quote!(Some(#name))
+        }
+        None => quote!(None),
+    });
+    let (table, len) = (
+        ident(&format!("{}_PROCS", module.naming.module.to_ascii_uppercase())),
+        Literal::i32_unsuffixed(last + 1),
+    );
+    let doc = format!(" What serves each procedure of program `{}`, by number.", module.naming.module);
+    quote! {
+        #[doc = #doc]
+        pub static #table: [Option<Serve>; #len] = [#(#rows),*];
+        #(#functions)*
+    }
+}
+
+fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
+    let (name, doc) = (method_name(module, procedure), procedure_doc(procedure));
+    let family = ident(procedure.family.name());
+    let decode = procedure.args.as_ref().map(|args| {
+        let path = struct_path(model, args);
+        quote!(let args = call.decode::<#path>(payload)?;)
+    });
+    let readonly = match &procedure.readonly {
+        ReadOnly::IfFlags(bits) => Some(quote!(call.refuse_read_only_if(args.flags & #bits != 0)?;)),
+        ReadOnly::IfField(field, value) => {
+            let (field, value) = (ident(&crate::names::snake(field)), Literal::i64_unsuffixed(*value));
+            Some(quote!(call.refuse_read_only_if(args.#field == #value)?;))
+        }
+        ReadOnly::Served | ReadOnly::Refused => None,
+    };
+    let payload = if decode.is_some() { quote!(payload) } else { quote!(_) };
+    let args = decode.as_ref().map(|_| quote!(, args));
+    let open = procedure.stream.as_ref().map(|stream| {
+        let flags = match &stream.sparse_flag {
+            Some((_, bit)) => {
+                let bit = Literal::i64_unsuffixed(*bit);
+                quote!(args.flags & #bit != 0)
+            }
+            None => quote!(false),
+        };
+        quote!(let stream = call.open_stream(#flags)?;)
+    });
+    let stream = open.as_ref().map(|_| quote!(, stream));
+    let take = (procedure.fds_call.max > 0).then(|| {
+        let (min, max) = (
+            Literal::u32_unsuffixed(procedure.fds_call.min),
+            Literal::u32_unsuffixed(procedure.fds_call.max),
+        );
+        quote!(let fds = call.take_descriptors(#min, #max)?;)
+    });
+    let fds = take.as_ref().map(|_| quote!(, fds));
+    let asked = quote!(driver.#name(&call.cx #args #stream #fds).await?);
+    let answer = match (procedure.ret.is_some(), procedure.fds_reply.max > 0) {
+        (false, false) => quote!(#asked; call.done()),
+        (true, false) => quote!(call.reply(&#asked)),
+        (false, true) => quote!(let fds = #asked; call.done_with(fds)),
+        (true, true) => quote!(let (ret, fds) = #asked; call.reply_with(&ret, fds)),
+    };
+    let mutable = take.as_ref().map(|_| quote!(mut));
+    quote! {
+        #doc
+        fn #name(#mutable call: Call, #payload: &[u8]) -> Serving {
+            #decode
+            #readonly
+            let driver = call.#family()?;
+            #open
+            #take
+            Ok(Box::pin(async move { #answer }))
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Which driver family a procedure belongs to. libvirt's own division: one table of functions per kind of driver.
+
+/// A family of procedures, served by one trait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// What the daemon answers itself: open, close, authentication, event registration.
+    Session,
+    /// The daemon's own administration, on its own socket.
+    Admin,
+    /// Domains, snapshots, checkpoints, the host as the hypervisor sees it.
+    Hypervisor,
+    /// Virtual networks and their ports.
+    Network,
+    /// Storage pools and volumes.
+    Storage,
+    /// Host network interfaces.
+    Interface,
+    /// Devices of the host.
+    NodeDevice,
+    /// Secrets.
+    Secret,
+    /// Network filters and their bindings.
+    Nwfilter,
+}
+
+impl Family {
+    /// The families that drivers implement, in the order of the support table.
+    pub const DRIVERS: [Self; 7] = [
+        Self::Hypervisor,
+        Self::Network,
+        Self::Storage,
+        Self::Interface,
+        Self::NodeDevice,
+        Self::Secret,
+        Self::Nwfilter,
+    ];
+
+    /// Its trait's name.
+    pub fn trait_name(self) -> &'static str {
+        match self {
+            Self::Session => "SessionProcedures",
+            Self::Admin => "AdminProcedures",
+            Self::Hypervisor => "HypervisorDriver",
+            Self::Network => "NetworkDriver",
+            Self::Storage => "StorageDriver",
+            Self::Interface => "InterfaceDriver",
+            Self::NodeDevice => "NodeDeviceDriver",
+            Self::Secret => "SecretDriver",
+            Self::Nwfilter => "NwfilterDriver",
+        }
+    }
+
+    /// Its name in a table, and that of the method which gives a call its driver.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Admin => "admin",
+            Self::Hypervisor => "hypervisor",
+            Self::Network => "network",
+            Self::Storage => "storage",
+            Self::Interface => "interface",
+            Self::NodeDevice => "node_device",
+            Self::Secret => "secret",
+            Self::Nwfilter => "nwfilter",
+        }
+    }
+}
+
+/// Procedures that the daemon answers itself, whatever the driver.
+const SESSION: &[&str] = &[
+    "CONNECT_OPEN",
+    "CONNECT_CLOSE",
+    "CONNECT_GET_LIB_VERSION",
+    "CONNECT_SUPPORTS_FEATURE",
+    "CONNECT_REGISTER_CLOSE_CALLBACK",
+    "CONNECT_UNREGISTER_CLOSE_CALLBACK",
+    "CONNECT_SET_IDENTITY",
+];
+
+/// Endings of event registrations, the daemon's as well.
+const REGISTRATIONS: &[&str] = &["_REGISTER", "_DEREGISTER", "_REGISTER_ANY", "_DEREGISTER_ANY"];
+
+/// Procedures whose names begin like another family's: a hypervisor driver takes a device from the host.
+const HYPERVISOR: &[&str] =
+    &["NODE_DEVICE_DETTACH", "NODE_DEVICE_DETACH_FLAGS", "NODE_DEVICE_RE_ATTACH", "NODE_DEVICE_RESET"];
+
+/// What a name of a family holds; the first row that fits decides.
+const WORDS: &[(&str, Family)] = &[
+    ("DOMAIN_", Family::Hypervisor),
+    ("DOMAINS", Family::Hypervisor),
+    ("NODE_DEVICE", Family::NodeDevice),
+    ("NODE_NUM_OF_DEVICES", Family::NodeDevice),
+    ("NODE_LIST_DEVICES", Family::NodeDevice),
+    ("NODE_", Family::Hypervisor),
+    ("NWFILTER", Family::Nwfilter),
+    ("STORAGE_", Family::Storage),
+    ("SECRET", Family::Secret),
+    ("NETWORK", Family::Network),
+    ("INTERFACE", Family::Interface),
+];
+
+/// The family of a procedure, by its name without `REMOTE_PROC_`.
+pub fn family(program: &str, name: &str) -> Family {
+    if program == "admin" {
+        return Family::Admin;
+    }
+    let registration = REGISTRATIONS.iter().any(|ending| name.ends_with(ending));
+    if SESSION.contains(&name) || name.starts_with("AUTH_") || registration {
+        return Family::Session;
+    }
+    if HYPERVISOR.contains(&name) {
+        return Family::Hypervisor;
+    }
+    WORDS.iter().find(|(word, _)| name.contains(word)).map_or(Family::Hypervisor, |(_, family)| *family)
+}
+
+/// Error domains (`VIR_FROM_…`) of the library's files, by what a procedure's name holds; the first that fits decides.
+const ERROR_DOMAINS: &[(&str, i32)] = &[
+    ("DOMAIN_SNAPSHOT_", 35),
+    ("REVERT_TO_SNAPSHOT", 35),
+    ("DOMAIN_CHECKPOINT_", 69),
+    ("NODE_DEVICE", 22),
+    ("NODE_NUM_OF_DEVICES", 22),
+    ("NODE_LIST_DEVICES", 22),
+    ("NWFILTER", 33),
+    ("STORAGE_", 18),
+    ("SECRET", 30),
+];
+
+/// The domain of errors that the public function itself raises: refusals and missing support.
+pub fn error_domain(program: &str, name: &str) -> i32 {
+    const VIR_FROM_DOMAIN: i32 = 20;
+    if program != "remote" {
+        return 0;
+    }
+    let by_name = ERROR_DOMAINS.iter().find(|(word, _)| name.contains(word)).map(|(_, domain)| *domain);
+    by_name.unwrap_or_else(|| match family(program, name) {
+        Family::Network => 19,
+        Family::Interface => 26,
+        _ => VIR_FROM_DOMAIN,
+    })
+}
