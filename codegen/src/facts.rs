@@ -33,6 +33,8 @@ pub struct ProcedureFacts {
     pub fds_call: Descriptors,
     /// Descriptors with the reply.
     pub fds_reply: Descriptors,
+    /// Sent unasked.
+    pub message: bool,
     /// The event it carries.
     pub event: Option<EventKind>,
     /// The libvirt release that introduced it.
@@ -50,6 +52,7 @@ impl ProcedureFacts {
             before_auth: false,
             fds_call: Descriptors::NONE,
             fds_reply: Descriptors::NONE,
+            message: false,
             event: None,
             since: None,
             api: None,
@@ -105,7 +108,11 @@ impl ProcedureFacts {
             "auth" if value == "none" => self.before_auth = true,
             "fds-call" => self.fds_call = descriptors(value).ok_or("a number or a range")?,
             "fds-reply" => self.fds_reply = descriptors(value).ok_or("a number or a range")?,
-            "event" => self.event = Some(event(value).ok_or("CLASS or CLASS:ID")?),
+            "event" => {
+                self.message = true;
+                self.event =
+                    if value == "none" { None } else { Some(event(value).ok_or("CLASS, CLASS:ID or none")?) };
+            }
             "legacy" if value == "yes" => match &mut self.event {
                 Some(event) => event.legacy = true,
                 None => return Err("event= before legacy="),

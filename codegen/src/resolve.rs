@@ -53,6 +53,10 @@ impl Resolver<'_> {
         for definition in definitions {
             match definition {
                 Definition::Const { name, value } => self.constant(&name, &value)?,
+                // `struct T { … }; typedef struct T T;` says nothing in XDR.
+                Definition::Typedef(Declaration {
+                    name, base: Base::Named(of), shape: Shape::One, ..
+                }) if name.text == of.text && self.model.types.contains_key(&of.text) => {}
                 Definition::Typedef(declaration) => {
                     let ty = self.declared(&declaration)?;
                     self.aliases.insert(declaration.name.text.clone(), ty.clone());
@@ -314,7 +318,7 @@ impl Resolver<'_> {
         let facts = self.facts.procedures.get(&(naming.module.to_owned(), name.clone()));
         let facts = facts.cloned();
         let event = facts.as_ref().and_then(|f| f.event.clone());
-        let call = msg.is_none() && event.is_none() && naming.module != "keepalive";
+        let call = msg.is_none() && !facts.as_ref().is_some_and(|f| f.message);
         let mut procedure = Procedure {
             number,
             direction: if call { Direction::Call } else { Direction::Event },
@@ -327,7 +331,8 @@ impl Resolver<'_> {
             stream: None,
             acl: None,
             aclfilter: Vec::new(),
-            readonly: ReadOnly::Served,
+            // Until the table of facts says that it changes nothing.
+            readonly: ReadOnly::Refused,
             denied_by: error_domain(naming.module, &name),
             error_domain: error_domain(naming.module, &name),
             needs_auth: true,

@@ -25,8 +25,6 @@ pub enum DecodeError {
     },
     /// A union's discriminant has no arm.
     Discriminant(i32),
-    /// A string holds a NUL byte; in C it would end there and mean something else.
-    Nul,
     /// Bytes are left over.
     Trailing(usize),
 }
@@ -37,7 +35,6 @@ impl fmt::Display for DecodeError {
             Self::Truncated { need, have } => write!(f, "{need} bytes wanted, {have} left"),
             Self::TooLong { limit, got } => write!(f, "{got} announced, {limit} allowed"),
             Self::Discriminant(value) => write!(f, "no case {value}"),
-            Self::Nul => f.write_str("NUL byte in a string"),
             Self::Trailing(count) => write!(f, "{count} bytes left over"),
         }
     }
@@ -281,11 +278,7 @@ impl<'a> Reader<'a> {
 
     /// `string<limit>`, in place.
     pub fn str(&mut self, limit: u32) -> Result<XdrStr<'a>, DecodeError> {
-        let bytes = self.opaque_ref(limit)?;
-        if bytes.contains(&0) {
-            return Err(DecodeError::Nul);
-        }
-        Ok(XdrStr(bytes))
+        self.opaque_ref(limit).map(XdrStr)
     }
 
     /// `string<limit>`
@@ -346,7 +339,8 @@ impl std::io::Read for Reader<'_> {
     }
 }
 
-/// Text from the wire. The wire allows any bytes; what it means as UTF-8 is asked when it matters.
+/// Text from the wire. The wire allows any bytes; what it means as UTF-8 is asked when it matters. As for libvirt's
+/// daemon and clients, which are C, the text ends at the first NUL.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct XdrString(Vec<u8>);
 
@@ -354,8 +348,13 @@ pub struct XdrString(Vec<u8>);
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct XdrStr<'a>(pub &'a [u8]);
 
+/// What C makes of the bytes of a string.
+fn c_text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 impl XdrString {
-    /// The bytes, without the padding.
+    /// The bytes as on the wire, without the padding.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -372,12 +371,12 @@ impl XdrString {
 
     /// The text, if it is UTF-8.
     pub fn to_str(&self) -> Option<&str> {
-        std::str::from_utf8(&self.0).ok()
+        std::str::from_utf8(c_text(&self.0)).ok()
     }
 
     /// The text, with U+FFFD for what is not UTF-8.
     pub fn to_str_lossy(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.0)
+        String::from_utf8_lossy(c_text(&self.0))
     }
 
     /// The bytes themselves.
@@ -387,14 +386,14 @@ impl XdrString {
 }
 
 impl<'a> XdrStr<'a> {
-    /// The bytes, without the padding.
+    /// The bytes as on the wire, without the padding.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
 
     /// The text, with U+FFFD for what is not UTF-8.
     pub fn to_str_lossy(&self) -> Cow<'a, str> {
-        String::from_utf8_lossy(self.0)
+        String::from_utf8_lossy(c_text(self.0))
     }
 }
 
@@ -424,7 +423,7 @@ impl From<Vec<u8>> for XdrString {
 
 impl PartialEq<str> for XdrString {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other.as_bytes()
+        c_text(&self.0) == other.as_bytes()
     }
 }
 
@@ -473,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_padded_and_may_not_hold_a_nul() {
+    fn strings_are_padded() {
         let mut out = Vec::new();
         put_opaque(&mut out, b"abcde", 5).unwrap();
         assert_eq!(out, [0, 0, 0, 5, b'a', b'b', b'c', b'd', b'e', 0, 0, 0]);
@@ -481,7 +480,16 @@ mod tests {
         assert_eq!(Reader::new(&out).string(5).unwrap(), "abcde");
         assert_eq!(Reader::new(&out[..9]).string(5), Err(DecodeError::Truncated { need: 3, have: 0 }));
         assert_eq!(put_opaque(&mut out, b"abcdef", 5), Err(EncodeError { limit: 5, got: 6 }));
-        assert_eq!(Reader::new(&[0, 0, 0, 3, b'a', 0, b'b', 0]).string(9), Err(DecodeError::Nul));
+    }
+
+    #[test]
+    fn a_nul_ends_the_text_but_not_the_bytes() {
+        let text = Reader::new(&[0, 0, 0, 3, b'a', 0, b'b', 0]).string(9).unwrap();
+        assert_eq!(
+            (text.to_str(), text.to_str_lossy().as_ref(), text.as_bytes()),
+            (Some("a"), "a", &b"a\0b"[..])
+        );
+        assert_eq!(text, "a");
     }
 
     #[test]
