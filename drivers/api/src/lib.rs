@@ -82,6 +82,8 @@ pub struct Connection {
     pub nwfilter: Option<Arc<dyn NwfilterDriver>>,
     /// The events of all of them.
     pub events: Arc<EventHub>,
+    /// The features (`VIR_DRV_FEATURE_…` numbers) that the driver has, besides those of the daemon itself.
+    pub features: &'static [i32],
     /// Tells the driver that the client has gone, when the last clone is dropped.
     pub guard: Option<Arc<dyn Send + Sync>>,
 }
@@ -99,6 +101,7 @@ impl Connection {
             secret: None,
             nwfilter: None,
             events,
+            features: &[],
             guard: None,
         }
     }
