@@ -1,0 +1,212 @@
+//! Serial ports, consoles, channels: guest ends of host character devices.
+
+use crate::domain::device::{DeviceInfo, DeviceSeclabel, VirtioOptions};
+use crate::domain::disk::{Reconnect, VirtioModel};
+use crate::{OnOff, YesNo, element, keywords};
+
+keywords! {
+    /// What the host end is.
+    pub enum CharType {
+        Pty = "pty", Null = "null", Vc = "vc", Dev = "dev", File = "file", Pipe = "pipe", Stdio = "stdio", Udp = "udp",
+        Tcp = "tcp", Unix = "unix", Spicevmc = "spicevmc", Spiceport = "spiceport", Nmdm = "nmdm",
+        QemuVdagent = "qemu-vdagent", Dbus = "dbus",
+    }
+    /// Who listens.
+    pub enum CharMode { Connect = "connect", Bind = "bind", Client = "client", Server = "server" }
+    /// What travels over TCP.
+    pub enum CharProtocol { Raw = "raw", Telnet = "telnet", Telnets = "telnets", Tls = "tls" }
+    /// A serial port's bus.
+    pub enum SerialTargetType {
+        IsaSerial = "isa-serial", UsbSerial = "usb-serial", PciSerial = "pci-serial",
+        SpaprVioSerial = "spapr-vio-serial", SystemSerial = "system-serial", SclpSerial = "sclp-serial",
+        IsaDebug = "isa-debug",
+    }
+    /// What a console is to the guest.
+    pub enum ConsoleTargetType {
+        Serial = "serial", Xen = "xen", Uml = "uml", Virtio = "virtio", Lxc = "lxc", Openvz = "openvz",
+        Sclp = "sclp", Sclplm = "sclplm",
+    }
+    /// What a channel is to the guest.
+    pub enum ChannelTargetType { Guestfwd = "guestfwd", Virtio = "virtio", Xen = "xen" }
+}
+
+element! {
+    /// The host end.
+    pub struct Chardev {
+        attr_default type_ "type": CharType => DOMAIN.config_unsupported "unknown type presented to host for character device: {}";
+        attr tty if live: Option<String>;
+        child source: Vec<CharSource>;
+        child protocol: Option<Protocol>;
+        child log: Option<Log>;
+    }
+
+    /// `<source>` of a character device.
+    pub struct CharSource {
+        attr mode: Option<CharMode>;
+        attr host: Option<String>;
+        attr service: Option<String>;
+        attr path: Option<String>;
+        attr append: Option<OnOff>;
+        attr tls: Option<YesNo>;
+        attr channel: Option<String>;
+        attr master: Option<String>;
+        attr slave: Option<String>;
+        attr reconnect_attr "reconnect": Option<u32>;
+        child reconnect: Option<Reconnect>;
+        child seclabel: Vec<DeviceSeclabel>;
+        child clipboard: Option<AgentClipboard>;
+        child mouse: Option<AgentMouse>;
+    }
+
+    /// `<clipboard>` of an agent channel.
+    pub struct AgentClipboard {
+        attr copypaste: YesNo;
+    }
+
+    /// `<mouse>` of an agent channel.
+    pub struct AgentMouse {
+        attr mode: CharMode;
+    }
+
+    /// `<protocol>`.
+    pub struct Protocol {
+        attr type_ "type": CharProtocol;
+    }
+
+    /// `<log>`: a file that gets all output.
+    pub struct Log {
+        attr file: Option<String>;
+        attr append: Option<OnOff>;
+    }
+
+    /// `<serial>`.
+    pub struct Serial {
+        flat chardev: Chardev;
+        child target: Option<SerialTarget>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<target>` of a serial port.
+    pub struct SerialTarget {
+        attr type_ "type": Option<SerialTargetType>;
+        attr port: Option<i32>;
+        child model: Option<TargetModel>;
+    }
+
+    /// `<model>` of a target.
+    pub struct TargetModel {
+        attr name: Option<String>;
+    }
+
+    /// `<parallel>`.
+    pub struct Parallel {
+        flat chardev: Chardev;
+        child target: Option<ParallelTarget>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<target>` of a parallel port.
+    pub struct ParallelTarget {
+        attr port: Option<i32>;
+    }
+
+    /// `<console>`.
+    pub struct Console {
+        flat chardev: Chardev;
+        child target: Option<ConsoleTarget>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<target>` of a console.
+    pub struct ConsoleTarget {
+        attr type_ "type": Option<ConsoleTargetType>;
+        attr port: Option<i32>;
+    }
+
+    /// `<channel>`.
+    pub struct Channel {
+        flat chardev: Chardev;
+        child target: Option<ChannelTarget>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<target>` of a channel.
+    pub struct ChannelTarget {
+        attr type_ "type": Option<ChannelTargetType> => DOMAIN.config_unsupported "unknown target type '{}' specified for character device";
+        attr address: Option<String>;
+        attr port: Option<String>;
+        attr name: Option<String>;
+        attr state if live: Option<String>;
+    }
+
+    /// `<smartcard>`.
+    pub struct Smartcard {
+        attr mode: SmartcardMode;
+        attr type_ "type": Option<CharType>;
+        leaf certificate: Vec<String>;
+        leaf database: Option<String>;
+        child source: Vec<CharSource>;
+        child protocol: Option<Protocol>;
+        child log: Option<Log>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<redirdev>`: a USB device of the viewer's.
+    pub struct Redirdev {
+        attr_default bus: RedirdevBus;
+        flat chardev: Chardev;
+        flat info: DeviceInfo;
+    }
+
+    /// `<redirfilter>`.
+    pub struct Redirfilter {
+        child usbdev: Vec<UsbDevFilter>;
+    }
+
+    /// `<usbdev>`: a rule.
+    pub struct UsbDevFilter {
+        attr class: Option<String>;
+        attr vendor: Option<String>;
+        attr product: Option<String>;
+        attr version: Option<String>;
+        attr allow: YesNo;
+    }
+
+    /// `<rng>`: a source of randomness.
+    pub struct Rng {
+        attr model: VirtioModel;
+        child rate: Option<RngRate>;
+        child backend: Option<RngBackend>;
+        child driver: Option<RngDriver>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<rate>`.
+    pub struct RngRate {
+        attr bytes: u32;
+        attr period: Option<u32>;
+    }
+
+    /// `<backend>` of a random number generator.
+    pub struct RngBackend {
+        attr model: RngModel;
+        attr type_ "type": Option<CharType>;
+        child source: Vec<CharSource>;
+        child protocol: Option<Protocol>;
+        text path: Option<String>;
+    }
+
+    /// `<driver>` of a random number generator.
+    pub struct RngDriver {
+        flat virtio: VirtioOptions;
+    }
+}
+
+keywords! {
+    /// What a smart card is on the host.
+    pub enum SmartcardMode { Host = "host", HostCertificates = "host-certificates", Passthrough = "passthrough" }
+    /// What is redirected.
+    pub enum RedirdevBus { Usb = "usb" }
+    /// Where randomness comes from.
+    pub enum RngModel { Random = "random", Egd = "egd", Builtin = "builtin" }
+}

@@ -1,0 +1,310 @@
+//! `<features>` and `<cpu>`.
+
+use crate::domain::os::State;
+use crate::table::{Cpuset, KiB, Positive};
+use crate::{OnOff, YesNo, element, keywords};
+
+keywords! {
+    /// Which Hyper-V enlightenments a guest gets.
+    pub enum HypervMode { Custom = "custom", Passthrough = "passthrough", HostModel = "host-model", _ = "none" }
+    /// Where the I/O APIC lives.
+    pub enum IoapicDriver { Kvm = "kvm", Qemu = "qemu" }
+    /// The GIC's version.
+    pub enum GicVersion { Two = "2", Three = "3", Host = "host" }
+    /// What a guest may do with a capability or call.
+    pub enum CapabilityPolicy { Default = "default", Allow = "allow", Deny = "deny" }
+}
+
+element! {
+    /// `<features>`: what the machine has.
+    pub struct Features {
+        flag acpi;
+        kept apic: Option<Apic>;
+        flag pae;
+        flag viridian;
+        kept hap: Option<State>;
+        flag privnet;
+        kept pvspinlock: Option<State>;
+        kept pmu: Option<State>;
+        kept vmport: Option<State>;
+        kept smm: Option<Smm>;
+        kept ps2: Option<State>;
+        child hyperv: Option<Hyperv>;
+        child kvm: Option<KvmFeatures>;
+        child xen: Option<XenFeatures>;
+        child gic: Option<Gic>;
+        child ioapic: Option<Ioapic>;
+        child hpt: Option<Hpt>;
+        kept htm: Option<State>;
+        kept nested_hv "nested-hv": Option<State>;
+        flag vmcoreinfo;
+        kept ccf_assist "ccf-assist": Option<State>;
+        child cfpc: Option<FeatureValue>;
+        child sbbc: Option<FeatureValue>;
+        child ibs: Option<FeatureValue>;
+        child tcg: Option<TcgFeatures>;
+        kept async_teardown "async-teardown": Option<AsyncTeardown>;
+        kept ras: Option<State>;
+    }
+
+    /// `<apic>`.
+    pub struct Apic {
+        attr eoi: Option<OnOff>;
+    }
+
+    /// `<smm>`: system management mode.
+    pub struct Smm {
+        attr state: Option<OnOff>;
+        child tseg: Option<Scaled>;
+    }
+
+    /// A size shown as it was given.
+    pub struct Scaled {
+        attr unit: Option<String>;
+        text value: Option<String>;
+    }
+
+    /// A feature with a value.
+    pub struct FeatureValue {
+        attr value: Option<String>;
+    }
+
+    /// `<async-teardown>`.
+    pub struct AsyncTeardown {
+        attr enabled: Option<YesNo>;
+    }
+
+    /// `<gic>`.
+    pub struct Gic {
+        attr version: Option<GicVersion>;
+    }
+
+    /// `<ioapic>`.
+    pub struct Ioapic {
+        attr driver: Option<IoapicDriver>;
+    }
+
+    /// `<hpt>`: a POWER guest's page table.
+    pub struct Hpt {
+        attr resizing: Option<String>;
+        child maxpagesize: Option<KiB>;
+    }
+
+    /// `<hyperv>`: enlightenments.
+    pub struct Hyperv {
+        attr mode: Option<HypervMode>;
+        child relaxed: Option<Switch>;
+        child vapic: Option<Switch>;
+        child spinlocks: Option<Spinlocks>;
+        child vpindex: Option<Switch>;
+        child runtime: Option<Switch>;
+        child synic: Option<Switch>;
+        child stimer: Option<Stimer>;
+        child reset: Option<Switch>;
+        child vendor_id: Option<VendorId>;
+        child frequencies: Option<Switch>;
+        child reenlightenment: Option<Switch>;
+        child tlbflush: Option<Tlbflush>;
+        child ipi: Option<Switch>;
+        child evmcs: Option<Switch>;
+        child avic: Option<Switch>;
+        child emsr_bitmap: Option<Switch>;
+        child xmm_input: Option<Switch>;
+    }
+
+    /// Something that is on or off.
+    pub struct Switch {
+        attr state: OnOff;
+    }
+
+    /// `<spinlocks>`.
+    pub struct Spinlocks {
+        attr state: OnOff;
+        attr retries: Option<u32>;
+    }
+
+    /// `<stimer>`.
+    pub struct Stimer {
+        attr state: OnOff;
+        child direct: Option<Switch>;
+    }
+
+    /// `<tlbflush>`.
+    pub struct Tlbflush {
+        attr state: OnOff;
+        child direct: Option<Switch>;
+        child extended: Option<Switch>;
+    }
+
+    /// `<vendor_id>`.
+    pub struct VendorId {
+        attr state: OnOff;
+        attr value: Option<String>;
+    }
+
+    /// `<kvm>`.
+    pub struct KvmFeatures {
+        child hidden: Option<Switch>;
+        child hint_dedicated "hint-dedicated": Option<Switch>;
+        child poll_control "poll-control": Option<Switch>;
+        child pv_ipi "pv-ipi": Option<Switch>;
+        child dirty_ring "dirty-ring": Option<DirtyRing>;
+    }
+
+    /// `<dirty-ring>`.
+    pub struct DirtyRing {
+        attr state: OnOff;
+        attr size: Option<u32>;
+    }
+
+    /// `<xen>`.
+    pub struct XenFeatures {
+        child e820_host: Option<Switch>;
+        child passthrough: Option<XenPassthrough>;
+    }
+
+    /// `<passthrough>` of Xen.
+    pub struct XenPassthrough {
+        attr state: OnOff;
+        attr mode: Option<String>;
+    }
+
+    /// `<tcg>`.
+    pub struct TcgFeatures {
+        child tb_cache "tb-cache": Option<Scaled>;
+    }
+}
+
+keywords! {
+    /// Where a guest's processor comes from.
+    pub enum CpuMode {
+        Custom = "custom", HostModel = "host-model", HostPassthrough = "host-passthrough", Maximum = "maximum",
+    }
+    /// How close the host must come.
+    pub enum CpuMatch { Exact = "exact", Minimum = "minimum", Strict = "strict" }
+    /// How much is verified at start.
+    pub enum CpuCheck { None = "none", Partial = "partial", Full = "full" }
+    /// What to do about a model the hypervisor doesn't know.
+    pub enum CpuFallback { Allow = "allow", Forbid = "forbid" }
+    /// What a feature must be.
+    pub enum CpuFeaturePolicy {
+        Force = "force", Require = "require", Optional = "optional", Disable = "disable", Forbid = "forbid",
+    }
+    /// What caches a guest sees.
+    pub enum CpuCacheMode { Emulate = "emulate", Passthrough = "passthrough", Disable = "disable" }
+    /// Whether memory is shared.
+    pub enum MemAccess { Shared = "shared", Private = "private", _ = "default" }
+}
+
+element! {
+    /// `<cpu>` of a guest.
+    pub struct Cpu {
+        attr mode: Option<CpuMode> => CPU.config_unsupported "Invalid mode attribute '{}'";
+        attr match_ "match": Option<CpuMatch> => CPU.xml_error "Invalid match attribute for CPU specification";
+        attr check: Option<CpuCheck> => CPU.xml_error "Invalid check attribute for CPU specification";
+        attr migratable: Option<OnOff>;
+        attr deprecated_features: Option<OnOff>;
+        child model: Option<CpuModel>;
+        leaf vendor: Option<String>;
+        child topology: Option<CpuTopology>;
+        child cache: Option<CpuCache>;
+        child maxphysaddr: Option<MaxPhysAddr>;
+        child feature: Vec<CpuFeature>;
+        child numa: Option<CpuNuma>;
+    }
+
+    /// `<model>` of a processor.
+    pub struct CpuModel {
+        attr fallback: Option<CpuFallback> => CPU.xml_error "Invalid fallback attribute";
+        attr vendor_id: Option<String>;
+        text name: Option<String>;
+    }
+
+    /// `<topology>`: how virtual processors are arranged.
+    pub struct CpuTopology {
+        attr sockets: Positive;
+        attr dies: Option<Positive>;
+        attr clusters: Option<Positive>;
+        attr cores: Positive;
+        attr threads: Positive;
+    }
+
+    /// `<cache>`.
+    pub struct CpuCache {
+        attr level: Option<u32>;
+        attr mode: CpuCacheMode;
+    }
+
+    /// `<maxphysaddr>`: width of physical addresses.
+    pub struct MaxPhysAddr {
+        attr mode: CpuCacheMode;
+        attr bits: Option<u32>;
+        attr limit: Option<u32>;
+    }
+
+    /// `<feature>` of a processor.
+    pub struct CpuFeature {
+        attr policy: Option<CpuFeaturePolicy> => CPU.internal_error "Invalid CPU feature policy '{}'";
+        attr name: String;
+    }
+
+    /// `<numa>`: the guest's memory nodes.
+    pub struct CpuNuma {
+        child cell: Vec<NumaCell>;
+        child interconnects: Option<Interconnects>;
+    }
+
+    /// `<cell>`: one node.
+    pub struct NumaCell {
+        attr id: Option<u32>;
+        attr cpus: Option<Cpuset>;
+        attr memory: u64;
+        attr unit: Option<String>;
+        attr mem_access "memAccess": Option<MemAccess>;
+        attr discard: Option<YesNo>;
+        child distances: Option<Distances>;
+        child cache: Vec<NumaCache>;
+    }
+
+    /// `<distances>` to the other nodes.
+    pub struct Distances {
+        child sibling: Vec<Sibling>;
+    }
+
+    /// `<sibling>`.
+    pub struct Sibling {
+        attr id: u32;
+        attr value: u32;
+    }
+
+    /// `<cache>` of a node.
+    pub struct NumaCache {
+        attr level: u32;
+        attr associativity: String;
+        attr policy: String;
+        child size: Option<CacheSize>;
+        child line: Option<CacheSize>;
+    }
+
+    /// A size in a cache.
+    pub struct CacheSize {
+        attr value: u64;
+        attr unit: Option<String>;
+    }
+
+    /// `<interconnects>` between nodes.
+    pub struct Interconnects {
+        child latency: Vec<Interconnect>;
+        child bandwidth: Vec<Interconnect>;
+    }
+
+    /// `<latency>` or `<bandwidth>`.
+    pub struct Interconnect {
+        attr initiator: u32;
+        attr target: u32;
+        attr cache: Option<u32>;
+        attr type_ "type": String;
+        attr value: u64;
+        attr unit: Option<String>;
+    }
+}

@@ -1,0 +1,382 @@
+//! Controllers, passed-through devices and the small devices.
+
+use uuid::Uuid;
+
+use crate::domain::device::{DeviceInfo, VirtioDriver, VirtioOptions};
+use crate::domain::disk::{Initiator, StorageAuth, StorageHost, VirtioModel};
+use crate::domain::net::Teaming;
+use crate::table::{Cpuset, Hex, KiB};
+use crate::{OnOff, YesNo, element, keywords};
+
+keywords! {
+    /// What a controller is for.
+    pub enum ControllerType {
+        Ide = "ide", Fdc = "fdc", Scsi = "scsi", Sata = "sata", VirtioSerial = "virtio-serial", Ccid = "ccid",
+        Usb = "usb", Pci = "pci", Xenbus = "xenbus", Isa = "isa", Nvme = "nvme",
+    }
+    /// How a device is passed through.
+    pub enum HostdevMode { Subsystem = "subsystem", Capabilities = "capabilities" }
+    /// What is passed through.
+    pub enum HostdevType {
+        Usb = "usb", Pci = "pci", Scsi = "scsi", ScsiHost = "scsi_host", Mdev = "mdev", Storage = "storage",
+        Misc = "misc", Net = "net",
+    }
+    /// A balloon.
+    pub enum MemballoonModel {
+        Virtio = "virtio", Xen = "xen", None = "none", VirtioTransitional = "virtio-transitional",
+        VirtioNonTransitional = "virtio-non-transitional",
+    }
+    /// A watchdog.
+    pub enum WatchdogModel { I6300esb = "i6300esb", Ib700 = "ib700", Diag288 = "diag288", Itco = "itco" }
+    /// What a watchdog does when it isn't fed.
+    pub enum WatchdogAction {
+        Reset = "reset", Shutdown = "shutdown", Poweroff = "poweroff", Pause = "pause", Dump = "dump", None = "none",
+        InjectNmi = "inject-nmi",
+    }
+    /// How a guest reports panics.
+    pub enum PanicModel {
+        Isa = "isa", Pseries = "pseries", Hyperv = "hyperv", S390 = "s390", Pvpanic = "pvpanic", _ = "default",
+    }
+    /// A TPM.
+    pub enum TpmModel {
+        TpmTis = "tpm-tis", TpmCrb = "tpm-crb", TpmSpapr = "tpm-spapr", SpaprTpmProxy = "spapr-tpm-proxy",
+        _ = "default",
+    }
+    /// What is behind a TPM.
+    pub enum TpmBackendType { Passthrough = "passthrough", Emulator = "emulator", External = "external" }
+    /// A memory module.
+    pub enum MemoryModel {
+        Dimm = "dimm", Nvdimm = "nvdimm", VirtioPmem = "virtio-pmem", VirtioMem = "virtio-mem", SgxEpc = "sgx-epc",
+    }
+    /// An IOMMU.
+    pub enum IommuModel { Intel = "intel", Smmuv3 = "smmuv3", Virtio = "virtio" }
+    /// A hub.
+    pub enum HubType { Usb = "usb" }
+}
+
+element! {
+    /// `<controller>`.
+    pub struct Controller {
+        attr_default type_ "type": ControllerType;
+        attr index: Option<i32>;
+        attr model: Option<String>;
+        attr ports: Option<i32>;
+        attr vectors: Option<i32>;
+        attr max_grant_frames "maxGrantFrames": Option<i32>;
+        attr max_event_channels "maxEventChannels": Option<i32>;
+        child pci_model "model": Option<PciModel>;
+        child target: Option<PciTarget>;
+        child driver: Option<ControllerDriver>;
+        child pcihole64: Option<KiB>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<model>` of a PCI controller.
+    pub struct PciModel {
+        attr name: Option<String>;
+    }
+
+    /// `<target>` of a PCI controller.
+    pub struct PciTarget {
+        attr chassis_nr "chassisNr": Option<u32>;
+        attr chassis: Option<u32>;
+        attr port: Option<Hex<1>>;
+        attr bus_nr "busNr": Option<u32>;
+        attr index: Option<u32>;
+        attr hotplug: Option<OnOff>;
+        attr memory_reserve "memReserve": Option<u64>;
+        leaf node: Option<u32>;
+    }
+
+    /// `<driver>` of a controller.
+    pub struct ControllerDriver {
+        attr queues: Option<u32>;
+        attr cmd_per_lun: Option<u32>;
+        attr max_sectors: Option<u32>;
+        attr ioeventfd: Option<OnOff>;
+        attr iothread: Option<u32>;
+        flat virtio: VirtioOptions;
+    }
+
+    /// `<hostdev>`.
+    pub struct Hostdev {
+        attr_default mode: HostdevMode;
+        attr type_ "type": HostdevType;
+        attr managed: Option<YesNo>;
+        attr sgio: Option<String>;
+        attr rawio: Option<YesNo>;
+        attr model: Option<String>;
+        attr display: Option<OnOff>;
+        attr ramfb: Option<OnOff>;
+        child driver: Option<HostdevDriver>;
+        child source: Option<HostdevSource>;
+        flag readonly;
+        flag shareable;
+        child teaming: Option<Teaming>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<driver>` of a passed-through device.
+    pub struct HostdevDriver {
+        attr name: Option<String>;
+        attr model: Option<String>;
+    }
+
+    /// `<source>` of a passed-through device.
+    pub struct HostdevSource {
+        attr startup_policy "startupPolicy": Option<String>;
+        attr guest_reset "guestReset": Option<String>;
+        attr protocol: Option<String>;
+        attr name: Option<String>;
+        attr wwpn: Option<String>;
+        attr write_filtering "writeFiltering": Option<YesNo>;
+        child vendor: Option<HexId>;
+        child product: Option<HexId>;
+        child host: Vec<StorageHost>;
+        child auth: Option<StorageAuth>;
+        child initiator: Option<Initiator>;
+        child adapter: Option<Adapter>;
+        child address: Option<HostAddress>;
+        leaf block: Option<String>;
+        leaf char_ "char": Option<String>;
+        leaf interface: Option<String>;
+    }
+
+    /// A USB vendor or product.
+    pub struct HexId {
+        attr id: Hex<4>;
+    }
+
+    /// `<adapter>`: a SCSI host.
+    pub struct Adapter {
+        attr name: Option<String>;
+    }
+
+    /// `<address>` on the host: PCI, USB, SCSI or a mediated device.
+    pub struct HostAddress {
+        attr domain: Option<Hex<4>>;
+        attr bus: Option<String>;
+        attr device: Option<u32>;
+        attr port: Option<String>;
+        attr slot: Option<Hex<2>>;
+        attr function: Option<Hex<1>>;
+        attr target: Option<u32>;
+        attr unit: Option<u64>;
+        attr uuid: Option<Uuid>;
+    }
+
+    /// `<hub>`.
+    pub struct Hub {
+        attr type_ "type": HubType;
+        flat info: DeviceInfo;
+    }
+
+    /// `<watchdog>`.
+    pub struct Watchdog {
+        attr model: WatchdogModel;
+        attr_default action: WatchdogAction;
+        flat info: DeviceInfo;
+    }
+
+    /// `<memballoon>`.
+    pub struct Memballoon {
+        attr model: MemballoonModel;
+        attr autodeflate: Option<OnOff>;
+        attr free_page_reporting "freePageReporting": Option<OnOff>;
+        child stats: Option<BalloonStats>;
+        flat info: DeviceInfo;
+        child driver: Option<VirtioDriver>;
+    }
+
+    /// `<stats>`: how often the balloon reports, in seconds.
+    pub struct BalloonStats {
+        attr period: u32;
+    }
+
+    /// `<panic>`.
+    pub struct Panic {
+        attr model: Option<PanicModel>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<nvram>`: a POWER guest's variables.
+    pub struct NvramDevice {
+        flat info: DeviceInfo;
+    }
+
+    /// `<tpm>`.
+    pub struct Tpm {
+        attr model: Option<TpmModel>;
+        child backend: Option<TpmBackend>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<backend>` of a TPM.
+    pub struct TpmBackend {
+        attr type_ "type": TpmBackendType;
+        attr version: Option<String>;
+        attr persistent_state: Option<YesNo>;
+        attr debug: Option<u32>;
+        child device: Option<TpmDevice>;
+        child encryption: Option<TpmEncryption>;
+        child source: Option<TpmSource>;
+        child profile: Option<TpmProfile>;
+        child active_pcr_banks: Option<PcrBanks>;
+    }
+
+    /// `<device>` of a TPM.
+    pub struct TpmDevice {
+        attr path: Option<String>;
+    }
+
+    /// `<encryption>` of a TPM.
+    pub struct TpmEncryption {
+        attr secret: Uuid;
+    }
+
+    /// `<source>` of a TPM.
+    pub struct TpmSource {
+        attr type_ "type": Option<String>;
+        attr mode: Option<String>;
+        attr path: Option<String>;
+    }
+
+    /// `<profile>` of a TPM.
+    pub struct TpmProfile {
+        attr source: Option<String>;
+        attr remove_disabled "removeDisabled": Option<String>;
+        attr name: Option<String>;
+    }
+
+    /// `<active_pcr_banks>`.
+    pub struct PcrBanks {
+        flag sha1;
+        flag sha256;
+        flag sha384;
+        flag sha512;
+    }
+
+    /// `<shmem>`.
+    pub struct Shmem {
+        attr name: Option<String>;
+        attr role: Option<String>;
+        child model: Option<ShmemModel>;
+        child size: Option<super::features::Scaled>;
+        kept server: Option<ShmemServer>;
+        child msi: Option<Msi>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<model>` of shared memory.
+    pub struct ShmemModel {
+        attr type_ "type": String;
+    }
+
+    /// `<server>` of shared memory.
+    pub struct ShmemServer {
+        attr path: Option<String>;
+    }
+
+    /// `<msi>`.
+    pub struct Msi {
+        attr vectors: Option<u32>;
+        attr ioeventfd: Option<OnOff>;
+    }
+
+    /// `<memory>`: a module.
+    pub struct Memory {
+        attr model: MemoryModel;
+        attr access: Option<super::features::MemAccess>;
+        attr discard: Option<YesNo>;
+        leaf uuid: Option<Uuid>;
+        child source: Option<MemorySourceDef>;
+        child target: Option<MemoryTarget>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<source>` of a module.
+    pub struct MemorySourceDef {
+        leaf nodemask: Option<Cpuset>;
+        child pagesize: Option<KiB>;
+        leaf path: Option<String>;
+        child alignsize: Option<KiB>;
+        flag pmem;
+    }
+
+    /// `<target>` of a module.
+    pub struct MemoryTarget {
+        attr dynamic_memslots "dynamicMemslots": Option<YesNo>;
+        child size: Option<KiB>;
+        leaf node: Option<u32>;
+        child label: Option<MemoryLabel>;
+        child block: Option<KiB>;
+        child requested: Option<KiB>;
+        child current if live: Option<KiB>;
+        child address: Option<MemoryAddress>;
+        flag readonly;
+    }
+
+    /// `<label>` of an NVDIMM.
+    pub struct MemoryLabel {
+        child size: Option<KiB>;
+    }
+
+    /// `<address>` of a module's target.
+    pub struct MemoryAddress {
+        attr base: Option<Hex<1>>;
+    }
+
+    /// `<iommu>`.
+    pub struct Iommu {
+        attr model: IommuModel;
+        child driver: Option<IommuDriver>;
+        flat info: DeviceInfo;
+    }
+
+    /// `<driver>` of an IOMMU.
+    pub struct IommuDriver {
+        attr intremap: Option<OnOff>;
+        attr caching_mode: Option<OnOff>;
+        attr eim: Option<OnOff>;
+        attr iotlb: Option<OnOff>;
+        attr aw_bits: Option<u32>;
+        attr dma_translation: Option<OnOff>;
+    }
+
+    /// `<vsock>`.
+    pub struct Vsock {
+        attr model: Option<VirtioModel>;
+        child cid: Option<VsockCid>;
+        flat info: DeviceInfo;
+        child driver: Option<VirtioDriver>;
+    }
+
+    /// `<cid>`.
+    pub struct VsockCid {
+        attr auto: Option<YesNo>;
+        attr address: Option<u32>;
+    }
+
+    /// `<crypto>`.
+    pub struct Crypto {
+        attr model: String;
+        attr type_ "type": String;
+        child backend: Option<CryptoBackend>;
+        flat info: DeviceInfo;
+        child driver: Option<VirtioDriver>;
+    }
+
+    /// `<backend>` of a crypto device.
+    pub struct CryptoBackend {
+        attr model: String;
+        attr queues: Option<u32>;
+    }
+
+    /// `<pstore>`.
+    pub struct Pstore {
+        attr backend: String;
+        leaf path: Option<String>;
+        child size: Option<KiB>;
+        flat info: DeviceInfo;
+    }
+}

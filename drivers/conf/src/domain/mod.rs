@@ -1,0 +1,238 @@
+//! `<domain>`: a guest.
+
+pub mod chardev;
+pub mod device;
+pub mod disk;
+pub mod display;
+pub mod features;
+pub mod misc;
+pub mod net;
+pub mod os;
+pub mod tune;
+
+use uuid::Uuid;
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use crate::table::{Element, KiB, Result};
+use crate::xml::{Document, Node, Raw, Writer};
+use crate::{FormatOptions, YesNo, element, keywords};
+
+keywords! {
+    /// Who runs the guest.
+    pub enum VirtType {
+        Qemu = "qemu", Kqemu = "kqemu", Kvm = "kvm", Xen = "xen", Lxc = "lxc", Uml = "uml", Openvz = "openvz",
+        Test = "test", Vmware = "vmware", Hyperv = "hyperv", Vbox = "vbox", Phyp = "phyp", Parallels = "parallels",
+        Bhyve = "bhyve", Vz = "vz", Hvf = "hvf",
+    }
+    /// What happens when the guest powers off or reboots.
+    pub enum LifecycleAction {
+        Destroy = "destroy", Restart = "restart", RenameRestart = "rename-restart", Preserve = "preserve",
+        CoredumpDestroy = "coredump-destroy", CoredumpRestart = "coredump-restart",
+    }
+    /// What happens when a lock is lost.
+    pub enum LockFailure { Poweroff = "poweroff", Restart = "restart", Pause = "pause", Ignore = "ignore", _ = "default" }
+    /// Who makes a security label.
+    pub enum SeclabelType { None = "none", Dynamic = "dynamic", Static = "static" }
+}
+
+element! {
+    /// `<domain>`: the definition of a guest.
+    pub struct Domain {
+        attr_default type_ "type": VirtType;
+        attr id if live: Option<i32>;
+        attr xmlns_qemu "xmlns:qemu": Option<String>;
+        leaf name: String;
+        leaf uuid: Option<Uuid> => DOMAIN.internal_error "malformed uuid element";
+        leaf genid: Option<Uuid> => DOMAIN.internal_error "malformed genid element";
+        leaf title: Option<String>;
+        leaf description: Option<String>;
+        child metadata: Option<Metadata>;
+        child max_memory "maxMemory": Option<tune::MaxMemory>;
+        kept memory: Option<KiB>;
+        kept current_memory "currentMemory": Option<KiB>;
+        child blkiotune: Option<tune::Blkiotune>;
+        child memtune: Option<tune::Memtune>;
+        child memory_backing "memoryBacking": Option<tune::MemoryBacking>;
+        child vcpu: Option<tune::Vcpu>;
+        child vcpus: Option<tune::Vcpus>;
+        leaf iothreads: Option<u32> => DOMAIN.xml_error "invalid iothreads count '{}'";
+        child iothreadids: Option<tune::IothreadIds>;
+        child defaultiothread: Option<tune::DefaultIothread>;
+        child cputune: Option<tune::Cputune>;
+        child numatune: Option<tune::Numatune>;
+        child throttlegroups: Option<tune::ThrottleGroups>;
+        child resource: Option<tune::Resource>;
+        child sysinfo: Vec<os::Sysinfo>;
+        leaf bootloader: Option<String>;
+        leaf bootloader_args: Option<String>;
+        child os: os::Os;
+        child idmap: Option<os::Idmap>;
+        child features: Option<features::Features>;
+        child cpu: Option<features::Cpu>;
+        child clock: Option<os::Clock>;
+        leaf on_poweroff: Option<LifecycleAction> => DOMAIN.config_unsupported "unknown on_poweroff action: {}";
+        leaf on_reboot: Option<LifecycleAction> => DOMAIN.config_unsupported "unknown on_reboot action: {}";
+        leaf on_crash: Option<LifecycleAction> => DOMAIN.config_unsupported "unknown on_crash action: {}";
+        leaf on_lockfailure: Option<LockFailure> => DOMAIN.config_unsupported "unknown lock failure action: {}";
+        child pm: Option<os::Pm>;
+        child perf: Option<os::Perf>;
+        pair devices: Devices;
+        child seclabel: Vec<Seclabel>;
+        child qemu_commandline "qemu:commandline": Option<QemuCommandline>;
+        child qemu_capabilities "qemu:capabilities": Option<QemuCapabilities>;
+        child qemu_override "qemu:override": Option<QemuOverride>;
+        child qemu_deprecation "qemu:deprecation": Option<QemuDeprecation>;
+    }
+
+    /// `<devices>`.
+    pub struct Devices {
+        leaf emulator: Option<String>;
+        child disks "disk": Vec<disk::Disk>;
+        child controllers "controller": Vec<misc::Controller>;
+        child leases "lease": Vec<disk::Lease>;
+        child filesystems "filesystem": Vec<disk::Filesystem>;
+        child interfaces "interface": Vec<net::Interface>;
+        child smartcards "smartcard": Vec<chardev::Smartcard>;
+        child serials "serial": Vec<chardev::Serial>;
+        child parallels "parallel": Vec<chardev::Parallel>;
+        child consoles "console": Vec<chardev::Console>;
+        child channels "channel": Vec<chardev::Channel>;
+        child inputs "input": Vec<display::Input>;
+        child tpms "tpm": Vec<misc::Tpm>;
+        child graphics: Vec<display::Graphics>;
+        child sounds "sound": Vec<display::Sound>;
+        child audios "audio": Vec<display::Audio>;
+        child videos "video": Vec<display::Video>;
+        child hostdevs "hostdev": Vec<misc::Hostdev>;
+        child redirdevs "redirdev": Vec<chardev::Redirdev>;
+        child redirfilter: Option<chardev::Redirfilter>;
+        child hubs "hub": Vec<misc::Hub>;
+        child watchdogs "watchdog": Vec<misc::Watchdog>;
+        child memballoon: Option<misc::Memballoon>;
+        child rngs "rng": Vec<chardev::Rng>;
+        child nvram: Option<misc::NvramDevice>;
+        child panics "panic": Vec<misc::Panic>;
+        child shmems "shmem": Vec<misc::Shmem>;
+        child memories "memory": Vec<misc::Memory>;
+        child cryptos "crypto": Vec<misc::Crypto>;
+        child iommu: Option<misc::Iommu>;
+        child vsock: Option<misc::Vsock>;
+        child pstore: Option<misc::Pstore>;
+    }
+
+    /// `<seclabel>` of a guest.
+    pub struct Seclabel {
+        attr type_ "type": Option<SeclabelType>;
+        attr model: Option<String>;
+        attr relabel: Option<YesNo>;
+        leaf label: Option<String>;
+        leaf imagelabel if live: Option<String>;
+        leaf baselabel: Option<String>;
+    }
+
+    /// `<qemu:commandline>`: words for QEMU's command line.
+    pub struct QemuCommandline {
+        child arg "qemu:arg": Vec<QemuArg>;
+        child env "qemu:env": Vec<QemuEnv>;
+    }
+
+    /// `<qemu:arg>`.
+    pub struct QemuArg {
+        attr value: String;
+    }
+
+    /// `<qemu:env>`.
+    pub struct QemuEnv {
+        attr name: String;
+        attr value: Option<String>;
+    }
+
+    /// `<qemu:capabilities>`: what to believe QEMU can do.
+    pub struct QemuCapabilities {
+        child add "qemu:add": Vec<QemuCapability>;
+        child del "qemu:del": Vec<QemuCapability>;
+    }
+
+    /// `<qemu:add>` or `<qemu:del>`.
+    pub struct QemuCapability {
+        attr capability: String;
+    }
+
+    /// `<qemu:override>`: properties of devices.
+    pub struct QemuOverride {
+        child device "qemu:device": Vec<QemuDevice>;
+    }
+
+    /// `<qemu:device>`.
+    pub struct QemuDevice {
+        attr alias: String;
+        child frontend "qemu:frontend": Option<QemuFrontend>;
+    }
+
+    /// `<qemu:frontend>`.
+    pub struct QemuFrontend {
+        child property "qemu:property": Vec<QemuProperty>;
+    }
+
+    /// `<qemu:property>`.
+    pub struct QemuProperty {
+        attr name: String;
+        attr type_ "type": String;
+        attr value: Option<String>;
+    }
+
+    /// `<qemu:deprecation>`.
+    pub struct QemuDeprecation {
+        attr behavior: Option<String>;
+    }
+}
+
+/// The name space of the elements that begin with `qemu:`.
+pub const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+/// `<metadata>`: elements of other programs, one for each name space.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// The elements.
+    pub elements: Vec<Raw>,
+}
+
+impl Element for Metadata {
+    fn read(node: Node<'_>) -> Result<Self> {
+        let mut elements: Vec<Raw> = Vec::new();
+        for raw in node.children().map(Raw::read) {
+            // An element without a name space, or a second one of the same, belongs to nobody.
+            if raw.namespace().is_some() && elements.iter().all(|e| e.namespace() != raw.namespace()) {
+                elements.push(raw);
+            }
+        }
+        Ok(Self { elements })
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        for element in &self.elements {
+            element.write(out);
+        }
+    }
+}
+
+/// How to read a definition.
+#[derive(Debug, Clone, Default)]
+pub struct ParseOptions {}
+
+impl Domain {
+    /// Reads a definition.
+    ///
+    /// # Errors
+    /// libvirt's: `VIR_ERR_XML_DETAIL` for malformed text, `VIR_ERR_XML_ERROR` and others for bad content.
+    pub fn parse(xml: &str, options: &ParseOptions) -> std::result::Result<Self, VirtError> {
+        let _ = options;
+        let document = Document::parse_root(xml, "domain", ErrorDomain::DOMAIN)?;
+        Self::read(document.root())
+    }
+
+    /// The definition as text.
+    pub fn to_xml(&self, options: &FormatOptions) -> String {
+        crate::table::write_document("domain", self, options)
+    }
+}

@@ -1,0 +1,254 @@
+//! How Rust types stand for attributes and elements: required, optional, repeated.
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::{Bad, Element, Field, Refusal, Result, Value};
+use crate::xml::{Node, Writer};
+
+/// A field that is an attribute.
+pub trait AttrField: Sized {
+    /// Reads attribute `name` of `node`.
+    ///
+    /// # Errors
+    /// A missing required or a bad value.
+    fn read_attr(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self>;
+    /// Writes it.
+    fn write_attr(&self, out: &mut Writer<'_>, name: &str);
+}
+
+/// A field that is the element's own text.
+pub trait TextField: Sized {
+    /// Reads the text of `node`.
+    ///
+    /// # Errors
+    /// A bad value.
+    fn read_text(node: Node<'_>, refusal: Refusal) -> Result<Self>;
+    /// Writes it.
+    fn write_text(&self, out: &mut Writer<'_>);
+}
+
+/// A field that is a child with only text.
+pub trait LeafField: Sized {
+    /// Reads the text of the child `name` of `node`.
+    ///
+    /// # Errors
+    /// A missing required or a bad value.
+    fn read_leaf(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self>;
+    /// Writes it.
+    fn write_leaf(&self, out: &mut Writer<'_>, name: &str);
+}
+
+/// A field that is one or more child elements.
+pub trait ChildField: Sized {
+    /// Reads the children `name` of `node`.
+    ///
+    /// # Errors
+    /// What reading the child ends with.
+    fn read_child(node: Node<'_>, name: &str) -> Result<Self>;
+    /// Writes it; a child with nothing in it is shown only if `kept`.
+    fn write_child(&self, out: &mut Writer<'_>, name: &str, kept: bool);
+    /// The lines of the child's table.
+    fn fields() -> &'static [Field];
+}
+
+impl<V: Value> AttrField for Option<V> {
+    fn read_attr(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self> {
+        let Some(text) = node.attribute(name) else { return Ok(None) };
+        V::parse(text).map_err(|bad| refuse(bad, text, refusal, || bad_attribute(node, name)))
+    }
+
+    fn write_attr(&self, out: &mut Writer<'_>, name: &str) {
+        if let Some(value) = self {
+            out.attribute(name, &value.show());
+        }
+    }
+}
+
+impl<V: Value> AttrField for V {
+    fn read_attr(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self> {
+        match Option::<V>::read_attr(node, name, refusal)? {
+            Some(value) => Ok(value),
+            None if node.attribute(name).is_some() => Err(ErrorDomain::XML.xml_error(format_args!(
+                "{}: '{}'.",
+                bad_attribute(node, name),
+                node.attribute(name).unwrap_or_default()
+            ))),
+            None => Err(ErrorDomain::XML
+                .xml_error(format_args!("Missing required attribute '{name}' in element '{}'", node.name()))),
+        }
+    }
+
+    fn write_attr(&self, out: &mut Writer<'_>, name: &str) {
+        out.attribute(name, &self.show());
+    }
+}
+
+impl<V: Value> TextField for Option<V> {
+    fn read_text(node: Node<'_>, refusal: Refusal) -> Result<Self> {
+        let text = node.text();
+        if text.is_empty() || node.children().next().is_some() {
+            return Ok(None);
+        }
+        V::parse(&text).map_err(|bad| refuse(bad, &text, refusal, || bad_text(node)))
+    }
+
+    fn write_text(&self, out: &mut Writer<'_>) {
+        if let Some(value) = self {
+            out.text(&value.show());
+        }
+    }
+}
+
+impl<V: Value + Default> TextField for V {
+    fn read_text(node: Node<'_>, refusal: Refusal) -> Result<Self> {
+        Option::<V>::read_text(node, refusal).map(Option::unwrap_or_default)
+    }
+
+    fn write_text(&self, out: &mut Writer<'_>) {
+        out.text(&self.show());
+    }
+}
+
+impl<V: Value> LeafField for Option<V> {
+    fn read_leaf(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self> {
+        node.child(name).map_or(Ok(None), |child| Self::read_text(child, refusal))
+    }
+
+    fn write_leaf(&self, out: &mut Writer<'_>, name: &str) {
+        if let Some(value) = self {
+            out.leaf(name, &value.show());
+        }
+    }
+}
+
+impl<V: Value> LeafField for Vec<V> {
+    fn read_leaf(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self> {
+        node.children()
+            .filter(|child| child.name() == name)
+            .filter_map(|child| Option::<V>::read_text(child, refusal).transpose())
+            .collect()
+    }
+
+    fn write_leaf(&self, out: &mut Writer<'_>, name: &str) {
+        for value in self {
+            out.leaf(name, &value.show());
+        }
+    }
+}
+
+impl<V: Value + Default> LeafField for V {
+    fn read_leaf(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self> {
+        Option::<V>::read_leaf(node, name, refusal).map(Option::unwrap_or_default)
+    }
+
+    fn write_leaf(&self, out: &mut Writer<'_>, name: &str) {
+        out.leaf(name, &self.show());
+    }
+}
+
+fn write_one<E: Element>(element: &E, out: &mut Writer<'_>, name: &str, kept: bool) {
+    let mark = out.open(name);
+    element.write(out);
+    if kept {
+        out.close(name);
+    } else {
+        out.close_unless_empty(name, mark);
+    }
+}
+
+impl<E: Element> ChildField for Option<E> {
+    fn read_child(node: Node<'_>, name: &str) -> Result<Self> {
+        node.child(name).map(E::read).transpose()
+    }
+
+    fn write_child(&self, out: &mut Writer<'_>, name: &str, kept: bool) {
+        if let Some(element) = self {
+            write_one(element, out, name, kept);
+        }
+    }
+
+    fn fields() -> &'static [Field] {
+        E::FIELDS
+    }
+}
+
+impl<E: Element> ChildField for Vec<E> {
+    fn read_child(node: Node<'_>, name: &str) -> Result<Self> {
+        node.children().filter(|child| child.name() == name).map(E::read).collect()
+    }
+
+    fn write_child(&self, out: &mut Writer<'_>, name: &str, kept: bool) {
+        for element in self {
+            write_one(element, out, name, kept);
+        }
+    }
+
+    fn fields() -> &'static [Field] {
+        E::FIELDS
+    }
+}
+
+impl<E: Element + Default> ChildField for E {
+    fn read_child(node: Node<'_>, name: &str) -> Result<Self> {
+        Option::<E>::read_child(node, name).map(Option::unwrap_or_default)
+    }
+
+    fn write_child(&self, out: &mut Writer<'_>, name: &str, kept: bool) {
+        write_one(self, out, name, kept);
+    }
+
+    fn fields() -> &'static [Field] {
+        E::FIELDS
+    }
+}
+
+/// A box is for elements that hold themselves.
+impl<E: Element> Element for Box<E> {
+    const FIELDS: &'static [Field] = E::FIELDS;
+
+    fn read(node: Node<'_>) -> Result<Self> {
+        E::read(node).map(Box::new)
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        (**self).write(out);
+    }
+}
+
+/// An attribute that may be absent.
+#[doc(hidden)]
+pub fn optional_attr<V: Value>(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Option<V>> {
+    Option::<V>::read_attr(node, name, refusal)
+}
+
+/// Which of `words` the attribute `name` says.
+#[doc(hidden)]
+pub fn choice_word(node: Node<'_>, name: &str, words: &'static [&'static str]) -> Result<&'static str> {
+    let text = String::read_attr(node, name, None)?;
+    let known = words.iter().find(|word| **word == text);
+    known.copied().ok_or_else(|| refuse(Bad::Keyword, &text, None, || bad_attribute(node, name)))
+}
+
+fn bad_attribute(node: Node<'_>, name: &str) -> String {
+    format!("Invalid value for attribute '{name}' in element '{}'", node.name())
+}
+
+fn bad_text(node: Node<'_>) -> String {
+    format!("Invalid value for element '{}'", node.name())
+}
+
+#[cold]
+fn refuse(bad: Bad, value: &str, refusal: Refusal, place: impl Fn() -> String) -> VirtError {
+    if let Some(refusal) = refusal {
+        return refusal(value);
+    }
+    let place = place();
+    match bad {
+        Bad::Keyword => ErrorDomain::XML.xml_error(format_args!("{place}: '{value}'.")),
+        Bad::Number(expected) => {
+            ErrorDomain::XML.xml_error(format_args!("{place}: '{value}'. Expected {expected} value"))
+        }
+        Bad::Zero => ErrorDomain::XML.xml_error(format_args!("{place}: Zero is not permitted")),
+        Bad::Other(error) => *error,
+    }
+}

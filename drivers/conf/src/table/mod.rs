@@ -1,0 +1,124 @@
+//! Definitions as tables.
+//!
+//! An element of a libvirt document is one [`element!`](crate::element) table. The struct, its reader, its writer, its
+//! documentation and [`Element::FIELDS`] all come from the table; a new attribute is one line:
+//!
+//! ```
+//! use virtwire_conf::table::{Element, read_document, write_document};
+//! use virtwire_conf::{FormatOptions, element, keywords};
+//!
+//! keywords! {
+//!     /// What carries the lamp's orders.
+//!     pub enum LampBus { Wire = "wire", Air = "air" }
+//! }
+//!
+//! element! {
+//!     /// `<lamp>`: a lamp beside the guest.
+//!     pub struct Lamp {
+//!         attr bus: LampBus;                             // required
+//!         attr brightness "max-brightness": Option<u32>; // named differently in XML
+//!         attr password if secure: Option<String>;       // shown only with VIR_DOMAIN_XML_SECURE
+//!         leaf colours "colour": Vec<String>;            // <colour>red</colour>, any number
+//!         flag dimmable;                                 // <dimmable/>
+//!         child driver: Option<LampDriver>;              // another table
+//!     }
+//! }
+//!
+//! element! {
+//!     /// `<driver>` of a lamp.
+//!     pub struct LampDriver {
+//!         attr queues: Option<u32>;
+//!     }
+//! }
+//!
+//! let lamp: Lamp = read_document("<lamp bus='air'><colour>red</colour><dimmable/><new/></lamp>", "lamp").unwrap();
+//! assert_eq!(lamp.bus, LampBus::Air);
+//! assert!(lamp.dimmable);
+//! let text = write_document("lamp", &lamp, &FormatOptions::default());
+//! assert_eq!(text, "<lamp bus='air'>\n  <colour>red</colour>\n  <dimmable/>\n</lamp>\n");
+//!
+//! let bad = read_document::<Lamp>("<lamp bus='tin'/>", "lamp").unwrap_err();
+//! assert_eq!(bad.message, "XML error: Invalid value for attribute 'bus' in element 'lamp': 'tin'.");
+//! ```
+//!
+//! # Kinds of lines
+//!
+//! | line | in XML | Rust types |
+//! |---|---|---|
+//! | `attr` | an attribute | `V` (required), `Option<V>` |
+//! | `attr_default` | an attribute that is always shown | `V`, `V::default()` where absent |
+//! | `text` | the element's own text | `V`, `Option<V>` |
+//! | `leaf` | a child with only text | `V` (required), `Option<V>`, `Vec<V>` |
+//! | `flag` | an empty child | `bool` |
+//! | `child` | a child element, left out of the output if empty | `E`, `Option<E>`, `Vec<E>`, `Option<Box<E>>` |
+//! | `kept` | a child that is shown even if empty | `Option<E>`, `Vec<E>` |
+//! | `pair` | a child that is shown as a pair of tags even if empty | `E` |
+//! | `flat` | lines of another table, in place | `E` |
+//!
+//! `V` is a [`Value`], `E` an [`Element`]. Lines are written in the order of the table, which is libvirt's order of output.
+//! After the name, `if NAME` asks the method `NAME` of [`FormatOptions`](crate::FormatOptions) whether to show the line. After the type,
+//! `=> DOMAIN.CODE "text {}"` replaces libvirt's usual error for a bad value. What fits no table implements [`Element`] by hand and stands in a table like any other.
+//! Elements and attributes that no line knows are dropped, as libvirt does.
+
+mod fields;
+mod macros;
+mod value;
+
+pub use fields::{AttrField, ChildField, LeafField, TextField};
+#[doc(hidden)]
+pub use fields::{choice_word, optional_attr};
+pub use value::{Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, parse_uuid};
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use crate::FormatOptions;
+use crate::xml::{Document, Node, Writer};
+
+/// What reading ends with.
+pub type Result<T> = std::result::Result<T, VirtError>;
+
+/// The error for a bad value where libvirt does not have its usual one.
+pub type Refusal = Option<fn(&str) -> VirtError>;
+
+/// Something with attributes and content in an XML document.
+pub trait Element: Sized {
+    /// The lines of the table.
+    const FIELDS: &'static [Field] = &[];
+
+    /// Reads it from `node`.
+    ///
+    /// # Errors
+    /// libvirt's error for the first missing or bad value.
+    fn read(node: Node<'_>) -> Result<Self>;
+
+    /// Writes attributes, then content, between the start and the end of the element.
+    fn write(&self, out: &mut Writer<'_>);
+}
+
+/// One line of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// `attr`, `leaf`, `child`, …
+    pub kind: &'static str,
+    /// Its name in XML.
+    pub name: &'static str,
+    /// The lines of the element below.
+    pub fields: fn() -> &'static [Field],
+}
+
+/// Reads a document whose root element is called `root`.
+///
+/// # Errors
+/// Malformed text, another root element, or whatever [`Element::read`] finds.
+pub fn read_document<E: Element>(text: &str, root: &str) -> Result<E> {
+    E::read(Document::parse_root(text, root, ErrorDomain::DOMAIN)?.root())
+}
+
+/// Writes a document with root element `root`.
+pub fn write_document<E: Element>(root: &str, element: &E, options: &FormatOptions) -> String {
+    let mut out = Writer::new(options);
+    out.open(root);
+    element.write(&mut out);
+    out.close(root);
+    out.finish()
+}

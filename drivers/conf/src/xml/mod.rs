@@ -1,0 +1,189 @@
+//! The XML underneath: a bounded reader into a borrowed tree, and a writer in libvirt's layout.
+//!
+//! Clients see what libvirt's parser says about a broken document, word for word and with the position, and libvirt
+//! accepts some things that stricter parsers refuse (undeclared prefixes, a document type declaration). So the reader
+//! is our own: one pass, no recursion, elements nested at most [`MAX_DEPTH`] deep, entities never expanded more
+//! than once. Tests hold its trees against `roxmltree`'s.
+
+mod parse;
+mod raw;
+mod write;
+
+pub use parse::MAX_DEPTH;
+pub use raw::Raw;
+pub use write::{Mark, Writer};
+
+use std::borrow::Cow;
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+/// A parsed document; owns the nodes, borrows the text.
+#[derive(Debug)]
+pub struct Document<'i> {
+    nodes: Vec<NodeData<'i>>,
+    attributes: Vec<Attribute<'i>>,
+}
+
+/// One attribute as written; namespace declarations are attributes too.
+#[derive(Debug, Clone)]
+pub struct Attribute<'i> {
+    /// The name, prefix included.
+    pub name: &'i str,
+    /// The value with references replaced and white space normalised.
+    pub value: Cow<'i, str>,
+}
+
+#[derive(Debug)]
+struct NodeData<'i> {
+    kind: Kind<'i>,
+    parent: u32,
+    first_child: u32,
+    last_child: u32,
+    next: u32,
+}
+
+/// No such node: the root's index can be nobody's child.
+const NONE: u32 = 0;
+
+/// What a node is.
+#[derive(Debug, Clone)]
+enum Kind<'i> {
+    Element { name: &'i str, attributes: std::ops::Range<u32> },
+    Text(Cow<'i, str>),
+    Comment(&'i str),
+    Instruction(&'i str),
+}
+
+impl<'i> Document<'i> {
+    /// Parses `text`.
+    ///
+    /// # Errors
+    /// `VIR_ERR_XML_DETAIL` from `domain` for text that is not well formed, worded as libvirt does.
+    pub fn parse(text: &'i str, domain: ErrorDomain) -> Result<Self, VirtError> {
+        parse::parse(text, domain)
+    }
+
+    /// Parses `text` and checks the name of its root element.
+    ///
+    /// # Errors
+    /// As [`Document::parse`]; `VIR_ERR_XML_ERROR` from `VIR_FROM_XML` for another root element.
+    pub fn parse_root(text: &'i str, root: &str, domain: ErrorDomain) -> Result<Self, VirtError> {
+        let document = Self::parse(text, domain)?;
+        let name = document.root().name();
+        if name == root {
+            Ok(document)
+        } else {
+            Err(ErrorDomain::XML.xml_error(format_args!("expecting root element of '{root}', not '{name}'")))
+        }
+    }
+
+    /// The root element.
+    pub fn root(&self) -> Node<'_> {
+        Node { document: self, id: 0 }
+    }
+}
+
+/// A node of a [`Document`].
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'d> {
+    document: &'d Document<'d>,
+    id: u32,
+}
+
+impl<'d> Node<'d> {
+    fn data(self) -> &'d NodeData<'d> {
+        &self.document.nodes[self.id as usize]
+    }
+
+    fn at(self, id: u32) -> Option<Self> {
+        (id != NONE).then_some(Node { document: self.document, id })
+    }
+
+    /// The element's name as written, prefix included; empty for what is not an element.
+    pub fn name(self) -> &'d str {
+        match &self.data().kind {
+            Kind::Element { name, .. } => name,
+            _ => "",
+        }
+    }
+
+    /// Whether this is an element.
+    pub fn is_element(self) -> bool {
+        matches!(self.data().kind, Kind::Element { .. })
+    }
+
+    /// The attributes, namespace declarations included.
+    pub fn attributes(self) -> &'d [Attribute<'d>] {
+        match &self.data().kind {
+            Kind::Element { attributes, .. } => {
+                &self.document.attributes[attributes.start as usize..attributes.end as usize]
+            }
+            _ => &[],
+        }
+    }
+
+    /// The value of the attribute called `name`.
+    pub fn attribute(self, name: &str) -> Option<&'d str> {
+        self.attributes().iter().find(|a| a.name == name).map(|a| a.value.as_ref())
+    }
+
+    /// The element around this one.
+    pub fn parent(self) -> Option<Self> {
+        (self.id != 0).then(|| Node { document: self.document, id: self.data().parent })
+    }
+
+    /// Child nodes of all kinds, in order.
+    fn nodes(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(self.at(self.data().first_child), |n| n.at(n.data().next))
+    }
+
+    /// Child elements, in order.
+    pub fn children(self) -> impl Iterator<Item = Self> {
+        self.nodes().filter(|n| n.is_element())
+    }
+
+    /// The first child element called `name`.
+    pub fn child(self, name: &str) -> Option<Self> {
+        self.children().find(|n| n.name() == name)
+    }
+
+    /// All text below this element, in order.
+    pub fn text(self) -> Cow<'d, str> {
+        let mut nodes =
+            self.nodes().filter(|n| !matches!(n.data().kind, Kind::Comment(_) | Kind::Instruction(_)));
+        match (nodes.next().map(|n| &n.data().kind), nodes.next()) {
+            (None, _) => Cow::Borrowed(""),
+            (Some(Kind::Text(text)), None) => Cow::Borrowed(text.as_ref()),
+            _ => {
+                let mut all = String::new();
+                self.collect_text(&mut all);
+                Cow::Owned(all)
+            }
+        }
+    }
+
+    /// Depth is bounded by [`MAX_DEPTH`].
+    fn collect_text(self, out: &mut String) {
+        for node in self.nodes() {
+            match &node.data().kind {
+                Kind::Text(text) => out.push_str(text),
+                Kind::Element { .. } => node.collect_text(out),
+                Kind::Comment(_) | Kind::Instruction(_) => {}
+            }
+        }
+    }
+
+    /// The namespace that `prefix` (empty: the default) stands for here.
+    pub fn namespace(self, prefix: &str) -> Option<&'d str> {
+        std::iter::successors(Some(self), |n| n.parent()).find_map(|node| {
+            node.attributes().iter().find_map(|a| {
+                let declared = match a.name.strip_prefix("xmlns") {
+                    Some("") => "",
+                    Some(rest) => rest.strip_prefix(':')?,
+                    None => return None,
+                };
+                (declared == prefix).then_some(a.value.as_ref())
+            })
+        })
+    }
+}
