@@ -130,15 +130,17 @@ pub type Draw = fn(&mut Pick) -> Result<Vec<u8>, EncodeError>;
 #[cfg(feature = "xdr-codec")]
 pub type Unpack = fn(&[u8]) -> xdr_codec::Result<(usize, Vec<u8>)>;
 
-/// A variable-length field of a struct.
+/// A limit within a field of a struct or an arm of a union.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldLimit {
-    /// Its name.
+    /// The field's name.
     pub field: &'static str,
     /// The most it may hold.
     pub limit: u32,
-    /// Appends the fields before it, of a value drawn from the pick.
+    /// Appends all that comes before the count, of a value drawn from the pick.
     pub before: fn(&mut Pick, &mut Vec<u8>) -> Result<(), EncodeError>,
+    /// Encodes a value that holds one more.
+    pub over: Draw,
 }
 
 /// What a test needs of one type.

@@ -4,7 +4,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
 use super::wire::{Form, Wire};
-use crate::model::{Field, Model, Module, Type, TypeKind};
+use crate::model::{Field, Limit, Model, Module, Type, TypeDef, TypeKind};
 use crate::names::ident;
 
 /// `Sample` for every type of a module, and the list `SAMPLES`.
@@ -44,10 +44,7 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
                     quote!(match pick.below(#count) { #(#arms)* })
                 }
             };
-            let limits = match &def.kind {
-                TypeKind::Struct(fields) => limits(wire, &def.rust, fields),
-                _ => Vec::new(),
-            };
+            let limits = limits(wire, def);
             let xdr = &def.xdr;
             rows.push(quote!(Row::of::<#name>(#xdr, &[#(#limits),*])));
             Some(quote! {
@@ -69,38 +66,93 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
     }
 }
 
-/// For each variable field of a struct: its limit, and the bytes that come before its count.
-fn limits(wire: Wire<'_>, rust: &str, fields: &[Field]) -> Vec<TokenStream> {
-    let owner = ident(rust);
-    fields
-        .iter()
-        .enumerate()
-        .filter_map(|(index, field)| {
-            let limit = match &field.ty {
-                Type::String { limit } | Type::Opaque { limit } | Type::Array { limit, .. }
-                    if limit.value < u32::MAX =>
-                {
-                    limit
-                }
-                _ => return None,
-            };
-            let (name, limit) = (&field.xdr, Literal::u32_unsuffixed(limit.value));
-            let before = fields[..index].iter().map(|field| {
-                let name = ident(&field.rust);
-                wire.encode(&field.ty, &quote!(value.#name))
-            });
-            Some(quote! {
+/// For each variable field of a struct or arm of a union, and what it consists of: its limit.
+fn limits(wire: Wire<'_>, def: &TypeDef) -> Vec<TokenStream> {
+    let owner = ident(&def.rust);
+    let mut rows = Vec::new();
+    let mut row = |field: &Field, before: TokenStream, draw: &dyn Fn(TokenStream) -> TokenStream| {
+        for Found { limit, before, over } in found(wire, &field.ty, before) {
+            let (name, limit, over) = (&field.xdr, Literal::u32_unsuffixed(limit), draw(over));
+            rows.push(quote! {
                 FieldLimit {
                     field: #name,
                     limit: #limit,
+                    #[allow(unused_variables)]
                     before: |pick, out| {
-                        let value = #owner::sample(pick);
-                        let _ = (&value, &out);
-                        #(#before)*
+                        #before
                         Ok(())
                     },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        #over
+                        codec::encode(&value)
+                    },
                 }
-            })
-        })
-        .collect()
+            });
+        }
+    };
+    match &def.kind {
+        TypeKind::Struct(fields) => {
+            for (index, field) in fields.iter().enumerate() {
+                let before = fields[..index].iter().map(|field| {
+                    let name = ident(&field.rust);
+                    wire.encode(&field.ty, &quote!(value.#name))
+                });
+                let before = quote!(let value = #owner::sample(pick); #(#before)*);
+                let name = ident(&field.rust);
+                row(
+                    field,
+                    before,
+                    &|over| quote!(let value = #owner { #name: #over, ..Default::default() };),
+                );
+            }
+        }
+        TypeKind::Union(union) => {
+            for arm in &union.arms {
+                let Some(field) = &arm.field else { continue };
+                let (variant, case) = (ident(&arm.rust), Literal::i32_unsuffixed(arm.case));
+                let before = quote!(codec::put_i32(out, #case););
+                row(field, before, &|over| quote!(let value = #owner::#variant(#over);));
+            }
+        }
+        TypeKind::Alias(_) | TypeKind::Enum(_) => {}
+    }
+    rows
+}
+
+/// A limit within a field.
+struct Found {
+    limit: u32,
+    /// Statements: append all that comes before the count.
+    before: TokenStream,
+    /// Expression: a value for the field that holds one more.
+    over: TokenStream,
+}
+
+/// The limits of a type: its own, and those of what it holds.
+fn found(wire: Wire<'_>, ty: &Type, before: TokenStream) -> Vec<Found> {
+    let one = |limit: &Limit, item: TokenStream| {
+        let (limit, over) = (limit.value, Literal::usize_unsuffixed(limit.value as usize + 1));
+        let over = quote!(vec![#item; #over]);
+        (limit < u32::MAX).then(|| Found { limit, before: before.clone(), over })
+    };
+    let inside = |of: &Type, flag: TokenStream, wrap: &dyn Fn(TokenStream) -> TokenStream| {
+        let inner = found(wire, of, quote!(#before #flag)).into_iter();
+        inner.map(|found| Found { over: wrap(found.over), ..found }).collect::<Vec<_>>()
+    };
+    match ty {
+        Type::Opaque { limit } => one(limit, quote!(0)).into_iter().collect(),
+        Type::String { limit } => {
+            let text = one(limit, quote!(b'a')).into_iter();
+            text.map(|Found { limit, before, over }| Found { limit, before, over: quote!(#over.into()) })
+                .collect()
+        }
+        Type::Array { of, limit } => {
+            let item = wire.sample(of);
+            let inner = inside(of, quote!(codec::put_u32(out, 1);), &|over| quote!(vec![#over]));
+            one(limit, item).into_iter().chain(inner).collect()
+        }
+        Type::Optional(of) => inside(of, quote!(codec::put_bool(out, true);), &|over| quote!(Some(#over))),
+        Type::Scalar(_) | Type::FixedOpaque { .. } | Type::Named(_) | Type::FixedArray { .. } => Vec::new(),
+    }
 }
