@@ -100,11 +100,8 @@ fn limits(wire: Wire<'_>, def: &TypeDef) -> Vec<TokenStream> {
                 });
                 let before = quote!(let value = #owner::sample(pick); #(#before)*);
                 let name = ident(&field.rust);
-                row(
-                    field,
-                    before,
-                    &|over| quote!(let value = #owner { #name: #over, ..Default::default() };),
-                );
+                let others = (fields.len() > 1).then(|| quote!(..Default::default()));
+                row(field, before, &|over| quote!(let value = #owner { #name: #over, #others };));
             }
         }
         TypeKind::Union(union) => {
