@@ -430,3 +430,90 @@ impl Resolver<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TypeKind;
+
+    fn lock(text: &str, facts: &str) -> Result<Model> {
+        model(&[Source { file: "lock.x", text }], &Facts::parse("facts.txt", facts)?)
+    }
+
+    /// Each of these stands in a definition file of some libvirt release.
+    #[test]
+    fn forms_that_libvirt_writes() {
+        let text = r#"%#include "internal.h"
+            const VIR_LOCK_SPACE_PROTOCOL_PROGRAM = 0xEA7BEEF;
+            struct virLockSpaceProtocolOwner {
+                unsigned pid;              /* not 'unsigned int' */
+                opaque uuid[VIR_UUID_BUFLEN];
+            };
+            typedef struct virLockSpaceProtocolOwner virLockSpaceProtocolOwner;
+            struct virLockSpaceProtocolNewArgs { /* insert@1 */
+                virLockSpaceProtocolOwner *owner;
+            };
+            enum virLockSpaceProtocolProcedure {
+                /* How to annotate:
+                 * - @generate: none|client|server|both
+                 * @acl: <object>:<permission>
+                 */
+
+                /**
+                 * @generate: none
+                 * @acl: domain:save:!A|B
+                 * @acl: domain:write::source:B
+                 */
+                VIR_LOCK_SPACE_PROTOCOL_PROC_NEW = 3 /* skipgen skipgen */
+            };
+        "#;
+        let model = lock(text, "flag A 2\nflag B 1\nlock NEW since=1.0.1").unwrap();
+        let module = model.module("lock").unwrap();
+        let TypeKind::Struct(fields) = &module.types[0].kind else { panic!("not a struct") };
+        assert_eq!(fields[0].ty, Type::Scalar(crate::ast::Scalar::Int { signed: false }));
+        assert_eq!(fields[1].ty, Type::FixedOpaque { len: 16 });
+        let procedure = &module.program.as_ref().unwrap().procedures[0];
+        assert_eq!(procedure.args.as_deref(), Some("virLockSpaceProtocolNewArgs"));
+        let conditions: Vec<_> = procedure.acl.iter().flatten().map(|acl| acl.condition.clone()).collect();
+        let none_set = AclCondition::NoneSet(vec![("A".into(), 2), ("B".into(), 1)]);
+        assert_eq!(conditions, [none_set, AclCondition::Param("source".into(), "B".into(), 1)]);
+        assert_eq!(procedure.readonly, ReadOnly::Served);
+    }
+
+    /// Nobody has said that it changes nothing.
+    #[test]
+    fn a_procedure_without_facts_is_refused_on_read_only_connections() {
+        let text = "enum procedure { VIR_LOCK_SPACE_PROTOCOL_PROC_NEW = 3 };";
+        let model = lock(text, "").unwrap();
+        assert_eq!(model.procedures().next().unwrap().1.readonly, ReadOnly::Refused);
+    }
+
+    #[test]
+    fn what_is_wrong_has_a_place() {
+        for (text, wrong) in [
+            (
+                "const A = B;",
+                "lock.x:1:11: expected the name of a constant, found 'B', which nothing defines",
+            ),
+            (
+                "struct a {\n  int b;\n  int b;\n};",
+                "lock.x:3:7: in a: expected a new name, found a second 'b'",
+            ),
+            (
+                "typedef nothing a;",
+                "lock.x:1:9: expected a type, found 'nothing', which nothing above defines",
+            ),
+            (
+                "enum a { B = 1, C = 1 };",
+                "lock.x:1:17: in C: expected a new number, found 1, which is already 'B'",
+            ),
+            (
+                "enum procedure {\n/* @acl: domain:save:NEW_FLAG */\nVIR_LOCK_SPACE_PROTOCOL_PROC_NEW = 3 };",
+                "lock.x:3:1: in VIR_LOCK_SPACE_PROTOCOL_PROC_NEW: \
+                 expected a flag that the table of facts knows, found 'NEW_FLAG'",
+            ),
+        ] {
+            assert_eq!(lock(text, "").err().map(|e| e.to_string()).as_deref(), Some(wrong));
+        }
+    }
+}
