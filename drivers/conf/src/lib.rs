@@ -2,17 +2,37 @@
 //!
 //! Every definition is a struct made from a [table](crate::table).
 
+mod complete;
 pub mod domain;
+pub mod interface;
+pub mod network;
+pub mod nodedev;
+pub mod nwfilter;
+pub mod secret;
+pub mod snapshot;
+pub mod storage;
 pub mod table;
 pub mod xml;
 
-pub use domain::{Domain, ParseOptions};
+pub use domain::Domain;
+pub use interface::Interface;
+pub use network::Network;
+pub use nodedev::NodeDevice;
+pub use nwfilter::Nwfilter;
+pub use secret::Secret;
+pub use snapshot::{Checkpoint, Snapshot};
+pub use storage::{StoragePool, StorageVol};
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use table::{Element, write_document};
+use xml::Document;
 
 keywords! {
     /// A switch in words.
-    pub enum OnOff { On = "on", Off = "off", _ = "default" }
+    pub enum OnOff { Off = "off", On = "on" }
     /// An answer.
-    pub enum YesNo { Yes = "yes", No = "no", _ = "default" }
+    pub enum YesNo { No = "no", Yes = "yes" }
 }
 
 /// What a document shows.
@@ -48,4 +68,43 @@ impl FormatOptions {
     pub const fn live(&self) -> bool {
         !self.inactive
     }
+}
+
+/// How to read a definition.
+#[derive(Debug, Clone, Default)]
+pub struct ParseOptions {}
+
+macro_rules! definitions {
+    ($($name:ident $root:literal $domain:ident;)*) => {$(
+        impl $name {
+            #[doc = concat!("Reads a `<", $root, ">` document.")]
+            ///
+            /// # Errors
+            /// libvirt's: `VIR_ERR_XML_DETAIL` for malformed text, `VIR_ERR_XML_ERROR` and others for bad content.
+            pub fn parse(xml: &str, options: &ParseOptions) -> Result<Self, VirtError> {
+                let document = Document::parse_root(xml, $root, ErrorDomain::$domain)?;
+                let mut definition = Self::read(document.root())?;
+                definition.complete(options)?;
+                Ok(definition)
+            }
+
+            /// The definition as text.
+            pub fn to_xml(&self, options: &FormatOptions) -> String {
+                write_document($root, self, options)
+            }
+        }
+    )*};
+}
+
+definitions! {
+    Domain "domain" DOMAIN;
+    Network "network" NETWORK;
+    StoragePool "pool" STORAGE;
+    StorageVol "volume" STORAGE;
+    Secret "secret" SECRET;
+    Interface "interface" INTERFACE;
+    NodeDevice "device" NODEDEV;
+    Nwfilter "filter" NWFILTER;
+    Snapshot "domainsnapshot" DOMAIN_SNAPSHOT;
+    Checkpoint "domaincheckpoint" DOMAIN_CHECKPOINT;
 }

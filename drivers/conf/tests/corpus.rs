@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use virtwire_conf::{Domain, FormatOptions, ParseOptions};
+use virtwire_conf::{
+    Checkpoint, Domain, FormatOptions, Network, NodeDevice, Nwfilter, ParseOptions, Secret, Snapshot,
+    StoragePool, StorageVol,
+};
 
 /// The recorded answers, if this checkout has them.
 fn corpus() -> Option<PathBuf> {
@@ -86,23 +89,38 @@ fn difference<'t>(expected: &'t str, actual: &'t str) -> Vec<String> {
 }
 
 /// What libvirtd shows is read and shown again.
-#[test]
-fn domain_answers_are_stable() {
-    let Some(corpus) = corpus() else { return };
-    let mut tally = Tally::new("domain answers");
-    for category in ["domain", "domain-generic"] {
-        for (ending, flags) in [(".out.xml", 3), (".plain.xml", 0)] {
-            for file in files(&corpus.join(category), &[ending]) {
-                let text = fs::read_to_string(&file).unwrap();
-                let text = placeholders(&text);
-                let actual = Domain::parse(&text, &ParseOptions::default())
-                    .map(|domain| domain.to_xml(&FormatOptions::from_flags(flags)))
-                    .map_err(|e| e.message);
-                tally.count(&file, &text, actual);
+macro_rules! stable {
+    ($($test:ident: $name:ident [$($category:literal),*] [$($ending:literal = $flags:literal),*];)*) => {$(
+        #[test]
+        fn $test() {
+            let Some(corpus) = corpus() else { return };
+            let mut tally = Tally::new(stringify!($test));
+            for category in [$($category),*] {
+                for (ending, flags) in [$(($ending, $flags)),*] {
+                    for file in files(&corpus.join(category), &[ending]) {
+                        let text = placeholders(&fs::read_to_string(&file).unwrap());
+                        let actual = $name::parse(&text, &ParseOptions::default())
+                            .map(|definition| definition.to_xml(&FormatOptions::from_flags(flags)))
+                            .map_err(|e| e.message);
+                        tally.count(&file, &text, actual);
+                    }
+                }
             }
+            tally.finish(1.0);
         }
-    }
-    tally.finish(1.0);
+    )*};
+}
+
+stable! {
+    domains: Domain ["domain", "domain-generic", "device"] [".out.xml" = 3, ".plain.xml" = 0];
+    networks: Network ["network", "network-update"] [".out.xml" = 1];
+    pools: StoragePool ["pool"] [".out.xml" = 1];
+    volumes: StorageVol ["volume"] [".out.xml" = 1];
+    secrets: Secret ["secret"] [".out.xml" = 1];
+    nwfilters: Nwfilter ["nwfilter"] [".out.xml" = 1];
+    snapshots: Snapshot ["snapshot"] [".out.xml" = 3];
+    checkpoints: Checkpoint ["checkpoint"] [".out.xml" = 3];
+    node_devices: NodeDevice ["nodedev"] [".xml" = 3];
 }
 
 /// Values that differ from run to run are marked; any value of the kind will do here.

@@ -11,11 +11,10 @@ pub mod os;
 pub mod tune;
 
 use uuid::Uuid;
-use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::table::{Element, KiB, Result};
-use crate::xml::{Document, Node, Raw, Writer};
-use crate::{FormatOptions, YesNo, element, keywords};
+use crate::xml::{Node, Raw, Writer};
+use crate::{YesNo, element, keywords};
 
 keywords! {
     /// Who runs the guest.
@@ -213,26 +212,5 @@ impl Element for Metadata {
         for element in &self.elements {
             element.write(out);
         }
-    }
-}
-
-/// How to read a definition.
-#[derive(Debug, Clone, Default)]
-pub struct ParseOptions {}
-
-impl Domain {
-    /// Reads a definition.
-    ///
-    /// # Errors
-    /// libvirt's: `VIR_ERR_XML_DETAIL` for malformed text, `VIR_ERR_XML_ERROR` and others for bad content.
-    pub fn parse(xml: &str, options: &ParseOptions) -> std::result::Result<Self, VirtError> {
-        let _ = options;
-        let document = Document::parse_root(xml, "domain", ErrorDomain::DOMAIN)?;
-        Self::read(document.root())
-    }
-
-    /// The definition as text.
-    pub fn to_xml(&self, options: &FormatOptions) -> String {
-        crate::table::write_document("domain", self, options)
     }
 }

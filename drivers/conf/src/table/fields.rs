@@ -45,10 +45,21 @@ pub trait ChildField: Sized {
     /// # Errors
     /// What reading the child ends with.
     fn read_child(node: Node<'_>, name: &str) -> Result<Self>;
-    /// Writes it; a child with nothing in it is shown only if `kept`.
-    fn write_child(&self, out: &mut Writer<'_>, name: &str, kept: bool);
+    /// Writes it.
+    fn write_child(&self, out: &mut Writer<'_>, name: &str, empty: Empty);
     /// The lines of the child's table.
     fn fields() -> &'static [Field];
+}
+
+/// What becomes of a child with nothing in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// Left out.
+    Omit,
+    /// `<child/>`
+    Keep,
+    /// `<child>` and `</child>`
+    Pair,
 }
 
 impl<V: Value> AttrField for Option<V> {
@@ -146,13 +157,13 @@ impl<V: Value + Default> LeafField for V {
     }
 }
 
-fn write_one<E: Element>(element: &E, out: &mut Writer<'_>, name: &str, kept: bool) {
+fn write_one<E: Element>(element: &E, out: &mut Writer<'_>, name: &str, empty: Empty) {
     let mark = out.open(name);
     element.write(out);
-    if kept {
-        out.close(name);
-    } else {
-        out.close_unless_empty(name, mark);
+    match empty {
+        Empty::Omit => out.close_unless_empty(name, mark),
+        Empty::Keep => out.close(name),
+        Empty::Pair => out.close_pair(name),
     }
 }
 
@@ -161,9 +172,9 @@ impl<E: Element> ChildField for Option<E> {
         node.child(name).map(E::read).transpose()
     }
 
-    fn write_child(&self, out: &mut Writer<'_>, name: &str, kept: bool) {
+    fn write_child(&self, out: &mut Writer<'_>, name: &str, empty: Empty) {
         if let Some(element) = self {
-            write_one(element, out, name, kept);
+            write_one(element, out, name, empty);
         }
     }
 
@@ -177,9 +188,9 @@ impl<E: Element> ChildField for Vec<E> {
         node.children().filter(|child| child.name() == name).map(E::read).collect()
     }
 
-    fn write_child(&self, out: &mut Writer<'_>, name: &str, kept: bool) {
+    fn write_child(&self, out: &mut Writer<'_>, name: &str, empty: Empty) {
         for element in self {
-            write_one(element, out, name, kept);
+            write_one(element, out, name, empty);
         }
     }
 
@@ -193,8 +204,8 @@ impl<E: Element + Default> ChildField for E {
         Option::<E>::read_child(node, name).map(Option::unwrap_or_default)
     }
 
-    fn write_child(&self, out: &mut Writer<'_>, name: &str, kept: bool) {
-        write_one(self, out, name, kept);
+    fn write_child(&self, out: &mut Writer<'_>, name: &str, empty: Empty) {
+        write_one(self, out, name, empty);
     }
 
     fn fields() -> &'static [Field] {

@@ -174,16 +174,14 @@ macro_rules! field_write {
         }
     };
     (child, $value:expr, $out:ident, $name:expr) => {
-        $crate::table::ChildField::write_child(&$value, $out, $name, false)
+        $crate::table::ChildField::write_child(&$value, $out, $name, $crate::table::Empty::Omit)
     };
     (kept, $value:expr, $out:ident, $name:expr) => {
-        $crate::table::ChildField::write_child(&$value, $out, $name, true)
+        $crate::table::ChildField::write_child(&$value, $out, $name, $crate::table::Empty::Keep)
     };
-    (pair, $value:expr, $out:ident, $name:expr) => {{
-        $out.open($name);
-        $crate::table::Element::write(&$value, $out);
-        $out.close_pair($name);
-    }};
+    (pair, $value:expr, $out:ident, $name:expr) => {
+        $crate::table::ChildField::write_child(&$value, $out, $name, $crate::table::Empty::Pair)
+    };
     (flat, $value:expr, $out:ident, $name:expr) => {
         $crate::table::Element::write(&$value, $out)
     };

@@ -52,7 +52,7 @@
 //! | `flag` | an empty child | `bool` |
 //! | `child` | a child element, left out of the output if empty | `E`, `Option<E>`, `Vec<E>`, `Option<Box<E>>` |
 //! | `kept` | a child that is shown even if empty | `Option<E>`, `Vec<E>` |
-//! | `pair` | a child that is shown as a pair of tags even if empty | `E` |
+//! | `pair` | a child that is shown as a pair of tags even if it has no children | `E`, `Vec<E>` |
 //! | `flat` | lines of another table, in place | `E` |
 //!
 //! `V` is a [`Value`], `E` an [`Element`]. Lines are written in the order of the table, which is libvirt's order of output.
@@ -64,7 +64,7 @@ mod fields;
 mod macros;
 mod value;
 
-pub use fields::{AttrField, ChildField, LeafField, TextField};
+pub use fields::{AttrField, ChildField, Empty, LeafField, TextField};
 #[doc(hidden)]
 pub use fields::{choice_word, optional_attr};
 pub use value::{Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, parse_uuid};

@@ -1,0 +1,106 @@
+//! `<filter>`: rules of the host's packet filter.
+
+use uuid::Uuid;
+
+use crate::domain::net::FilterParameter;
+use crate::table::{Element, Result};
+use crate::xml::{Node, Writer};
+use crate::{element, keywords};
+
+keywords! {
+    /// What becomes of a packet.
+    pub enum RuleAction { Drop = "drop", Accept = "accept", Reject = "reject", Return = "return", Continue = "continue" }
+    /// Which way a packet goes.
+    pub enum RuleDirection { In = "in", Out = "out", Inout = "inout" }
+}
+
+element! {
+    /// `<filter>`.
+    pub struct Nwfilter {
+        attr name: String;
+        attr chain: Option<String>;
+        attr priority: Option<i32>;
+        leaf uuid: Option<Uuid> => NWFILTER.internal_error "malformed uuid element";
+        flat entries: Entries;
+    }
+
+    /// `<filterref>` of a filter.
+    pub struct NwfilterRef {
+        attr filter: String;
+        child parameter: Vec<FilterParameter>;
+    }
+
+    /// `<rule>`.
+    pub struct Rule {
+        attr action: RuleAction;
+        attr direction: RuleDirection;
+        attr priority: Option<i32>;
+        attr statematch: Option<String>;
+        flat matches: Matches;
+    }
+}
+
+/// A rule or a reference to another filter; their order matters.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// `<rule>`
+    Rule(Rule),
+    /// `<filterref>`
+    Ref(NwfilterRef),
+}
+
+/// All entries of a filter.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Entries(pub Vec<Entry>);
+
+impl Element for Entries {
+    fn read(node: Node<'_>) -> Result<Self> {
+        node.children()
+            .filter_map(|child| match child.name() {
+                "rule" => Some(Rule::read(child).map(Entry::Rule)),
+                "filterref" => Some(NwfilterRef::read(child).map(Entry::Ref)),
+                _ => None,
+            })
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        for entry in &self.0 {
+            match entry {
+                Entry::Rule(rule) => {
+                    out.open("rule");
+                    rule.write(out);
+                    out.close("rule");
+                }
+                Entry::Ref(reference) => {
+                    out.open("filterref");
+                    reference.write(out);
+                    out.close("filterref");
+                }
+            }
+        }
+    }
+}
+
+/// What a rule looks for: protocols with their attributes as they stand in the document.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Matches(pub Vec<(String, Vec<(String, String)>)>);
+
+impl Element for Matches {
+    fn read(node: Node<'_>) -> Result<Self> {
+        let pair = |a: &crate::xml::Attribute<'_>| (a.name.to_owned(), a.value.clone().into_owned());
+        let all = node.children().map(|c| (c.name().to_owned(), c.attributes().iter().map(pair).collect()));
+        Ok(Self(all.collect()))
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        for (protocol, attributes) in &self.0 {
+            out.open(protocol);
+            for (name, value) in attributes {
+                out.attribute(name, value);
+            }
+            out.close(protocol);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! `<secret>`: what a secret is for, never its value.
+
+use uuid::Uuid;
+
+use crate::{YesNo, element, keywords};
+
+keywords! {
+    /// What a secret is for.
+    pub enum SecretUsageType { Volume = "volume", Ceph = "ceph", Iscsi = "iscsi", Tls = "tls", Vtpm = "vtpm" }
+}
+
+element! {
+    /// `<secret>`.
+    pub struct Secret {
+        attr_default ephemeral: YesNo;
+        attr_default private: YesNo;
+        leaf uuid: Option<Uuid> => SECRET.xml_error "malformed uuid element";
+        leaf description: Option<String>;
+        child usage: Option<SecretUsage>;
+    }
+
+    /// `<usage>`: which kind, and of what.
+    pub struct SecretUsage {
+        attr type_ "type": SecretUsageType;
+        leaf volume: Option<String>;
+        leaf name: Option<String>;
+        leaf target: Option<String>;
+    }
+}
+
+impl SecretUsage {
+    /// The volume, name or target that the secret is for.
+    pub fn id(&self) -> Option<&str> {
+        self.volume.as_deref().or(self.name.as_deref()).or(self.target.as_deref())
+    }
+}
