@@ -5,3 +5,4 @@ mod procedures;
 mod samples;
 mod shared;
 mod tables;
+mod upstream;

@@ -79,7 +79,7 @@ impl Table {
 }
 
 /// A type of the model in one line: base, then `[length]`, `<limit>` or `*`.
-fn shape(ty: &Type) -> String {
+pub(crate) fn shape(ty: &Type) -> String {
     let limit = |limit: &Limit| match &limit.name {
         Some(name) => format!("{name}={}", limit.value),
         None => limit.value.to_string(),
