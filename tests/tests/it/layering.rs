@@ -9,7 +9,8 @@ use virtwire_tests::repo;
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-codegen", &[]),
     ("virtwire-protocol", &["virtwire-codegen"]),
-    ("virtwire-client", &["virtwire-codegen", "virtwire-protocol"]),
+    ("virtwire-socket", &[]),
+    ("virtwire-client", &["virtwire-codegen", "virtwire-protocol", "virtwire-socket"]),
     ("virtwire-driver-api", &["virtwire-codegen", "virtwire-protocol"]),
     ("virtwire-conf", &["virtwire-protocol"]),
     ("virtwire-qmp", &[]),
@@ -23,6 +24,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-driver-qemu",
             "virtwire-driver-test",
             "virtwire-protocol",
+            "virtwire-socket",
         ],
     ),
     ("virtwire", &["virtwire-client", "virtwire-codegen", "virtwire-protocol", "virtwired"]),
