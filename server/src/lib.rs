@@ -1,1 +1,20 @@
-//! A wire-compatible drop-in for libvirtd.
+//! The daemon: listens, takes calls in, asks drivers, writes replies, events and streams.
+//!
+//! The path of a call: [`session`] cuts a frame out of its buffer, finds the procedure in a table that is generated
+//! from the definition files ([`dispatch`]), checks who asks, decodes, and polls the driver's method once where it
+//! is. If that is ready the reply is written by the same task; only a call that really waits gets a task of its own.
+
+mod admin;
+pub mod config;
+mod dispatch;
+pub mod drivers;
+mod events;
+mod listener;
+mod outgoing;
+mod procedures;
+mod serve;
+mod session;
+mod streams;
+
+pub use config::{Access, Config, Limits, Program};
+pub use listener::{Daemon, Service};

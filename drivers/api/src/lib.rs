@@ -82,6 +82,8 @@ pub struct Connection {
     pub nwfilter: Option<Arc<dyn NwfilterDriver>>,
     /// The events of all of them.
     pub events: Arc<EventHub>,
+    /// Whether events of QEMU's monitor can be asked for.
+    pub monitor_events: bool,
     /// The features (`VIR_DRV_FEATURE_…` numbers) that the driver has, besides those of the daemon itself.
     pub features: &'static [i32],
     /// Tells the driver that the client has gone, when the last clone is dropped.
@@ -101,6 +103,7 @@ impl Connection {
             secret: None,
             nwfilter: None,
             events,
+            monitor_events: false,
             features: &[],
             guard: None,
         }

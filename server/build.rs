@@ -1,0 +1,5 @@
+//! The dispatch tables from the definition files.
+
+fn main() {
+    virtwire_codegen::build::script("../protocol/x", virtwire_codegen::build::server);
+}

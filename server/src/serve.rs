@@ -1,0 +1,118 @@
+//! One call from frame to reply: checks, the first poll in place, a task only for what waits.
+
+use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_protocol::frame::{self, Frame};
+use virtwire_protocol::net::{MessageError, MessageHeader, MessageStatus};
+use virtwire_protocol::procedures::{Direction, ProcedureInfo, ReadOnly};
+use virtwire_protocol::{XdrString, admin, lxc, qemu, remote};
+
+use crate::config::Program;
+use crate::dispatch::{ADMIN_PROCS, Call, LXC_PROCS, QEMU_PROCS, REMOTE_PROCS, Reply, Serve, Work};
+use crate::session::Session;
+
+/// Serves a call whose descriptors have been taken in.
+pub(crate) fn call(session: &Arc<Session>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) {
+    let header = &frame.header;
+    match begin(session, frame, descriptors) {
+        Ok(work) => run(session, header.clone(), work),
+        Err(error) => answer(session, header, Err(error)),
+    }
+}
+
+/// Everything that can be said before the driver is asked.
+fn begin(session: &Arc<Session>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) -> Result<Work, VirtError> {
+    let header = &frame.header;
+    let (info, serve) = procedure(session.program(), header)?;
+    if header.status != MessageStatus::OK {
+        return Err(ErrorDomain::RPC.rpc(format_args!("Unexpected message status {}", header.status.0)));
+    }
+    if info.needs_auth && !session.is_authenticated() {
+        return Err(ErrorDomain::RPC.rpc("authentication required"));
+    }
+    let cx = session.call_cx();
+    if cx.read_only && info.readonly == ReadOnly::Refused {
+        return Err(info.read_only_refusal());
+    }
+    let call = Call { header: header.clone(), info, cx, session: Arc::clone(session), descriptors };
+    serve(call, frame.payload)
+}
+
+/// The row of a procedure: what is known of it, and what serves it.
+fn procedure(program: Program, header: &MessageHeader) -> Result<(&'static ProcedureInfo, Serve), VirtError> {
+    let tables: &[(_, &[Option<Serve>])] = match program {
+        Program::Remote => {
+            &[(&remote::PROGRAM, &REMOTE_PROCS), (&qemu::PROGRAM, &QEMU_PROCS), (&lxc::PROGRAM, &LXC_PROCS)]
+        }
+        Program::Admin => &[(&admin::PROGRAM, &ADMIN_PROCS)],
+    };
+    let table = tables.iter().find(|(known, _)| (known.number, known.version) == (header.prog, header.vers));
+    let Some((known, procs)) = table else {
+        let text = format_args!("Cannot find program {} version {}", header.prog, header.vers);
+        return Err(ErrorDomain::RPC.rpc(text));
+    };
+    let info = known.procedure(header.proc).filter(|info| info.direction == Direction::Call);
+    let serve = usize::try_from(header.proc).ok().and_then(|number| procs.get(number).copied().flatten());
+    info.zip(serve).ok_or_else(|| ErrorDomain::RPC.rpc(format_args!("unknown procedure: {}", header.proc)))
+}
+
+/// Polls once in place. Most calls never wait, and so cost no task.
+fn run(session: &Arc<Session>, header: MessageHeader, mut work: Work) {
+    let mut here = Context::from_waker(Waker::noop());
+    match poll(&mut work, &mut here) {
+        Poll::Ready(result) => answer(session, &header, result),
+        Poll::Pending => {
+            let session = Arc::clone(session);
+            session.call_waits();
+            tokio::spawn(async move {
+                let result = std::future::poll_fn(|cx| poll(&mut work, cx)).await;
+                answer(&session, &header, result);
+                session.call_done();
+            });
+        }
+    }
+}
+
+/// A panic in a handler answers its own call and no more.
+fn poll(work: &mut Work, cx: &mut Context<'_>) -> Poll<Result<Reply, VirtError>> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))).unwrap_or_else(|_| {
+        tracing::error!("a handler panicked; its call is answered with an error");
+        Poll::Ready(Err(ErrorDomain::RPC.internal_error("the handler of this call failed")))
+    })
+}
+
+fn answer(session: &Session, header: &MessageHeader, result: Result<Reply, VirtError>) {
+    match result {
+        Ok(reply) => {
+            session.stream_opened(header);
+            session.send(reply.frame, reply.descriptors);
+        }
+        Err(error) => {
+            session.stream_refused(header);
+            session.send(error_frame(&frame::reply_to(header, MessageStatus::ERROR), &error), Vec::new());
+        }
+    }
+}
+
+/// A frame that carries an error.
+pub(crate) fn error_frame(header: &MessageHeader, error: &VirtError) -> Vec<u8> {
+    let text = |text: &Option<String>| text.as_deref().map(XdrString::from);
+    let message = MessageError {
+        code: error.code.0,
+        domain: error.domain.0,
+        message: Some(XdrString::from(&error.message)),
+        level: error.level.0,
+        str1: text(&error.str1),
+        str2: text(&error.str2),
+        str3: text(&error.str3),
+        int1: error.int1,
+        int2: error.int2,
+        ..Default::default()
+    };
+    // Texts of errors are cut when they are made; an error always fits its frame.
+    frame::encode(header, 0, &message).unwrap_or_default()
+}

@@ -1,0 +1,424 @@
+//! One connection: where it stands, what is read from it and when.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
+
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::time::Sleep;
+use virtwire_driver_api::{CallCx, Connection, Event, EventSink, Peer, StreamEnd};
+use virtwire_protocol::error::VirtError;
+use virtwire_protocol::frame;
+use virtwire_protocol::frame::{FRAME_MAX, Frame, FrameBuffer, FrameError};
+use virtwire_protocol::keepalive;
+use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
+use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
+use virtwire_socket::receive;
+
+use crate::config::{Access, Limits, Program};
+use crate::events::{self, Registration};
+use crate::listener::Shared;
+use crate::outgoing::Outgoing;
+use crate::serve;
+use crate::streams::Streams;
+
+/// Where a client stands. Only an open connection holds a driver, so nothing slips past authentication.
+pub(crate) enum Phase {
+    /// Has not been told how to authenticate.
+    Greeting,
+    /// Authenticated; no hypervisor is open.
+    Authenticated,
+    /// A hypervisor is open.
+    Open(Box<OpenPhase>),
+    /// Said goodbye: nothing more is read.
+    Closed,
+}
+
+/// What an open connection has.
+pub(crate) struct OpenPhase {
+    pub(crate) connection: Connection,
+    pub(crate) read_only: bool,
+}
+
+/// One connection.
+pub(crate) struct Session {
+    pub(crate) me: Weak<Session>,
+    pub(crate) id: u64,
+    pub(crate) since: SystemTime,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) service: Arc<Shared>,
+    pub(crate) streams: Streams,
+    program: Program,
+    access: Access,
+    out: Outgoing,
+    phase: Mutex<Phase>,
+    registrations: Mutex<Vec<Registration>>,
+    /// Calls that wait for something.
+    waiting: AtomicUsize,
+    /// Whether the client said that it answers pings.
+    pingable: AtomicBool,
+}
+
+/// What the connection's task has to do next.
+enum Wake {
+    Read,
+    Frames,
+    Flush,
+    Keepalive,
+    End,
+}
+
+/// What the connection's task alone knows.
+struct Input {
+    buffer: FrameBuffer,
+    descriptors: VecDeque<OwnedFd>,
+    /// Frames may be in the buffer that were not served, since a limit was reached.
+    parked: bool,
+    keepalive: Option<KeepaliveTimer>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        service: Arc<Shared>,
+        socket: UnixStream,
+        id: u64,
+        program: Program,
+        access: Access,
+    ) -> Arc<Self> {
+        let peer = socket.peer_cred().ok().map(|cred| Peer {
+            pid: cred.pid().unwrap_or_default(),
+            uid: cred.uid(),
+            gid: cred.gid(),
+        });
+        // The administration socket is root's alone, and knows no authentication.
+        let phase = match program {
+            Program::Remote => Phase::Greeting,
+            Program::Admin => Phase::Authenticated,
+        };
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            id,
+            since: SystemTime::now(),
+            peer,
+            streams: Streams::new(service.limits().stream_backlog),
+            service,
+            program,
+            access,
+            out: Outgoing::new(socket),
+            phase: Mutex::new(phase),
+            registrations: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            pingable: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        self.service.limits()
+    }
+
+    pub(crate) fn program(&self) -> Program {
+        self.program
+    }
+
+    pub(crate) fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_authenticated(&self) -> bool {
+        !matches!(*self.phase(), Phase::Greeting)
+    }
+
+    /// The open hypervisor.
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        match &*self.phase() {
+            Phase::Open(open) => Some(open.connection.clone()),
+            Phase::Greeting | Phase::Authenticated | Phase::Closed => None,
+        }
+    }
+
+    /// Whether the client may only look: by its socket, or by the flag it opened with.
+    pub(crate) fn is_read_only(&self) -> bool {
+        let by_flag = match &*self.phase() {
+            Phase::Open(open) => open.read_only,
+            Phase::Greeting | Phase::Authenticated | Phase::Closed => false,
+        };
+        by_flag || self.access == Access::ReadOnly
+    }
+
+    pub(crate) fn call_cx(&self) -> CallCx {
+        CallCx { read_only: self.is_read_only(), peer: self.peer, client: self.id }
+    }
+
+    pub(crate) fn registrations(&self) -> MutexGuard<'_, Vec<Registration>> {
+        self.registrations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn announce_pingable(&self) {
+        self.pingable.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends a frame; after the answer to CONNECT_CLOSE the connection ends.
+    pub(crate) fn send(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
+        self.out.send(frame, descriptors);
+        if matches!(*self.phase(), Phase::Closed) {
+            self.out.close();
+        }
+    }
+
+    /// Waits until little is left to be written.
+    pub(crate) async fn room(&self) {
+        self.out.room(self.limits().backlog).await;
+    }
+
+    /// Ends the connection once everything has been sent.
+    pub(crate) fn close(&self) {
+        self.out.close();
+    }
+
+    pub(crate) fn call_waits(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn call_done(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.out.wake();
+    }
+
+    pub(crate) fn open_stream(&self, header: &MessageHeader, sparse: bool) -> Result<StreamEnd, VirtError> {
+        self.streams.open(header, sparse)
+    }
+
+    pub(crate) fn stream_opened(&self, header: &MessageHeader) {
+        if let Some(session) = self.me.upgrade() {
+            self.streams.begin(&session, header);
+        }
+    }
+
+    pub(crate) fn stream_refused(&self, header: &MessageHeader) {
+        self.streams.refuse(header);
+    }
+
+    /// Wakes the connection's task after a limit may have ceased to hold.
+    pub(crate) fn wake(&self) {
+        self.out.wake();
+    }
+
+    /// Serves the connection to its end.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut input = Input {
+            buffer: FrameBuffer::default(),
+            descriptors: VecDeque::new(),
+            parked: false,
+            keepalive: None,
+            alarm: Box::pin(tokio::time::sleep_until(Instant::now().into())),
+        };
+        input.buffer.limit(self.limits().frame_before_auth);
+        loop {
+            let goes_on = match std::future::poll_fn(|cx| self.poll_wake(&mut input, cx)).await {
+                Wake::Read => self.read(&mut input).and_then(|()| Ok(self.frames(&mut input)?)),
+                Wake::Frames => self.frames(&mut input).map_err(Into::into),
+                Wake::Flush => {
+                    self.out.flush();
+                    Ok(())
+                }
+                Wake::Keepalive => self.keepalive(&mut input),
+                Wake::End => break,
+            };
+            if let Err(reason) = goes_on {
+                tracing::debug!(client = self.id, %reason, "connection ends");
+                break;
+            }
+        }
+        self.out.abort();
+        *self.phase() = Phase::Closed;
+        self.registrations().clear();
+        self.streams.clear();
+    }
+
+    /// Whether more may be read: the client's calls, replies and streams are within their limits.
+    fn may_read(&self) -> bool {
+        let limits = self.limits();
+        self.waiting.load(Ordering::Relaxed) < limits.client_requests
+            && self.out.backlog() < limits.backlog
+            && !self.streams.are_full()
+            && !matches!(*self.phase(), Phase::Closed)
+    }
+
+    fn poll_wake(&self, input: &mut Input, cx: &mut Context<'_>) -> Poll<Wake> {
+        // The waker is registered before the limits are looked at, so that no change of theirs is missed.
+        let pending = self.out.poll_pending(cx.waker());
+        if self.out.is_done() {
+            return Poll::Ready(Wake::End);
+        }
+        if pending && let Poll::Ready(ready) = self.out.socket().poll_write_ready(cx) {
+            return Poll::Ready(if ready.is_ok() { Wake::Flush } else { Wake::End });
+        }
+        if self.may_read() {
+            if input.parked {
+                return Poll::Ready(Wake::Frames);
+            }
+            if let Poll::Ready(ready) = self.out.socket().poll_read_ready(cx) {
+                return Poll::Ready(if ready.is_ok() { Wake::Read } else { Wake::End });
+            }
+        }
+        self.arm(input);
+        if input.keepalive.is_some() && pin!(&mut input.alarm).poll(cx).is_ready() {
+            return Poll::Ready(Wake::Keepalive);
+        }
+        Poll::Pending
+    }
+
+    /// Starts the keepalive timer once the client has asked for it.
+    fn arm(&self, input: &mut Input) {
+        if input.keepalive.is_none()
+            && self.pingable.load(Ordering::Relaxed)
+            && let Some(interval) = self.limits().keepalive_interval
+        {
+            let now = Instant::now();
+            input.keepalive = Some(KeepaliveTimer::new(interval, self.limits().keepalive_count, now));
+            input.alarm.as_mut().reset((now + interval).into());
+        }
+    }
+
+    fn keepalive(&self, input: &mut Input) -> Result<(), Ended> {
+        let Some(timer) = &mut input.keepalive else { return Ok(()) };
+        let now = Instant::now();
+        let next = match timer.poll(now) {
+            Keepalive::Wait(next) => next,
+            Keepalive::Ping => {
+                self.out.send(pulse(keepalive::Procedure::PING), Vec::new());
+                now
+            }
+            Keepalive::Dead => return Err(Ended::Dead),
+        };
+        input.alarm.as_mut().reset(next.into());
+        Ok(())
+    }
+
+    fn read(&self, input: &mut Input) -> Result<(), Ended> {
+        let mut bytes = None;
+        let socket = self.out.socket();
+        let read = socket.try_io(Interest::READABLE, || {
+            let got = receive(socket, input.buffer.space(), &mut input.descriptors)?;
+            bytes = Some(got.bytes);
+            // A short read has emptied the socket; saying so spares the read that would only find that out.
+            if got.drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (bytes, read) {
+            (Some(0), _) => Err(Ended::ByPeer),
+            (Some(bytes), _) => {
+                input.buffer.filled(bytes);
+                if let Some(timer) = &mut input.keepalive {
+                    timer.heard(Instant::now());
+                }
+                Ok(())
+            }
+            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Err(Ended::Io(error)),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Serves the frames that have come whole.
+    fn frames(self: &Arc<Self>, input: &mut Input) -> Result<(), FrameError> {
+        loop {
+            input.parked = !self.may_read();
+            if input.parked {
+                return Ok(());
+            }
+            if self.is_authenticated() {
+                input.buffer.limit(FRAME_MAX);
+            }
+            let Some(frame) = input.buffer.next_frame()? else { break };
+            if frame.descriptors > input.descriptors.len() {
+                return Err(FrameError::Unmatched);
+            }
+            let descriptors = input.descriptors.drain(..frame.descriptors).collect();
+            self.frame(&frame, descriptors);
+        }
+        // Descriptors are only ever announced: those of a frame to come are at most as many as a frame may carry.
+        let most = virtwire_protocol::net::VIR_NET_MESSAGE_NUM_FDS_MAX as usize;
+        if input.descriptors.len() > most || (!input.descriptors.is_empty() && !input.buffer.is_partial()) {
+            return Err(FrameError::Unmatched);
+        }
+        Ok(())
+    }
+
+    fn frame(self: &Arc<Self>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) {
+        match frame.header.r#type {
+            MessageType::CALL | MessageType::CALL_WITH_FDS => serve::call(self, frame, descriptors),
+            MessageType::STREAM | MessageType::STREAM_HOLE => self.streams.incoming(self, frame),
+            MessageType::MESSAGE
+                if (frame.header.prog, frame.header.proc)
+                    == (keepalive::PROGRAM.number, keepalive::Procedure::PING.0) =>
+            {
+                self.out.send(pulse(keepalive::Procedure::PONG), Vec::new());
+            }
+            // Replies, messages and unknown types mean nothing here; the real daemon drops them as well.
+            _ => {}
+        }
+    }
+}
+
+impl EventSink for Session {
+    fn deliver(&self, event: &Event) {
+        let frames = events::frames(&self.registrations(), event);
+        if !frames.is_empty() && self.out.backlog() > self.limits().event_backlog {
+            tracing::warn!(
+                client = self.id,
+                "events pile up for a client that does not read; it is disconnected"
+            );
+            self.out.abort();
+            return;
+        }
+        for frame in frames {
+            self.out.send(frame, Vec::new());
+        }
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum Ended {
+    ByPeer,
+    Dead,
+    Frame(FrameError),
+    Io(io::Error),
+}
+
+impl From<FrameError> for Ended {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ByPeer => f.write_str("closed by the client"),
+            Self::Dead => f.write_str("pings went unanswered"),
+            Self::Frame(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A keepalive frame; serial 0, empty.
+fn pulse(procedure: keepalive::Procedure) -> Vec<u8> {
+    let header = MessageHeader {
+        prog: keepalive::PROGRAM.number,
+        vers: keepalive::PROGRAM.version,
+        proc: procedure.0,
+        r#type: MessageType::MESSAGE,
+        serial: 0,
+        status: MessageStatus::OK,
+    };
+    frame::encode_bytes(&header, &[]).unwrap_or_default()
+}
