@@ -13,6 +13,9 @@
 
 use std::fmt;
 
+use crate::XdrString;
+use crate::net::MessageError;
+
 /// The longest text that an error carries. A frame may hold strings of 4 MiB; names a client sent are cut long
 /// before that, so that an error always fits its frame.
 pub const TEXT_MAX: usize = 16 * 1024;
@@ -364,6 +367,26 @@ fn cut(mut text: String) -> String {
         text.truncate(text.floor_char_boundary(TEXT_MAX));
     }
     text
+}
+
+/// What came over the wire. Its `dom` and `net`, which no daemon fills in, are left out; a number that was not set
+/// stays as it is.
+impl From<MessageError> for VirtError {
+    fn from(error: MessageError) -> Self {
+        let text = |text: Option<XdrString>| text.map(|text| text.to_str_lossy().into_owned());
+        let code = ErrorCode(error.code);
+        Self {
+            code,
+            domain: ErrorDomain(error.domain),
+            level: ErrorLevel(error.level),
+            message: text(error.message).unwrap_or_else(|| code.texts().0.to_owned()),
+            str1: text(error.str1),
+            str2: text(error.str2),
+            str3: text(error.str3),
+            int1: error.int1,
+            int2: error.int2,
+        }
+    }
 }
 
 impl fmt::Display for VirtError {

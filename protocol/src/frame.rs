@@ -165,7 +165,7 @@ fn header(reader: &mut Reader<'_>) -> Result<MessageHeader, codec::DecodeError> 
 
 /// A whole frame around one value. `descriptors` counts the descriptors that will follow; the type in the header
 /// says whether it is written.
-pub fn encode<T: Encode>(
+pub fn encode<T: Encode + ?Sized>(
     header: &MessageHeader,
     descriptors: usize,
     value: &T,

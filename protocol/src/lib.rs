@@ -4,6 +4,7 @@
 //! from the definition files in `protocol/x`. `virtwire-codegen show DOMAIN_SUSPEND` prints all that is generated
 //! for one procedure.
 
+pub mod calls;
 pub mod codec;
 pub mod error;
 pub mod events;
@@ -13,6 +14,7 @@ pub mod procedures;
 #[cfg(feature = "samples")]
 pub mod sample;
 pub mod schema;
+pub mod streams;
 pub mod typed_params;
 
 pub use codec::{XdrStr, XdrString};
