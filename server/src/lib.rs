@@ -10,7 +10,6 @@ mod dispatch;
 pub mod drivers;
 mod events;
 mod listener;
-mod outgoing;
 mod procedures;
 mod serve;
 mod session;

@@ -20,12 +20,11 @@ use virtwire_protocol::frame::{FRAME_MAX, Frame, FrameBuffer, FrameError};
 use virtwire_protocol::keepalive;
 use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
-use virtwire_socket::receive;
+use virtwire_socket::{Outgoing, receive};
 
 use crate::config::{Access, Limits, Program};
 use crate::events::{self, Registration};
 use crate::listener::Shared;
-use crate::outgoing::Outgoing;
 use crate::serve;
 use crate::streams::Streams;
 

@@ -2,6 +2,8 @@
 //!
 //! Each descriptor goes with a message of one byte of its own, behind its frame.
 
+mod outgoing;
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -11,6 +13,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
 };
+
+pub use outgoing::Outgoing;
 
 /// The most descriptors taken in with one read; the kernel closes the rest.
 const DESCRIPTORS: usize = 32;

@@ -10,11 +10,12 @@ use std::task::Waker;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
-use virtwire_socket::{transmit, transmit_descriptor};
+
+use crate::{transmit, transmit_descriptor};
 
 /// Frames on their way out, over the socket they go to.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     socket: UnixStream,
     state: Mutex<State>,
     /// Told whenever the backlog has shrunk: streams wait for it.
@@ -39,11 +40,13 @@ enum Part {
 }
 
 impl Outgoing {
-    pub(crate) fn new(socket: UnixStream) -> Self {
+    /// Nothing is on its way yet.
+    pub fn new(socket: UnixStream) -> Self {
         Self { socket, state: Mutex::default(), room: Notify::new() }
     }
 
-    pub(crate) fn socket(&self) -> &UnixStream {
+    /// The socket, for the task that reads.
+    pub fn socket(&self) -> &UnixStream {
         &self.socket
     }
 
@@ -52,7 +55,7 @@ impl Outgoing {
     }
 
     /// Sends a frame and the descriptors behind it.
-    pub(crate) fn send(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
+    pub fn send(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
         let mut state = self.state();
         if state.closing {
             return;
@@ -77,17 +80,17 @@ impl Outgoing {
     }
 
     /// Bytes that wait.
-    pub(crate) fn backlog(&self) -> usize {
+    pub fn backlog(&self) -> usize {
         self.state().bytes
     }
 
     /// Lets the connection end when everything has been sent.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.state().close();
     }
 
     /// Lets the connection end now, whatever waits.
-    pub(crate) fn abort(&self) {
+    pub fn abort(&self) {
         let mut state = self.state();
         state.parts.clear();
         state.bytes = 0;
@@ -95,13 +98,13 @@ impl Outgoing {
     }
 
     /// Whether the connection's task has nothing left to do.
-    pub(crate) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         let state = self.state();
         state.closing && state.parts.is_empty()
     }
 
     /// Whether something waits; registers the task that is to be woken when that changes.
-    pub(crate) fn poll_pending(&self, waker: &Waker) -> bool {
+    pub fn poll_pending(&self, waker: &Waker) -> bool {
         let mut state = self.state();
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
@@ -110,12 +113,12 @@ impl Outgoing {
     }
 
     /// Wakes the connection's task, to look at its limits again.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         self.state().wake();
     }
 
     /// Writes what the socket takes.
-    pub(crate) fn flush(&self) {
+    pub fn flush(&self) {
         let mut state = self.state();
         let before = state.bytes;
         while let Some(part) = state.parts.front_mut() {
@@ -153,7 +156,7 @@ impl Outgoing {
     }
 
     /// Waits until fewer than `limit` bytes wait, or nothing can be sent any more.
-    pub(crate) async fn room(&self, limit: usize) {
+    pub async fn room(&self, limit: usize) {
         loop {
             let notified = self.room.notified();
             {
