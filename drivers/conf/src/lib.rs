@@ -2,7 +2,7 @@
 //!
 //! Every definition is a struct made from a [table](crate::table).
 
-mod complete;
+pub mod complete;
 pub mod domain;
 pub mod interface;
 pub mod network;
@@ -14,6 +14,7 @@ pub mod storage;
 pub mod table;
 pub mod xml;
 
+pub use complete::{Emulator, Flavor, ParseOptions, QemuHost};
 pub use domain::Domain;
 pub use interface::Interface;
 pub use network::Network;
@@ -69,10 +70,6 @@ impl FormatOptions {
         !self.inactive
     }
 }
-
-/// How to read a definition.
-#[derive(Debug, Clone, Default)]
-pub struct ParseOptions {}
 
 macro_rules! definitions {
     ($($name:ident $root:literal $domain:ident;)*) => {$(

@@ -1,0 +1,336 @@
+//! Devices other than disks: what all drivers fill in.
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::drives;
+use crate::YesNo;
+use crate::domain::Domain;
+use crate::domain::chardev::{
+    ChannelTarget, ChannelTargetType, CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType,
+    ParallelTarget, Protocol, Serial, SerialTarget,
+};
+use crate::domain::display::{
+    Graphics, GraphicsType, InputBus, InputType, Listen, ListenType, Video, VideoModel, VideoType,
+};
+use crate::domain::misc::{Controller, ControllerType, HostdevType};
+use crate::domain::net::{Interface, InterfaceType};
+use crate::table::Mac;
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+
+/// Before the driver's own part.
+pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
+    controllers(domain)?;
+    for interface in &mut domain.devices.interfaces {
+        complete_interface(interface)?;
+    }
+    characters(domain)?;
+    for graphics in &mut domain.devices.graphics {
+        complete_graphics(graphics)?;
+    }
+    for hostdev in &mut domain.devices.hostdevs {
+        if !matches!(hostdev.type_, HostdevType::Mdev) {
+            hostdev.managed.get_or_insert(YesNo::No);
+        }
+    }
+    for rng in &domain.devices.rngs {
+        if rng.backend.is_none() {
+            return Err(DOMAIN.xml_error("only one RNG backend is supported"));
+        }
+    }
+    console_compat(domain);
+    drives::begin(domain)
+}
+
+/// After the driver's own part.
+pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
+    for input in &mut domain.devices.inputs {
+        let ps2 = matches!(input.type_, InputType::Mouse | InputType::Keyboard);
+        match input.type_ {
+            InputType::Evdev => input.bus = None,
+            InputType::Passthrough => {
+                input.bus.get_or_insert(InputBus::Virtio);
+            }
+            _ => {
+                input.bus.get_or_insert(if ps2 { InputBus::Ps2 } else { InputBus::Usb });
+            }
+        }
+    }
+    if domain.devices.videos.is_empty() && !domain.devices.graphics.is_empty() {
+        domain.devices.videos.push(Video { model: Some(VideoModel::default()), ..Video::default() });
+    }
+    Ok(())
+}
+
+/// Numbers for controllers that have none: the next free one of their kind.
+fn controllers(domain: &mut Domain) -> Result<(), VirtError> {
+    let mut sorted: Vec<Controller> = Vec::with_capacity(domain.devices.controllers.len());
+    let mut all = std::mem::take(&mut domain.devices.controllers);
+    for n in 0..all.len() {
+        let type_ = all[n].type_;
+        if all[n].index.is_none() {
+            let next = all
+                .iter()
+                .filter(|c| c.type_ == type_)
+                .filter_map(|c| c.index)
+                .max()
+                .map_or(0, |i| i.saturating_add(1));
+            // Companions share the number of their master.
+            let companion = type_ == ControllerType::Usb && all[n].info.master.is_some();
+            all[n].index = Some(if companion { (next - 1).max(0) } else { next });
+        }
+    }
+    for controller in all {
+        drives::insert_controller(&mut sorted, controller);
+    }
+    domain.devices.controllers = sorted;
+    Ok(())
+}
+
+fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
+    let kind = interface.type_;
+    let source = interface.source.as_ref();
+    let missing = |what: &str| {
+        Err(DOMAIN.xml_error(format_args!("interface type='{kind}' requires a '{what}' element")))
+    };
+    let without = |attribute: &str| {
+        let text = format!("'{attribute}' attribute");
+        Err(DOMAIN.xml_error(format_args!("No <source> {text} specified with <interface type='{kind}'/>")))
+    };
+    let needs_source = matches!(
+        kind,
+        InterfaceType::Network
+            | InterfaceType::Bridge
+            | InterfaceType::Direct
+            | InterfaceType::Hostdev
+            | InterfaceType::Internal
+            | InterfaceType::Vdpa
+            | InterfaceType::Vhostuser
+            | InterfaceType::Server
+            | InterfaceType::Client
+            | InterfaceType::Mcast
+            | InterfaceType::Udp
+    );
+    let Some(source) = source else {
+        if needs_source {
+            return missing("source");
+        }
+        mac(interface);
+        return Ok(());
+    };
+    match kind {
+        InterfaceType::Network if source.network.is_none() => return without("network"),
+        InterfaceType::Bridge if source.bridge.is_none() => return without("bridge"),
+        InterfaceType::Direct if source.dev.is_none() => return without("dev"),
+        InterfaceType::Internal if source.name.is_none() => return without("name"),
+        _ => {}
+    }
+    mac(interface);
+    Ok(())
+}
+
+fn mac(interface: &mut Interface) {
+    let mac = interface.mac.get_or_insert_default();
+    mac.address.get_or_insert_with(|| Mac::random([0x52, 0x54, 0x00]));
+}
+
+/// Sources that a kind of host end must have, and port numbers.
+fn characters(domain: &mut Domain) -> Result<(), VirtError> {
+    let devices = &mut domain.devices;
+    let ends = devices.serials.iter_mut().map(|d| &mut d.chardev);
+    let ends = ends.chain(devices.parallels.iter_mut().map(|d| &mut d.chardev));
+    let ends = ends.chain(devices.consoles.iter_mut().map(|d| &mut d.chardev));
+    let ends = ends.chain(devices.channels.iter_mut().map(|d| &mut d.chardev));
+    for chardev in ends {
+        complete_chardev(chardev)?;
+    }
+    for (n, serial) in (0..).zip(&mut devices.serials) {
+        serial.target.get_or_insert_with(SerialTarget::default).port.get_or_insert(n);
+    }
+    for (n, parallel) in (0..).zip(&mut devices.parallels) {
+        parallel.target.get_or_insert_with(ParallelTarget::default).port.get_or_insert(n);
+    }
+    for (n, console) in (0..).zip(&mut devices.consoles) {
+        let target = console.target.get_or_insert_with(ConsoleTarget::default);
+        target.type_.get_or_insert(ConsoleTargetType::Serial);
+        target.port.get_or_insert(n);
+    }
+    for channel in &mut devices.channels {
+        channel
+            .target
+            .get_or_insert_with(ChannelTarget::default)
+            .type_
+            .get_or_insert(ChannelTargetType::Virtio);
+    }
+    Ok(())
+}
+
+fn complete_chardev(chardev: &mut Chardev) -> Result<(), VirtError> {
+    let missing = |what: &str| {
+        Err(DOMAIN.internal_error(format_args!("Missing source {what} attribute for char device")))
+    };
+    let source = chardev.source.first();
+    let path = source.is_some_and(|s| s.path.is_some());
+    match chardev.type_ {
+        CharType::File | CharType::Dev | CharType::Pipe if !path => return missing("path"),
+        CharType::Tcp => {
+            chardev.protocol.get_or_insert_with(Protocol::default);
+            match chardev.source.first_mut() {
+                None => return missing("host"),
+                Some(source) if source.host.is_none() => return missing("host"),
+                Some(source) if source.service.is_none() => return missing("service"),
+                Some(source) => {
+                    source.mode.get_or_insert(CharMode::Connect);
+                }
+            }
+        }
+        CharType::Pty | CharType::Null | CharType::Vc | CharType::Stdio | CharType::Spicevmc => {
+            // What belongs to one run is not stored.
+            chardev.source.clear();
+            chardev.tty = None;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A console that is a serial port has one to be; a guest with a serial port has a console on it.
+fn console_compat(domain: &mut Domain) {
+    let devices = &mut domain.devices;
+    let serial_console =
+        |console: &Console| console.target.as_ref().and_then(|t| t.type_) == Some(ConsoleTargetType::Serial);
+    if domain.os.type_.as_ref().is_none_or(|t| t.name != "hvm") {
+        return;
+    }
+    match devices.consoles.first().filter(|c| serial_console(c)) {
+        Some(console) if devices.serials.is_empty() => {
+            let target = SerialTarget { port: Some(0), ..SerialTarget::default() };
+            let chardev = console.chardev.clone();
+            devices.serials.push(Serial { chardev, target: Some(target), info: console.info.clone() });
+        }
+        None if devices.consoles.is_empty() && !devices.serials.is_empty() => {
+            let target = ConsoleTarget { type_: Some(ConsoleTargetType::Serial), port: Some(0) };
+            devices.consoles.push(Console { target: Some(target), ..Console::default() });
+        }
+        _ => {}
+    }
+    // The first such console is the first serial port seen from the other side.
+    if let (Some(console), Some(serial)) =
+        (devices.consoles.first_mut().filter(|c| serial_console(c)), devices.serials.first())
+    {
+        console.chardev = serial.chardev.clone();
+        console.info = serial.info.clone();
+        console.info.address = None;
+    }
+}
+
+fn complete_graphics(graphics: &mut Graphics) -> Result<(), VirtError> {
+    let listens = matches!(graphics.type_, GraphicsType::Vnc | GraphicsType::Spice | GraphicsType::Rdp);
+    if !listens {
+        return Ok(());
+    }
+    listen(graphics)?;
+    let socket = graphics.listens.first().is_some_and(|l| l.type_ == ListenType::Socket);
+    let none = graphics.listens.first().is_some_and(|l| l.type_ == ListenType::None);
+    if socket || none {
+        graphics.port = None;
+        graphics.tls_port = None;
+        graphics.autoport = None;
+        return Ok(());
+    }
+    match graphics.type_ {
+        GraphicsType::Vnc => {
+            let auto = match graphics.port {
+                None | Some(-1 | 0) => true,
+                Some(_) => graphics.autoport == Some(YesNo::Yes),
+            };
+            graphics.autoport = Some(if auto { YesNo::Yes } else { YesNo::No });
+            if auto {
+                graphics.port = Some(-1);
+            }
+        }
+        GraphicsType::Spice => {
+            let auto = graphics.autoport == Some(YesNo::Yes)
+                || (graphics.port == Some(-1) && graphics.tls_port == Some(-1));
+            if auto {
+                graphics.autoport = Some(YesNo::Yes);
+                graphics.port = None;
+                graphics.tls_port = None;
+            } else {
+                graphics.port.get_or_insert(0);
+                graphics.autoport = Some(YesNo::No);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The attribute `listen` and the first `<listen>` say the same.
+fn listen(graphics: &mut Graphics) -> Result<(), VirtError> {
+    if let Some(socket) = graphics.socket.clone()
+        && graphics.listens.is_empty()
+    {
+        graphics.listens.push(Listen {
+            type_: ListenType::Socket,
+            socket: Some(socket),
+            ..Listen::default()
+        });
+    }
+    if graphics.listens.is_empty() {
+        let address = graphics.listen_attr.clone();
+        graphics.listens.push(Listen { type_: ListenType::Address, address, ..Listen::default() });
+    }
+    let first = &mut graphics.listens[0];
+    if first.type_ == ListenType::Address && first.address.as_deref() == Some("") {
+        first.address = None;
+    }
+    match first.type_ {
+        ListenType::Address => {
+            if let (Some(attribute), Some(address)) = (&graphics.listen_attr, &first.address)
+                && attribute != address
+            {
+                return Err(DOMAIN.config_unsupported(format_args!(
+                    "graphics 'listen' attribute '{attribute}' must match 'address' attribute of first listen element (found '{address}')"
+                )));
+            }
+            graphics.listen_attr = first.address.clone();
+        }
+        ListenType::Network => {
+            graphics.listen_attr = None;
+            first.address = None;
+        }
+        ListenType::Socket => {
+            graphics.listen_attr = None;
+            graphics.socket = first.socket.clone();
+        }
+        ListenType::None => graphics.listen_attr = None,
+    }
+    Ok(())
+}
+
+/// What a video card has unless told otherwise.
+pub(super) fn complete_videos(domain: &mut Domain, default: VideoType) {
+    for (n, video) in domain.devices.videos.iter_mut().enumerate() {
+        let model = video.model.get_or_insert_default();
+        if model.type_ == VideoType::Default {
+            model.type_ = default;
+        }
+        match model.type_ {
+            VideoType::Cirrus | VideoType::Vga | VideoType::Vmvga | VideoType::Bochs => {
+                model.vram.get_or_insert(16384);
+            }
+            VideoType::Qxl => {
+                model.ram.get_or_insert(65536);
+                model.vram.get_or_insert(65536);
+            }
+            _ => {}
+        }
+        if model.type_ != VideoType::None {
+            model.heads.get_or_insert(1);
+            if n == 0 {
+                model.primary.get_or_insert(YesNo::Yes);
+            }
+        }
+    }
+}

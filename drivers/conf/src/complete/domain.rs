@@ -1,0 +1,190 @@
+//! What all drivers have in common.
+
+use uuid::Uuid;
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::{devices, drives, others};
+use crate::domain::os::{BootDevice, Clock, OsBoot};
+use crate::domain::tune::{Placement, Vcpu};
+use crate::domain::{Domain, LifecycleAction, QEMU_NAMESPACE};
+use crate::table::{KiB, Positive};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+
+/// What comes before the driver's own part: identity, resources, boot.
+pub(super) fn begin(domain: &mut Domain, host_arch: &str) -> Result<(), VirtError> {
+    identity(domain)?;
+    check_devices_early(domain)?;
+    processors(domain)?;
+    boot(domain, host_arch)?;
+    memory(domain)?;
+    actions(domain);
+    drives::sort(domain);
+    devices::begin(domain)
+}
+
+/// What comes after the driver's own part: disk addresses and the controllers they need.
+pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
+    devices::finish(domain)?;
+    drives::assign(domain)?;
+    drives::controllers(domain);
+    Ok(())
+}
+
+fn identity(domain: &mut Domain) -> Result<(), VirtError> {
+    if domain.name.is_empty() {
+        return Err(DOMAIN.no_name(""));
+    }
+    others::check_name(&domain.name, DOMAIN)?;
+    if domain.title.as_deref().is_some_and(|t| t.contains('\n')) {
+        return Err(DOMAIN.xml_error("Domain title can't contain newlines"));
+    }
+    domain.uuid.get_or_insert_with(Uuid::new_v4);
+    let qemu = domain.qemu_commandline.is_some()
+        || domain.qemu_capabilities.is_some()
+        || domain.qemu_override.is_some()
+        || domain.qemu_deprecation.is_some();
+    domain.xmlns_qemu = qemu.then(|| QEMU_NAMESPACE.to_owned());
+    domain.id = None;
+    Ok(())
+}
+
+fn check_devices_early(domain: &Domain) -> Result<(), VirtError> {
+    if domain.os.type_.as_ref().is_none_or(|t| t.name.is_empty()) && domain.bootloader.is_none() {
+        return Err(DOMAIN.xml_error("an os <type> must be specified"));
+    }
+    Ok(())
+}
+
+fn processors(domain: &mut Domain) -> Result<(), VirtError> {
+    let vcpu = domain.vcpu.get_or_insert_with(|| Vcpu { count: 1, ..Vcpu::default() });
+    vcpu.placement.get_or_insert(Placement::Static);
+    if vcpu.current.is_some_and(|current| current > vcpu.count) {
+        let text = "maximum vCPU count must not be less than current vCPU count";
+        return Err(DOMAIN.config_unsupported(text));
+    }
+    if vcpu.current == Some(vcpu.count) && domain.vcpus.is_none() {
+        vcpu.current = None;
+    }
+    let online = vcpu.count;
+    if let Some(cpu) = &mut domain.cpu {
+        if let Some(topology) = &mut cpu.topology {
+            let one = Positive::default();
+            let dies = topology.dies.get_or_insert(one).get();
+            let clusters = topology.clusters.get_or_insert(one).get();
+            let all = [topology.sockets.get(), dies, clusters, topology.cores.get(), topology.threads.get()];
+            let product = all.iter().try_fold(1u32, |n, m| n.checked_mul(*m));
+            if product != Some(online) {
+                return Err(DOMAIN.config_unsupported("CPU topology doesn't match maximum vcpu count"));
+            }
+        }
+        if let Some(numa) = &mut cpu.numa {
+            for (n, cell) in (0..).zip(&mut numa.cell) {
+                cell.id.get_or_insert(n);
+                let unit = crate::table::unit(cell.unit.as_deref(), 1024)?;
+                cell.memory = cell.memory.saturating_mul(unit).div_ceil(1024);
+                cell.unit = Some("KiB".to_owned());
+            }
+            numa.cell.sort_by_key(|cell| cell.id);
+        }
+    }
+    Ok(())
+}
+
+/// Memory of all guest nodes, or of the guest as a whole.
+fn memory(domain: &mut Domain) -> Result<(), VirtError> {
+    let cells = domain.cpu.iter().filter_map(|c| c.numa.as_ref()).flat_map(|n| &n.cell);
+    let numa: u64 = cells.map(|cell| cell.memory).fold(0, u64::saturating_add);
+    let modules = domain.devices.memories.iter().filter_map(|m| m.target.as_ref()?.size);
+    let modules = modules.map(|size| size.0).fold(0, u64::saturating_add);
+    let total = if numa > 0 { numa.saturating_add(modules) } else { domain.memory.unwrap_or_default().0 };
+    if total == 0 {
+        let text = "Memory size must be specified via <memory> or in the <numa> configuration";
+        return Err(DOMAIN.xml_error(text));
+    }
+    domain.memory = Some(KiB(total));
+    let current = domain.current_memory.filter(|c| c.0 != 0 && c.0 <= total);
+    domain.current_memory = Some(current.unwrap_or(KiB(total)));
+    if let Some(max) = &domain.max_memory
+        && max.size.0 < total
+    {
+        let text = "maximum memory size must be equal or greater than the actual memory size";
+        return Err(DOMAIN.xml_error(text));
+    }
+    Ok(())
+}
+
+/// Operating system types libvirt knows.
+const OS_TYPES: &[&str] = &["hvm", "xen", "linux", "exe", "uml", "xenpvh"];
+
+/// Architectures libvirt knows.
+const ARCHES: &[&str] = &[
+    "alpha",
+    "armv6l",
+    "armv7l",
+    "armv7b",
+    "aarch64",
+    "cris",
+    "i686",
+    "ia64",
+    "lm32",
+    "loongarch64",
+    "m68k",
+    "microblaze",
+    "microblazeel",
+    "mips",
+    "mipsel",
+    "mips64",
+    "mips64el",
+    "openrisc",
+    "parisc",
+    "parisc64",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "ppcemb",
+    "riscv32",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sh4",
+    "sh4eb",
+    "sparc",
+    "sparc64",
+    "unicore32",
+    "x86_64",
+    "xtensa",
+    "xtensaeb",
+];
+
+fn boot(domain: &mut Domain, host_arch: &str) -> Result<(), VirtError> {
+    if let Some(kind) = &mut domain.os.type_ {
+        if !OS_TYPES.contains(&kind.name.as_str()) {
+            return Err(DOMAIN.config_unsupported(format_args!("unknown OS type '{}'", kind.name)));
+        }
+        let arch = kind.arch.get_or_insert_with(|| host_arch.to_owned());
+        if !ARCHES.contains(&arch.as_str()) {
+            return Err(DOMAIN.config_unsupported(format_args!("Unknown architecture {arch}")));
+        }
+        let devices = &domain.devices;
+        let ordered = devices.disks.iter().any(|d| d.info.boot.is_some())
+            || devices.interfaces.iter().any(|d| d.info.boot.is_some())
+            || devices.hostdevs.iter().any(|d| d.info.boot.is_some())
+            || devices.redirdevs.iter().any(|d| d.info.boot.is_some());
+        if ordered && !domain.os.boot.is_empty() {
+            let text = "per-device boot elements cannot be used together with os/boot elements";
+            return Err(DOMAIN.config_unsupported(text));
+        }
+        if kind.name == "hvm" && domain.os.boot.is_empty() && !ordered {
+            domain.os.boot.push(OsBoot { dev: BootDevice::Hd });
+        }
+    }
+    Ok(())
+}
+
+fn actions(domain: &mut Domain) {
+    domain.clock.get_or_insert_with(Clock::default);
+    domain.on_poweroff.get_or_insert(LifecycleAction::Destroy);
+    domain.on_reboot.get_or_insert(LifecycleAction::Restart);
+    domain.on_crash.get_or_insert(LifecycleAction::Destroy);
+}

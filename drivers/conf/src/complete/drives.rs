@@ -1,0 +1,230 @@
+//! Disks: their order, buses, addresses, and the controllers they need.
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use crate::domain::Domain;
+use crate::domain::chardev::ChannelTargetType;
+use crate::domain::device::{Address, DriveAddress};
+use crate::domain::disk::{Disk, DiskBus, DiskDevice};
+use crate::domain::misc::{Controller, ControllerType, HostdevType};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+
+/// Prefixes of target names and the bus each stands for.
+const PREFIXES: &[(&str, DiskBus)] = &[
+    ("fd", DiskBus::Fdc),
+    ("hd", DiskBus::Ide),
+    ("vd", DiskBus::Virtio),
+    ("sd", DiskBus::Scsi),
+    ("xvd", DiskBus::Xen),
+    ("ubd", DiskBus::Uml),
+];
+
+/// The number a target name stands for: `sda` 0, `sdaa` 26. A partition number may follow.
+pub(super) fn target_index(name: &str) -> Option<u32> {
+    let prefixes = ["fd", "hd", "vd", "sd", "xvd", "ubd", "nvme"];
+    let letters = prefixes.iter().find_map(|p| name.strip_prefix(p))?;
+    let (letters, digits) =
+        letters.split_at(letters.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(letters.len()));
+    if letters.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    let number =
+        letters.bytes().try_fold(0u32, |n, c| n.checked_mul(26)?.checked_add(u32::from(c - b'a') + 1))?;
+    Some(number - 1)
+}
+
+fn target(disk: &Disk) -> &str {
+    disk.target.as_ref().and_then(|t| t.dev.as_deref()).unwrap_or_default()
+}
+
+/// Puts disks of one bus in the order of their targets, as if each were put in its place on arrival.
+pub(super) fn sort(domain: &mut Domain) {
+    let bus = |disk: &Disk| disk.target.as_ref().and_then(|t| t.bus);
+    let mut sorted: Vec<Disk> = Vec::with_capacity(domain.devices.disks.len());
+    for disk in std::mem::take(&mut domain.devices.disks) {
+        let index = target_index(target(&disk));
+        let mut place = None;
+        for (n, other) in sorted.iter().enumerate().rev().filter(|(_, other)| bus(other) == bus(&disk)) {
+            if target_index(target(other)) > index {
+                place = Some(n);
+            } else if place.is_none() {
+                place = Some(n + 1);
+            }
+        }
+        sorted.insert(place.unwrap_or(sorted.len()), disk);
+    }
+    domain.devices.disks = sorted;
+}
+
+/// Targets, buses and what follows from the kind of device.
+pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
+    for disk in &mut domain.devices.disks {
+        let source = disk.source.as_ref();
+        let shown =
+            source.and_then(|s| s.file.clone().or(s.dev.clone()).or(s.dir.clone()).or(s.name.clone()));
+        let Some(target) = disk.target.as_mut().filter(|t| t.dev.is_some()) else {
+            return Err(DOMAIN.no_target(shown.unwrap_or_default()));
+        };
+        let name = target.dev.clone().unwrap_or_default();
+        if target.bus.is_none() {
+            let prefix = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
+            target.bus = match (prefix, disk.device) {
+                (Some((_, bus)), _) => Some(*bus),
+                (None, DiskDevice::Floppy) => Some(DiskBus::Fdc),
+                (None, _) => Some(DiskBus::Ide),
+            };
+        }
+        if shown.is_none()
+            && source.is_none_or(|s| s.protocol.is_none() && s.volume.is_none() && s.type_.is_none())
+        {
+            disk.source = None;
+            if !matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) {
+                return Err(DOMAIN.no_source(name));
+            }
+        }
+        if disk.device == DiskDevice::Cdrom {
+            disk.readonly = true;
+        }
+    }
+    Ok(())
+}
+
+/// The address that a target name stands for.
+fn address_of(bus: DiskBus, index: u32) -> Option<DriveAddress> {
+    let drive = |controller, bus, unit| Some(DriveAddress { controller, bus, target: 0, unit });
+    match bus {
+        DiskBus::Ide => drive(index / 4, index % 4 / 2, index % 2),
+        DiskBus::Fdc => drive(index / 2, 0, index % 2),
+        DiskBus::Sata => drive(index / 6, 0, index % 6),
+        // Unit 7 is the controller itself.
+        DiskBus::Scsi => drive(index / 7, 0, index % 7),
+        _ => None,
+    }
+}
+
+/// Addresses of disks on buses that have drives.
+pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
+    for disk in &mut domain.devices.disks {
+        let Some(target) = &disk.target else { continue };
+        let (name, bus) = (target.dev.clone().unwrap_or_default(), target.bus.unwrap_or_default());
+        if disk.info.address.is_some() {
+            continue;
+        }
+        let Some(index) = target_index(&name) else {
+            return Err(DOMAIN.xml_error(format_args!("Unknown disk name '{name}' and no address specified")));
+        };
+        disk.info.address = address_of(bus, index).map(Address::Drive);
+    }
+    let mut names: Vec<&str> = domain.devices.disks.iter().map(target).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        let sources: Vec<String> =
+            domain.devices.disks.iter().filter(|d| target(d) == pair[0]).map(source).collect();
+        return Err(DOMAIN.xml_error(format_args!(
+            "target '{}' duplicated for disk sources '{}' and '{}'",
+            pair[0], sources[0], sources[1]
+        )));
+    }
+    Ok(())
+}
+
+/// How errors name a disk's source.
+fn source(disk: &Disk) -> String {
+    let source = disk.source.as_ref().and_then(|s| s.file.as_ref().or(s.dev.as_ref()).or(s.name.as_ref()));
+    source.cloned().unwrap_or_else(|| "(null)".to_owned())
+}
+
+/// Adds a controller where there is none of its kind and number; kinds keep their numbers in order.
+pub(super) fn add_controller(domain: &mut Domain, type_: ControllerType, index: i32, model: Option<&str>) {
+    let known = domain.devices.controllers.iter().any(|c| c.type_ == type_ && c.index == Some(index));
+    if !known {
+        let controller = Controller {
+            type_,
+            index: Some(index),
+            model: model.map(str::to_owned),
+            ..Controller::default()
+        };
+        insert_controller(&mut domain.devices.controllers, controller);
+    }
+}
+
+/// Puts a controller after those of its kind with smaller numbers.
+pub(super) fn insert_controller(controllers: &mut Vec<Controller>, controller: Controller) {
+    let mut place = None;
+    for (n, other) in
+        controllers.iter().enumerate().rev().filter(|(_, other)| other.type_ == controller.type_)
+    {
+        if other.index > controller.index {
+            place = Some(n);
+        } else if other.index == controller.index {
+            // Companions of a USB controller stay behind it, in order of arrival.
+            place = Some(n + 1);
+            break;
+        } else if place.is_none() {
+            place = Some(n + 1);
+        }
+    }
+    controllers.insert(place.unwrap_or(controllers.len()), controller);
+}
+
+/// Controllers that devices ask for by number.
+pub(super) fn controllers(domain: &mut Domain) {
+    let kinds = [
+        (DiskBus::Scsi, ControllerType::Scsi),
+        (DiskBus::Fdc, ControllerType::Fdc),
+        (DiskBus::Ide, ControllerType::Ide),
+        (DiskBus::Sata, ControllerType::Sata),
+    ];
+    for (bus, kind) in kinds {
+        let on_bus = |d: &&Disk| d.target.as_ref().and_then(|t| t.bus) == Some(bus);
+        let mut last =
+            domain.devices.disks.iter().filter(on_bus).filter_map(|d| drive(d.info.address.as_ref())).max();
+        if kind == ControllerType::Scsi {
+            let scsi = |t| matches!(t, HostdevType::Scsi);
+            let hostdevs = domain.devices.hostdevs.iter().filter(|h| scsi(h.type_));
+            last = last.max(hostdevs.filter_map(|h| drive(h.info.address.as_ref())).max());
+        }
+        for index in 0..=last.unwrap_or(-1).min(MAX_IMPLICIT) {
+            add_controller(domain, kind, index, None);
+        }
+    }
+    let virtio = domain
+        .devices
+        .channels
+        .iter()
+        .any(|c| c.target.as_ref().and_then(|t| t.type_) == Some(ChannelTargetType::Virtio));
+    let virtio = virtio
+        || domain.devices.consoles.iter().any(|c| {
+            c.target.as_ref().and_then(|t| t.type_) == Some(crate::domain::chardev::ConsoleTargetType::Virtio)
+        });
+    if virtio {
+        let ports = domain
+            .devices
+            .channels
+            .iter()
+            .map(|c| &c.info)
+            .chain(domain.devices.consoles.iter().map(|c| &c.info));
+        let last = ports.filter_map(|info| match &info.address {
+            Some(Address::VirtioSerial(a)) => Some(a.controller),
+            _ => None,
+        });
+        let last = i32::try_from(last.max().unwrap_or(0)).unwrap_or(0).min(MAX_IMPLICIT);
+        for index in 0..=last {
+            add_controller(domain, ControllerType::VirtioSerial, index, None);
+        }
+    }
+    if !domain.devices.smartcards.is_empty() {
+        add_controller(domain, ControllerType::Ccid, 0, None);
+    }
+}
+
+/// An address may name any controller; this many are made up for it.
+const MAX_IMPLICIT: i32 = 255;
+
+fn drive(address: Option<&Address>) -> Option<i32> {
+    match address {
+        Some(Address::Drive(drive)) => i32::try_from(drive.controller).ok(),
+        _ => None,
+    }
+}

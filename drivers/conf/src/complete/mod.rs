@@ -1,0 +1,129 @@
+//! What is checked and filled in after reading.
+//!
+//! A definition as written says little; what a driver stores says everything. Small functions do the rest, in libvirt's
+//! order: first what all drivers have in common, then what one driver adds, then addresses. [`Flavor`] says whose rules hold.
+
+mod devices;
+mod domain;
+mod drives;
+mod others;
+mod pci;
+mod qemu;
+mod test;
+mod usb;
+
+use std::sync::Arc;
+
+use virtwire_protocol::VirtError;
+
+use crate::Domain;
+
+/// How to read a definition.
+#[derive(Debug, Clone, Default)]
+pub struct ParseOptions {
+    /// Whose defaults and rules hold.
+    pub flavor: Flavor,
+}
+
+impl ParseOptions {
+    /// As the test hypervisor does.
+    pub fn test() -> Self {
+        Self { flavor: Flavor::Test }
+    }
+
+    /// As the QEMU driver does on `host`.
+    pub fn qemu(host: Arc<QemuHost>) -> Self {
+        Self { flavor: Flavor::Qemu(host) }
+    }
+}
+
+/// Whose defaults and rules hold.
+#[derive(Debug, Clone, Default)]
+pub enum Flavor {
+    /// Nobody's: the definition stays as written.
+    #[default]
+    Plain,
+    /// The test hypervisor's.
+    Test,
+    /// The QEMU driver's, with what is known about the host.
+    Qemu(Arc<QemuHost>),
+}
+
+/// What the QEMU driver knows about its host.
+#[derive(Debug, Clone, Default)]
+pub struct QemuHost {
+    /// One for each architecture; the first is the host's own.
+    pub emulators: Vec<Emulator>,
+}
+
+/// A QEMU binary.
+#[derive(Debug, Clone, Default)]
+pub struct Emulator {
+    /// The architecture it emulates (`x86_64`).
+    pub arch: String,
+    /// Where it is.
+    pub path: String,
+    /// Short names of machines and what they stand for; the first is the default.
+    pub machines: Vec<(String, String)>,
+    /// Whether KVM can be used.
+    pub kvm: bool,
+}
+
+impl QemuHost {
+    /// An x86-64 host with `path` as its emulator, whose newest machines are those of QEMU `version` (`10.0`).
+    pub fn x86_64(path: &str, version: &str, kvm: bool) -> Self {
+        let machines = |default: &str| {
+            let all = [("pc", "pc-i440fx"), ("q35", "pc-q35")];
+            let named = all.iter().map(|(alias, name)| ((*alias).to_owned(), format!("{name}-{version}")));
+            let mut machines: Vec<_> = named.collect();
+            machines.sort_by_key(|(alias, _)| alias != default);
+            machines
+        };
+        let emulator = |arch: &str, path: String| Emulator {
+            arch: arch.to_owned(),
+            path,
+            machines: machines("pc"),
+            kvm,
+        };
+        Self {
+            emulators: vec![
+                emulator("x86_64", path.to_owned()),
+                emulator("i686", path.replace("x86_64", "i386")),
+            ],
+        }
+    }
+
+    /// The emulator for `arch`.
+    pub fn emulator(&self, arch: &str) -> Option<&Emulator> {
+        self.emulators.iter().find(|e| e.arch == arch)
+    }
+}
+
+impl Domain {
+    /// Checks and fills in what is missing, as the driver of `options` does.
+    ///
+    /// # Errors
+    /// libvirt's, for what contradicts itself or cannot be.
+    pub fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        match &options.flavor {
+            Flavor::Plain => Ok(()),
+            Flavor::Test => {
+                domain::begin(self, "i686")?;
+                test::complete(self)?;
+                domain::finish(self)?;
+                test::name_interfaces(self);
+                Ok(())
+            }
+            Flavor::Qemu(host) => {
+                let arch = host.emulators.first().map_or("x86_64", |e| e.arch.as_str());
+                domain::begin(self, arch)?;
+                qemu::complete(self, host)?;
+                domain::finish(self)?;
+                qemu::finish(self)?;
+                usb::assign(self);
+                pci::assign(self)?;
+                Ok(())
+            }
+        }
+    }
+}

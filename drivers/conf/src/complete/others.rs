@@ -1,0 +1,152 @@
+//! Definitions that need little: checks of names and UUIDs.
+
+use uuid::Uuid;
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::{Flavor, ParseOptions};
+use crate::network::{Bridge, ForwardMode};
+use crate::storage::{PoolTarget, PoolType, VolTarget};
+use crate::table::{Bytes, Mac};
+use crate::{
+    Checkpoint, Interface, Network, NodeDevice, Nwfilter, Secret, Snapshot, StoragePool, StorageVol,
+};
+
+macro_rules! plain {
+    ($($name:ident)*) => {$(
+        impl $name {
+            #[allow(clippy::unnecessary_wraps, reason = "all definitions are completed alike")]
+            pub(crate) fn complete(&mut self, _options: &ParseOptions) -> Result<(), VirtError> {
+                Ok(())
+            }
+        }
+    )*};
+}
+
+plain! { Interface NodeDevice Snapshot Checkpoint }
+
+/// `/` in a name would lead out of the directory the definition is stored in.
+pub(super) fn check_name(name: &str, domain: ErrorDomain) -> Result<(), VirtError> {
+    if name.contains('/') {
+        return Err(domain.xml_error(format_args!("name {name} cannot contain '/'")));
+    }
+    Ok(())
+}
+
+impl Network {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        if matches!(options.flavor, Flavor::Plain) {
+            return Ok(());
+        }
+        let domain = ErrorDomain::NETWORK;
+        if self.name.is_empty() {
+            return Err(domain.no_name(""));
+        }
+        check_name(&self.name, domain)?;
+        self.uuid.get_or_insert_with(Uuid::new_v4);
+        let mode = self.forward.as_ref().map(|f| f.mode);
+        let own_bridge =
+            matches!(mode, None | Some(ForwardMode::Nat | ForwardMode::Route | ForwardMode::Open));
+        if own_bridge {
+            let bridge = self.bridge.get_or_insert_with(Bridge::default);
+            bridge.stp.get_or_insert(crate::OnOff::On);
+            bridge.delay.get_or_insert(0);
+            if matches!(options.flavor, Flavor::Qemu(_)) {
+                let mac = self.mac.get_or_insert_default();
+                mac.address.get_or_insert_with(|| Mac::random([0x52, 0x54, 0x00]));
+            }
+        }
+        if let Some(forward) = &mut self.forward
+            && forward.dev.is_none()
+        {
+            forward.dev = forward.interface.first().and_then(|i| i.dev.clone());
+        }
+        Ok(())
+    }
+}
+
+impl StoragePool {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        if matches!(options.flavor, Flavor::Plain) {
+            return Ok(());
+        }
+        let domain = ErrorDomain::STORAGE;
+        if self.name.is_none() {
+            self.name.clone_from(&self.source.name);
+        }
+        let name = self.name.as_deref().filter(|n| !n.is_empty());
+        let name = name.ok_or_else(|| domain.xml_error("missing pool source name element"))?;
+        check_name(name, domain)?;
+        self.uuid.get_or_insert_with(Uuid::new_v4);
+        for size in [&mut self.capacity, &mut self.allocation, &mut self.available] {
+            *size = Some(Bytes(0));
+        }
+        let needs_path = !matches!(
+            self.type_,
+            PoolType::Logical
+                | PoolType::Rbd
+                | PoolType::Sheepdog
+                | PoolType::Gluster
+                | PoolType::Zfs
+                | PoolType::IscsiDirect
+        );
+        let target = self.target.get_or_insert_with(PoolTarget::default);
+        match &mut target.path {
+            Some(path) => *path = sanitize(path),
+            None if needs_path => return Err(domain.xml_error("missing storage pool target path")),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl StorageVol {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        if matches!(options.flavor, Flavor::Plain) {
+            return Ok(());
+        }
+        let domain = ErrorDomain::STORAGE;
+        let name = self.name.as_deref().filter(|n| !n.is_empty());
+        let name = name.ok_or_else(|| domain.xml_error("missing volume name element"))?;
+        check_name(name, domain)?;
+        let Some(capacity) = self.capacity else {
+            return Err(domain.xml_error("missing capacity element"));
+        };
+        self.allocation.get_or_insert(capacity);
+        let target = self.target.get_or_insert_with(VolTarget::default);
+        target.format.get_or_insert_with(|| crate::storage::PoolFormat { type_: "raw".to_owned() });
+        Ok(())
+    }
+}
+
+impl Secret {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        if !matches!(options.flavor, Flavor::Plain) {
+            self.uuid.get_or_insert_with(Uuid::new_v4);
+        }
+        Ok(())
+    }
+}
+
+impl Nwfilter {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        if !matches!(options.flavor, Flavor::Plain) {
+            check_name(&self.name, ErrorDomain::NWFILTER)?;
+            self.uuid.get_or_insert_with(Uuid::new_v4);
+            self.chain.get_or_insert_with(|| "root".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A path without repeated and trailing slashes; two at its beginning are kept.
+fn sanitize(path: &str) -> String {
+    let head = if path.starts_with("//") && !path.starts_with("///") {
+        "//"
+    } else if path.starts_with('/') {
+        "/"
+    } else {
+        ""
+    };
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    format!("{head}{}", parts.join("/"))
+}

@@ -1,0 +1,403 @@
+//! PCI addresses: fixed places of the chipset, then one device after another.
+
+use std::collections::BTreeMap;
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::drives;
+use super::qemu::{Chipset, chipset};
+use crate::OnOff;
+use crate::domain::Domain;
+use crate::domain::device::{Address, DeviceInfo, PciAddress};
+use crate::domain::disk::DiskBus;
+use crate::domain::display::{InputBus, SoundModel, VideoType};
+use crate::domain::misc::{
+    Controller, ControllerType, HostdevType, MemballoonModel, MemoryModel, PciModel, PciTarget, WatchdogModel,
+};
+use crate::domain::net::InterfaceType;
+use crate::table::Hex;
+
+/// What a slot must be to take a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Conventional PCI.
+    Pci,
+    /// A PCI Express endpoint.
+    Express,
+}
+
+/// Slots of a bus and what may be plugged into them.
+#[derive(Debug, Clone)]
+struct Bus {
+    kind: Kind,
+    slots: std::ops::RangeInclusive<u8>,
+    /// Devices go here without being told so.
+    automatic: bool,
+    /// Functions in use, one bit each, by slot.
+    used: [u8; 32],
+}
+
+/// All buses by number.
+struct Buses {
+    chipset: Chipset,
+    buses: BTreeMap<u8, Bus>,
+}
+
+/// Addresses for all PCI devices that have none.
+///
+/// # Errors
+/// `VIR_ERR_XML_ERROR` where there is no PCI, or no place left.
+pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
+    let chipset = chipset(domain);
+    if chipset == Chipset::Other {
+        return Err(ErrorDomain::DOMAIN.xml_error("No PCI buses available"));
+    }
+    let mut buses = Buses { chipset, buses: BTreeMap::new() };
+    for controller in &domain.devices.controllers {
+        buses.add(controller);
+    }
+    buses.reserve_given(domain);
+    chipset_places(domain, &mut buses);
+    while let Some(kind) = place_all(domain, &mut buses) {
+        extend(domain, &mut buses, kind)?;
+    }
+    if chipset == Chipset::Q35 && buses.extended() {
+        extend(domain, &mut buses, Kind::Express)?;
+    }
+    complete_controllers(domain);
+    Ok(())
+}
+
+impl Buses {
+    fn add(&mut self, controller: &Controller) {
+        if controller.type_ != ControllerType::Pci {
+            return;
+        }
+        let Some(index) = controller.index.and_then(|i| u8::try_from(i).ok()) else { return };
+        let (kind, slots, automatic) = match controller.model.as_deref().unwrap_or_default() {
+            "pci-root" => (Kind::Pci, 1..=31, true),
+            "pci-bridge" | "pcie-to-pci-bridge" => (Kind::Pci, 1..=31, true),
+            "dmi-to-pci-bridge" => (Kind::Pci, 0..=31, false),
+            "pcie-root" => (Kind::Express, 1..=31, false),
+            "pcie-root-port" | "pcie-switch-downstream-port" => (Kind::Express, 0..=0, true),
+            "pcie-switch-upstream-port" => (Kind::Express, 0..=31, false),
+            "pci-expander-bus" => (Kind::Pci, 0..=31, false),
+            "pcie-expander-bus" => (Kind::Express, 0..=31, false),
+            _ => return,
+        };
+        self.buses.entry(index).or_insert(Bus { kind, slots, automatic, used: [0; 32] });
+    }
+
+    /// Marks a place as taken; function 0 without companions takes the whole slot.
+    fn reserve(&mut self, address: &PciAddress, whole: bool) {
+        let part = |value: Option<Hex<2>>| value.map_or(0, |v| v.0);
+        let (bus, slot) = (part(address.bus), part(address.slot));
+        let function = address.function.map_or(0, |f| f.0);
+        let (Ok(bus), slot, function) = (u8::try_from(bus), (slot & 31) as usize, function & 7) else {
+            return;
+        };
+        if let Some(bus) = self.buses.get_mut(&bus) {
+            bus.used[slot] |= if whole { 0xff } else { 1 << function };
+        }
+    }
+
+    fn free(&self, bus: u8, slot: u8) -> bool {
+        self.buses.get(&bus).is_some_and(|b| b.used[slot as usize & 31] == 0)
+    }
+
+    /// The first free slot for a device of `kind`.
+    fn place(&mut self, kind: Kind) -> Option<PciAddress> {
+        let fits = |bus: &&u8| self.buses[bus].automatic && self.buses[bus].kind == kind;
+        let numbers: Vec<u8> = self.buses.keys().filter(fits).copied().collect();
+        for number in numbers {
+            let slots = self.buses[&number].slots.clone();
+            if let Some(slot) = slots.into_iter().find(|slot| self.free(number, *slot)) {
+                let address = PciAddress::new(number, slot, 0);
+                self.reserve(&address, true);
+                return Some(address);
+            }
+        }
+        None
+    }
+
+    /// Takes a fixed place if nobody has it.
+    fn take(&mut self, slot: u8, function: u8) -> Option<Address> {
+        let free = self.buses.get(&0).is_some_and(|b| b.used[slot as usize] & (1 << function) == 0);
+        let address = PciAddress::new(0, slot, function);
+        self.reserve(&address, false);
+        free.then_some(Address::Pci(address))
+    }
+
+    /// Places that devices name themselves.
+    fn reserve_given(&mut self, domain: &mut Domain) {
+        let mut given = Vec::new();
+        each(domain, &mut |info, _| {
+            if let Some(Address::Pci(address)) = &mut info.address
+                && !unset(address)
+            {
+                given.push(complete(address));
+            }
+            true
+        });
+        for address in given {
+            let alone = address.function.is_none_or(|f| f.0 == 0) && address.multifunction != Some(OnOff::On);
+            self.reserve(&address, alone);
+        }
+    }
+
+    /// Whether ports were added that the definition doesn't have.
+    fn extended(&self) -> bool {
+        self.buses.values().any(|bus| bus.used[0] & 1 == 1 && bus.slots == (0..=0) && bus.used[31] == 1)
+    }
+}
+
+/// An address that says only that it is one.
+fn unset(address: &PciAddress) -> bool {
+    let zero = |value: Option<u64>| value.is_none_or(|v| v == 0);
+    zero(address.domain.map(|h| h.0))
+        && zero(address.bus.map(|h| h.0))
+        && zero(address.slot.map(|h| h.0))
+        && zero(address.function.map(|h| h.0))
+}
+
+/// Fills the parts of an address that are left out, and gives a copy.
+fn complete(address: &mut PciAddress) -> PciAddress {
+    address.domain.get_or_insert(Hex(0));
+    address.bus.get_or_insert(Hex(0));
+    address.slot.get_or_insert(Hex(0));
+    address.function.get_or_insert(Hex(0));
+    address.clone()
+}
+
+/// Devices whose place the chipset decides.
+fn chipset_places(domain: &mut Domain, buses: &mut Buses) {
+    let devices = &mut domain.devices;
+    let q35 = buses.chipset == Chipset::Q35;
+    for controller in devices.controllers.iter_mut().filter(|c| c.info.address.is_none()) {
+        let first = controller.index == Some(0);
+        let place = match (controller.type_, controller.model.as_deref()) {
+            (ControllerType::Ide, _) if first && !q35 => Some((1, 1)),
+            (ControllerType::Usb, Some("piix3-uhci")) if first && !q35 => Some((1, 2)),
+            (ControllerType::Sata, _) if first && q35 => Some((0x1f, 2)),
+            _ => None,
+        };
+        controller.info.address = place.and_then(|(slot, function)| buses.take(slot, function));
+    }
+    // The ISA bridge and its companions.
+    let bridge = PciAddress::new(0, if q35 { 0x1f } else { 1 }, 0);
+    buses.reserve(&bridge, true);
+    let video_slot = if q35 { 1 } else { 2 };
+    if let Some(video) = devices.videos.first_mut()
+        && video.info.address.is_none()
+        && video.model.as_ref().is_some_and(|m| m.type_ != VideoType::None)
+        && buses.free(0, video_slot)
+    {
+        let address = PciAddress::new(0, video_slot, 0);
+        buses.reserve(&address, true);
+        video.info.address = Some(Address::Pci(address));
+    }
+}
+
+/// Gives every device a place; stops at the first for which there is none and says what it needs.
+fn place_all(domain: &mut Domain, buses: &mut Buses) -> Option<Kind> {
+    let mut missing = None;
+    let express = buses.chipset == Chipset::Q35;
+    each(domain, &mut |info, kind| {
+        let waits = match &info.address {
+            None => true,
+            Some(Address::Pci(address)) => unset(address),
+            Some(_) => false,
+        };
+        let Some(kind) = kind.filter(|_| waits) else { return true };
+        let kind = if express { kind } else { Kind::Pci };
+        match buses.place(kind) {
+            Some(mut address) => {
+                if let Some(Address::Pci(given)) = &info.address {
+                    address.multifunction = given.multifunction;
+                }
+                info.address = Some(Address::Pci(address));
+                true
+            }
+            None => {
+                missing = Some(kind);
+                false
+            }
+        }
+    });
+    missing
+}
+
+/// Visits every device that may be on PCI, in the order in which they get places. `None` for the kind means that
+/// the device only takes a place if it names one. Stops when `visit` says false.
+fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, Option<Kind>) -> bool) {
+    use Kind::{Express, Pci};
+    let devices = &mut domain.devices;
+    macro_rules! visit {
+        ($list:expr, $kind:expr) => {
+            for device in $list.iter_mut() {
+                let kind = $kind(&*device);
+                if !visit(&mut device.info, kind) {
+                    return;
+                }
+            }
+        };
+    }
+    visit!(devices.filesystems, |_: &crate::domain::disk::Filesystem| Some(Express));
+    visit!(devices.interfaces, |d: &crate::domain::net::Interface| {
+        let model = d.model.as_ref().and_then(|m| m.type_.as_deref()).unwrap_or_default();
+        let express = model.starts_with("virtio") || model == "e1000e" || d.type_ == InterfaceType::Hostdev;
+        match model {
+            "usb-net" => None,
+            "virtio-transitional" => Some(Pci),
+            _ => Some(if express { Express } else { Pci }),
+        }
+    });
+    visit!(devices.sounds, |d: &crate::domain::display::Sound| match d.model {
+        SoundModel::Sb16 | SoundModel::Pcspk | SoundModel::Usb => None,
+        SoundModel::Virtio => Some(Express),
+        _ => Some(Pci),
+    });
+    visit!(devices.controllers, |d: &Controller| match (d.type_, d.model.as_deref()) {
+        (ControllerType::Pci | ControllerType::Fdc | ControllerType::Ccid | ControllerType::Ide, _) => None,
+        (ControllerType::Usb, Some("none")) => None,
+        (ControllerType::Usb, Some("nec-xhci" | "qemu-xhci")) => Some(Express),
+        (ControllerType::Usb | ControllerType::Sata, _) => Some(Pci),
+        (ControllerType::Scsi, Some("virtio-scsi" | "virtio-non-transitional" | "lsisas1078")) =>
+            Some(Express),
+        (ControllerType::Scsi, _) => Some(Pci),
+        (ControllerType::VirtioSerial, Some("virtio-transitional")) => Some(Pci),
+        _ => Some(Express),
+    });
+    visit!(devices.disks, |d: &crate::domain::disk::Disk| {
+        let virtio = d.target.as_ref().and_then(|t| t.bus) == Some(DiskBus::Virtio);
+        virtio.then_some(Express)
+    });
+    visit!(devices.hostdevs, |d: &crate::domain::misc::Hostdev| match d.type_ {
+        HostdevType::Pci | HostdevType::ScsiHost | HostdevType::Mdev => Some(Express),
+        _ => None,
+    });
+    visit!(devices.memballoon, |d: &crate::domain::misc::Memballoon| match d.model {
+        MemballoonModel::None | MemballoonModel::Xen => None,
+        MemballoonModel::VirtioTransitional => Some(Pci),
+        _ => Some(Express),
+    });
+    visit!(devices.rngs, |_: &crate::domain::chardev::Rng| Some(Express));
+    visit!(devices.watchdogs, |d: &crate::domain::misc::Watchdog| {
+        (d.model == WatchdogModel::I6300esb).then_some(Pci)
+    });
+    visit!(devices.videos, |d: &crate::domain::display::Video| match d.model.as_ref().map(|m| m.type_) {
+        Some(VideoType::None | VideoType::Ramfb) | None => None,
+        Some(VideoType::Virtio) => Some(Express),
+        Some(_) => Some(Pci),
+    });
+    visit!(devices.shmems, |_: &crate::domain::misc::Shmem| Some(Express));
+    visit!(devices.inputs, |d: &crate::domain::display::Input| (d.bus == Some(InputBus::Virtio))
+        .then_some(Express));
+    visit!(devices.serials, |d: &crate::domain::chardev::Serial| {
+        let pci = d.target.as_ref().and_then(|t| t.type_)
+            == Some(crate::domain::chardev::SerialTargetType::PciSerial);
+        pci.then_some(Pci)
+    });
+    visit!(devices.panics, |d: &crate::domain::misc::Panic| {
+        (d.model == Some(crate::domain::misc::PanicModel::Pvpanic)).then_some(Pci)
+    });
+    visit!(devices.vsock, |_: &crate::domain::misc::Vsock| Some(Express));
+    visit!(devices.memories, |d: &crate::domain::misc::Memory| {
+        matches!(d.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem).then_some(Express)
+    });
+    visit!(devices.cryptos, |_: &crate::domain::misc::Crypto| Some(Express));
+}
+
+/// Adds a controller with more places for `kind`.
+fn extend(domain: &mut Domain, buses: &mut Buses, kind: Kind) -> Result<(), VirtError> {
+    let last = buses.buses.keys().max().copied().unwrap_or(0);
+    let Some(index) = last.checked_add(1) else {
+        return Err(ErrorDomain::DOMAIN.xml_error("No more available PCI slots"));
+    };
+    let (model, address) = match (buses.chipset, kind) {
+        (Chipset::Q35, Kind::Express) => ("pcie-root-port", root_port_place(buses)),
+        (Chipset::Q35, Kind::Pci) => {
+            let place = buses.place(Kind::Express);
+            if place.is_none() {
+                extend(domain, buses, Kind::Express)?;
+                return extend(domain, buses, kind);
+            }
+            ("pcie-to-pci-bridge", place)
+        }
+        _ => ("pci-bridge", buses.place(Kind::Pci)),
+    };
+    let Some(address) = address else {
+        return Err(ErrorDomain::DOMAIN.internal_error(format_args!(
+            "a PCI slot is needed to connect a PCI controller model='{model}', but none is available, and it cannot be automatically added"
+        )));
+    };
+    let mut controller = Controller {
+        type_: ControllerType::Pci,
+        index: Some(index.into()),
+        model: Some(model.to_owned()),
+        ..Controller::default()
+    };
+    controller.info.address = Some(Address::Pci(address));
+    buses.add(&controller);
+    if let Some(bus) = buses.buses.get_mut(&index) {
+        bus.used[31] = 1;
+    }
+    drives::insert_controller(&mut domain.devices.controllers, controller);
+    Ok(())
+}
+
+/// Root ports share slots of the root bus, eight to a slot.
+fn root_port_place(buses: &mut Buses) -> Option<PciAddress> {
+    let root = buses.buses.get_mut(&0)?;
+    for slot in 2..=31u8 {
+        let used = root.used[slot as usize];
+        // Only slots that nobody else has, or that were begun for ports.
+        let function = used.trailing_ones() as u8;
+        if used == 0
+            || (function < 8 && root.slots.contains(&slot) && used == (1u8 << function).wrapping_sub(1))
+        {
+            root.used[slot as usize] |= 1 << function;
+            let mut address = PciAddress::new(0, slot, function);
+            if function == 0 {
+                address.multifunction = Some(OnOff::On);
+            }
+            return Some(address);
+        }
+    }
+    None
+}
+
+/// Models and numbers that PCI controllers show.
+fn complete_controllers(domain: &mut Domain) {
+    for controller in domain.devices.controllers.iter_mut().filter(|c| c.type_ == ControllerType::Pci) {
+        let index = controller.index.and_then(|i| u32::try_from(i).ok()).unwrap_or(0);
+        let name = match controller.model.as_deref().unwrap_or_default() {
+            "pci-bridge" => "pci-bridge",
+            "dmi-to-pci-bridge" => "i82801b11-bridge",
+            "pcie-root-port" => "pcie-root-port",
+            "pcie-to-pci-bridge" => "pcie-pci-bridge",
+            "pcie-switch-upstream-port" => "x3130-upstream",
+            "pcie-switch-downstream-port" => "xio3130-downstream",
+            "pci-expander-bus" => "pxb",
+            "pcie-expander-bus" => "pxb-pcie",
+            _ => continue,
+        };
+        let shown = controller.pci_model.get_or_insert_with(PciModel::default);
+        shown.name.get_or_insert_with(|| name.to_owned());
+        let place = match &controller.info.address {
+            Some(Address::Pci(a)) => (a.slot.map_or(0, |s| s.0) << 3) + a.function.map_or(0, |f| f.0),
+            _ => 0,
+        };
+        let target = controller.target.get_or_insert_with(PciTarget::default);
+        match name {
+            "pci-bridge" => {
+                target.chassis_nr.get_or_insert(index);
+            }
+            "pcie-root-port" | "xio3130-downstream" => {
+                target.chassis.get_or_insert(index);
+                target.port.get_or_insert(Hex(place));
+            }
+            _ => {}
+        }
+    }
+}
