@@ -1,15 +1,7 @@
 //! A definition file as it is written, before names are resolved.
 
+pub use crate::diagnostic::Name;
 use crate::diagnostic::Position;
-
-/// A name and where it stands.
-#[derive(Clone, Debug)]
-pub struct Name {
-    /// The name itself.
-    pub text: String,
-    /// Where it stands.
-    pub position: Position,
-}
 
 /// A number, written out or named.
 #[derive(Clone, Debug)]
@@ -84,8 +76,8 @@ pub struct Member {
     pub name: Name,
     /// Its value.
     pub value: Value,
-    /// The comment before it: annotations, for a procedure.
-    pub note: Option<String>,
+    /// The comment before it, line by line: annotations, for a procedure.
+    pub note: Vec<Name>,
 }
 
 /// One arm of a union.

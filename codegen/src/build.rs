@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::emit;
-use crate::{Diagnostic, Facts, Family, Model, Source, resolve};
+use crate::support::{self, Support};
+use crate::{Diagnostic, Facts, Family, Model, Source, emit, resolve};
 
 /// The definition files, each after those whose types it uses.
 pub const FILES: &[&str] = &["net", "remote", "qemu", "lxc", "admin", "keepalive", "lock", "log"];
@@ -16,7 +16,7 @@ pub const FILES: &[&str] = &["net", "remote", "qemu", "lxc", "admin", "keepalive
 pub const FACTS: &str = "facts.txt";
 
 /// Reads the protocol in `dir`.
-pub fn load(dir: &Path) -> Result<Model, BuildError> {
+pub fn load(dir: &Path) -> Result<Model> {
     let read = |name: String| {
         let path = dir.join(name);
         let text = fs::read_to_string(&path).map_err(|error| BuildError::Io(path.clone(), error))?;
@@ -24,25 +24,50 @@ pub fn load(dir: &Path) -> Result<Model, BuildError> {
     };
     let (facts_file, facts) = read(FACTS.to_owned())?;
     let facts = Facts::parse(&facts_file, &facts)?;
-    let texts = FILES.iter().map(|stem| read(format!("{stem}.x"))).collect::<Result<Vec<_>, BuildError>>()?;
+    let texts = FILES.iter().map(|stem| read(format!("{stem}.x"))).collect::<Result<Vec<_>>>()?;
     let sources: Vec<_> = texts.iter().map(|(file, text)| Source { file, text }).collect();
-    Ok(resolve::model(&sources, &facts)?)
+    let model = resolve::model(&sources, &facts)?;
+    facts.all_known(&model)?;
+    Ok(model)
 }
 
+/// What an output gives: file names and their contents.
+pub type Files = Vec<(String, TokenStream)>;
+
 /// A build script's main: reads `dir`, writes what `outputs` gives into `OUT_DIR`, stops the build on an error.
-pub fn script(dir: &str, outputs: impl Fn(&Model) -> Vec<(String, TokenStream)>) {
+pub fn script(dir: &str, outputs: impl Fn(&Model) -> Files) {
+    watch(dir);
+    stop_on_error(load(Path::new(dir)).and_then(|model| write(outputs(&model))));
+}
+
+/// The build script of whatever shows the support table: writes `support.rs`, with `COLUMNS` and `ROWS`, into
+/// `OUT_DIR`. `root` is the root of the repository.
+pub fn support(root: &str) {
+    let protocol = format!("{root}/protocol/x");
+    for dir in [&protocol, &format!("{root}/{}", support::DAEMON), &format!("{root}/{}", support::DRIVERS)] {
+        watch(dir);
+    }
+    stop_on_error(load(Path::new(&protocol)).and_then(|model| {
+        let support = Support::scan(Path::new(root))?;
+        write(vec![("support.rs".to_owned(), support.rust(&model))])
+    }));
+}
+
+fn watch(dir: &str) {
     println!("cargo:rerun-if-changed={dir}");
     println!("cargo:rerun-if-changed=build.rs");
-    if let Err(error) = run(Path::new(dir), outputs) {
+}
+
+fn stop_on_error(result: Result<()>) {
+    if let Err(error) = result {
         eprintln!("{error}");
         std::process::exit(1);
     }
 }
 
-fn run(dir: &Path, outputs: impl Fn(&Model) -> Vec<(String, TokenStream)>) -> Result<(), BuildError> {
-    let model = load(dir)?;
+fn write(files: Files) -> Result<()> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
-    for (name, tokens) in outputs(&model) {
+    for (name, tokens) in files {
         let path = out.join(name);
         fs::write(&path, emit::format(tokens)).map_err(|error| BuildError::Io(path, error))?;
     }
@@ -50,7 +75,7 @@ fn run(dir: &Path, outputs: impl Fn(&Model) -> Vec<(String, TokenStream)>) -> Re
 }
 
 /// Crate `virtwire-protocol`: a file per module.
-pub fn protocol(model: &Model) -> Vec<(String, TokenStream)> {
+pub fn protocol(model: &Model) -> Files {
     let file = |module| {
         let (types, procedures) =
             (emit::types::render(model, module), emit::procedures::render(model, module));
@@ -82,13 +107,13 @@ pub fn protocol(model: &Model) -> Vec<(String, TokenStream)> {
 }
 
 /// Crate `virtwire-driver-api`: the traits of all driver families.
-pub fn drivers(model: &Model) -> Vec<(String, TokenStream)> {
+pub fn drivers(model: &Model) -> Files {
     vec![("drivers.rs".to_owned(), emit::driver::render(model, &Family::DRIVERS))]
 }
 
 /// Crate `virtwired`: the dispatch tables, and the traits of what the daemon answers itself.
-pub fn server(model: &Model) -> Vec<(String, TokenStream)> {
-    let served = emit::driver::SERVED.iter().filter_map(|name| model.module(name));
+pub fn server(model: &Model) -> Files {
+    let served = model.modules.iter().filter(|module| emit::driver::served(module));
     let mut files: Vec<_> = served
         .map(|module| (format!("{}_procs.rs", module.naming.module), emit::dispatch::render(model, module)))
         .collect();
@@ -98,8 +123,8 @@ pub fn server(model: &Model) -> Vec<(String, TokenStream)> {
 }
 
 /// Crate `virtwire-client`: the stubs of all programs that libvirtd serves.
-pub fn client(model: &Model) -> Vec<(String, TokenStream)> {
-    let served = emit::driver::SERVED.iter().filter_map(|name| model.module(name));
+pub fn client(model: &Model) -> Files {
+    let served = model.modules.iter().filter(|module| emit::driver::served(module));
     let stubs = served.map(|module| emit::client::render(model, module));
     vec![("stubs.rs".to_owned(), quote!(#(#stubs)*))]
 }
@@ -111,7 +136,12 @@ pub enum BuildError {
     Definition(Diagnostic),
     /// A file cannot be read or written.
     Io(PathBuf, std::io::Error),
+    /// A source of the daemon or of a driver is not Rust.
+    Rust(PathBuf, syn::Error),
 }
+
+/// The result of a step of a build.
+pub type Result<T, E = BuildError> = std::result::Result<T, E>;
 
 impl From<Diagnostic> for BuildError {
     fn from(diagnostic: Diagnostic) -> Self {
@@ -124,6 +154,7 @@ impl std::fmt::Display for BuildError {
         match self {
             Self::Definition(diagnostic) => diagnostic.fmt(f),
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Rust(path, error) => write!(f, "{}: expected Rust, found: {error}", path.display()),
         }
     }
 }

@@ -26,21 +26,37 @@ impl fmt::Debug for Position {
     }
 }
 
-/// An error in a definition, shown as `file:line:column: in NAME: what is wrong`.
+/// A word, and where it stands.
+#[derive(Clone, Debug)]
+pub struct Name {
+    /// The word itself.
+    pub text: String,
+    /// Where it starts.
+    pub position: Position,
+}
+
+/// An error in a definition, shown as `file:line:column: in NAME: expected this, found that`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Where.
     pub position: Position,
     /// The definition it stands in, where known.
     pub within: Option<String>,
-    /// What was expected and what was found.
-    pub message: String,
+    /// What would have been right.
+    pub expected: String,
+    /// What is there instead.
+    pub found: String,
 }
 
 impl Diagnostic {
     /// An error at `position`.
-    pub fn new(position: &Position, message: impl Into<String>) -> Self {
-        Self { position: position.clone(), within: None, message: message.into() }
+    pub fn new(position: &Position, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { position: position.clone(), within: None, expected: expected.into(), found: found.into() }
+    }
+
+    /// A name that is taken already.
+    pub fn second(name: &Name) -> Self {
+        Self::new(&name.position, "a new name", format!("a second '{}'", name.text))
     }
 
     /// Says in which definition the error stands, unless an inner one is named already.
@@ -56,7 +72,7 @@ impl fmt::Display for Diagnostic {
         if let Some(name) = &self.within {
             write!(f, "in {name}: ")?;
         }
-        f.write_str(&self.message)
+        write!(f, "expected {}, found {}", self.expected, self.found)
     }
 }
 

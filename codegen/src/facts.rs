@@ -3,11 +3,11 @@
 //! `facts.txt` has a line per procedure (`remote DOMAIN_OPEN_GRAPHICS_FD readonly=refused fds-reply=1`) and lines
 //! that give the values of the flags which annotations name (`flag VIR_DOMAIN_XML_SECURE 1`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Position, Result};
-use crate::model::{Descriptors, EventKind, ReadOnly};
+use crate::diagnostic::{Diagnostic, Name, Position, Result};
+use crate::model::{Descriptors, EventKind, Model, ReadOnly};
 
 /// All facts of a table.
 #[derive(Default, Debug)]
@@ -65,40 +65,70 @@ impl Facts {
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let file: Arc<str> = file.into();
         let mut facts = Self::default();
-        for (index, line) in text.lines().enumerate() {
-            let position = Position { file: Arc::clone(&file), line: index as u32 + 1, column: 1 };
-            let mut words = line.split_whitespace();
-            let Some(first) = words.next() else { continue };
-            if first.starts_with('#') {
-                continue;
-            }
-            let Some(name) = words.next() else {
-                return Err(Diagnostic::new(&position, "expected a name after the program"));
-            };
-            if first == "flag" {
-                let value = words.next().and_then(|word| word.parse().ok());
-                let value = value.ok_or_else(|| Diagnostic::new(&position, "expected the flag's value"))?;
-                facts.flags.insert(name.to_owned(), value);
-                continue;
-            }
-            let mut row = ProcedureFacts::new(position.clone());
-            for word in words {
-                row.set(word).map_err(|expected| {
-                    Diagnostic::new(&position, format!("expected {expected}, found '{word}'")).within(name)
-                })?;
-            }
-            if facts.procedures.insert((first.to_owned(), name.to_owned()), row).is_some() {
-                return Err(Diagnostic::new(
-                    &position,
-                    format!("expected one line for {name}, found a second"),
-                ));
+        for (line, text) in (1..).zip(text.lines()) {
+            let position = |column| Position { file: Arc::clone(&file), line, column };
+            let mut words = text.split_whitespace().map(|word| {
+                let column = word.as_ptr() as usize - text.as_ptr() as usize + 1;
+                Name { text: word.to_owned(), position: position(column as u32) }
+            });
+            let Some(program) = words.next().filter(|word| !word.text.starts_with('#')) else { continue };
+            let end = position(text.len() as u32 + 1);
+            let name = words.next().ok_or_else(|| Diagnostic::new(&end, "a name", "the end of the line"))?;
+            if program.text == "flag" {
+                facts.flag(&name, words.next())?;
+            } else {
+                let row = ProcedureFacts::parse(&name, words).map_err(|e| e.within(&name.text))?;
+                if facts.procedures.insert((program.text, name.text.clone()), row).is_some() {
+                    return Err(Diagnostic::second(&name));
+                }
             }
         }
         Ok(facts)
     }
+
+    fn flag(&mut self, name: &Name, value: Option<Name>) -> Result<()> {
+        let parsed = value.as_ref().and_then(|value| value.text.parse().ok());
+        let parsed = parsed.ok_or_else(|| match &value {
+            Some(value) => Diagnostic::new(&value.position, "a number", format!("'{}'", value.text)),
+            None => Diagnostic::new(&name.position, "a flag and its number", format!("'{}'", name.text)),
+        })?;
+        if self.flags.insert(name.text.clone(), parsed).is_some() {
+            return Err(Diagnostic::second(name));
+        }
+        Ok(())
+    }
+
+    /// An error where the table speaks of a procedure that `model` does not have.
+    pub fn all_known(&self, model: &Model) -> Result<()> {
+        let known: HashSet<(&str, &str)> =
+            model.procedures().map(|(module, p)| (module.naming.module, p.name.as_str())).collect();
+        let mut unknown: Vec<_> = self
+            .procedures
+            .iter()
+            .filter(|((program, name), _)| !known.contains(&(program.as_str(), name.as_str())))
+            .collect();
+        unknown.sort_by_key(|(_, facts)| facts.position.line);
+        match unknown.first() {
+            Some(((program, name), facts)) => {
+                let expected = format!("a procedure of the program '{program}'");
+                Err(Diagnostic::new(&facts.position, expected, format!("'{name}'")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl ProcedureFacts {
+    fn parse(name: &Name, words: impl Iterator<Item = Name>) -> Result<Self> {
+        let mut facts = Self::new(name.position.clone());
+        for word in words {
+            facts
+                .set(&word.text)
+                .map_err(|expected| Diagnostic::new(&word.position, expected, format!("'{}'", word.text)))?;
+        }
+        Ok(facts)
+    }
+
     /// Takes one `key=value`; the error says what was expected.
     fn set(&mut self, word: &str) -> Result<(), &'static str> {
         let (key, value) = word.split_once('=').ok_or("key=value")?;
@@ -148,4 +178,54 @@ fn event(value: &str) -> Option<EventKind> {
         None => (value, None),
     };
     Some(EventKind { class: class.to_owned(), id, legacy: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key() {
+        let text = "# a comment\nflag F 8\n\n\
+            remote A readonly=flags:9 denied-by=20 auth=none fds-call=1 fds-reply=0..32 since=1.2.3 api=virA\n\
+            remote B event=domain:3 legacy=yes\nremote C readonly=source:1 since-between=1,2\nremote D event=none";
+        let facts = Facts::parse("f", text).unwrap();
+        assert_eq!(facts.flags["F"], 8);
+        let row = |name: &str| &facts.procedures[&("remote".to_owned(), name.to_owned())];
+        let a = row("A");
+        assert_eq!((&a.readonly, a.denied_by, a.before_auth), (&ReadOnly::IfFlags(9), Some(20), true));
+        assert_eq!(
+            (a.fds_call, a.fds_reply),
+            (Descriptors { min: 1, max: 1 }, Descriptors { min: 0, max: 32 })
+        );
+        assert_eq!((a.since.as_deref(), a.api.as_deref(), a.message), (Some("1.2.3"), Some("virA"), false));
+        let event = EventKind { class: "domain".into(), id: Some(3), legacy: true };
+        assert_eq!((row("B").event.as_ref(), row("B").message), (Some(&event), true));
+        assert_eq!(row("C").readonly, ReadOnly::IfField("source".into(), 1));
+        assert_eq!((row("D").event.as_ref(), row("D").message), (None, true));
+    }
+
+    #[test]
+    fn what_is_wrong_has_a_place() {
+        for (text, wrong) in [
+            ("remote", "f:1:7: expected a name, found the end of the line"),
+            ("flag F", "f:1:6: expected a flag and its number, found 'F'"),
+            ("flag F x", "f:1:8: expected a number, found 'x'"),
+            ("flag F 1\nflag F 1", "f:2:6: expected a new name, found a second 'F'"),
+            ("remote A\n  remote A", "f:2:10: expected a new name, found a second 'A'"),
+            ("remote A api=x since", "f:1:16: in A: expected key=value, found 'since'"),
+            (
+                "remote A readonly=no",
+                "f:1:10: in A: expected refused, flags:BITS or FIELD:VALUE, found 'readonly=no'",
+            ),
+            ("remote A fds-call=x", "f:1:10: in A: expected a number or a range, found 'fds-call=x'"),
+            ("remote A legacy=yes", "f:1:10: in A: expected event= before legacy=, found 'legacy=yes'"),
+            (
+                "remote A colour=red",
+                "f:1:10: in A: expected a key that the head of the file explains, found 'colour=red'",
+            ),
+        ] {
+            assert_eq!(Facts::parse("f", text).unwrap_err().to_string(), wrong);
+        }
+    }
 }

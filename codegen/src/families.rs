@@ -35,6 +35,19 @@ impl Family {
         Self::Nwfilter,
     ];
 
+    /// All families.
+    pub const ALL: [Self; 9] = [
+        Self::Session,
+        Self::Admin,
+        Self::Hypervisor,
+        Self::Network,
+        Self::Storage,
+        Self::Interface,
+        Self::NodeDevice,
+        Self::Secret,
+        Self::Nwfilter,
+    ];
+
     /// Its trait's name.
     pub fn trait_name(self) -> &'static str {
         match self {
@@ -62,6 +75,21 @@ impl Family {
             Self::NodeDevice => "node_device",
             Self::Secret => "secret",
             Self::Nwfilter => "nwfilter",
+        }
+    }
+
+    /// What it is about, as the heading of a table.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Session => "Connection",
+            Self::Admin => "Administration",
+            Self::Hypervisor => "Domains and the host",
+            Self::Network => "Networks",
+            Self::Storage => "Storage pools and volumes",
+            Self::Interface => "Host interfaces",
+            Self::NodeDevice => "Host devices",
+            Self::Secret => "Secrets",
+            Self::Nwfilter => "Network filters",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Position, Result};
+use crate::diagnostic::{Diagnostic, Name, Position, Result};
 
 /// One token and where it starts.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct Token {
 }
 
 /// What a token is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum TokenKind {
     /// A name or keyword.
     Word(String),
@@ -23,8 +23,8 @@ pub enum TokenKind {
     Number(i64),
     /// One of `{ } ( ) [ ] < > = ; : , *`.
     Punct(char),
-    /// The inside of a `/* … */` comment, stars at the line starts removed.
-    Comment(String),
+    /// The lines of a comment that say something, without the stars they start with.
+    Comment(Vec<Name>),
     /// The end of the file.
     End,
 }
@@ -48,7 +48,7 @@ pub fn tokens(file: &str, source: &str) -> Result<Vec<Token>> {
     let mut tokens = Vec::new();
     loop {
         let token = lexer.next()?;
-        let end = token.kind == TokenKind::End;
+        let end = matches!(token.kind, TokenKind::End);
         tokens.push(token);
         if end {
             return Ok(tokens);
@@ -110,49 +110,126 @@ impl<'a> Lexer<'a> {
                 TokenKind::Punct(c)
             }
             Some(c) => {
-                return Err(Diagnostic::new(
-                    &position,
-                    format!("expected a definition, found the character {c:?}"),
-                ));
+                return Err(Diagnostic::new(&position, "a definition", format!("the character {c:?}")));
             }
         };
         Ok(Token { kind, position })
     }
 
-    fn comment(&mut self, position: &Position) -> Result<TokenKind> {
-        if self.rest.starts_with("//") {
-            return Ok(TokenKind::Comment(self.take_while(|c| c != '\n')[2..].trim().to_owned()));
-        }
-        if !self.rest.starts_with("/*") {
-            return Err(Diagnostic::new(position, "expected a comment, found the character '/'"));
-        }
-        let Some(end) = self.rest.find("*/") else {
-            return Err(Diagnostic::new(
-                position,
-                "expected '*/' before the end of the file: this comment never ends",
-            ));
+    fn comment(&mut self, start: &Position) -> Result<TokenKind> {
+        let len = if self.rest.starts_with("//") {
+            self.rest.find('\n').unwrap_or(self.rest.len())
+        } else if self.rest.starts_with("/*") {
+            let end = self.rest[2..].find("*/").map(|end| end + 4);
+            end.ok_or_else(|| Diagnostic::new(start, "'*/' to end this comment", "the end of the file"))?
+        } else {
+            return Err(Diagnostic::new(start, "a comment", "the character '/'"));
         };
-        let text = self.take(end + 2);
-        let lines = text[2..end.max(2)].lines().map(|line| line.trim().trim_start_matches('*').trim());
-        Ok(TokenKind::Comment(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")))
+        let frame = |c: char| c.is_whitespace() || c == '*' || c == '/';
+        let mut inside = Lexer { rest: &self.rest[..len], file: Arc::clone(&self.file), ..*self };
+        let mut said = Vec::new();
+        while !inside.rest.is_empty() {
+            inside.take_while(frame);
+            let position = inside.position();
+            let text = inside.take_while(|c| c != '\n').trim_end_matches(frame).to_owned();
+            if !text.is_empty() {
+                said.push(Name { text, position });
+            }
+        }
+        self.take(len);
+        Ok(TokenKind::Comment(said))
     }
 
     fn number(&mut self, position: &Position) -> Result<TokenKind> {
-        let text = self.take_while(|c| c.is_ascii_alphanumeric() || c == '-');
-        let (sign, digits) = match text.strip_prefix('-') {
-            Some(digits) => (-1, digits),
-            None => (1, text),
+        let text = self.take_while(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        number(text)
+            .map(TokenKind::Number)
+            .ok_or_else(|| Diagnostic::new(position, "a number", format!("'{text}'")))
+    }
+}
+
+/// `-1`, `16`, `020` and `0x10`, as C reads them.
+fn number(text: &str) -> Option<i64> {
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let parsed = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None if digits.len() > 1 && digits.starts_with('0') => u64::from_str_radix(digits, 8),
+        None => digits.parse(),
+    };
+    let number = i64::try_from(parsed.ok()?).ok()?;
+    Some(if negative { -number } else { number })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `line:column text` of each token.
+    fn shown(source: &str) -> Vec<String> {
+        let tokens = tokens("a.x", source).unwrap();
+        let show = |token: &Token| {
+            let text = match &token.kind {
+                TokenKind::Comment(lines) => {
+                    let lines = lines.iter().map(|line| format!("{}@{}", line.text, line.position));
+                    lines.collect::<Vec<_>>().join("|")
+                }
+                other => other.to_string(),
+            };
+            format!("{}:{} {text}", token.position.line, token.position.column)
         };
-        let parsed = if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-            i64::from_str_radix(hex, 16)
-        } else if digits.len() > 1 && digits.starts_with('0') {
-            i64::from_str_radix(digits, 8)
-        } else {
-            digits.parse()
-        };
-        match parsed {
-            Ok(number) => Ok(TokenKind::Number(sign * number)),
-            Err(_) => Err(Diagnostic::new(position, format!("expected a number, found '{text}'"))),
+        tokens.iter().map(show).collect()
+    }
+
+    #[test]
+    fn tokens_know_where_they_start() {
+        assert_eq!(
+            shown("const A\n\t=  -7;"),
+            ["1:1 'const'", "1:7 'A'", "2:2 '='", "2:5 '-7'", "2:7 ';'", "2:8 the end of the file"]
+        );
+        // Columns count characters, not bytes.
+        assert_eq!(shown("/* é */ a")[1], "1:9 'a'");
+    }
+
+    #[test]
+    fn lines_for_the_c_compiler_are_left_out() {
+        assert_eq!(shown("%#include <a.h>\n  %\n".split('\n').next().unwrap()), ["1:16 the end of the file"]);
+        assert_eq!(shown("%a b\n%c\nd"), ["3:1 'd'", "3:2 the end of the file"]);
+        // Only at the start of a line.
+        assert_eq!(
+            tokens("a.x", " %a").unwrap_err().to_string(),
+            "a.x:1:2: expected a definition, found the character '%'"
+        );
+    }
+
+    #[test]
+    fn numbers_are_those_of_c() {
+        for (text, number) in [
+            ("0", 0),
+            ("16", 16),
+            ("-1", -1),
+            ("0x20008086", 0x2000_8086),
+            ("0XfF", 255),
+            ("010", 8),
+            ("-0x10", -16),
+        ] {
+            assert_eq!(super::number(text), Some(number), "{text}");
         }
+        for text in ["08", "--1", "0x", "0x-1", "1_000", "12ab", "-", "9223372036854775808"] {
+            assert_eq!(super::number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn comments_keep_what_they_say_and_where() {
+        assert_eq!(shown("/* insert@1 */")[0], "1:1 insert@1@a.x:1:4");
+        assert_eq!(
+            shown("/**\n * @generate: both\n *\n   * @acl: domain:read\n */ x")[..2],
+            ["1:1 @generate: both@a.x:2:4|@acl: domain:read@a.x:4:6", "5:5 'x'"]
+        );
+        assert_eq!(shown("a // b *c\nd")[1], "1:3 b *c@a.x:1:6");
+        assert_eq!(
+            shown("/**/ /***/ *a"),
+            ["1:1 ", "1:6 ", "1:12 '*'", "1:13 'a'", "1:14 the end of the file"]
+        );
     }
 }

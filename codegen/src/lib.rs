@@ -16,6 +16,7 @@ pub mod model;
 pub mod names;
 pub mod parse;
 pub mod resolve;
+pub mod support;
 
 pub use diagnostic::Diagnostic;
 pub use facts::Facts;

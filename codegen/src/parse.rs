@@ -6,9 +6,9 @@ use crate::lex::{Token, TokenKind};
 
 /// All definitions of a file.
 pub fn specification(tokens: &[Token]) -> Result<Vec<Definition>> {
-    let mut parser = Parser { tokens, at: 0, note: None };
+    let mut parser = Parser { tokens, at: 0, note: Vec::new() };
     let mut definitions = Vec::new();
-    while *parser.peek() != TokenKind::End {
+    while !matches!(parser.peek(), TokenKind::End) {
         definitions.push(parser.definition()?);
     }
     Ok(definitions)
@@ -18,14 +18,14 @@ struct Parser<'a> {
     tokens: &'a [Token],
     at: usize,
     /// The comment that was passed over last.
-    note: Option<String>,
+    note: Vec<Name>,
 }
 
 impl Parser<'_> {
     /// The next token that is not a comment; comments before it become the pending note.
     fn peek(&mut self) -> &TokenKind {
-        while let TokenKind::Comment(text) = &self.tokens[self.at].kind {
-            self.note = Some(text.clone());
+        while let TokenKind::Comment(lines) = &self.tokens[self.at].kind {
+            self.note = lines.clone();
             self.at += 1;
         }
         &self.tokens[self.at].kind
@@ -46,11 +46,11 @@ impl Parser<'_> {
 
     fn expected<T>(&mut self, what: &str) -> Result<T> {
         let found = self.peek().to_string();
-        Err(Diagnostic::new(&self.position(), format!("expected {what}, found {found}")))
+        Err(Diagnostic::new(&self.position(), what, found))
     }
 
     fn is(&mut self, char: char) -> bool {
-        let found = *self.peek() == TokenKind::Punct(char);
+        let found = matches!(self.peek(), TokenKind::Punct(next) if *next == char);
         if found {
             self.next();
         }
@@ -80,7 +80,7 @@ impl Parser<'_> {
     }
 
     fn value(&mut self) -> Result<Value> {
-        if let TokenKind::Number(number) = *self.peek() {
+        if let &TokenKind::Number(number) = self.peek() {
             self.next();
             return Ok(Value::Number(number));
         }
@@ -120,9 +120,9 @@ impl Parser<'_> {
         self.punct('{')?;
         let mut members = Vec::new();
         loop {
-            self.note = None;
+            self.note.clear();
             self.peek();
-            let note = self.note.take();
+            let note = std::mem::take(&mut self.note);
             if self.is('}') {
                 break;
             }
@@ -162,7 +162,7 @@ impl Parser<'_> {
         while !self.is('}') {
             let position = self.position();
             if !self.word("case") {
-                return self.expected("'case' (a default arm is not used by libvirt's protocols)");
+                return self.expected("'case'");
             }
             let case = self.value()?;
             self.punct(':')?;
@@ -190,14 +190,18 @@ impl Parser<'_> {
             self.punct(']')?;
             Shape::Fixed(length)
         } else if self.is('<') {
-            let limit = if *self.peek() == TokenKind::Punct('>') { None } else { Some(self.value()?) };
-            self.punct('>')?;
-            Shape::Variable(limit)
+            if self.is('>') {
+                Shape::Variable(None)
+            } else {
+                let limit = self.value()?;
+                self.punct('>')?;
+                Shape::Variable(Some(limit))
+            }
         } else {
             Shape::One
         };
         let at = self.position();
-        self.punct(';').map_err(|e| e.within(&name.text))?;
+        self.punct(';')?;
         Ok(Declaration { name, base, shape, note: self.note_on_line(at.line) })
     }
 
@@ -205,14 +209,16 @@ impl Parser<'_> {
     fn note_on_line(&self, line: u32) -> Option<String> {
         let token = &self.tokens[self.at];
         match &token.kind {
-            TokenKind::Comment(text) if token.position.line == line => Some(text.clone()),
+            TokenKind::Comment(lines) if token.position.line == line => {
+                let texts: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
+                Some(texts.join("\n"))
+            }
             _ => None,
         }
     }
 
     fn base(&mut self) -> Result<Base> {
-        let unsigned = self.word("unsigned");
-        let signed = !unsigned;
+        let signed = !self.word("unsigned");
         for (keyword, scalar) in [
             ("int", Scalar::Int { signed }),
             ("hyper", Scalar::Hyper { signed }),
@@ -223,23 +229,115 @@ impl Parser<'_> {
                 return Ok(Base::Scalar(scalar));
             }
         }
-        if unsigned {
-            return Ok(Base::Scalar(Scalar::Int { signed: false }));
+        if !signed {
+            return Ok(Base::Scalar(Scalar::Int { signed }));
         }
-        if self.word("double") {
-            return Ok(Base::Scalar(Scalar::Double));
-        }
-        if self.word("bool") {
-            return Ok(Base::Scalar(Scalar::Bool));
-        }
-        if self.word("opaque") {
-            return Ok(Base::Opaque);
-        }
-        if self.word("string") {
-            return Ok(Base::String);
+        for (keyword, base) in [
+            ("double", Base::Scalar(Scalar::Double)),
+            ("bool", Base::Scalar(Scalar::Bool)),
+            ("opaque", Base::Opaque),
+            ("string", Base::String),
+        ] {
+            if self.word(keyword) {
+                return Ok(base);
+            }
         }
         // `struct name`, `enum name` mean the type of that name.
-        let _ = self.word("struct") || self.word("enum");
+        let _ = self.word("struct") || self.word("enum") || self.word("union");
         Ok(Base::Named(self.name("a type")?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lex;
+
+    fn parsed(source: &str) -> Vec<Definition> {
+        specification(&lex::tokens("a.x", source).unwrap()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The only field of a struct.
+    fn field(declaration: &str) -> Declaration {
+        match parsed(&format!("struct s {{ {declaration} }};")).remove(0) {
+            Definition::Struct { mut fields, .. } if fields.len() == 1 => fields.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn scalars() {
+        for (text, scalar) in [
+            ("int", Scalar::Int { signed: true }),
+            ("unsigned int", Scalar::Int { signed: false }),
+            ("unsigned", Scalar::Int { signed: false }),
+            ("hyper", Scalar::Hyper { signed: true }),
+            ("unsigned hyper", Scalar::Hyper { signed: false }),
+            ("char", Scalar::Char { signed: true }),
+            ("unsigned char", Scalar::Char { signed: false }),
+            ("short", Scalar::Short { signed: true }),
+            ("unsigned short", Scalar::Short { signed: false }),
+            ("double", Scalar::Double),
+            ("bool", Scalar::Bool),
+        ] {
+            let field = field(&format!("{text} a;"));
+            assert!(matches!(field.base, Base::Scalar(found) if found == scalar), "{text}: {field:?}");
+            assert!(matches!(field.shape, Shape::One), "{text}: {field:?}");
+        }
+    }
+
+    #[test]
+    fn shapes() {
+        assert!(matches!(field("string a<>;").shape, Shape::Variable(None)));
+        assert!(matches!(field("string a<9>;").shape, Shape::Variable(Some(Value::Number(9)))));
+        let limited = field("opaque a<LIMIT>;");
+        assert!(matches!(limited.base, Base::Opaque));
+        assert!(matches!(&limited.shape, Shape::Variable(Some(Value::Named(name))) if name.text == "LIMIT"));
+        assert!(matches!(field("opaque a[0x10];").shape, Shape::Fixed(Value::Number(16))));
+        for pointer in ["t *a;", "t* a;", "struct t * a;"] {
+            let field = field(pointer);
+            assert!(matches!(field.shape, Shape::Optional), "{pointer}");
+            assert!(matches!(&field.base, Base::Named(name) if name.text == "t"), "{pointer}");
+        }
+    }
+
+    #[test]
+    fn a_note_is_the_comment_on_the_same_line() {
+        assert_eq!(field("int a; /* insert@1 */").note.as_deref(), Some("insert@1"));
+        assert_eq!(field("int a;\n/* of the next */").note, None);
+    }
+
+    #[test]
+    fn a_member_has_the_comment_before_it() {
+        let text =
+            "enum procedure {\n /** @generate: both */\n A = 1,\n B = 2, /* skipgen */\n /* x */ C = 3,\n};";
+        let Definition::Enum { members, .. } = parsed(text).remove(0) else { panic!("no enum") };
+        let notes = |member: &Member| member.note.iter().map(|line| line.text.clone()).collect::<Vec<_>>();
+        let [a, b, c] = &members[..] else { panic!("{members:?}") };
+        assert_eq!(
+            (notes(a), notes(b), notes(c)),
+            (vec!["@generate: both".into()], vec![], vec!["x".into()])
+        );
+    }
+
+    #[test]
+    fn unions_take_numbers_macros_and_void() {
+        let text =
+            "union u switch (unsigned type) { case 1: int a; case VIR_X: string b<>; case -1: void; };";
+        let Definition::Union { switch, arms, .. } = parsed(text).remove(0) else { panic!("no union") };
+        assert!(matches!(switch.base, Base::Scalar(Scalar::Int { signed: false })));
+        let [number, named, void] = &arms[..] else { panic!("{arms:?}") };
+        assert!(matches!(number.case, Value::Number(1)));
+        assert!(matches!(&named.case, Value::Named(name) if name.text == "VIR_X"));
+        assert!(matches!(void.case, Value::Number(-1)) && void.declaration.is_none());
+    }
+
+    #[test]
+    fn a_constant_may_be_a_macro() {
+        let Definition::Const { name, value } = parsed("const LIMIT = VIR_UUID_BUFLEN;").remove(0) else {
+            panic!("no constant")
+        };
+        assert_eq!((name.text.as_str(), name.position.to_string()), ("LIMIT", "a.x:1:7".to_owned()));
+        assert!(matches!(value, Value::Named(name) if name.text == "VIR_UUID_BUFLEN"));
     }
 }

@@ -23,7 +23,7 @@ fn family_trait(model: &Model, family: Family) -> TokenStream {
     let methods = model
         .procedures()
         .filter(|(_, p)| p.family == family && p.direction == Direction::Call)
-        .filter(|(module, _)| SERVED.contains(&module.naming.module))
+        .filter(|(module, _)| served(module))
         .map(|(module, procedure)| method(model, module, procedure));
     quote! {
         #[doc = #doc]
@@ -34,11 +34,13 @@ fn family_trait(model: &Model, family: Family) -> TokenStream {
     }
 }
 
-/// The programs that libvirtd serves. Lock and log belong to daemons of their own.
-pub const SERVED: &[&str] = &["remote", "qemu", "lxc", "admin", "demo"];
+/// Whether libvirtd serves a program: lock and log belong to daemons of their own, keepalive to the connection.
+pub fn served(module: &Module) -> bool {
+    module.program.is_some() && !["lock", "log", "keepalive"].contains(&module.naming.module)
+}
 
 /// The method of a procedure: programs other than `remote` put their name before it, as `qemu_domain_attach`.
-pub(super) fn method_name(module: &Module, procedure: &Procedure) -> proc_macro2::Ident {
+pub(crate) fn method_name(module: &Module, procedure: &Procedure) -> proc_macro2::Ident {
     let name = snake(&procedure.name);
     match module.naming.module {
         "qemu" | "lxc" => ident(&format!("{}_{name}", module.naming.module)),

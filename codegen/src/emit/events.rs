@@ -102,6 +102,16 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
     }
 }
 
+/// The variant that is raised where this event is sent: an old-style event goes out with its newer form.
+pub(crate) fn raised_as(model: &Model, module: &Module, procedure: &Procedure) -> Option<String> {
+    let event = procedure.event.as_ref()?;
+    let all = &module.program.as_ref()?.procedures;
+    let same =
+        |other: &&Procedure| other.event.as_ref().is_some_and(|o| o.class == event.class && o.id == event.id);
+    let newer = all.iter().filter(same).find(|other| has_callback_id(model, other))?;
+    Some(variant(newer).to_string())
+}
+
 /// `DOMAIN_EVENT_CALLBACK_LIFECYCLE` and `NETWORK_EVENT_LIFECYCLE` → `DomainLifecycle`, `NetworkLifecycle`.
 fn variant(procedure: &Procedure) -> proc_macro2::Ident {
     ident(&camel(&procedure.name.replace("_EVENT_CALLBACK_", "_").replace("_EVENT", "")))

@@ -1,0 +1,278 @@
+//! The support table: which procedures are served by which part of the daemon, read from the sources themselves.
+//!
+//! A procedure is served where an `impl` of its family's trait has its method; an event is raised where its variant
+//! is named. What the daemon answers itself is the column `daemon`; every crate below `drivers/` that does either is
+//! a column of its own.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+
+use crate::build::{BuildError, Result};
+use crate::emit::driver::{method_name, served};
+use crate::emit::events;
+use crate::families::Family;
+use crate::model::{Direction, Model, Module, Procedure};
+
+/// What each part of the daemon serves.
+pub struct Support {
+    /// `daemon`, then the drivers by name.
+    pub columns: Vec<Column>,
+}
+
+/// One part of the daemon.
+pub struct Column {
+    /// `daemon`, or the folder of the driver.
+    pub name: String,
+    /// The methods it implements: trait and name.
+    methods: BTreeSet<(String, String)>,
+    /// The variants of `Event` it names.
+    events: BTreeSet<String>,
+}
+
+/// Where the sources of the columns are, seen from the root of the repository: `server` and the drivers.
+pub const DAEMON: &str = "server";
+/// The folder that has a crate per driver.
+pub const DRIVERS: &str = "drivers";
+
+impl Support {
+    /// Reads the sources below `root`, the root of the repository.
+    pub fn scan(root: &Path) -> Result<Self> {
+        let mut columns = vec![Column::scan("daemon", &root.join(DAEMON))?];
+        for folder in entries(&root.join(DRIVERS))?.into_iter().filter(|path| path.join("src").is_dir()) {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let column = Column::scan(&name, &folder)?;
+            if !column.methods.is_empty() {
+                columns.push(column);
+            }
+        }
+        Ok(Self { columns })
+    }
+
+    /// The table in Markdown, a section per family.
+    pub fn markdown(&self, model: &Model) -> String {
+        let mut text = format!("# Support\n\n{HEAD}");
+        let names = || self.columns.iter().map(|column| column.name.as_str());
+        let row = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+        text += "\n| | procedures |";
+        names().for_each(|name| text += &format!(" {name} |"));
+        text += &format!("\n|---|---|{}\n", "---|".repeat(self.columns.len()));
+        for (title, rows) in sections(model) {
+            let counts = self.columns.iter().map(|column| {
+                rows.iter().filter(|(module, procedure)| column.has(model, module, procedure)).count()
+            });
+            let counts: Vec<String> =
+                counts.map(|n| if n == 0 { String::new() } else { n.to_string() }).collect();
+            let total = rows.len().to_string();
+            let cells = [title.as_str(), &total].into_iter().chain(counts.iter().map(String::as_str));
+            text += &row(cells.collect());
+        }
+        for (title, rows) in sections(model) {
+            let _ = write!(text, "\n## {title}\n\n");
+            text += &row(["number", "procedure"].into_iter().chain(names()).collect());
+            text += &format!("|---|---|{}\n", "---|".repeat(self.columns.len()));
+            for (module, procedure) in rows {
+                let (number, name) =
+                    (procedure.number.to_string(), format!("`{}`", method_name(module, procedure)));
+                let marks =
+                    self.columns.iter().map(|c| if c.has(model, module, procedure) { "yes" } else { "" });
+                text += &row([number.as_str(), &name].into_iter().chain(marks).collect());
+            }
+        }
+        text
+    }
+
+    /// The table in Rust: `COLUMNS`, and `ROWS` of `Row`.
+    pub fn rust(&self, model: &Model) -> TokenStream {
+        let columns = self.columns.iter().map(|column| &column.name);
+        let count = self.columns.len();
+        let rows = sections(model).into_iter().flat_map(|(_, rows)| rows).map(|(module, procedure)| {
+            let (program, number, name) = (module.naming.module, procedure.number, &procedure.name);
+            let (family, event) = (procedure.family.name(), procedure.direction == Direction::Event);
+            let [api, since] =
+                [&procedure.api, &procedure.since].map(|text| text.as_deref().unwrap_or_default());
+            let served = self.columns.iter().map(|column| column.has(model, module, procedure));
+            quote! {
+                Row {
+                    program: #program, number: #number, name: #name, family: #family, event: #event,
+                    api: #api, since: #since, served: [#(#served),*],
+                }
+            }
+        });
+        quote! {
+            /// Who serves: the daemon itself, then its drivers.
+            pub static COLUMNS: [&str; #count] = [#(#columns),*];
+            /// One procedure, or one event.
+            #[derive(Clone, Copy, Debug)]
+            pub struct Row {
+                /// `remote`, `qemu`, …
+                pub program: &'static str,
+                /// Its number in the program.
+                pub number: i32,
+                /// `DOMAIN_SUSPEND`
+                pub name: &'static str,
+                /// `hypervisor`, `network`, …
+                pub family: &'static str,
+                /// Whether the daemon sends it unasked.
+                pub event: bool,
+                /// The public function of libvirt's library; empty where unknown.
+                pub api: &'static str,
+                /// The libvirt release that introduced it; empty where unknown.
+                pub since: &'static str,
+                /// Whether each of [`COLUMNS`] serves it.
+                pub served: [bool; #count],
+            }
+            /// Every procedure that libvirt's daemon serves.
+            pub static ROWS: &[Row] = &[#(#rows),*];
+        }
+    }
+}
+
+const HEAD: &str = "\
+Which procedures of libvirt's protocol are served, and by what: the daemon itself or one of its drivers. What nobody
+serves is answered with `VIR_ERR_NO_SUPPORT`. This table is generated from the sources
+(`UPDATE_GOLDEN=1 cargo test -p virtwire-codegen`).
+";
+
+type Rows<'a> = Vec<(&'a Module, &'a Procedure)>;
+
+/// The calls of each family, then the events.
+fn sections(model: &Model) -> Vec<(String, Rows<'_>)> {
+    let all = || model.procedures().filter(|(module, _)| served(module));
+    let families = [Family::Session].into_iter().chain(Family::DRIVERS).chain([Family::Admin]);
+    let mut sections: Vec<_> = families
+        .map(|family| {
+            let calls = all().filter(|(_, p)| p.family == family && p.direction == Direction::Call);
+            (family.title().to_owned(), calls.collect())
+        })
+        .collect();
+    let events = all().filter(|(_, p)| p.direction == Direction::Event && p.event.is_some());
+    sections.push(("Events".to_owned(), events.collect()));
+    sections
+}
+
+impl Column {
+    fn scan(name: &str, folder: &Path) -> Result<Self> {
+        let mut column = Self { name: name.to_owned(), methods: BTreeSet::new(), events: BTreeSet::new() };
+        let mut pending = vec![folder.join("src")];
+        while let Some(path) = pending.pop() {
+            if path.is_dir() {
+                pending.extend(entries(&path)?);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).map_err(|error| BuildError::Io(path.clone(), error))?;
+                column.source(&path, &text)?;
+            }
+        }
+        Ok(column)
+    }
+
+    /// Adds what one source file holds.
+    fn source(&mut self, file: &Path, text: &str) -> Result<()> {
+        let syntax = syn::parse_file(text).map_err(|error| BuildError::Rust(file.to_owned(), error))?;
+        self.items(syntax.items);
+        Ok(())
+    }
+
+    fn items(&mut self, items: Vec<syn::Item>) {
+        for item in items {
+            match item {
+                syn::Item::Mod(module) if is_test(&module.attrs) => {}
+                syn::Item::Mod(module) => {
+                    self.items(module.content.map(|(_, items)| items).unwrap_or_default())
+                }
+                syn::Item::Impl(block) => {
+                    self.implementation(&block);
+                    self.named_events(block.to_token_stream());
+                }
+                other => self.named_events(other.to_token_stream()),
+            }
+        }
+    }
+
+    fn implementation(&mut self, block: &syn::ItemImpl) {
+        let Some((_, path, _)) = &block.trait_ else { return };
+        let Some(name) = path.segments.last().map(|segment| segment.ident.to_string()) else { return };
+        if !Family::ALL.iter().any(|family| family.trait_name() == name) {
+            return;
+        }
+        let methods = block.items.iter().filter_map(|item| match item {
+            syn::ImplItem::Fn(method) => Some((name.clone(), method.sig.ident.to_string())),
+            _ => None,
+        });
+        self.methods.extend(methods);
+    }
+
+    /// Finds `Event::DomainLifecycle`, wherever it stands.
+    fn named_events(&mut self, tokens: TokenStream) {
+        let mut last = [const { String::new() }; 3];
+        for tree in tokens {
+            if let TokenTree::Group(group) = &tree {
+                self.named_events(group.stream());
+            }
+            let text = if matches!(tree, TokenTree::Group(_)) { String::new() } else { tree.to_string() };
+            if last == ["Event", ":", ":"] {
+                self.events.insert(text.clone());
+            }
+            last.rotate_left(1);
+            last[2] = text;
+        }
+    }
+
+    /// Whether it serves a call or raises an event.
+    pub fn has(&self, model: &Model, module: &Module, procedure: &Procedure) -> bool {
+        if procedure.direction == Direction::Event {
+            return events::raised_as(model, module, procedure).is_some_and(|v| self.events.contains(&v));
+        }
+        let method = method_name(module, procedure).to_string();
+        self.methods.contains(&(procedure.family.trait_name().to_owned(), method))
+    }
+}
+
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|a| a.path().is_ident("cfg") && a.to_token_stream().to_string().contains("test"))
+}
+
+/// The entries of a folder in order of name; none where there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| BuildError::Io(folder.to_owned(), error);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let read = fs::read_dir(folder).map_err(failed)?;
+    let mut entries = read.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<Vec<_>>>()?;
+    entries.sort();
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_and_events_are_found_outside_tests() {
+        let mut column = Column { name: "x".into(), methods: BTreeSet::new(), events: BTreeSet::new() };
+        let text = "
+            impl api::NetworkDriver for A { async fn network_create(&self) {} }
+            impl Other for A { fn network_destroy(&self) {} }
+            mod inner { fn f(hub: Hub) { hub.emit(vec![Event::DomainLifecycle(x)]); } }
+            #[cfg(test)] mod tests {
+                impl HypervisorDriver for B { async fn domain_create(&self) {} }
+                fn g() { Event::DomainReboot(x); }
+            }";
+        column.source(Path::new("a.rs"), text).unwrap();
+        let found: Vec<_> = column.methods.iter().map(|(_, method)| method.as_str()).collect();
+        assert_eq!(found, ["network_create"]);
+        assert_eq!(column.events.iter().collect::<Vec<_>>(), ["DomainLifecycle"]);
+    }
+
+    #[test]
+    fn a_source_that_is_no_rust_is_named() {
+        let mut column = Column { name: "x".into(), methods: BTreeSet::new(), events: BTreeSet::new() };
+        let error = column.source(Path::new("a.rs"), "fn f() {}\nfn ;").unwrap_err().to_string();
+        assert!(error.starts_with("a.rs: expected Rust, found: "), "{error}");
+    }
+}
