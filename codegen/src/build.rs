@@ -54,14 +54,14 @@ pub fn support(root: &str) {
 }
 
 fn watch(dir: &str) {
-    println!("cargo:rerun-if-changed={dir}");
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={dir}");
+    println!("cargo::rerun-if-changed=build.rs");
 }
 
+/// Cargo shows the error as its own, and stops after the script.
 fn stop_on_error(result: Result<()>) {
     if let Err(error) = result {
-        eprintln!("{error}");
-        std::process::exit(1);
+        println!("cargo::error={error}");
     }
 }
 
