@@ -13,7 +13,7 @@ use crate::domain::display::{
     Graphics, GraphicsType, InputBus, InputType, Listen, ListenType, Video, VideoModel, VideoType,
 };
 use crate::domain::misc::{Controller, ControllerType, HostdevType};
-use crate::domain::net::{Interface, InterfaceType};
+use crate::domain::net::{Coalesce, Interface, InterfaceType};
 use crate::table::Mac;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -31,6 +31,12 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
     for hostdev in &mut domain.devices.hostdevs {
         if !matches!(hostdev.type_, HostdevType::Mdev) {
             hostdev.managed.get_or_insert(YesNo::No);
+        }
+        if let Some(source) = hostdev.source.as_mut().filter(|s| s.protocol.as_deref() == Some("iscsi")) {
+            source.name = source.name.take().map(drives::with_lun);
+            for host in &mut source.host {
+                host.port.get_or_insert_with(|| "3260".to_owned());
+            }
         }
     }
     for rng in &domain.devices.rngs {
@@ -126,6 +132,11 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
         _ => {}
     }
     mac(interface);
+    if kind == InterfaceType::Vhostuser {
+        interface.filterref = None;
+    }
+    let still = |c: &Coalesce| c.rx.as_ref().and_then(|rx| rx.frames.as_ref()?.max).unwrap_or(0) == 0;
+    interface.coalesce = interface.coalesce.take().filter(|c| !still(c));
     Ok(())
 }
 
@@ -141,6 +152,7 @@ fn characters(domain: &mut Domain) -> Result<(), VirtError> {
     let ends = ends.chain(devices.parallels.iter_mut().map(|d| &mut d.chardev));
     let ends = ends.chain(devices.consoles.iter_mut().map(|d| &mut d.chardev));
     let ends = ends.chain(devices.channels.iter_mut().map(|d| &mut d.chardev));
+    let ends = ends.chain(devices.redirdevs.iter_mut().map(|d| &mut d.chardev));
     for chardev in ends {
         complete_chardev(chardev)?;
     }
@@ -171,6 +183,9 @@ fn complete_chardev(chardev: &mut Chardev) -> Result<(), VirtError> {
     };
     let source = chardev.source.first();
     let path = source.is_some_and(|s| s.path.is_some());
+    if chardev.type_ != CharType::Tcp {
+        chardev.protocol = None;
+    }
     match chardev.type_ {
         CharType::File | CharType::Dev | CharType::Pipe if !path => return missing("path"),
         CharType::Tcp => {
@@ -331,6 +346,7 @@ pub(super) fn complete_videos(domain: &mut Domain, default: VideoType) {
             if n == 0 {
                 model.primary.get_or_insert(YesNo::Yes);
             }
+            model.primary = model.primary.filter(|p| *p == YesNo::Yes);
         }
     }
 }

@@ -6,8 +6,9 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use super::{devices, drives, others};
 use crate::domain::os::{BootDevice, Clock, OsBoot};
 use crate::domain::tune::{Placement, Vcpu};
-use crate::domain::{Domain, LifecycleAction, QEMU_NAMESPACE};
+use crate::domain::{Domain, LifecycleAction};
 use crate::table::{KiB, Positive};
+use crate::xml::namespace_of;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
@@ -44,7 +45,7 @@ fn identity(domain: &mut Domain) -> Result<(), VirtError> {
         || domain.qemu_capabilities.is_some()
         || domain.qemu_override.is_some()
         || domain.qemu_deprecation.is_some();
-    domain.xmlns_qemu = qemu.then(|| QEMU_NAMESPACE.to_owned());
+    domain.xmlns_qemu = namespace_of("qemu").filter(|_| qemu);
     domain.id = None;
     Ok(())
 }

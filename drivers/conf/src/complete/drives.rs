@@ -2,10 +2,12 @@
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use crate::YesNo;
 use crate::domain::Domain;
-use crate::domain::chardev::ChannelTargetType;
 use crate::domain::device::{Address, DriveAddress};
-use crate::domain::disk::{Disk, DiskBus, DiskDevice};
+use crate::domain::disk::{
+    Disk, DiskBus, DiskDevice, DiskSnapshot, Encryption, StorageProtocol, StorageType, Tray,
+};
 use crate::domain::misc::{Controller, ControllerType, HostdevType};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -86,8 +88,67 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         if disk.device == DiskDevice::Cdrom {
             disk.readonly = true;
         }
+        complete_disk(disk);
     }
     Ok(())
+}
+
+/// What is so by default is not said.
+fn complete_disk(disk: &mut Disk) {
+    if let Some(target) = &mut disk.target {
+        target.tray = target.tray.filter(|tray| *tray != Tray::Closed);
+        target.removable = target.removable.filter(|_| target.bus == Some(DiskBus::Usb));
+    }
+    if disk.type_ == StorageType::Vhostuser {
+        disk.snapshot = Some(DiskSnapshot::No);
+    } else if disk.readonly && disk.snapshot == Some(DiskSnapshot::No) {
+        disk.snapshot = None;
+    }
+    if let Some(encryption) = &mut disk.encryption {
+        complete_encryption(encryption);
+    }
+    let Some(source) = &mut disk.source else {
+        if disk.type_ == StorageType::Volume {
+            disk.type_ = StorageType::File;
+        }
+        return;
+    };
+    if let Some(encryption) = &mut source.encryption {
+        complete_encryption(encryption);
+    }
+    // Labels that only say that there is none belong to one run of the guest.
+    source.seclabel.retain(|label| label.labelskip != Some(YesNo::Yes));
+    let Some(protocol) = source.protocol else { return };
+    if protocol == StorageProtocol::Iscsi {
+        source.name = source.name.take().map(with_lun);
+    }
+    let port = match protocol {
+        StorageProtocol::Ssh => "22",
+        StorageProtocol::Nbd => "10809",
+        StorageProtocol::Ftp => "21",
+        StorageProtocol::Ftps => "990",
+        StorageProtocol::Tftp => "69",
+        StorageProtocol::Http => "80",
+        StorageProtocol::Https => "443",
+        StorageProtocol::Iscsi => "3260",
+        StorageProtocol::Gluster => "24007",
+        StorageProtocol::Sheepdog => "7000",
+        _ => return,
+    };
+    for host in source.host.iter_mut().filter(|h| h.socket.is_none()) {
+        host.port.get_or_insert_with(|| port.to_owned());
+    }
+}
+
+/// An iSCSI name without a unit means unit 0.
+pub(super) fn with_lun(name: String) -> String {
+    if name.contains('/') { name } else { name + "/0" }
+}
+
+fn complete_encryption(encryption: &mut Encryption) {
+    if encryption.format.starts_with("luks") {
+        encryption.engine.get_or_insert_with(|| "qemu".to_owned());
+    }
 }
 
 /// The address that a target name stands for.
@@ -189,30 +250,19 @@ pub(super) fn controllers(domain: &mut Domain) {
             add_controller(domain, kind, index, None);
         }
     }
-    let virtio = domain
-        .devices
-        .channels
-        .iter()
-        .any(|c| c.target.as_ref().and_then(|t| t.type_) == Some(ChannelTargetType::Virtio));
-    let virtio = virtio
-        || domain.devices.consoles.iter().any(|c| {
-            c.target.as_ref().and_then(|t| t.type_) == Some(crate::domain::chardev::ConsoleTargetType::Virtio)
-        });
-    if virtio {
-        let ports = domain
-            .devices
-            .channels
-            .iter()
-            .map(|c| &c.info)
-            .chain(domain.devices.consoles.iter().map(|c| &c.info));
-        let last = ports.filter_map(|info| match &info.address {
-            Some(Address::VirtioSerial(a)) => Some(a.controller),
-            _ => None,
-        });
-        let last = i32::try_from(last.max().unwrap_or(0)).unwrap_or(0).min(MAX_IMPLICIT);
-        for index in 0..=last {
-            add_controller(domain, ControllerType::VirtioSerial, index, None);
-        }
+    let devices = &domain.devices;
+    let channels = devices.channels.iter().filter(|c| c.is_virtio()).map(|c| &c.info);
+    let consoles = devices.consoles.iter().filter(|c| c.is_virtio()).map(|c| &c.info);
+    let mut wanted: Vec<u32> = channels
+        .chain(consoles)
+        .map(|info| match &info.address {
+            Some(Address::VirtioSerial(address)) => address.controller,
+            _ => 0,
+        })
+        .collect();
+    wanted.sort_unstable();
+    for index in wanted.into_iter().filter_map(|index| i32::try_from(index).ok()) {
+        add_controller(domain, ControllerType::VirtioSerial, index, None);
     }
     if !domain.devices.smartcards.is_empty() {
         add_controller(domain, ControllerType::Ccid, 0, None);

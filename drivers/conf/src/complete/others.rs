@@ -4,9 +4,11 @@ use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Flavor, ParseOptions};
-use crate::network::{Bridge, ForwardMode};
+use crate::network::{Bridge, ForwardDevice, ForwardMode};
+use crate::nwfilter::Entry;
 use crate::storage::{PoolTarget, PoolType, VolTarget};
 use crate::table::{Bytes, Mac};
+use crate::xml::namespace_of;
 use crate::{
     Checkpoint, Interface, Network, NodeDevice, Nwfilter, Secret, Snapshot, StoragePool, StorageVol,
 };
@@ -42,6 +44,7 @@ impl Network {
             return Err(domain.no_name(""));
         }
         check_name(&self.name, domain)?;
+        self.xmlns_dnsmasq = namespace_of("dnsmasq").filter(|_| self.dnsmasq_options.is_some());
         self.uuid.get_or_insert_with(Uuid::new_v4);
         let mode = self.forward.as_ref().map(|f| f.mode);
         let own_bridge =
@@ -55,10 +58,16 @@ impl Network {
                 mac.address.get_or_insert_with(|| Mac::random([0x52, 0x54, 0x00]));
             }
         }
-        if let Some(forward) = &mut self.forward
-            && forward.dev.is_none()
-        {
-            forward.dev = forward.interface.first().and_then(|i| i.dev.clone());
+        if let Some(forward) = &mut self.forward {
+            match (&forward.dev, forward.interface.first()) {
+                (None, Some(first)) => forward.dev.clone_from(&first.dev),
+                (Some(dev), None) => {
+                    forward
+                        .interface
+                        .push(ForwardDevice { dev: Some(dev.clone()), ..ForwardDevice::default() });
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -76,6 +85,8 @@ impl StoragePool {
         let name = self.name.as_deref().filter(|n| !n.is_empty());
         let name = name.ok_or_else(|| domain.xml_error("missing pool source name element"))?;
         check_name(name, domain)?;
+        self.xmlns_fs = namespace_of("fs").filter(|_| self.mount_opts.is_some());
+        self.xmlns_rbd = namespace_of("rbd").filter(|_| self.config_opts.is_some());
         self.uuid.get_or_insert_with(Uuid::new_v4);
         for size in [&mut self.capacity, &mut self.allocation, &mut self.available] {
             *size = Some(Bytes(0));
@@ -94,6 +105,10 @@ impl StoragePool {
             Some(path) => *path = sanitize(path),
             None if needs_path => return Err(domain.xml_error("missing storage pool target path")),
             None => {}
+        }
+        if let Some(permissions) = &mut target.permissions {
+            permissions.owner = permissions.owner.filter(|owner| *owner != -1);
+            permissions.group = permissions.group.filter(|group| *group != -1);
         }
         Ok(())
     }
@@ -133,6 +148,11 @@ impl Nwfilter {
             check_name(&self.name, ErrorDomain::NWFILTER)?;
             self.uuid.get_or_insert_with(Uuid::new_v4);
             self.chain.get_or_insert_with(|| "root".to_owned());
+            for entry in &mut self.entries.0 {
+                if let Entry::Rule(rule) = entry {
+                    rule.priority.get_or_insert(500);
+                }
+            }
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ enum Kind {
 #[derive(Debug, Clone)]
 struct Bus {
     kind: Kind,
+    model: String,
     slots: std::ops::RangeInclusive<u8>,
     /// Devices go here without being told so.
     automatic: bool,
@@ -41,6 +42,8 @@ struct Bus {
 struct Buses {
     chipset: Chipset,
     buses: BTreeMap<u8, Bus>,
+    /// Root ports were added.
+    extended: bool,
 }
 
 /// Addresses for all PCI devices that have none.
@@ -52,16 +55,17 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     if chipset == Chipset::Other {
         return Err(ErrorDomain::DOMAIN.xml_error("No PCI buses available"));
     }
-    let mut buses = Buses { chipset, buses: BTreeMap::new() };
+    let mut buses = Buses { chipset, buses: BTreeMap::new(), extended: false };
     for controller in &domain.devices.controllers {
         buses.add(controller);
     }
     buses.reserve_given(domain);
     chipset_places(domain, &mut buses);
+    given_controllers(domain, &mut buses);
     while let Some(kind) = place_all(domain, &mut buses) {
         extend(domain, &mut buses, kind)?;
     }
-    if chipset == Chipset::Q35 && buses.extended() {
+    if buses.extended {
         extend(domain, &mut buses, Kind::Express)?;
     }
     complete_controllers(domain);
@@ -74,7 +78,8 @@ impl Buses {
             return;
         }
         let Some(index) = controller.index.and_then(|i| u8::try_from(i).ok()) else { return };
-        let (kind, slots, automatic) = match controller.model.as_deref().unwrap_or_default() {
+        let model = controller.model.clone().unwrap_or_default();
+        let (kind, slots, automatic) = match model.as_str() {
             "pci-root" => (Kind::Pci, 1..=31, true),
             "pci-bridge" | "pcie-to-pci-bridge" => (Kind::Pci, 1..=31, true),
             "dmi-to-pci-bridge" => (Kind::Pci, 0..=31, false),
@@ -85,7 +90,7 @@ impl Buses {
             "pcie-expander-bus" => (Kind::Express, 0..=31, false),
             _ => return,
         };
-        self.buses.entry(index).or_insert(Bus { kind, slots, automatic, used: [0; 32] });
+        self.buses.entry(index).or_insert(Bus { kind, model, slots, automatic, used: [0; 32] });
     }
 
     /// Marks a place as taken; function 0 without companions takes the whole slot.
@@ -120,6 +125,21 @@ impl Buses {
         None
     }
 
+    /// The first free one of `slots` on one bus.
+    fn place_on(&mut self, bus: u8, mut slots: std::ops::RangeInclusive<u8>) -> Option<PciAddress> {
+        let slot = slots.find(|slot| self.free(bus, *slot))?;
+        let address = PciAddress::new(bus, slot, 0);
+        self.reserve(&address, true);
+        Some(address)
+    }
+
+    /// The first free slot below a controller of `model` that isn't the controller itself.
+    fn place_below(&mut self, model: &str, own: u8) -> Option<PciAddress> {
+        let fits = |(number, bus): &(&u8, &Bus)| bus.model == model && **number != own;
+        let numbers: Vec<u8> = self.buses.iter().filter(fits).map(|(number, _)| *number).collect();
+        numbers.into_iter().find_map(|number| self.place_on(number, 0..=31))
+    }
+
     /// Takes a fixed place if nobody has it.
     fn take(&mut self, slot: u8, function: u8) -> Option<Address> {
         let free = self.buses.get(&0).is_some_and(|b| b.used[slot as usize] & (1 << function) == 0);
@@ -143,11 +163,6 @@ impl Buses {
             let alone = address.function.is_none_or(|f| f.0 == 0) && address.multifunction != Some(OnOff::On);
             self.reserve(&address, alone);
         }
-    }
-
-    /// Whether ports were added that the definition doesn't have.
-    fn extended(&self) -> bool {
-        self.buses.values().any(|bus| bus.used[0] & 1 == 1 && bus.slots == (0..=0) && bus.used[31] == 1)
     }
 }
 
@@ -195,6 +210,27 @@ fn chipset_places(domain: &mut Domain, buses: &mut Buses) {
         let address = PciAddress::new(0, video_slot, 0);
         buses.reserve(&address, true);
         video.info.address = Some(Address::Pci(address));
+    }
+}
+
+/// Places for the PCI controllers of the definition.
+fn given_controllers(domain: &mut Domain, buses: &mut Buses) {
+    for controller in domain.devices.controllers.iter_mut().filter(|c| c.type_ == ControllerType::Pci) {
+        if controller.info.address.as_ref().is_some_and(|a| !matches!(a, Address::Pci(a) if unset(a))) {
+            continue;
+        }
+        let own = controller.index.and_then(|i| u8::try_from(i).ok()).unwrap_or(0);
+        let place = match controller.model.as_deref().unwrap_or_default() {
+            "pcie-root-port" => root_port_place(buses),
+            "dmi-to-pci-bridge" => buses.place_on(0, 0x1e..=0x1e),
+            "pcie-switch-downstream-port" => buses.place_below("pcie-switch-upstream-port", own),
+            "pci-bridge" if buses.chipset == Chipset::Q35 => buses.place_below("dmi-to-pci-bridge", own),
+            "pci-bridge" | "pci-expander-bus" => buses.place_on(0, 1..=31),
+            "pcie-expander-bus" => buses.place_on(0, 1..=31),
+            "pcie-to-pci-bridge" | "pcie-switch-upstream-port" => buses.place(Kind::Express),
+            _ => None,
+        };
+        controller.info.address = place.map(Address::Pci);
     }
 }
 
@@ -339,9 +375,7 @@ fn extend(domain: &mut Domain, buses: &mut Buses, kind: Kind) -> Result<(), Virt
     };
     controller.info.address = Some(Address::Pci(address));
     buses.add(&controller);
-    if let Some(bus) = buses.buses.get_mut(&index) {
-        bus.used[31] = 1;
-    }
+    buses.extended |= model == "pcie-root-port";
     drives::insert_controller(&mut domain.devices.controllers, controller);
     Ok(())
 }
@@ -349,7 +383,7 @@ fn extend(domain: &mut Domain, buses: &mut Buses, kind: Kind) -> Result<(), Virt
 /// Root ports share slots of the root bus, eight to a slot.
 fn root_port_place(buses: &mut Buses) -> Option<PciAddress> {
     let root = buses.buses.get_mut(&0)?;
-    for slot in 2..=31u8 {
+    for slot in 1..=31u8 {
         let used = root.used[slot as usize];
         // Only slots that nobody else has, or that were begun for ports.
         let function = used.trailing_ones() as u8;

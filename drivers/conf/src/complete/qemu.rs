@@ -5,15 +5,22 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use super::{QemuHost, devices, drives};
 use crate::OnOff;
 use crate::domain::chardev::{CharType, SerialTargetType, TargetModel};
-use crate::domain::device::{Address, VirtioSerialAddress};
-use crate::domain::disk::{DiskBus, DiskDevice, DiskDriver, StorageType};
-use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType, VideoType};
-use crate::domain::features::{Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel};
+use crate::domain::device::{Address, CcidAddress, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
+use crate::domain::disk::{AccessMode, DiskDriver, FilesystemType, StorageType};
+use crate::domain::display::{
+    Audio, AudioType, GraphicsType, Input, InputBus, InputType, SoundModel, VideoType,
+};
+use crate::domain::features::{
+    Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel, HypervMode,
+};
 use crate::domain::misc::{
     Controller, ControllerType, Memballoon, MemballoonModel, PanicModel, Watchdog, WatchdogModel,
 };
+use crate::domain::misc::{MiB, Msi};
 use crate::domain::net::{InterfaceModel, InterfaceType};
+use crate::domain::os::{FirmwareFormat, LoaderType};
 use crate::domain::{Domain, VirtType};
+use crate::table::Hex;
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 
@@ -52,7 +59,8 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     characters(domain);
     for interface in &mut domain.devices.interfaces {
         if interface.type_ != InterfaceType::Hostdev {
-            let model = || InterfaceModel { type_: Some("rtl8139".to_owned()) };
+            let name = if interface.type_ == InterfaceType::Vdpa { "virtio" } else { "rtl8139" };
+            let model = || InterfaceModel { type_: Some(name.to_owned()) };
             interface.model.get_or_insert_with(model);
         }
         if let Some(target) = &mut interface.target
@@ -62,7 +70,29 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
         }
     }
     disks(domain);
+    firmware(domain);
+    features(domain);
     Ok(())
+}
+
+/// Formats of firmware images.
+fn firmware(domain: &mut Domain) {
+    let Some(loader) = domain.os.loader.as_mut().filter(|l| l.path.is_some()) else { return };
+    let kind = *loader.type_.get_or_insert(LoaderType::Rom);
+    loader.format.get_or_insert(FirmwareFormat::Raw);
+    if let Some(nvram) = domain.os.nvram.as_mut().filter(|_| kind == LoaderType::Pflash) {
+        nvram.format.get_or_insert(FirmwareFormat::Raw);
+    }
+}
+
+fn features(domain: &mut Domain) {
+    let Some(features) = &mut domain.features else { return };
+    if let Some(hyperv) = &mut features.hyperv {
+        hyperv.mode.get_or_insert(HypervMode::Custom);
+    }
+    if let Some(tseg) = features.smm.as_mut().and_then(|smm| smm.tseg.as_mut()) {
+        tseg.unit.get_or_insert_with(|| "MiB".to_owned());
+    }
 }
 
 /// What depends on devices that all drivers add.
@@ -102,18 +132,20 @@ fn machine(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
 }
 
 fn processor(domain: &mut Domain) {
-    let arch = domain.os.type_.as_ref().and_then(|t| t.arch.clone()).unwrap_or_default();
+    let emulator = domain.devices.emulator.clone().unwrap_or_default();
     let cpu = domain.cpu.get_or_insert_with(Cpu::default);
     match cpu.mode {
         Some(CpuMode::HostPassthrough | CpuMode::Maximum) => {
             cpu.check.get_or_insert(CpuCheck::None);
             cpu.migratable.get_or_insert(OnOff::On);
             cpu.match_ = None;
+            cpu.model = None;
             return;
         }
         Some(CpuMode::HostModel) => {
             cpu.check.get_or_insert(CpuCheck::Partial);
             cpu.match_ = None;
+            cpu.model = None;
             return;
         }
         Some(CpuMode::Custom) | None => {}
@@ -133,7 +165,7 @@ fn processor(domain: &mut Domain) {
             });
         }
         _ => {
-            let name = if arch == "i686" { "qemu32" } else { "qemu64" };
+            let name = if emulator.contains("x86_64") { "qemu64" } else { "qemu32" };
             let fallback = Some(CpuFallback::Forbid);
             cpu.model = Some(CpuModel { fallback, vendor_id: None, name: Some(name.to_owned()) });
             cpu.check = Some(CpuCheck::None);
@@ -159,7 +191,7 @@ fn controllers(domain: &mut Domain, chipset: Chipset) {
     }
     for controller in &mut domain.devices.controllers {
         if controller.type_ == ControllerType::Usb && controller.model.is_none() {
-            controller.model = Some(usb_model.to_owned());
+            controller.model = Some("piix3-uhci".to_owned());
         }
     }
 }
@@ -186,16 +218,35 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) {
     for panic in &mut devices.panics {
         panic.model.get_or_insert(PanicModel::Isa);
     }
-    if devices.audios.is_empty() {
-        let has = |kind| devices.graphics.iter().any(|g| g.type_ == kind);
-        let type_ = if has(GraphicsType::Spice) {
-            AudioType::Spice
-        } else if has(GraphicsType::Sdl) {
-            AudioType::Sdl
-        } else {
-            AudioType::None
-        };
+    let shown = |kind| devices.graphics.iter().any(|g| g.type_ == kind);
+    let silent = devices.graphics.is_empty() || shown(GraphicsType::Vnc);
+    if devices.audios.is_empty() && (silent || shown(GraphicsType::Spice)) {
+        let type_ = if shown(GraphicsType::Spice) { AudioType::Spice } else { AudioType::None };
         devices.audios.push(Audio { id: 1, type_, ..Audio::default() });
+    }
+    for sound in devices.sounds.iter_mut().filter(|s| s.model == SoundModel::Virtio) {
+        sound.streams.get_or_insert(2);
+    }
+    for filesystem in devices.filesystems.iter_mut().filter(|f| f.type_ == FilesystemType::Mount) {
+        filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
+    }
+    for (slot, smartcard) in (0..).zip(&mut devices.smartcards) {
+        smartcard.info.address.get_or_insert(Address::Ccid(CcidAddress { controller: 0, slot }));
+    }
+    for shmem in &mut devices.shmems {
+        if shmem.server.is_none() {
+            shmem.size.get_or_insert(MiB(4));
+        }
+        if let Some(msi) = &mut shmem.msi {
+            msi.ioeventfd.get_or_insert(OnOff::On);
+        } else if shmem.server.is_some() {
+            shmem.msi = Some(Msi { vectors: None, ioeventfd: Some(OnOff::On) });
+        }
+    }
+    for rng in &mut devices.rngs {
+        if let Some(backend) = rng.backend.as_mut().filter(|b| b.type_ != Some(CharType::Tcp)) {
+            backend.protocol = None;
+        }
     }
 }
 
@@ -216,11 +267,12 @@ fn characters(domain: &mut Domain) {
         if channel.chardev.type_ != CharType::Unix {
             continue;
         }
-        // A path the driver made up for an earlier run is not kept.
-        channel
-            .chardev
-            .source
-            .retain(|s| !s.path.as_deref().is_some_and(|p| p.starts_with("/var/lib/libvirt/qemu/channel/")));
+        // A path the driver made up for an earlier run is not kept, nor is a source that names none.
+        let own = |path: &str| {
+            path.starts_with("/run/libvirt/qemu/channel/")
+                || path.starts_with("/var/lib/libvirt/qemu/channel/") && path.contains("/domain-")
+        };
+        channel.chardev.source.retain(|s| s.path.as_deref().is_some_and(|path| !own(path)));
     }
 }
 
@@ -234,12 +286,11 @@ fn disks(domain: &mut Domain) {
         }
         let driver = disk.driver.get_or_insert_with(DiskDriver::default);
         driver.name.get_or_insert_with(|| "qemu".to_owned());
+        if disk.type_ == StorageType::Volume {
+            continue;
+        }
         let default = if disk.type_ == StorageType::Dir { "fat" } else { "raw" };
         driver.type_.get_or_insert_with(|| default.to_owned());
-        if disk.device == DiskDevice::Floppy && disk.target.as_ref().and_then(|t| t.bus) == Some(DiskBus::Fdc)
-        {
-            driver.cache = driver.cache.take();
-        }
     }
 }
 
@@ -247,45 +298,51 @@ fn disks(domain: &mut Domain) {
 fn scsi_models(domain: &mut Domain) {
     for controller in &mut domain.devices.controllers {
         let scsi = controller.type_ == ControllerType::Scsi;
+        if controller.model.as_deref() == Some("ibmvscsi") && controller.info.address.is_none() {
+            let reg = Some(Hex(0x2000));
+            controller.info.address = Some(Address::SpaprVio(SpaprVioAddress { reg }));
+        }
         if scsi && controller.model.as_deref().is_none_or(|m| m == "auto") {
             controller.model = Some("lsilogic".to_owned());
         }
     }
 }
 
-/// Ports of virtio-serial controllers: numbers from 1, in the order of the devices.
+/// Ports of virtio-serial controllers: numbers from 1, in the order of the channels.
 fn virtio_serial_ports(domain: &mut Domain) {
-    let virtio = Some(crate::domain::chardev::ChannelTargetType::Virtio);
     let devices = &mut domain.devices;
-    let controllers: Vec<u32> = devices
-        .controllers
-        .iter()
-        .filter(|c| c.type_ == ControllerType::VirtioSerial)
-        .filter_map(|c: &Controller| u32::try_from(c.index?).ok())
-        .collect();
-    let mut taken: Vec<(u32, u32)> = Vec::new();
-    let addresses = devices.channels.iter().map(|c| &c.info).chain(devices.consoles.iter().map(|c| &c.info));
-    for info in addresses {
-        if let Some(Address::VirtioSerial(a)) = &info.address {
-            taken.push((a.controller, a.port));
-        }
-    }
-    let channels = devices.channels.iter_mut().filter(|c| c.target.as_ref().and_then(|t| t.type_) == virtio);
-    let mut infos: Vec<_> = channels.map(|c| &mut c.info).collect();
-    let console = Some(crate::domain::chardev::ConsoleTargetType::Virtio);
-    let consoles = devices.consoles.iter_mut().filter(|c| c.target.as_ref().and_then(|t| t.type_) == console);
-    infos.extend(consoles.map(|c| &mut c.info));
-    for info in infos {
-        let fixed = match &info.address {
-            None => None,
+    let serial = |c: &&Controller| c.type_ == ControllerType::VirtioSerial;
+    let count = |c: &Controller| c.ports.and_then(|n| u32::try_from(n).ok()).unwrap_or(31);
+    let known = devices.controllers.iter().filter(serial);
+    let mut controllers: Vec<(u32, u32)> =
+        known.filter_map(|c| Some((u32::try_from(c.index?).ok()?, count(c)))).collect();
+    let place = |info: &DeviceInfo| match &info.address {
+        Some(Address::VirtioSerial(a)) if a.port != 0 => Some((a.controller, a.port)),
+        _ => None,
+    };
+    let mut taken: Vec<(u32, u32)> = devices.channels.iter().filter_map(|c| place(&c.info)).collect();
+    for info in devices.channels.iter_mut().filter(|c| c.is_virtio()).map(|c| &mut c.info) {
+        let wanted = match &info.address {
             Some(Address::VirtioSerial(a)) if a.port == 0 => Some(a.controller),
+            None => None,
             Some(_) => continue,
         };
-        let wanted = fixed.into_iter().chain(controllers.iter().copied());
-        let free = wanted.flat_map(|c| (1..31).map(move |p| (c, p))).find(|place| !taken.contains(place));
-        if let Some((controller, port)) = free {
-            taken.push((controller, port));
-            info.address = Some(Address::VirtioSerial(VirtioSerialAddress { controller, bus: 0, port }));
-        }
+        let fits = |c: &&(u32, u32)| wanted.is_none_or(|w| w == c.0);
+        let mut places =
+            controllers.iter().filter(fits).flat_map(|(c, n)| (1..*n).map(move |port| (*c, port)));
+        let (controller, port) = match places.find(|place| !taken.contains(place)) {
+            Some(place) => place,
+            None if wanted.is_some() => continue,
+            None => {
+                let next = controllers.iter().map(|(c, _)| c + 1).max().unwrap_or(0);
+                controllers.push((next, 31));
+                (next, 1)
+            }
+        };
+        taken.push((controller, port));
+        info.address = Some(Address::VirtioSerial(VirtioSerialAddress { controller, bus: 0, port }));
+    }
+    for index in controllers.into_iter().filter_map(|(c, _)| i32::try_from(c).ok()) {
+        drives::add_controller(domain, ControllerType::VirtioSerial, index, None);
     }
 }

@@ -31,7 +31,9 @@ pub(super) fn assign(domain: &mut Domain) {
     let hostdevs = devices.hostdevs.iter_mut().filter(|d| d.type_ == HostdevType::Usb).map(|d| &mut d.info);
     let inputs = devices.inputs.iter_mut().filter(|d| d.bus == Some(InputBus::Usb)).map(|d| &mut d.info);
     let redirdevs = devices.redirdevs.iter_mut().map(|d| &mut d.info);
-    for info in hubs.chain(disks).chain(hostdevs).chain(inputs).chain(redirdevs) {
+    let ccid =
+        devices.controllers.iter_mut().filter(|c| c.type_ == ControllerType::Ccid).map(|c| &mut c.info);
+    for info in hubs.chain(ccid).chain(disks).chain(hostdevs).chain(inputs).chain(redirdevs) {
         match &info.address {
             Some(Address::Usb(UsbAddress { bus, port: Some(port) })) => taken.push((*bus, port.clone())),
             Some(Address::Usb(UsbAddress { port: None, .. })) | None => waiting.push(info),

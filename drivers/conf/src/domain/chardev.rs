@@ -202,6 +202,20 @@ element! {
     }
 }
 
+impl Channel {
+    /// Whether it is a port of a virtio-serial controller.
+    pub fn is_virtio(&self) -> bool {
+        self.target.as_ref().and_then(|t| t.type_) == Some(ChannelTargetType::Virtio)
+    }
+}
+
+impl Console {
+    /// Whether it is a port of a virtio-serial controller.
+    pub fn is_virtio(&self) -> bool {
+        self.target.as_ref().and_then(|t| t.type_) == Some(ConsoleTargetType::Virtio)
+    }
+}
+
 keywords! {
     /// What a smart card is on the host.
     pub enum SmartcardMode { Host = "host", HostCertificates = "host-certificates", Passthrough = "passthrough" }

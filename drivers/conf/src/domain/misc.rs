@@ -5,7 +5,8 @@ use uuid::Uuid;
 use crate::domain::device::{DeviceInfo, VirtioDriver, VirtioOptions};
 use crate::domain::disk::{Initiator, StorageAuth, StorageHost, VirtioModel};
 use crate::domain::net::Teaming;
-use crate::table::{Cpuset, Hex, KiB};
+use crate::table::{Cpuset, Element, Hex, KiB, Result};
+use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, element, keywords};
 
 keywords! {
@@ -52,6 +53,21 @@ keywords! {
     pub enum IommuModel { Intel = "intel", Smmuv3 = "smmuv3", Virtio = "virtio" }
     /// A hub.
     pub enum HubType { Usb = "usb" }
+}
+
+/// An amount of memory in MiB, with a unit in XML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct MiB(pub u64);
+
+impl Element for MiB {
+    fn read(node: Node<'_>) -> Result<Self> {
+        KiB::read(node).map(|size| Self(size.0.div_ceil(1024)))
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        out.attribute("unit", "M");
+        out.text(&self.0.to_string());
+    }
 }
 
 element! {
@@ -261,7 +277,7 @@ element! {
         attr name: Option<String>;
         attr role: Option<String>;
         child model: Option<ShmemModel>;
-        child size: Option<super::features::Scaled>;
+        child size: Option<MiB>;
         kept server: Option<ShmemServer>;
         child msi: Option<Msi>;
         flat info: DeviceInfo;

@@ -11,8 +11,9 @@ pub mod os;
 pub mod tune;
 
 use uuid::Uuid;
+use virtwire_protocol::ErrorDomain;
 
-use crate::table::{Element, KiB, Result};
+use crate::table::{Element, KiB, Result, parse_uuid};
 use crate::xml::{Node, Raw, Writer};
 use crate::{YesNo, element, keywords};
 
@@ -42,7 +43,7 @@ element! {
         attr xmlns_qemu "xmlns:qemu": Option<String>;
         leaf name: String;
         leaf uuid: Option<Uuid> => DOMAIN.internal_error "malformed uuid element";
-        leaf genid: Option<Uuid> => DOMAIN.internal_error "malformed genid element";
+        child genid: Option<Genid>;
         leaf title: Option<String>;
         leaf description: Option<String>;
         child metadata: Option<Metadata>;
@@ -186,8 +187,24 @@ element! {
     }
 }
 
-/// The name space of the elements that begin with `qemu:`.
-pub const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+/// `<genid>`: changes whenever the guest's execution is rewound; made up where the element is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Genid(pub Uuid);
+
+impl Element for Genid {
+    fn read(node: Node<'_>) -> Result<Self> {
+        let text = node.text();
+        if text.is_empty() {
+            return Ok(Self(Uuid::new_v4()));
+        }
+        let malformed = || ErrorDomain::DOMAIN.internal_error("malformed genid element");
+        parse_uuid(&text).map(Self).ok_or_else(malformed)
+    }
+
+    fn write(&self, out: &mut Writer<'_>) {
+        out.text(&self.0.hyphenated().to_string());
+    }
+}
 
 /// `<metadata>`: elements of other programs, one for each name space.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -135,7 +135,7 @@ impl<V: Value> LeafField for Option<V> {
 impl<V: Value> LeafField for Vec<V> {
     fn read_leaf(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self> {
         node.children()
-            .filter(|child| child.name() == name)
+            .filter(|child| child.is(name))
             .filter_map(|child| Option::<V>::read_text(child, refusal).transpose())
             .collect()
     }
@@ -185,7 +185,7 @@ impl<E: Element> ChildField for Option<E> {
 
 impl<E: Element> ChildField for Vec<E> {
     fn read_child(node: Node<'_>, name: &str) -> Result<Self> {
-        node.children().filter(|child| child.name() == name).map(E::read).collect()
+        node.children().filter(|child| child.is(name)).map(E::read).collect()
     }
 
     fn write_child(&self, out: &mut Writer<'_>, name: &str, empty: Empty) {

@@ -17,6 +17,19 @@ use std::borrow::Cow;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+/// Name spaces of libvirt's own extensions, with the prefixes it gives them.
+pub const NAMESPACES: &[(&str, &str)] = &[
+    ("qemu", "http://libvirt.org/schemas/domain/qemu/1.0"),
+    ("dnsmasq", "http://libvirt.org/schemas/network/dnsmasq/1.0"),
+    ("fs", "http://libvirt.org/schemas/storagepool/fs/1.0"),
+    ("rbd", "http://libvirt.org/schemas/storagepool/rbd/1.0"),
+];
+
+/// The name space that one of libvirt's prefixes stands for.
+pub(crate) fn namespace_of(prefix: &str) -> Option<String> {
+    NAMESPACES.iter().find(|(known, _)| *known == prefix).map(|(_, uri)| (*uri).to_owned())
+}
+
 /// A parsed document; owns the nodes, borrows the text.
 #[derive(Debug)]
 pub struct Document<'i> {
@@ -107,6 +120,15 @@ impl<'d> Node<'d> {
         }
     }
 
+    /// Whether this element is called `name`. A prefix in `name` is one of [`NAMESPACES`] and stands for its name space,
+    /// whatever the document calls it.
+    pub fn is(self, name: &str) -> bool {
+        let Some((prefix, local)) = name.split_once(':') else { return self.name() == name };
+        let Some((_, uri)) = NAMESPACES.iter().find(|(known, _)| *known == prefix) else { return false };
+        let (own_prefix, own_local) = self.name().split_once(':').unwrap_or(("", self.name()));
+        own_local == local && self.namespace(own_prefix) == Some(uri)
+    }
+
     /// Whether this is an element.
     pub fn is_element(self) -> bool {
         matches!(self.data().kind, Kind::Element { .. })
@@ -144,7 +166,7 @@ impl<'d> Node<'d> {
 
     /// The first child element called `name`.
     pub fn child(self, name: &str) -> Option<Self> {
-        self.children().find(|n| n.name() == name)
+        self.children().find(|n| n.is(name))
     }
 
     /// All text below this element, in order.

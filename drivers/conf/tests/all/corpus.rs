@@ -278,10 +278,10 @@ macro_rules! replayed {
 }
 
 replayed! {
-    replay_domains: Domain "domain" "define" least 230 6;
-    replay_generic_domains: Domain "domain-generic" "define" least 27 12;
-    replay_networks: Network "network" "define" least 26 0;
-    replay_pools: StoragePool "pool" "define" least 5 0;
+    replay_domains: Domain "domain" "define" least 309 6;
+    replay_generic_domains: Domain "domain-generic" "define" least 28 12;
+    replay_networks: Network "network" "define" least 39 0;
+    replay_pools: StoragePool "pool" "define" least 6 0;
     replay_secrets: Secret "secret" "define" least 2 0;
-    replay_nwfilters: Nwfilter "nwfilter" "define" least 4 0;
+    replay_nwfilters: Nwfilter "nwfilter" "define" least 6 0;
 }
