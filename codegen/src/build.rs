@@ -126,7 +126,8 @@ pub fn server(model: &Model) -> Files {
 pub fn client(model: &Model) -> Files {
     let served = model.modules.iter().filter(|module| emit::driver::served(module));
     let stubs = served.map(|module| emit::client::render(model, module));
-    vec![("stubs.rs".to_owned(), quote!(#(#stubs)*))]
+    let prelude = emit::prelude();
+    vec![("stubs.rs".to_owned(), quote!(#prelude #(#stubs)*))]
 }
 
 /// Why a build stops.

@@ -52,6 +52,23 @@ pub const PROTOCOLS: &[Naming] = &[
     Naming { module: "demo", stems: &["demo"], types: "demo_", procedures: "DEMO_PROC_" },
 ];
 
+/// Results that are decoded often and large: they get a borrowed form, `…Ref`, beside the owned one.
+pub const BORROWED: &[&str] = &[
+    "remote_connect_get_all_domain_stats_ret",
+    "remote_connect_list_all_domains_ret",
+    "remote_domain_get_xml_desc_ret",
+    "demo_list_ret",
+];
+
+/// The structs that name an object, and what `Subject` calls the object.
+pub const OBJECTS: &[(&str, &str)] = &[
+    ("remote_nonnull_domain", "Domain"),
+    ("remote_nonnull_network", "Network"),
+    ("remote_nonnull_storage_pool", "StoragePool"),
+    ("remote_nonnull_node_device", "NodeDevice"),
+    ("remote_nonnull_secret", "Secret"),
+];
+
 /// The protocol that a file of this stem defines.
 pub fn protocol(stem: &str) -> Option<&'static Naming> {
     PROTOCOLS.iter().find(|naming| naming.stems.contains(&stem))

@@ -119,6 +119,14 @@ pub(crate) fn unpack<'a, T: Decode<'a>>(reader: &mut Reader<'a>) -> xdr_codec::R
     Ok((value, before - reader.remaining()))
 }
 
+/// As an opaque: xdr-codec's own strings are UTF-8, those of the wire need not be.
+#[cfg(feature = "xdr-codec")]
+impl<W: std::io::Write> xdr_codec::Pack<W> for XdrString {
+    fn pack(&self, out: &mut W) -> xdr_codec::Result<usize> {
+        xdr_codec::pack_opaque_flex(&self.0, None, out)
+    }
+}
+
 /// A cursor over one message.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {

@@ -28,43 +28,31 @@ fn stub(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
         _ => method_name(module, procedure),
     };
     let (program, number) = (ident(module.naming.module), ident(&procedure.name));
-    let target =
-        quote!(&virtwire_protocol::#program::PROGRAM, virtwire_protocol::#program::Procedure::#number.0);
-    let args =
-        procedure.args.as_ref().map(|args| struct_path(model, args)).map(|args| quote!(, args: &#args));
-    let sent = if args.is_some() { quote!(args) } else { quote!(&()) };
+    let target = quote!(&#program::PROGRAM, #program::Procedure::#number.0);
+    let args = procedure.args.as_ref().map(|args| struct_path(model, args));
+    let (args, sent) = match args {
+        Some(args) => (quote!(, args: &#args), quote!(args)),
+        None => (TokenStream::new(), quote!(&())),
+    };
+    let (taken, fds) = match procedure.fds_call.max {
+        0 => (TokenStream::new(), quote!(Vec::new())),
+        _ => (quote!(, fds: Vec<std::os::fd::OwnedFd>), quote!(fds)),
+    };
     let ret = procedure.ret.as_ref().map_or_else(|| quote!(()), |ret| struct_path(model, ret));
-    let takes = (procedure.fds_call.max > 0).then(|| quote!(, fds: Vec<std::os::fd::OwnedFd>));
-    let fds = if takes.is_some() { quote!(fds) } else { quote!(Vec::new()) };
-    let mut_ret = if procedure.stream.is_some() { quote!((#ret, Stream)) } else { ret.clone() };
-    if procedure.stream.is_some() {
-        return quote! {
-            #doc
-            pub async fn #name(&self #args) -> Result<#mut_ret, Error> {
-                self.call_stream(#target, #sent).await
-            }
-        };
-    }
-    if procedure.fds_reply.max > 0 {
-        return quote! {
-            #doc
-            pub async fn #name(&self #args #takes) -> Result<(#ret, Vec<std::os::fd::OwnedFd>), Error> {
-                self.call_with_descriptors(#target, #sent, #fds).await
-            }
-        };
-    }
-    if takes.is_some() {
-        return quote! {
-            #doc
-            pub async fn #name(&self #args #takes) -> Result<#ret, Error> {
-                Ok(self.call_with_descriptors(#target, #sent, #fds).await?.0)
-            }
-        };
-    }
+    let (returned, call) = if procedure.stream.is_some() {
+        (quote!((#ret, Stream)), quote!(self.call_stream(#target, #sent).await))
+    } else if procedure.fds_reply.max > 0 {
+        let returned = quote!((#ret, Vec<std::os::fd::OwnedFd>));
+        (returned, quote!(self.call_with_descriptors(#target, #sent, #fds).await))
+    } else if procedure.fds_call.max > 0 {
+        (ret, quote!(Ok(self.call_with_descriptors(#target, #sent, #fds).await?.0)))
+    } else {
+        (ret, quote!(self.call(#target, #sent).await))
+    };
     quote! {
         #doc
-        pub async fn #name(&self #args) -> Result<#ret, Error> {
-            self.call(#target, #sent).await
+        pub async fn #name(&self #args #taken) -> Result<#returned, Error> {
+            #call
         }
     }
 }

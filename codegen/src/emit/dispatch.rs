@@ -5,7 +5,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
 use super::driver::{method_name, struct_path};
-use super::procedure_doc;
+use super::{prelude, procedure_doc};
 use crate::model::{Direction, Model, Module, Procedure, ReadOnly};
 use crate::names::ident;
 
@@ -28,7 +28,9 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
         Literal::i32_unsuffixed(last + 1),
     );
     let doc = format!(" What serves each procedure of program `{}`, by number.", module.naming.module);
+    let prelude = prelude();
     quote! {
+        #prelude
         #[doc = #doc]
         pub static #table: [Option<Serve>; #len] = [#(#rows),*];
         #(#functions)*
@@ -43,7 +45,10 @@ fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenStrea
         quote!(let args = call.decode::<#path>(payload)?;)
     });
     let readonly = match &procedure.readonly {
-        ReadOnly::IfFlags(bits) => Some(quote!(call.refuse_read_only_if(args.flags & #bits != 0)?;)),
+        ReadOnly::IfFlags(bits) => {
+            let bits = Literal::u32_unsuffixed(*bits);
+            Some(quote!(call.refuse_read_only_if(args.flags & #bits != 0)?;))
+        }
         ReadOnly::IfField(field, value) => {
             let (field, value) = (ident(&crate::names::snake(field)), Literal::i64_unsuffixed(*value));
             Some(quote!(call.refuse_read_only_if(args.#field == #value)?;))

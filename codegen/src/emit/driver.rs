@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use super::procedure_doc;
+use super::{prelude, procedure_doc};
 use crate::families::Family;
 use crate::model::{Direction, Model, Module, Procedure};
 use crate::names::{ident, snake};
@@ -11,14 +11,15 @@ use crate::names::{ident, snake};
 /// The traits of these families.
 pub fn render(model: &Model, families: &[Family]) -> TokenStream {
     let traits = families.iter().map(|family| family_trait(model, *family));
-    quote!(#(#traits)*)
+    let prelude = prelude();
+    quote!(#prelude #(#traits)*)
 }
 
 fn family_trait(model: &Model, family: Family) -> TokenStream {
     let name = ident(family.trait_name());
     let doc = format!(
-        " The {} procedures. A method that is left out answers `VIR_ERR_NO_SUPPORT`.",
-        family.name().replace('_', " ")
+        " {}: a method per procedure. One that is left out answers `VIR_ERR_NO_SUPPORT`.",
+        family.title()
     );
     let methods = model
         .procedures()
@@ -48,11 +49,11 @@ pub(crate) fn method_name(module: &Module, procedure: &Procedure) -> proc_macro2
     }
 }
 
-/// The path of a struct of the protocol crate.
+/// The path of a struct of the protocol crate, below the [`prelude`].
 pub(super) fn struct_path(model: &Model, xdr: &str) -> TokenStream {
     let Some((module, def)) = model.get(xdr) else { return quote!(compile_error!("unresolved type")) };
     let (module, name) = (ident(module.naming.module), ident(&def.rust));
-    quote!(virtwire_protocol::#module::#name)
+    quote!(#module::#name)
 }
 
 /// What a method returns: the result struct, the descriptors, both or neither.

@@ -5,7 +5,7 @@ use quote::quote;
 
 use super::procedure_doc;
 use crate::model::{Model, Module, Procedure, Type, TypeKind};
-use crate::names::{camel, ident};
+use crate::names::{OBJECTS, camel, ident};
 
 /// The event enum of a module.
 pub fn render(model: &Model, module: &Module) -> TokenStream {
@@ -130,13 +130,6 @@ fn message(model: &Model, procedure: &Procedure) -> TokenStream {
 
 /// The object of an event is the first struct that has a name of its own, in the message or in the one inside.
 fn subject(model: &Model, procedure: &Procedure) -> TokenStream {
-    const OBJECTS: &[(&str, &str)] = &[
-        ("remote_nonnull_domain", "Domain"),
-        ("remote_nonnull_network", "Network"),
-        ("remote_nonnull_storage_pool", "StoragePool"),
-        ("remote_nonnull_node_device", "NodeDevice"),
-        ("remote_nonnull_secret", "Secret"),
-    ];
     let find = |xdr: &str, path: TokenStream| -> Option<TokenStream> {
         let Some((_, TypeKind::Struct(fields))) = model.get(xdr).map(|(m, def)| (m, &def.kind)) else {
             return None;

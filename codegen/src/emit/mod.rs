@@ -24,22 +24,31 @@ pub fn format(tokens: TokenStream) -> String {
     }
 }
 
-/// An empty line after each item, as people write it.
+/// An empty line after each item and each block of `use`, as people write it.
 fn spaced(source: &str) -> String {
+    let indent = |line: &str| line.len() - line.trim_start().len();
     let mut spaced = String::with_capacity(source.len() + source.len() / 16);
     let mut lines = source.lines().peekable();
     while let Some(line) = lines.next() {
         spaced.push_str(line);
         spaced.push('\n');
-        let indent = |line: &str| line.len() - line.trim_start().len();
-        let ends_item = matches!(line.trim(), "}" | "};") && indent(line) <= 4;
-        if ends_item
-            && lines.peek().is_some_and(|next| indent(next) == indent(line) && !next.trim().starts_with('}'))
-        {
+        let Some(next) = lines.peek().filter(|next| indent(next) == indent(line)) else { continue };
+        let ends_item = matches!(line.trim(), "}" | "};" | "];") && !next.trim().starts_with('}');
+        let ends_use = line.trim().starts_with("use ") && !next.trim().starts_with(['u', '#']);
+        if indent(line) <= 4 && (ends_item || ends_use) {
             spaced.push('\n');
         }
     }
     spaced
+}
+
+/// What the files of other crates than `virtwire-protocol` begin with: its modules by their short names. A glob may
+/// stand in several files that are included in one place.
+pub(crate) fn prelude() -> TokenStream {
+    quote! {
+        #[allow(unused_imports)]
+        use virtwire_protocol::*;
+    }
 }
 
 /// The doc comment of everything that is generated for a procedure: its constant, number, API and age.

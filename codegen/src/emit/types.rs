@@ -1,22 +1,14 @@
 //! Types and their codecs: for every definition a Rust type, `Encode`, `Decode`, and xdr-codec's `Pack` and `Unpack`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
-use super::wire::{Form, Wire, by_value, receiver, scalar_name, scalar_type, xdr_text};
+use super::wire::{Form, Wire, by_value, receiver, scalar_name, scalar_type, scalar_xdr, xdr_text};
 use crate::ast::Scalar;
-use crate::model::{Field, Model, Module, Type, TypeDef, TypeKind, Union};
+use crate::model::{Field, Model, Module, Procedure, Type, TypeDef, TypeKind, Union};
 use crate::names::{self, ident};
-
-/// Results that are decoded often and large: they get a borrowed form, `…Ref`, beside the owned one.
-const BORROWED: &[&str] = &[
-    "remote_connect_get_all_domain_stats_ret",
-    "remote_connect_list_all_domains_ret",
-    "remote_domain_get_xml_desc_ret",
-    "demo_list_ret",
-];
 
 /// The types of one module.
 pub fn render(model: &Model, module: &Module) -> TokenStream {
@@ -28,11 +20,14 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
         // Limits and program numbers alike fit 32 bits.
         quote!(#[doc = #doc] pub const #name: u32 = #value;)
     });
+    let roles = roles(module);
     let types = module.types.iter().map(|def| {
+        let role = roles.get(def.xdr.as_str());
+        let role = role.map(|role| quote!(#[doc = #role] #[doc = ""]));
         let borrowed = (views.contains(&def.xdr) && owned.borrows(&Type::Named(def.xdr.clone())))
             .then(|| definition(Wire { form: Form::Borrowed, ..owned }, def));
         let definition = definition(owned, def);
-        quote!(#definition #borrowed)
+        quote!(#role #definition #borrowed)
     });
     quote! {
         #[allow(unused_imports)]
@@ -43,6 +38,19 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
         #(#consts)*
         #(#types)*
     }
+}
+
+/// What each struct of a procedure is to it, by XDR name.
+fn roles(module: &Module) -> HashMap<&str, String> {
+    let procedures = module.program.iter().flat_map(|program| &program.procedures);
+    let role = |what: &str, procedure: &Procedure| {
+        let of = procedure.api.as_ref().map_or_else(String::new, |api| format!(", behind `{api}`"));
+        format!(" {what} of [`Procedure::{}`]{of}.", procedure.name)
+    };
+    procedures
+        .flat_map(|p| [("Arguments", &p.args), ("Result", &p.ret), ("Message", &p.msg)].map(|part| (p, part)))
+        .filter_map(|(p, (what, xdr))| Some((xdr.as_deref()?, role(what, p))))
+        .collect()
 }
 
 /// The types that the borrowed roots are made of.
@@ -72,7 +80,7 @@ fn reachable(model: &Model) -> BTreeSet<String> {
         }
     }
     let mut seen = BTreeSet::new();
-    for root in BORROWED.iter().filter(|root| model.types.contains_key(**root)) {
+    for root in names::BORROWED.iter().filter(|root| model.types.contains_key(**root)) {
         visit(model, &Type::Named((*root).to_owned()), &mut seen);
     }
     seen
@@ -242,12 +250,7 @@ fn discriminated(wire: Wire<'_>, def: &TypeDef, union: &Union) -> TokenStream {
     let borrowed = wire.form == Form::Borrowed;
     let name = ident(&if borrowed { format!("{}Ref", def.rust) } else { def.rust.clone() });
     let life = borrowed.then(|| quote!(<'a>));
-    let doc = format!(
-        " `union {} switch ({} {})`",
-        def.xdr,
-        names::snake(scalar_name(union.switch_scalar)),
-        union.switch
-    );
+    let doc = format!(" `union {} switch ({} {})`", def.xdr, scalar_xdr(union.switch_scalar), union.switch);
     let variants = union.arms.iter().enumerate().map(|(index, arm)| {
         let variant = ident(&arm.rust);
         let case = arm.case_name.clone().unwrap_or_else(|| arm.case.to_string());

@@ -43,6 +43,22 @@ impl Wire<'_> {
         }
     }
 
+    /// A limit, by the name it was given by where that is one of our constants.
+    fn limit(&self, limit: &Limit) -> TokenStream {
+        let value = Literal::u32_unsuffixed(limit.value);
+        let Some(name) = &limit.name else { return quote!(#value) };
+        let defines = |module: &&Module| module.consts.iter().any(|constant| constant.name == *name);
+        let name = ident(name);
+        match self.model.modules.iter().find(defines) {
+            Some(home) if home.naming.module == self.module.naming.module => quote!(#name),
+            Some(home) => {
+                let home = ident(home.naming.module);
+                quote!(crate::#home::#name)
+            }
+            None => quote!(#value),
+        }
+    }
+
     /// Whether a view of this type has anything to borrow.
     pub(super) fn borrows(&self, ty: &Type) -> bool {
         match ty {
@@ -98,8 +114,9 @@ impl Wire<'_> {
         match ty {
             Type::String { .. } | Type::Opaque { .. } => quote!(codec::opaque_len(#value.len())),
             Type::Optional(of) => {
+                let pattern = if self.fixed_len(of).is_some() { quote!(_) } else { quote!(value) };
                 let of = self.len(of, &quote!(value));
-                quote!(4 + #value.as_ref().map_or(0, |value| #of))
+                quote!(4 + #value.as_ref().map_or(0, |#pattern| #of))
             }
             Type::FixedArray { of, .. } => {
                 let of = self.len(of, &quote!(value));
@@ -169,11 +186,11 @@ impl Wire<'_> {
                 quote!(codec::#put(out, #value);)
             }
             Type::String { limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 quote!(codec::put_opaque(out, #value.as_bytes(), #limit)?;)
             }
             Type::Opaque { limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 quote!(codec::put_opaque(out, &#value, #limit)?;)
             }
             Type::FixedOpaque { .. } => quote!(codec::put_fixed(out, &#value);),
@@ -190,7 +207,7 @@ impl Wire<'_> {
                 quote!(for value in &#value { #of })
             }
             Type::Array { of, limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 let of = self.encode(of, &by_value(of));
                 quote! {
                     codec::put_count(out, #value.len(), #limit)?;
@@ -208,12 +225,12 @@ impl Wire<'_> {
                 quote!(reader.#get())
             }
             Type::String { limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 let get = if self.form == Form::Borrowed { ident("str") } else { ident("string") };
                 quote!(reader.#get(#limit))
             }
             Type::Opaque { limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 let get = if self.form == Form::Borrowed { ident("opaque_ref") } else { ident("opaque") };
                 quote!(reader.#get(#limit))
             }
@@ -236,7 +253,7 @@ impl Wire<'_> {
                 quote!(reader.array(#of))
             }
             Type::Array { of, limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 let least = Literal::usize_unsuffixed(self.min_len(of));
                 let of = self.decode_fn(of);
                 quote!(reader.list(#limit, #least, #of))
@@ -282,22 +299,23 @@ impl Wire<'_> {
 
     /// Expression of type `xdr_codec::Result<usize>`: packs `value`, a place expression, by xdr-codec's own helpers.
     pub(super) fn pack(&self, ty: &Type, value: &TokenStream) -> TokenStream {
+        if packs_itself(ty) {
+            return quote!(#value.pack(out));
+        }
         match ty {
             Type::Scalar(scalar) => match scalar {
                 Scalar::Char { signed: true } => quote!(i32::from(#value as i8).pack(out)),
                 Scalar::Char { signed: false } | Scalar::Short { signed: false } => {
                     quote!(u32::from(#value).pack(out))
                 }
-                Scalar::Short { signed: true } => quote!(i32::from(#value).pack(out)),
-                _ => quote!(#value.pack(out)),
+                _ => quote!(i32::from(#value).pack(out)),
             },
-            Type::String { .. } => quote!(xdr_codec::pack_opaque_flex(#value.as_bytes(), None, out)),
             Type::Opaque { .. } => quote!(xdr_codec::pack_opaque_flex(&#value, None, out)),
             Type::FixedOpaque { len } => {
                 let len = Literal::u32_unsuffixed(*len);
                 quote!(xdr_codec::pack_opaque_array(&#value, #len, out))
             }
-            Type::Named(_) => quote!(#value.pack(out)),
+            Type::String { .. } | Type::Named(_) => quote!(#value.pack(out)),
             Type::Optional(of) => {
                 let of = self.pack(of, &receiver(of));
                 quote! {
@@ -328,11 +346,11 @@ impl Wire<'_> {
                 quote!(pick.#draw())
             }
             Type::String { limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 quote!(pick.string(#limit))
             }
             Type::Opaque { limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 quote!(pick.opaque(#limit))
             }
             Type::FixedOpaque { .. } => quote!(pick.fixed()),
@@ -349,11 +367,21 @@ impl Wire<'_> {
                 quote!(std::array::from_fn(|_| #of))
             }
             Type::Array { of, limit } => {
-                let limit = limit_tokens(limit);
+                let limit = self.limit(limit);
                 let of = self.sample_fn(of);
                 quote!(pick.list(#limit, #of))
             }
         }
+    }
+}
+
+/// Whether xdr-codec packs our Rust type as it stands: it has no `u8`, and no list of them, that is XDR's.
+fn packs_itself(ty: &Type) -> bool {
+    match ty {
+        Type::Scalar(Scalar::Char { .. } | Scalar::Short { .. }) => false,
+        Type::Scalar(_) | Type::String { .. } | Type::Named(_) => true,
+        Type::Optional(of) | Type::Array { of, .. } => packs_itself(of),
+        Type::Opaque { .. } | Type::FixedOpaque { .. } | Type::FixedArray { .. } => false,
     }
 }
 
@@ -365,12 +393,6 @@ pub(super) fn by_value(ty: &Type) -> TokenStream {
 /// The same before a method call.
 pub(super) fn receiver(ty: &Type) -> TokenStream {
     if matches!(ty, Type::Scalar(_)) { quote!((*value)) } else { quote!(value) }
-}
-
-/// The limit as a number; where it has a name, the declaration in the doc comment shows it.
-pub(super) fn limit_tokens(limit: &Limit) -> TokenStream {
-    let value = Literal::u32_unsuffixed(limit.value);
-    quote!(#value)
 }
 
 /// What a scalar is called in the runtime: `reader.u32()`, `codec::put_u32()`.
@@ -404,26 +426,43 @@ pub(super) fn scalar_type(scalar: Scalar) -> TokenStream {
     }
 }
 
-/// A type as the definition file writes it, for documentation.
+/// A declaration as the definition file writes it, for documentation; an alias inside is written out.
 pub(super) fn xdr_text(ty: &Type, name: &str) -> String {
-    let limit = |limit: &Limit| match &limit.name {
-        Some(constant) => format!("{constant} = {}", limit.value),
-        None if limit.value == u32::MAX => String::new(),
-        None => limit.value.to_string(),
-    };
     match ty {
         Type::Scalar(scalar) => format!("{} {name}", scalar_xdr(*scalar)),
-        Type::String { limit: l } => format!("string {name}<{}>", limit(l)),
-        Type::Opaque { limit: l } => format!("opaque {name}<{}>", limit(l)),
+        Type::String { limit } => format!("string {name}<{}>", limit_text(limit)),
+        Type::Opaque { limit } => format!("opaque {name}<{}>", limit_text(limit)),
         Type::FixedOpaque { len } => format!("opaque {name}[{len}]"),
         Type::Named(xdr) => format!("{xdr} {name}"),
-        Type::Optional(of) => xdr_text(of, &format!("*{name}")),
-        Type::FixedArray { of, len } => xdr_text(of, &format!("{name}[{len}]")),
-        Type::Array { of, limit: l } => xdr_text(of, &format!("{name}<{}>", limit(l))),
+        Type::Optional(of) => format!("{} *{name}", item_text(of)),
+        Type::FixedArray { of, len } => format!("{} {name}[{len}]", item_text(of)),
+        Type::Array { of, limit } => format!("{} {name}<{}>", item_text(of), limit_text(limit)),
     }
 }
 
-fn scalar_xdr(scalar: Scalar) -> &'static str {
+/// What a list or an optional is of.
+fn item_text(ty: &Type) -> String {
+    match ty {
+        Type::Scalar(scalar) => scalar_xdr(*scalar).to_owned(),
+        Type::String { limit } => format!("string<{}>", limit_text(limit)),
+        Type::Opaque { limit } => format!("opaque<{}>", limit_text(limit)),
+        Type::FixedOpaque { len } => format!("opaque[{len}]"),
+        Type::Named(xdr) => xdr.clone(),
+        Type::Optional(of) => format!("{} *", item_text(of)),
+        Type::FixedArray { of, len } => format!("{}[{len}]", item_text(of)),
+        Type::Array { of, limit } => format!("{}<{}>", item_text(of), limit_text(limit)),
+    }
+}
+
+fn limit_text(limit: &Limit) -> String {
+    match &limit.name {
+        Some(constant) => format!("{constant} = {}", limit.value),
+        None if limit.value == u32::MAX => String::new(),
+        None => limit.value.to_string(),
+    }
+}
+
+pub(super) fn scalar_xdr(scalar: Scalar) -> &'static str {
     match scalar {
         Scalar::Char { signed: true } => "char",
         Scalar::Char { signed: false } => "unsigned char",

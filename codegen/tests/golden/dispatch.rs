@@ -1,0 +1,114 @@
+#[allow(unused_imports)]
+use virtwire_protocol::*;
+
+/// What serves each procedure of program `demo`, by number.
+pub static DEMO_PROCS: [Option<Serve>; 12] = [
+    None,
+    Some(ping),
+    Some(get),
+    Some(list),
+    Some(set),
+    None,
+    Some(download),
+    Some(upload),
+    Some(open_fd),
+    Some(take_fds),
+    None,
+    None,
+];
+
+/// `DEMO_PROC_PING` (1).
+///
+/// Behind `virDemoPing`, since libvirt 0.1.0.
+fn ping(call: Call, _: &[u8]) -> Serving {
+    let driver = call.hypervisor()?;
+    Ok(
+        Box::pin(async move {
+            driver.ping(&call.cx).await?;
+            call.done()
+        }),
+    )
+}
+
+/// `DEMO_PROC_GET` (2).
+///
+/// Behind `virDemoGet`, since libvirt 0.1.0.
+fn get(call: Call, payload: &[u8]) -> Serving {
+    let args = call.decode::<demo::GetArgs>(payload)?;
+    call.refuse_read_only_if(args.flags & 1 != 0)?;
+    let driver = call.hypervisor()?;
+    Ok(Box::pin(async move { call.reply(&driver.get(&call.cx, args).await?) }))
+}
+
+/// `DEMO_PROC_LIST` (3).
+///
+/// Behind `virDemoList`, since libvirt 0.2.0.
+fn list(call: Call, payload: &[u8]) -> Serving {
+    let args = call.decode::<demo::ListArgs>(payload)?;
+    let driver = call.hypervisor()?;
+    Ok(Box::pin(async move { call.reply(&driver.list(&call.cx, args).await?) }))
+}
+
+/// `DEMO_PROC_SET` (4).
+///
+/// Behind `virDemoSet`, since libvirt 0.2.0.
+fn set(call: Call, payload: &[u8]) -> Serving {
+    let args = call.decode::<demo::SetArgs>(payload)?;
+    call.refuse_read_only_if(args.source == 1)?;
+    let driver = call.hypervisor()?;
+    Ok(
+        Box::pin(async move {
+            driver.set(&call.cx, args).await?;
+            call.done()
+        }),
+    )
+}
+
+/// `DEMO_PROC_DOWNLOAD` (6).
+///
+/// Behind `virDemoDownload`, since libvirt 0.3.0.
+fn download(call: Call, payload: &[u8]) -> Serving {
+    let args = call.decode::<demo::DownloadArgs>(payload)?;
+    let driver = call.hypervisor()?;
+    let stream = call.open_stream(args.flags & 2 != 0)?;
+    Ok(
+        Box::pin(async move {
+            driver.download(&call.cx, args, stream).await?;
+            call.done()
+        }),
+    )
+}
+
+/// `DEMO_PROC_UPLOAD` (7).
+///
+/// Behind `virDemoUpload`.
+fn upload(call: Call, payload: &[u8]) -> Serving {
+    let args = call.decode::<demo::UploadArgs>(payload)?;
+    let driver = call.hypervisor()?;
+    let stream = call.open_stream(false)?;
+    Ok(
+        Box::pin(async move {
+            driver.upload(&call.cx, args, stream).await?;
+            call.done()
+        }),
+    )
+}
+
+/// `DEMO_PROC_OPEN_FD` (8).
+fn open_fd(call: Call, payload: &[u8]) -> Serving {
+    let args = call.decode::<demo::OpenFdArgs>(payload)?;
+    let driver = call.hypervisor()?;
+    Ok(
+        Box::pin(async move {
+            let fds = driver.open_fd(&call.cx, args).await?;
+            call.done_with(fds)
+        }),
+    )
+}
+
+/// `DEMO_PROC_TAKE_FDS` (9).
+fn take_fds(mut call: Call, _: &[u8]) -> Serving {
+    let driver = call.hypervisor()?;
+    let fds = call.take_descriptors(0, 32)?;
+    Ok(Box::pin(async move { call.reply(&driver.take_fds(&call.cx, fds).await?) }))
+}

@@ -1,0 +1,4 @@
+//! What the generator writes, compared with files that only change on purpose.
+
+mod demo;
+mod golden;
