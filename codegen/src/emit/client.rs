@@ -1,4 +1,5 @@
-//! Client stubs: a method per procedure, typed from argument to result.
+//! Client stubs: a method per procedure, typed from argument to result. A stub says what differs; the rest is done
+//! by a handful of methods of `Connection`, so that hundreds of stubs stay cheap to compile.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -28,31 +29,40 @@ fn stub(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
         _ => method_name(module, procedure),
     };
     let (program, number) = (ident(module.naming.module), ident(&procedure.name));
-    let target = quote!(&#program::PROGRAM, #program::Procedure::#number.0);
-    let args = procedure.args.as_ref().map(|args| struct_path(model, args));
-    let (args, sent) = match args {
-        Some(args) => (quote!(, args: &#args), quote!(args)),
-        None => (TokenStream::new(), quote!(&())),
+    let args =
+        procedure.args.as_ref().map(|args| struct_path(model, args)).map(|args| quote!(, args: &#args));
+    let sent = if args.is_some() { quote!(args) } else { quote!(&()) };
+    let target = quote! {
+        &virtwire_protocol::#program::PROGRAM,
+        virtwire_protocol::#program::Procedure::#number.0,
+        #sent
     };
-    let (taken, fds) = match procedure.fds_call.max {
-        0 => (TokenStream::new(), quote!(Vec::new())),
-        _ => (quote!(, fds: Vec<std::os::fd::OwnedFd>), quote!(fds)),
-    };
-    let ret = procedure.ret.as_ref().map_or_else(|| quote!(()), |ret| struct_path(model, ret));
-    let (returned, call) = if procedure.stream.is_some() {
-        (quote!((#ret, Stream)), quote!(self.call_stream(#target, #sent).await))
-    } else if procedure.fds_reply.max > 0 {
-        let returned = quote!((#ret, Vec<std::os::fd::OwnedFd>));
-        (returned, quote!(self.call_with_descriptors(#target, #sent, #fds).await))
-    } else if procedure.fds_call.max > 0 {
-        (ret, quote!(Ok(self.call_with_descriptors(#target, #sent, #fds).await?.0)))
-    } else {
-        (ret, quote!(self.call(#target, #sent).await))
+    let ret = procedure.ret.as_ref().map(|ret| struct_path(model, ret));
+    let takes = (procedure.fds_call.max > 0).then(|| quote!(, fds: Vec<OwnedFd>));
+    let fds = if takes.is_some() { quote!(fds) } else { quote!(Vec::new()) };
+    let (returned, body) = match (&procedure.stream, procedure.fds_reply.max > 0, ret) {
+        (Some(_), _, None) => (quote!(Stream), quote!(self.call_streaming(#target, call::stream))),
+        (Some(_), _, Some(ret)) => {
+            (quote!((#ret, Stream)), quote!(self.call_streaming(#target, call::with_stream)))
+        }
+        (None, true, None) => {
+            (quote!(Vec<OwnedFd>), quote!(self.call_taking(#target, #fds, call::descriptors)))
+        }
+        (None, true, Some(ret)) => {
+            (quote!((#ret, Vec<OwnedFd>)), quote!(self.call_taking(#target, #fds, call::with_descriptors)))
+        }
+        (None, false, ret) => {
+            let call = match takes {
+                Some(_) => quote!(self.call_giving(#target, #fds)),
+                None => quote!(self.call(#target)),
+            };
+            (ret.unwrap_or_else(|| quote!(())), call)
+        }
     };
     quote! {
         #doc
-        pub async fn #name(&self #args #taken) -> Result<#returned, Error> {
-            #call
+        pub fn #name(&self #args #takes) -> Call<#returned> {
+            #body
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::names::{camel, ident};
 pub fn render(model: &Model, module: &Module) -> TokenStream {
     let Some(program) = &module.program else { return TokenStream::new() };
     let members: Vec<_> = program.procedures.iter().map(|p| (p.name.clone(), p.number)).collect();
-    let constants = open_enum("Procedure", &format!("{}_procedure", module.naming.module), &members);
+    let constants = open_enum("Procedure", &format!("{}_procedure", module.naming.module), &members, 0);
     let table = table(program, |procedure| info(model, module, procedure));
     let (name, number, version) = header(module, program);
     quote! {

@@ -93,17 +93,17 @@ fn definition(wire: Wire<'_>, def: &TypeDef) -> TokenStream {
             let ty = wire.ty(ty);
             quote!(#[doc = #doc] pub type #name = #ty;)
         }
-        TypeKind::Enum(members) => open_enum(&def.rust, &def.xdr, members),
+        TypeKind::Enum(members) => open_enum(&def.rust, &def.xdr, members, common_prefix(members)),
         TypeKind::Struct(fields) => structure(wire, def, fields),
         TypeKind::Union(union) => discriminated(wire, def, union),
     }
 }
 
-/// A newtype with constants: values that nobody knows yet pass through.
-pub(super) fn open_enum(rust: &str, xdr: &str, members: &[(String, i32)]) -> TokenStream {
+/// A newtype with constants, whose names are the members' without their first `prefix` bytes: values that nobody
+/// knows yet pass through.
+pub(super) fn open_enum(rust: &str, xdr: &str, members: &[(String, i32)], prefix: usize) -> TokenStream {
     let name = ident(rust);
     let doc = format!(" `enum {xdr}`. Unknown values pass through.");
-    let prefix = common_prefix(members);
     let rows: Vec<_> = members
         .iter()
         .map(|(member, value)| {
