@@ -9,6 +9,7 @@ use crate::domain::chardev::{
     ChannelTarget, ChannelTargetType, CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType,
     ParallelTarget, Protocol, Serial, SerialTarget,
 };
+use crate::domain::disk::{AccessMode, FilesystemType};
 use crate::domain::display::{
     Graphics, GraphicsType, InputBus, InputType, Listen, ListenType, Video, VideoModel, VideoType,
 };
@@ -38,6 +39,9 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
                 host.port.get_or_insert_with(|| "3260".to_owned());
             }
         }
+    }
+    for filesystem in domain.devices.filesystems.iter_mut().filter(|f| f.type_ == FilesystemType::Mount) {
+        filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
     }
     for rng in &domain.devices.rngs {
         if rng.backend.is_none() {
@@ -132,6 +136,9 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
         _ => {}
     }
     mac(interface);
+    if let Some(source) = interface.source.as_mut().filter(|_| kind == InterfaceType::Direct) {
+        source.mode.get_or_insert_with(|| "vepa".to_owned());
+    }
     if kind == InterfaceType::Vhostuser {
         interface.filterref = None;
     }

@@ -4,7 +4,8 @@ use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{devices, drives, others};
-use crate::domain::os::{BootDevice, Clock, OsBoot};
+use crate::domain::features::{CpuFallback, CpuMatch, CpuMode};
+use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
 use crate::domain::tune::{Placement, Vcpu};
 use crate::domain::{Domain, LifecycleAction};
 use crate::table::{KiB, Positive};
@@ -77,6 +78,13 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
             let product = all.iter().try_fold(1u32, |n, m| n.checked_mul(*m));
             if product != Some(online) {
                 return Err(DOMAIN.config_unsupported("CPU topology doesn't match maximum vcpu count"));
+            }
+        }
+        if let Some(model) = cpu.model.as_mut().filter(|m| m.name.is_some()) {
+            model.fallback.get_or_insert(CpuFallback::Allow);
+            if cpu.mode == Some(CpuMode::Custom) || cpu.mode.is_none() {
+                cpu.mode = Some(CpuMode::Custom);
+                cpu.match_.get_or_insert(CpuMatch::Exact);
             }
         }
         if let Some(numa) = &mut cpu.numa {
@@ -184,6 +192,9 @@ fn boot(domain: &mut Domain, host_arch: &str) -> Result<(), VirtError> {
 }
 
 fn actions(domain: &mut Domain) {
+    if let Some(loader) = domain.os.loader.as_mut().filter(|l| l.path.is_some()) {
+        loader.type_.get_or_insert(LoaderType::Rom);
+    }
     domain.clock.get_or_insert_with(Clock::default);
     domain.on_poweroff.get_or_insert(LifecycleAction::Destroy);
     domain.on_reboot.get_or_insert(LifecycleAction::Restart);

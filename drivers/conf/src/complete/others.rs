@@ -6,7 +6,7 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use super::{Flavor, ParseOptions};
 use crate::network::{Bridge, ForwardDevice, ForwardMode};
 use crate::nwfilter::Entry;
-use crate::storage::{PoolTarget, PoolType, VolTarget};
+use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget};
 use crate::table::{Bytes, Mac};
 use crate::xml::namespace_of;
 use crate::{
@@ -73,6 +73,9 @@ impl Network {
     }
 }
 
+/// How large the test driver's pools are: 100 GiB.
+const TEST_POOL_SIZE: u64 = 100 << 30;
+
 impl StoragePool {
     pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
         if matches!(options.flavor, Flavor::Plain) {
@@ -83,7 +86,8 @@ impl StoragePool {
             self.name.clone_from(&self.source.name);
         }
         let name = self.name.as_deref().filter(|n| !n.is_empty());
-        let name = name.ok_or_else(|| domain.xml_error("missing pool source name element"))?;
+        let name = name.ok_or_else(|| domain.xml_error("missing pool source name element"))?.to_owned();
+        let name = name.as_str();
         check_name(name, domain)?;
         self.xmlns_fs = namespace_of("fs").filter(|_| self.mount_opts.is_some());
         self.xmlns_rbd = namespace_of("rbd").filter(|_| self.config_opts.is_some());
@@ -100,6 +104,18 @@ impl StoragePool {
                 | PoolType::Zfs
                 | PoolType::IscsiDirect
         );
+        if matches!(options.flavor, Flavor::Test) {
+            self.capacity = Some(Bytes(TEST_POOL_SIZE));
+            self.available = Some(Bytes(TEST_POOL_SIZE));
+        }
+        if let Some(dir) = self.source.dir.as_mut().and_then(|dir| dir.path.as_mut()) {
+            *dir = sanitize(dir);
+        }
+        if self.type_ == PoolType::Logical {
+            let group = self.source.name.get_or_insert_with(|| name.to_owned()).clone();
+            self.source.format.get_or_insert_with(|| PoolFormat { type_: "lvm2".to_owned() });
+            self.target.get_or_insert_default().path = Some(format!("/dev/{group}"));
+        }
         let target = self.target.get_or_insert_with(PoolTarget::default);
         match &mut target.path {
             Some(path) => *path = sanitize(path),
@@ -128,7 +144,7 @@ impl StorageVol {
         };
         self.allocation.get_or_insert(capacity);
         let target = self.target.get_or_insert_with(VolTarget::default);
-        target.format.get_or_insert_with(|| crate::storage::PoolFormat { type_: "raw".to_owned() });
+        target.format.get_or_insert_with(|| PoolFormat { type_: "raw".to_owned() });
         Ok(())
     }
 }

@@ -51,11 +51,32 @@ struct Buses {
 /// # Errors
 /// `VIR_ERR_XML_ERROR` where there is no PCI, or no place left.
 pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
-    let chipset = chipset(domain);
-    if chipset == Chipset::Other {
+    if chipset(domain) == Chipset::Other {
         return Err(ErrorDomain::DOMAIN.xml_error("No PCI buses available"));
     }
-    let mut buses = Buses { chipset, buses: BTreeMap::new(), extended: false };
+    // A first round finds out which controllers are missing. With them in the definition, all have their places
+    // before any other device.
+    let mut trial = domain.clone();
+    if !place(&mut trial)? {
+        *domain = trial;
+        return Ok(());
+    }
+    let known =
+        |index| domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Pci && c.index == index);
+    let is_new = |c: &Controller| c.type_ == ControllerType::Pci && !known(c.index);
+    let added: Vec<Controller> = trial.devices.controllers.into_iter().filter(is_new).collect();
+    for mut controller in added {
+        controller.info.address = None;
+        controller.target = None;
+        drives::insert_controller(&mut domain.devices.controllers, controller);
+    }
+    place(domain).map(|_| ())
+}
+
+/// Gives every device a place; whether controllers had to be added for that.
+fn place(domain: &mut Domain) -> Result<bool, VirtError> {
+    let before = domain.devices.controllers.len();
+    let mut buses = Buses { chipset: chipset(domain), buses: BTreeMap::new(), extended: false };
     for controller in &domain.devices.controllers {
         buses.add(controller);
     }
@@ -66,10 +87,11 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         extend(domain, &mut buses, kind)?;
     }
     if buses.extended {
+        // One more, for a device plugged in later.
         extend(domain, &mut buses, Kind::Express)?;
     }
     complete_controllers(domain);
-    Ok(())
+    Ok(domain.devices.controllers.len() > before)
 }
 
 impl Buses {

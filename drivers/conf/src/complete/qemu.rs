@@ -6,7 +6,7 @@ use super::{QemuHost, devices, drives};
 use crate::OnOff;
 use crate::domain::chardev::{CharType, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, CcidAddress, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
-use crate::domain::disk::{AccessMode, DiskDriver, FilesystemType, StorageType};
+use crate::domain::disk::{DiskDriver, StorageType};
 use crate::domain::display::{
     Audio, AudioType, GraphicsType, Input, InputBus, InputType, SoundModel, VideoType,
 };
@@ -19,7 +19,7 @@ use crate::domain::misc::{
 use crate::domain::misc::{MiB, Msi};
 use crate::domain::net::{InterfaceModel, InterfaceType};
 use crate::domain::os::{FirmwareFormat, LoaderType};
-use crate::domain::{Domain, VirtType};
+use crate::domain::{Domain, SeclabelType, VirtType};
 use crate::table::Hex;
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
@@ -72,15 +72,18 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     disks(domain);
     firmware(domain);
     features(domain);
+    for label in domain.seclabel.iter_mut().filter(|l| l.type_ == Some(SeclabelType::None)) {
+        label.model.get_or_insert_with(|| "none".to_owned());
+    }
     Ok(())
 }
 
 /// Formats of firmware images.
 fn firmware(domain: &mut Domain) {
     let Some(loader) = domain.os.loader.as_mut().filter(|l| l.path.is_some()) else { return };
-    let kind = *loader.type_.get_or_insert(LoaderType::Rom);
+    let kind = loader.type_;
     loader.format.get_or_insert(FirmwareFormat::Raw);
-    if let Some(nvram) = domain.os.nvram.as_mut().filter(|_| kind == LoaderType::Pflash) {
+    if let Some(nvram) = domain.os.nvram.as_mut().filter(|_| kind == Some(LoaderType::Pflash)) {
         nvram.format.get_or_insert(FirmwareFormat::Raw);
     }
 }
@@ -213,22 +216,21 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) {
         devices.memballoon = Some(Memballoon { model: MemballoonModel::Virtio, ..Memballoon::default() });
     }
     if chipset == Chipset::Q35 && !devices.watchdogs.iter().any(|w| w.model == WatchdogModel::Itco) {
-        devices.watchdogs.push(Watchdog { model: WatchdogModel::Itco, ..Watchdog::default() });
+        // All watchdogs of a machine do the same.
+        let action = devices.watchdogs.first().map(|w| w.action).unwrap_or_default();
+        devices.watchdogs.push(Watchdog { model: WatchdogModel::Itco, action, ..Watchdog::default() });
     }
     for panic in &mut devices.panics {
         panic.model.get_or_insert(PanicModel::Isa);
     }
     let shown = |kind| devices.graphics.iter().any(|g| g.type_ == kind);
-    let silent = devices.graphics.is_empty() || shown(GraphicsType::Vnc);
+    let silent = devices.graphics.iter().all(|g| g.type_ == GraphicsType::Vnc);
     if devices.audios.is_empty() && (silent || shown(GraphicsType::Spice)) {
-        let type_ = if shown(GraphicsType::Spice) { AudioType::Spice } else { AudioType::None };
+        let type_ = if silent { AudioType::None } else { AudioType::Spice };
         devices.audios.push(Audio { id: 1, type_, ..Audio::default() });
     }
     for sound in devices.sounds.iter_mut().filter(|s| s.model == SoundModel::Virtio) {
         sound.streams.get_or_insert(2);
-    }
-    for filesystem in devices.filesystems.iter_mut().filter(|f| f.type_ == FilesystemType::Mount) {
-        filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
     }
     for (slot, smartcard) in (0..).zip(&mut devices.smartcards) {
         smartcard.info.address.get_or_insert(Address::Ccid(CcidAddress { controller: 0, slot }));

@@ -20,7 +20,7 @@ fn corpus() -> Option<PathBuf> {
     Some(corpus)
 }
 
-fn files(directory: &Path, endings: &[&str]) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -66,7 +66,7 @@ impl Tally {
 }
 
 /// The lines that are in one of two texts only.
-fn difference<'t>(expected: &'t str, actual: &'t str) -> Vec<String> {
+pub(crate) fn difference<'t>(expected: &'t str, actual: &'t str) -> Vec<String> {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
     let mut lines = Vec::new();
     let (mut i, mut j) = (0, 0);
