@@ -1,1 +1,37 @@
 //! An async libvirt client in pure Rust, every procedure typed.
+//!
+//! ```no_run
+//! use virtwire_client::Connection;
+//! use virtwire_client::protocol::remote::{ConnectListAllDomainsArgs, DomainSuspendArgs};
+//!
+//! # async fn pause_all() -> Result<(), virtwire_client::Error> {
+//! let connection = Connection::open("qemu:///system").await?;
+//! let running = ConnectListAllDomainsArgs { need_results: 1, flags: 1 };
+//! for dom in connection.connect_list_all_domains(&running).await?.domains {
+//!     connection.domain_suspend(&DomainSuspendArgs { dom }).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A connection is a socket, a table of calls that wait, and one task that reads. A call is written at once by whoever
+//! makes it; replies come in any order, and a call that is dropped gives its place up. Events go to bounded queues that
+//! count what they lose; streams hold the daemon back when nobody takes their data.
+
+mod call;
+mod connection;
+mod error;
+mod events;
+mod link;
+mod reader;
+mod stream;
+mod uri;
+
+pub use call::{Call, Reply};
+pub use connection::{Connection, Options};
+pub use error::{Error, ProtocolError};
+pub use events::{Event, EventStream};
+pub use stream::{Chunk, Stream};
+pub use uri::{Mode, Scope, Target, UriError};
+/// The messages: arguments, results, events and errors.
+pub use virtwire_protocol as protocol;

@@ -1,0 +1,171 @@
+//! What can go wrong with a call, and with a connection.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use virtwire_protocol::calls::UnknownSerial;
+use virtwire_protocol::codec::{DecodeError, EncodeError};
+use virtwire_protocol::error::VirtError;
+use virtwire_protocol::frame::FrameError;
+
+use crate::uri::UriError;
+
+/// Why a call, a stream or the opening of a connection has failed.
+///
+/// When a connection ends, everybody who waits on it gets the same reason.
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// The daemon has answered with an error. The connection goes on.
+    Remote(VirtError),
+    /// The daemon has sent what nobody could have meant.
+    Protocol(ProtocolError),
+    /// The socket has failed.
+    Io(Arc<io::Error>),
+    /// Nobody listens at this socket.
+    Connect(PathBuf, Arc<io::Error>),
+    /// The connection has been closed, by either side.
+    Closed,
+    /// The daemon has not answered pings.
+    Silent,
+    /// An argument is larger than the wire allows. Nothing was sent.
+    Encode(EncodeError),
+    /// The URI cannot be understood, or asks for a transport that is not known.
+    Uri(UriError),
+    /// The daemon asks for an authentication that is not known here, by number: 1 is SASL, 2 polkit.
+    Authentication(i32),
+    /// The daemon lacks a feature that is needed, such as callback ids of events.
+    Unsupported(&'static str),
+    /// The stream is closed: data after `finish` or `abort`.
+    StreamClosed,
+}
+
+/// What the daemon did that the protocol does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolError {
+    /// A frame's length or descriptors are wrong.
+    Frame(FrameError),
+    /// A reply, or a frame of a stream, is not what its procedure promises.
+    Decode(DecodeError),
+    /// A reply to a call that was never made.
+    Serial(UnknownSerial),
+    /// A message of a type that a daemon does not send.
+    Type(i32),
+    /// A reply whose status is neither ok nor error.
+    Status(i32),
+    /// The connection ended within a frame.
+    CutShort,
+}
+
+impl Error {
+    /// The daemon's own error, if it is one.
+    pub fn remote(&self) -> Option<&VirtError> {
+        match self {
+            Self::Remote(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remote(error) => error.fmt(f),
+            Self::Protocol(error) => write!(f, "protocol violation: {error}"),
+            Self::Io(error) => error.fmt(f),
+            Self::Connect(path, error) => write!(f, "cannot connect to {}: {error}", path.display()),
+            Self::Closed => f.write_str("the connection is closed"),
+            Self::Silent => f.write_str("the daemon does not answer"),
+            Self::Encode(error) => write!(f, "too large for the wire: {error}"),
+            Self::Uri(error) => error.fmt(f),
+            Self::Authentication(kind) => {
+                let name = ["none", "SASL", "polkit"];
+                let name = usize::try_from(*kind).ok().and_then(|kind| name.get(kind)).unwrap_or(&"unknown");
+                write!(f, "the daemon asks for authentication of kind {kind} ({name})")
+            }
+            Self::Unsupported(what) => write!(f, "the daemon does not support {what}"),
+            Self::StreamClosed => f.write_str("the stream is closed"),
+        }
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(error) => error.fmt(f),
+            Self::Decode(error) => error.fmt(f),
+            Self::Serial(error) => error.fmt(f),
+            Self::Type(kind) => write!(f, "message of type {kind}"),
+            Self::Status(status) => write!(f, "reply with status {status}"),
+            Self::CutShort => f.write_str("the connection ended within a frame"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Remote(error) => Some(error),
+            Self::Protocol(error) => Some(error),
+            Self::Io(error) | Self::Connect(_, error) => Some(error.as_ref()),
+            Self::Encode(error) => Some(error),
+            Self::Uri(error) => Some(error),
+            Self::Closed
+            | Self::Silent
+            | Self::Authentication(_)
+            | Self::Unsupported(_)
+            | Self::StreamClosed => None,
+        }
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+impl From<VirtError> for Error {
+    fn from(error: VirtError) -> Self {
+        Self::Remote(error)
+    }
+}
+
+impl From<ProtocolError> for Error {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl From<FrameError> for Error {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(ProtocolError::Frame(error))
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Self::Protocol(ProtocolError::Decode(error))
+    }
+}
+
+impl From<UnknownSerial> for Error {
+    fn from(error: UnknownSerial) -> Self {
+        Self::Protocol(ProtocolError::Serial(error))
+    }
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+impl From<UriError> for Error {
+    fn from(error: UriError) -> Self {
+        Self::Uri(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}

@@ -1,0 +1,9 @@
+//! The client against a peer that says what the test tells it to.
+
+mod calls;
+mod descriptors;
+mod events;
+mod hostile;
+mod opening;
+mod peer;
+mod streams;
