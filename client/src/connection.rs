@@ -278,6 +278,8 @@ impl Encode for Encoded<'_> {
 mod stubs {
     use std::os::fd::OwnedFd;
 
+    use virtwire_protocol::{admin, lxc, qemu, remote};
+
     use super::{Call, Connection, Stream, call};
 
     include!(concat!(env!("OUT_DIR"), "/stubs.rs"));

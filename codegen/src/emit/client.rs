@@ -32,11 +32,7 @@ fn stub(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
     let args =
         procedure.args.as_ref().map(|args| struct_path(model, args)).map(|args| quote!(, args: &#args));
     let sent = if args.is_some() { quote!(args) } else { quote!(&()) };
-    let target = quote! {
-        &virtwire_protocol::#program::PROGRAM,
-        virtwire_protocol::#program::Procedure::#number.0,
-        #sent
-    };
+    let target = quote!(&#program::PROGRAM, #program::Procedure::#number.0, #sent);
     let ret = procedure.ret.as_ref().map(|ret| struct_path(model, ret));
     let takes = (procedure.fds_call.max > 0).then(|| quote!(, fds: Vec<OwnedFd>));
     let fds = if takes.is_some() { quote!(fds) } else { quote!(Vec::new()) };
