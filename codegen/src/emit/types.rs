@@ -88,6 +88,8 @@ fn reachable(model: &Model) -> BTreeSet<String> {
 
 fn definition(wire: Wire<'_>, def: &TypeDef) -> TokenStream {
     match &def.kind {
+        // `remote_string` would hide Rust's own `String` wherever the module is imported whole.
+        TypeKind::Alias(_) if def.rust == "String" => TokenStream::new(),
         TypeKind::Alias(ty) => {
             let (name, doc) = (ident(&def.rust), format!(" `typedef {}`", xdr_text(ty, &def.xdr)));
             let ty = wire.ty(ty);

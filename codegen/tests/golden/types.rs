@@ -15,8 +15,6 @@ pub const DEMO_PROGRAM: u32 = 536875572;
 pub const DEMO_PROTOCOL_VERSION: u32 = 1;
 /// `typedef string demo_nonnull_string<DEMO_STRING_MAX = 65536>`
 pub type NonnullString = XdrString;
-/// `typedef string<DEMO_STRING_MAX = 65536> *demo_string`
-pub type String = Option<XdrString>;
 /// `typedef opaque demo_uuid[16]`
 pub type Uuid = [u8; 16];
 /// `enum demo_colour`. Unknown values pass through.

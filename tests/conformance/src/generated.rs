@@ -1,0 +1,281 @@
+//! Cases from the procedure tables: each procedure of each program gets the same questions.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
+use virtwire_protocol::procedures::{Direction, ProcedureInfo, Program, ReadOnly};
+use virtwire_protocol::sample::{self, Pick, Row};
+use virtwire_protocol::{ErrorCode, admin, lxc, qemu, remote};
+
+use crate::case::{Case, Failure, Target, expect};
+use crate::peer::{Peer, PeerError, text};
+
+/// Where these rules come from.
+const TABLES: &str = "protocol/x/*.x and facts.txt";
+const FRAMES: &str = "libvirt's RPC document, and conversations recorded with libvirtd 11.3";
+
+/// Samples by the XDR name of their type.
+static ROWS: LazyLock<HashMap<&'static str, Row>> =
+    LazyLock::new(|| sample::all().into_iter().map(|row| (row.name, row)).collect());
+
+/// Calls that would end the connection, change the host or wait for ever; each with its reason.
+pub const NOT_SENT: &[(&str, &str)] = &[
+    ("CONNECT_CLOSE", "ends the connection"),
+    ("CONNECT_OPEN", "is open already"),
+    ("NODE_SUSPEND_FOR_DURATION", "would suspend the host"),
+    ("NODE_SET_MEMORY_PARAMETERS", "would change the host"),
+    ("INTERFACE_CHANGE_BEGIN", "would hold the host's network configuration"),
+    ("CONNECT_DAEMON_SHUTDOWN", "ends the daemon"),
+    ("CONNECT_SET_DAEMON_TIMEOUT", "ends the daemon later"),
+    ("CONNECT_SET_LOGGING_OUTPUTS", "would change where the daemon logs"),
+    ("CONNECT_SET_LOGGING_FILTERS", "would change what the daemon logs"),
+    ("SERVER_SET_CLIENT_LIMITS", "would lock the following cases out"),
+    ("SERVER_SET_THREADPOOL_PARAMETERS", "would slow the following cases"),
+];
+
+/// Authentication is refused with its own errors, whatever is sent.
+fn is_authentication(info: &ProcedureInfo) -> bool {
+    info.name.starts_with("AUTH_")
+}
+
+/// The calls of the main socket's programs.
+fn calls() -> impl Iterator<Item = (&'static Program, &'static ProcedureInfo)> {
+    [&remote::PROGRAM, &qemu::PROGRAM, &lxc::PROGRAM].into_iter().flat_map(calls_of)
+}
+
+fn calls_of(program: &'static Program) -> impl Iterator<Item = (&'static Program, &'static ProcedureInfo)> {
+    let calls = program.procedures.iter().flatten().filter(|info| info.direction == Direction::Call);
+    calls.map(move |info| (program, info))
+}
+
+/// All generated cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (program, info) in calls() {
+        let mut add = |question: &str, proves, source, run: Run| {
+            cases.push(case(program, info, question, proves, source, run));
+        };
+        if info.needs_auth {
+            add("before-auth", "is refused before authentication", TABLES, before_auth);
+        }
+        if is_authentication(info) {
+            continue;
+        }
+        add("status", "is refused with a status other than ok", FRAMES, wrong_status);
+        if info.readonly == ReadOnly::Refused {
+            add("read-only", "is refused on a read-only connection", TABLES, read_only);
+        }
+        if info.args.is_some() {
+            add(
+                "truncated",
+                "is refused at every cut of its arguments, and the connection lives",
+                FRAMES,
+                truncated,
+            );
+            add(
+                "oversized",
+                "is refused with a count over its limit, and the connection lives",
+                FRAMES,
+                oversized,
+            );
+        }
+        if !NOT_SENT.iter().any(|(name, _)| *name == info.name) {
+            add(
+                "well-formed",
+                "answers well-formed arguments by their serial, and not as undecodable",
+                FRAMES,
+                well_formed,
+            );
+        }
+    }
+    for (program, info) in calls_of(&admin::PROGRAM) {
+        if !NOT_SENT.iter().any(|(name, _)| *name == info.name) {
+            let proves = "answers well-formed arguments by their serial, and not as undecodable";
+            cases.push(case(program, info, "well-formed", proves, FRAMES, admin_well_formed));
+        }
+    }
+    for program in [&remote::PROGRAM, &qemu::PROGRAM] {
+        for info in program.procedures.iter().flatten().filter(|info| info.direction == Direction::Event) {
+            cases.push(case(
+                program,
+                info,
+                "called",
+                "cannot be called: it is an event",
+                FRAMES,
+                event_called,
+            ));
+        }
+    }
+    cases
+}
+
+type Run = fn(&Target, &'static Program, &'static ProcedureInfo) -> Result<(), Failure>;
+
+fn case(
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+    question: &str,
+    proves: &'static str,
+    source: &'static str,
+    run: Run,
+) -> Case {
+    Case {
+        id: format!("{}/{}/{question}", program.name, info.name),
+        proves,
+        source,
+        run: Box::new(move |target| run(target, program, info)),
+    }
+}
+
+/// Sample arguments; nothing for a procedure without any.
+fn arguments(info: &ProcedureInfo, seed: u64) -> Vec<u8> {
+    let row = info.args.and_then(|args| ROWS.get(args.name));
+    row.and_then(|row| (row.encode)(&mut Pick::new(seed)).ok()).unwrap_or_default()
+}
+
+fn refused(reply: &crate::peer::Received, code: ErrorCode, expected: Option<&str>) -> Result<(), Failure> {
+    let Some(error) = reply.error()? else { return Err(Failure::Differs("was served".to_owned())) };
+    expect("error code", code.0, error.code)?;
+    match expected {
+        Some(expected) => expect("error text", expected.to_owned(), text(&error)),
+        None => Ok(()),
+    }
+}
+
+fn before_auth(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    let mut peer = target.connect()?;
+    let reply = peer.call_raw(program, info.number, &arguments(info, 0))?;
+    refused(&reply, ErrorCode::RPC, Some("authentication required"))
+}
+
+fn wrong_status(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    let mut peer = target.open()?;
+    let header = MessageHeader { status: MessageStatus::ERROR, ..peer.header(program, info.number) };
+    peer.send(&header, &arguments(info, 0))?;
+    let reply = peer.reply(&header)?;
+    refused(&reply, ErrorCode::RPC, Some("Unexpected message status 1"))
+}
+
+fn read_only(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    let mut peer = target.open_read_only()?;
+    let reply = peer.call_raw(program, info.number, &arguments(info, 0))?;
+    match reply.code()? {
+        // The real daemon checks some arguments of a few procedures first: refused all the same.
+        code if code == ErrorCode::OPERATION_DENIED.0 => Ok(()),
+        0 => Err(Failure::Differs("was served on a read-only connection".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to arguments that do not decode.
+fn undecodable(
+    peer: &mut Peer,
+    program: &Program,
+    info: &ProcedureInfo,
+    payload: &[u8],
+) -> Result<(), Failure> {
+    let reply = peer.call_raw(program, info.number, payload)?;
+    refused(&reply, ErrorCode::RPC, None)
+}
+
+fn truncated(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    let whole = arguments(info, 0);
+    let mut peer = target.open()?;
+    for cut in (0..whole.len()).step_by(4) {
+        let cut_short = whole.get(..cut).unwrap_or_default();
+        undecodable(&mut peer, program, info, cut_short)
+            .map_err(|failure| Failure::Differs(format!("cut at {cut} of {}: {failure}", whole.len())))?;
+    }
+    Ok(())
+}
+
+fn oversized(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    let Some(row) = info.args.and_then(|args| ROWS.get(args.name)) else { return Ok(()) };
+    let mut peer = target.open()?;
+    for limit in row.limits {
+        let mut payload = Vec::new();
+        if (limit.before)(&mut Pick::new(0), &mut payload).is_err() {
+            continue;
+        }
+        payload.extend((limit.limit + 1).to_be_bytes());
+        undecodable(&mut peer, program, info, &payload).map_err(|failure| {
+            Failure::Differs(format!("{} over {}: {failure}", limit.field, limit.limit))
+        })?;
+    }
+    Ok(())
+}
+
+fn well_formed(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    answers(&mut target.open()?, program, info)
+}
+
+fn admin_well_formed(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    let mut peer = target.open_admin()?;
+    peer.call_raw(program, admin::Procedure::CONNECT_OPEN.0, &0_u32.to_be_bytes())?;
+    answers(&mut peer, program, info)
+}
+
+fn answers(peer: &mut Peer, program: &Program, info: &ProcedureInfo) -> Result<(), Failure> {
+    let header = peer.header(program, info.number);
+    let payload = arguments(info, 0);
+    peer.send(&header, &payload)?;
+    let reply = match peer.reply(&header) {
+        Err(PeerError::Closed) => return Err(Failure::Differs("closed the connection".to_owned())),
+        reply => reply?,
+    };
+    expect("program", program.number, reply.header.prog)?;
+    expect("procedure", info.number, reply.header.proc)?;
+    match reply.error()? {
+        Some(error) if error.code == ErrorCode::RPC.0 => {
+            Err(Failure::Differs(format!("took well-formed arguments for something else: {}", text(&error))))
+        }
+        Some(_) => Ok(()),
+        None => match info.ret.and_then(|ret| ROWS.get(ret.name)) {
+            Some(row) => match (row.recode)(&reply.payload) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(Failure::Differs(format!("its result does not decode: {error}"))),
+            },
+            None => expect("bytes of an empty result", 0, reply.payload.len()),
+        },
+    }
+}
+
+fn event_called(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    let mut peer = target.open()?;
+    let reply = peer.call_raw(program, info.number, &[])?;
+    expect("type", MessageType::REPLY, reply.header.r#type)?;
+    refused(&reply, ErrorCode::RPC, Some(&format!("unknown procedure: {}", info.number)))
+}
