@@ -57,8 +57,11 @@ pub struct Case {
     /// Where the rule comes from.
     pub source: &'static str,
     /// Finds out.
-    pub run: Box<dyn Fn(&Target) -> Result<(), Failure> + Send + Sync>,
+    pub run: Run,
 }
+
+/// How a case finds out.
+pub type Run = Box<dyn Fn(&Target) -> Result<(), Failure> + Send + Sync>;
 
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -88,6 +88,7 @@ pub fn serve(socket: UnixStream, awkwardness: &Awkwardness) -> io::Result<Verdic
         rows: sample::all(),
         verdict: Verdict::default(),
         last_serial: None,
+        open: false,
     };
     match session.run() {
         Ok(()) | Err(PeerError::Closed) => {}
@@ -102,6 +103,7 @@ struct Session {
     rows: Vec<Row>,
     verdict: Verdict,
     last_serial: Option<u32>,
+    open: bool,
 }
 
 impl Session {
@@ -144,6 +146,7 @@ impl Session {
             Some(reply) => self.send(&frame::reply_to(header, MessageStatus::OK), &reply)?,
             None => self.refuse(header, &format!("unknown procedure: {}", header.proc))?,
         }
+        self.open |= info.name == "CONNECT_OPEN";
         self.verdict.closed = info.name == "CONNECT_CLOSE";
         Ok(())
     }
@@ -176,15 +179,16 @@ impl Session {
     fn before(&mut self, call: &MessageHeader) -> Result<(), PeerError> {
         let message = |proc| MessageHeader { proc, r#type: MessageType::MESSAGE, serial: 1, ..call.clone() };
         match self.how {
-            How::EventFirst => {
+            // Until a hypervisor is open there is nothing that could have happened.
+            How::EventFirst if self.open => {
                 let msg = DomainEventCallbackLifecycleMsg { callback_id: 12345, ..Default::default() };
                 let payload = codec::encode(&msg).unwrap_or_default();
                 let header = message(Procedure::DOMAIN_EVENT_CALLBACK_LIFECYCLE.0);
                 self.send(&MessageHeader { prog: PROGRAM.number, ..header }, &payload)
             }
             How::UnknownEvent => self.send(&MessageHeader { prog: PROGRAM.number, ..message(9000) }, &[0; 8]),
-            // Before authentication a daemon does not ping.
-            How::PingFirst if call.proc != Procedure::AUTH_LIST.0 => {
+            // A daemon pings no client that is not authenticated; one that leaves need not answer.
+            How::PingFirst if ![Procedure::AUTH_LIST.0, Procedure::CONNECT_CLOSE.0].contains(&call.proc) => {
                 self.verdict.pongs.1 += 1;
                 let (prog, proc) = (keepalive::PROGRAM.number, keepalive::Procedure::PING.0);
                 self.send(&MessageHeader { prog, serial: 0, ..message(proc) }, &[])

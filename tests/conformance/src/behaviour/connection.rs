@@ -4,7 +4,7 @@ use virtwire_protocol::remote::*;
 
 use super::{OBSERVED, Row, ask, fails};
 use crate::case::{Failure, Target, expect};
-use crate::peer::PeerError;
+use crate::peer::{PeerError, text};
 
 pub(super) const CASES: &[Row] = &[
     (
@@ -78,6 +78,10 @@ fn uri(target: &Target) -> Result<(), Failure> {
 fn auth_first(target: &Target) -> Result<(), Failure> {
     let mut peer = target.connect()?;
     let args = ConnectOpenArgs { name: Some(target.uri.as_str().into()), flags: 0 };
-    let refused = fails(&mut peer, Procedure::CONNECT_OPEN, &args)?;
-    expect("error", (39, 7, "authentication required".to_owned()), refused)
+    match peer.call(Procedure::CONNECT_OPEN, &args)?.error()? {
+        Some(error) => {
+            expect("error", (39, "authentication required".to_owned()), (error.code, text(&error)))
+        }
+        None => Err(Failure::Skipped("the daemon asks for no authentication")),
+    }
 }
