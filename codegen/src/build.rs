@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::TokenStream;
 use quote::quote;
 
+use crate::families::served;
 use crate::support::{self, Support};
 use crate::{Diagnostic, Facts, Family, Model, Source, emit, resolve};
 
@@ -113,7 +114,7 @@ pub fn drivers(model: &Model) -> Files {
 
 /// Crate `virtwired`: the dispatch tables, and the traits of what the daemon answers itself.
 pub fn server(model: &Model) -> Files {
-    let served = model.modules.iter().filter(|module| emit::driver::served(module));
+    let served = model.modules.iter().filter(|module| served(module.naming.module));
     let mut files: Vec<_> = served
         .map(|module| (format!("{}_procs.rs", module.naming.module), emit::dispatch::render(model, module)))
         .collect();
@@ -124,7 +125,7 @@ pub fn server(model: &Model) -> Files {
 
 /// Crate `virtwire-client`: the stubs of all programs that libvirtd serves.
 pub fn client(model: &Model) -> Files {
-    let served = model.modules.iter().filter(|module| emit::driver::served(module));
+    let served = model.modules.iter().filter(|module| served(module.naming.module));
     let stubs = served.map(|module| emit::client::render(model, module));
     let prelude = emit::prelude();
     vec![("stubs.rs".to_owned(), quote!(#prelude #(#stubs)*))]

@@ -143,6 +143,11 @@ pub fn family(program: &str, name: &str) -> Family {
     WORDS.iter().find(|(word, _)| name.contains(word)).map_or(Family::Hypervisor, |(_, family)| *family)
 }
 
+/// Whether libvirtd serves a program: lock and log belong to daemons of their own, keepalive to the connection.
+pub fn served(program: &str) -> bool {
+    !["net", "keepalive", "lock", "log"].contains(&program)
+}
+
 /// Error domains (`VIR_FROM_…`) of the library's files, by what a procedure's name holds; the first that fits decides.
 const ERROR_DOMAINS: &[(&str, i32)] = &[
     ("DOMAIN_SNAPSHOT_", 35),
@@ -168,4 +173,44 @@ pub fn error_domain(program: &str, name: &str) -> i32 {
         Family::Interface => 26,
         _ => VIR_FROM_DOMAIN,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_decide_who_serves() {
+        for (name, expected) in [
+            ("CONNECT_OPEN", Family::Session),
+            ("CONNECT_DOMAIN_EVENT_REGISTER_ANY", Family::Session),
+            ("AUTH_SASL_INIT", Family::Session),
+            ("CONNECT_GET_ALL_DOMAIN_STATS", Family::Hypervisor),
+            ("CONNECT_NUM_OF_DOMAINS", Family::Hypervisor),
+            ("NODE_GET_INFO", Family::Hypervisor),
+            ("NODE_DEVICE_RESET", Family::Hypervisor),
+            ("NODE_DEVICE_GET_PARENT", Family::NodeDevice),
+            ("DOMAIN_INTERFACE_STATS", Family::Hypervisor),
+            ("CONNECT_LIST_ALL_INTERFACES", Family::Interface),
+            ("NETWORK_PORT_GET_XML_DESC", Family::Network),
+            ("STORAGE_VOL_DOWNLOAD", Family::Storage),
+            ("CONNECT_LIST_ALL_NWFILTER_BINDINGS", Family::Nwfilter),
+            ("SECRET_GET_VALUE", Family::Secret),
+        ] {
+            assert_eq!(family("remote", name), expected, "{name}");
+        }
+        assert_eq!(family("admin", "CONNECT_OPEN"), Family::Admin);
+    }
+
+    #[test]
+    fn errors_come_from_the_file_of_the_public_function() {
+        for (name, domain) in [
+            ("DOMAIN_SUSPEND", 20),
+            ("DOMAIN_SNAPSHOT_DELETE", 35),
+            ("NETWORK_CREATE", 19),
+            ("SECRET_UNDEFINE", 30),
+        ] {
+            assert_eq!(error_domain("remote", name), domain, "{name}");
+        }
+    }
 }

@@ -11,11 +11,13 @@ pub mod emit;
 pub mod externs;
 pub mod facts;
 pub mod families;
+pub mod inventory;
 pub mod lex;
 pub mod model;
 pub mod names;
 pub mod parse;
 pub mod resolve;
+pub mod show;
 pub mod support;
 
 pub use diagnostic::Diagnostic;

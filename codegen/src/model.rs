@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::ast::Scalar;
 use crate::diagnostic::Position;
-use crate::families::Family;
+use crate::families::{Family, served};
 use crate::names::Naming;
 
 /// One or more definition files as a whole.
@@ -29,6 +29,7 @@ pub struct Module {
 }
 
 /// A constant.
+#[derive(Clone)]
 pub struct Const {
     /// Its name, as in the file.
     pub name: String,
@@ -37,6 +38,7 @@ pub struct Const {
 }
 
 /// A type with a name.
+#[derive(Clone)]
 pub struct TypeDef {
     /// Its name in the file.
     pub xdr: String,
@@ -49,6 +51,7 @@ pub struct TypeDef {
 }
 
 /// What a named type is.
+#[derive(Clone)]
 pub enum TypeKind {
     /// Another name for a type.
     Alias(Type),
@@ -61,6 +64,7 @@ pub enum TypeKind {
 }
 
 /// A field of a struct.
+#[derive(Clone)]
 pub struct Field {
     /// Its name in the file.
     pub xdr: String,
@@ -73,6 +77,7 @@ pub struct Field {
 }
 
 /// A union's arms by discriminant.
+#[derive(Clone)]
 pub struct Union {
     /// The discriminant's name in the file.
     pub switch: String,
@@ -83,6 +88,7 @@ pub struct Union {
 }
 
 /// One arm of a union.
+#[derive(Clone)]
 pub struct UnionArm {
     /// The discriminant's value.
     pub case: i32,
@@ -126,6 +132,7 @@ pub struct Limit {
 }
 
 /// A program: a set of numbered procedures.
+#[derive(Clone)]
 pub struct Program {
     /// Its number; `None` where the file has no such constant.
     pub number: Option<i64>,
@@ -136,6 +143,7 @@ pub struct Program {
 }
 
 /// A procedure, with all that annotations and facts say of it.
+#[derive(Clone)]
 pub struct Procedure {
     /// Its number.
     pub number: i32,
@@ -293,4 +301,27 @@ impl Model {
             module.program.iter().flat_map(move |program| program.procedures.iter().map(move |p| (module, p)))
         })
     }
+
+    /// What libvirtd serves, in the order of its documentation: the calls of each family, then the events.
+    pub fn sections(&self) -> Vec<Section<'_>> {
+        let all = || self.procedures().filter(|(module, _)| served(module.naming.module));
+        let section = |family: Family| {
+            let calls = all().filter(|(_, p)| p.family == family && p.direction == Direction::Call);
+            Section { title: family.title(), file: family.name(), procedures: calls.collect() }
+        };
+        let families = [Family::Session].into_iter().chain(Family::DRIVERS).chain([Family::Admin]);
+        let events = all().filter(|(_, p)| p.direction == Direction::Event).collect();
+        let events = Section { title: "Events", file: "events", procedures: events };
+        families.map(section).chain([events]).collect()
+    }
+}
+
+/// Procedures that belong together.
+pub struct Section<'a> {
+    /// What they are about.
+    pub title: &'static str,
+    /// The same as the stem of a file.
+    pub file: &'static str,
+    /// The procedures in order of program and number.
+    pub procedures: Vec<(&'a Module, &'a Procedure)>,
 }

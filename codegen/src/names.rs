@@ -14,7 +14,7 @@ pub struct Naming {
     pub procedures: &'static str,
 }
 
-/// The protocols of libvirt.
+/// The protocols of libvirt, each after those whose types it uses.
 pub const PROTOCOLS: &[Naming] = &[
     Naming {
         module: "remote",
@@ -69,9 +69,21 @@ pub const OBJECTS: &[(&str, &str)] = &[
     ("remote_nonnull_secret", "Secret"),
 ];
 
-/// The protocol that a file of this stem defines.
-pub fn protocol(stem: &str) -> Option<&'static Naming> {
-    PROTOCOLS.iter().find(|naming| naming.stems.contains(&stem))
+/// The protocol that a file defines.
+pub fn protocol(file: &str) -> Option<&'static Naming> {
+    PROTOCOLS.get(order(file))
+}
+
+/// Where a file comes among others, by its name: after those whose types it uses. Unknown files come last.
+pub fn order(file: &str) -> usize {
+    let known = |naming: &Naming| naming.stems.contains(&stem(file));
+    PROTOCOLS.iter().position(known).unwrap_or(PROTOCOLS.len())
+}
+
+/// `remote` of `protocol/x/remote.x`.
+pub fn stem(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".x").unwrap_or(name)
 }
 
 /// `remote_domain_create_xml_args` → `DomainCreateXmlArgs`, `virNetMessageError` → `MessageError`.
@@ -113,4 +125,37 @@ pub fn ident(name: &str) -> Ident {
 /// What two names have in common whatever their style: `DOMAIN_SUSPEND` and `DomainSuspend` are one.
 pub fn folded(name: &str) -> String {
     name.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_word_from_definition_to_rust() {
+        assert_eq!(camel("DOMAIN_CREATE_XML"), "DomainCreateXml");
+        assert_eq!(camel("domain_create_xml_args"), "DomainCreateXmlArgs");
+        assert_eq!(camel("MessageError"), "MessageError");
+        assert_eq!(camel("migrate_begin3_params_args"), "MigrateBegin3ParamsArgs");
+        for (name, snaked) in [
+            ("DOMAIN_CREATE_XML", "domain_create_xml"),
+            ("callbackID", "callback_id"),
+            ("maxMem", "max_mem"),
+            ("cpu0Time", "cpu0_time"),
+            ("uri_out", "uri_out"),
+        ] {
+            assert_eq!(snake(name), snaked);
+        }
+        assert_eq!(ident("type").to_string(), "r#type");
+        assert_eq!(folded("DOMAIN_SUSPEND"), folded("DomainSuspend"));
+    }
+
+    #[test]
+    fn files_are_known_by_name_and_come_after_what_they_use() {
+        let mut files = ["b/qemu_protocol.x", "other.x", "a/virnetprotocol.x", "remote.x"];
+        files.sort_by_key(|file| order(file));
+        assert_eq!(files, ["remote.x", "b/qemu_protocol.x", "a/virnetprotocol.x", "other.x"]);
+        assert_eq!(protocol("src/lock_protocol.x").map(|naming| naming.module), Some("lock"));
+        assert!(protocol("remote.y").is_none());
+    }
 }

@@ -5,7 +5,6 @@
 //! a column of its own.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 
 use crate::build::{BuildError, Result};
-use crate::emit::driver::{method_name, served};
+use crate::emit::driver::method_name;
 use crate::emit::events;
 use crate::families::Family;
 use crate::model::{Direction, Model, Module, Procedure};
@@ -53,34 +52,34 @@ impl Support {
         Ok(Self { columns })
     }
 
-    /// The table in Markdown, a section per family.
+    /// The table in Markdown: how many of each section are served, then a table per section.
     pub fn markdown(&self, model: &Model) -> String {
-        let mut text = format!("# Support\n\n{HEAD}");
-        let names = || self.columns.iter().map(|column| column.name.as_str());
-        let row = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
-        text += "\n| | procedures |";
-        names().for_each(|name| text += &format!(" {name} |"));
-        text += &format!("\n|---|---|{}\n", "---|".repeat(self.columns.len()));
-        for (title, rows) in sections(model) {
-            let counts = self.columns.iter().map(|column| {
-                rows.iter().filter(|(module, procedure)| column.has(model, module, procedure)).count()
-            });
-            let counts: Vec<String> =
-                counts.map(|n| if n == 0 { String::new() } else { n.to_string() }).collect();
-            let total = rows.len().to_string();
-            let cells = [title.as_str(), &total].into_iter().chain(counts.iter().map(String::as_str));
-            text += &row(cells.collect());
+        let columns: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let mut text = format!("# Support\n\n{HEAD}\n{}", table_head(&["", "procedures"], &columns));
+        for section in model.sections() {
+            let served = |column: &Column| {
+                let served = section.procedures.iter().filter(|(module, p)| column.has(model, module, p));
+                Some(served.count())
+                    .filter(|count| *count > 0)
+                    .map_or_else(String::new, |count| count.to_string())
+            };
+            let counts = self.columns.iter().map(served);
+            let cells = [section.title.to_owned(), section.procedures.len().to_string()];
+            text += &row(cells.into_iter().chain(counts));
         }
-        for (title, rows) in sections(model) {
-            let _ = write!(text, "\n## {title}\n\n");
-            text += &row(["number", "procedure"].into_iter().chain(names()).collect());
-            text += &format!("|---|---|{}\n", "---|".repeat(self.columns.len()));
-            for (module, procedure) in rows {
-                let (number, name) =
-                    (procedure.number.to_string(), format!("`{}`", method_name(module, procedure)));
-                let marks =
-                    self.columns.iter().map(|c| if c.has(model, module, procedure) { "yes" } else { "" });
-                text += &row([number.as_str(), &name].into_iter().chain(marks).collect());
+        for section in model.sections() {
+            text += &format!("\n## {}\n\n{}", section.title, table_head(&["number", "procedure"], &columns));
+            for (module, procedure) in section.procedures {
+                let mark = |column: &Column| {
+                    if column.has(model, module, procedure) { "yes" } else { "" }.to_owned()
+                };
+                let name = match procedure.direction {
+                    Direction::Call => format!("`{}`", method_name(module, procedure)),
+                    Direction::Event => format!("`{}`", procedure.name),
+                };
+                text += &row([procedure.number.to_string(), name]
+                    .into_iter()
+                    .chain(self.columns.iter().map(mark)));
             }
         }
         text
@@ -90,7 +89,7 @@ impl Support {
     pub fn rust(&self, model: &Model) -> TokenStream {
         let columns = self.columns.iter().map(|column| &column.name);
         let count = self.columns.len();
-        let rows = sections(model).into_iter().flat_map(|(_, rows)| rows).map(|(module, procedure)| {
+        let rows = model.sections().into_iter().flat_map(|s| s.procedures).map(|(module, procedure)| {
             let (program, number, name) = (module.naming.module, procedure.number, &procedure.name);
             let (family, event) = (procedure.family.name(), procedure.direction == Direction::Event);
             let [api, since] =
@@ -138,21 +137,13 @@ serves is answered with `VIR_ERR_NO_SUPPORT`. This table is generated from the s
 (`UPDATE_GOLDEN=1 cargo test -p virtwire-codegen`).
 ";
 
-type Rows<'a> = Vec<(&'a Module, &'a Procedure)>;
+fn table_head(first: &[&str], columns: &[&str]) -> String {
+    let names = first.iter().chain(columns).map(|name| (*name).to_owned());
+    format!("{}|{}\n", row(names), "---|".repeat(first.len() + columns.len()))
+}
 
-/// The calls of each family, then the events.
-fn sections(model: &Model) -> Vec<(String, Rows<'_>)> {
-    let all = || model.procedures().filter(|(module, _)| served(module));
-    let families = [Family::Session].into_iter().chain(Family::DRIVERS).chain([Family::Admin]);
-    let mut sections: Vec<_> = families
-        .map(|family| {
-            let calls = all().filter(|(_, p)| p.family == family && p.direction == Direction::Call);
-            (family.title().to_owned(), calls.collect())
-        })
-        .collect();
-    let events = all().filter(|(_, p)| p.direction == Direction::Event && p.event.is_some());
-    sections.push(("Events".to_owned(), events.collect()));
-    sections
+fn row(cells: impl Iterator<Item = String>) -> String {
+    cells.fold("|".to_owned(), |row, cell| row + &format!(" {cell} |")) + "\n"
 }
 
 impl Column {

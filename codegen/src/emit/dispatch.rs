@@ -37,7 +37,8 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
     }
 }
 
-fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
+/// The function that serves a procedure.
+pub fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
     let (name, doc) = (method_name(module, procedure), procedure_doc(procedure));
     let family = ident(procedure.family.name());
     let decode = procedure.args.as_ref().map(|args| {

@@ -4,40 +4,40 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::{prelude, procedure_doc};
-use crate::families::Family;
+use crate::families::{Family, served};
 use crate::model::{Direction, Model, Module, Procedure};
 use crate::names::{ident, snake};
 
 /// The traits of these families.
 pub fn render(model: &Model, families: &[Family]) -> TokenStream {
-    let traits = families.iter().map(|family| family_trait(model, *family));
+    let traits = families.iter().map(|family| {
+        let methods = model
+            .procedures()
+            .filter(|(_, p)| p.family == *family && p.direction == Direction::Call)
+            .filter(|(module, _)| served(module.naming.module))
+            .map(|(module, procedure)| method(model, module, procedure));
+        family_trait(*family, methods.collect())
+    });
     let prelude = prelude();
     quote!(#prelude #(#traits)*)
 }
 
-fn family_trait(model: &Model, family: Family) -> TokenStream {
+/// The trait that serves a procedure, with its method alone.
+pub fn render_one(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
+    family_trait(procedure.family, method(model, module, procedure))
+}
+
+fn family_trait(family: Family, methods: TokenStream) -> TokenStream {
     let name = ident(family.trait_name());
     let doc = format!(
         " {}: a method per procedure. One that is left out answers `VIR_ERR_NO_SUPPORT`.",
         family.title()
     );
-    let methods = model
-        .procedures()
-        .filter(|(_, p)| p.family == family && p.direction == Direction::Call)
-        .filter(|(module, _)| served(module))
-        .map(|(module, procedure)| method(model, module, procedure));
     quote! {
         #[doc = #doc]
         #[async_trait::async_trait]
-        pub trait #name: Send + Sync {
-            #(#methods)*
-        }
+        pub trait #name: Send + Sync { #methods }
     }
-}
-
-/// Whether libvirtd serves a program: lock and log belong to daemons of their own, keepalive to the connection.
-pub fn served(module: &Module) -> bool {
-    module.program.is_some() && !["lock", "log", "keepalive"].contains(&module.naming.module)
 }
 
 /// The method of a procedure: programs other than `remote` put their name before it, as `qemu_domain_attach`.

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod dispatch;
+pub mod docs;
 pub mod driver;
 pub mod events;
 pub mod procedures;

@@ -54,7 +54,7 @@ fn table(program: &Program, row: impl Fn(&Procedure) -> TokenStream) -> TokenStr
 }
 
 /// A row says what sets the procedure apart; `ProcedureInfo::PLAIN` says the rest.
-fn info(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
+pub fn info(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
     let (name, number) = (&procedure.name, Literal::i32_unsuffixed(procedure.number));
     let family = ident(&camel(procedure.family.name()));
     let mut row = quote!(number: #number, name: #name, family: Family::#family,);
@@ -71,10 +71,17 @@ fn info(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
     match &procedure.readonly {
         ReadOnly::Served => {}
         ReadOnly::Refused => set(quote!(readonly: ReadOnly::Refused,)),
-        ReadOnly::IfFlags(bits) => set(quote!(readonly: ReadOnly::IfFlags(#bits),)),
-        ReadOnly::IfField(field, value) => set(quote!(readonly: ReadOnly::IfField(#field, #value),)),
+        ReadOnly::IfFlags(bits) => {
+            let bits = Literal::u32_unsuffixed(*bits);
+            set(quote!(readonly: ReadOnly::IfFlags(#bits),));
+        }
+        ReadOnly::IfField(field, value) => {
+            let value = Literal::i64_unsuffixed(*value);
+            set(quote!(readonly: ReadOnly::IfField(#field, #value),));
+        }
     }
-    let (denied_by, error_domain) = (procedure.denied_by, procedure.error_domain);
+    let [denied_by, error_domain] =
+        [procedure.denied_by, procedure.error_domain].map(Literal::i32_unsuffixed);
     set(quote!(denied_by: ErrorDomain(#denied_by), error_domain: ErrorDomain(#error_domain),));
     if let Some(stream) = &procedure.stream {
         let mode = match stream.mode {

@@ -43,11 +43,14 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn file(&mut self, source: &Source<'_>) -> Result<()> {
         let tokens = lex::tokens(source.file, source.text)?;
-        let stem = source.file.rsplit('/').next().unwrap_or(source.file).trim_end_matches(".x");
-        let Some(naming) = names::protocol(stem) else {
+        let Some(naming) = names::protocol(source.file) else {
             let stems: Vec<_> = names::PROTOCOLS.iter().flat_map(|naming| naming.stems).copied().collect();
             let expected = format!("a file of a known name ({})", stems.join(", "));
-            return Err(Diagnostic::new(&tokens[0].position, expected, format!("'{stem}'")));
+            return Err(Diagnostic::new(
+                &tokens[0].position,
+                expected,
+                format!("'{}'", names::stem(source.file)),
+            ));
         };
         let mut module = Module { naming, consts: Vec::new(), types: Vec::new(), program: None };
         let mut procedures = None;

@@ -215,7 +215,7 @@ fn is_camel_ending(name: &str, ending: &str) -> bool {
 
 impl Type {
     /// The name of the type that it holds, if it has one.
-    fn inner(&self) -> Option<&str> {
+    pub(crate) fn inner(&self) -> Option<&str> {
         match self {
             Self::Named(xdr) => Some(xdr),
             Self::Optional(of) | Self::FixedArray { of, .. } | Self::Array { of, .. } => of.inner(),

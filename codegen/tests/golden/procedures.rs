@@ -95,8 +95,8 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         name: "PING",
         family: Family::Hypervisor,
         needs_auth: false,
-        denied_by: ErrorDomain(0i32),
-        error_domain: ErrorDomain(0i32),
+        denied_by: ErrorDomain(0),
+        error_domain: ErrorDomain(0),
         api: "virDemoPing",
         since: "0.1.0",
         ..ProcedureInfo::PLAIN
@@ -106,9 +106,9 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         name: "GET",
         family: Family::Hypervisor,
         high_priority: true,
-        readonly: ReadOnly::IfFlags(1u32),
-        denied_by: ErrorDomain(20i32),
-        error_domain: ErrorDomain(0i32),
+        readonly: ReadOnly::IfFlags(1),
+        denied_by: ErrorDomain(20),
+        error_domain: ErrorDomain(0),
         acl: &[
             Acl {
                 object: "domain",
@@ -131,8 +131,8 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         number: 3,
         name: "LIST",
         family: Family::Hypervisor,
-        denied_by: ErrorDomain(0i32),
-        error_domain: ErrorDomain(0i32),
+        denied_by: ErrorDomain(0),
+        error_domain: ErrorDomain(0),
         acl: &[
             Acl {
                 object: "connect",
@@ -157,9 +157,9 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         number: 4,
         name: "SET",
         family: Family::Hypervisor,
-        readonly: ReadOnly::IfField("source", 1i64),
-        denied_by: ErrorDomain(20i32),
-        error_domain: ErrorDomain(0i32),
+        readonly: ReadOnly::IfField("source", 1),
+        denied_by: ErrorDomain(20),
+        error_domain: ErrorDomain(0),
         acl: &[
             Acl {
                 object: "domain",
@@ -183,8 +183,8 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         name: "DOWNLOAD",
         family: Family::Hypervisor,
         readonly: ReadOnly::Refused,
-        denied_by: ErrorDomain(18i32),
-        error_domain: ErrorDomain(0i32),
+        denied_by: ErrorDomain(18),
+        error_domain: ErrorDomain(0),
         stream: Some(Stream {
             mode: StreamMode::Read,
             sparse_flag: 2,
@@ -206,8 +206,8 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         name: "UPLOAD",
         family: Family::Hypervisor,
         readonly: ReadOnly::Refused,
-        denied_by: ErrorDomain(18i32),
-        error_domain: ErrorDomain(0i32),
+        denied_by: ErrorDomain(18),
+        error_domain: ErrorDomain(0),
         stream: Some(Stream {
             mode: StreamMode::Write,
             sparse_flag: 0,
@@ -228,8 +228,8 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         name: "OPEN_FD",
         family: Family::Hypervisor,
         readonly: ReadOnly::Refused,
-        denied_by: ErrorDomain(0i32),
-        error_domain: ErrorDomain(0i32),
+        denied_by: ErrorDomain(0),
+        error_domain: ErrorDomain(0),
         fds_reply: (1, 1),
         acl: &[
             Acl {
@@ -246,8 +246,8 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         name: "TAKE_FDS",
         family: Family::Hypervisor,
         readonly: ReadOnly::Refused,
-        denied_by: ErrorDomain(0i32),
-        error_domain: ErrorDomain(0i32),
+        denied_by: ErrorDomain(0),
+        error_domain: ErrorDomain(0),
         fds_call: (0, 32),
         acl: &[
             Acl {
@@ -264,8 +264,8 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         name: "EVENT_CHANGED",
         family: Family::Hypervisor,
         direction: Direction::Event,
-        denied_by: ErrorDomain(0i32),
-        error_domain: ErrorDomain(0i32),
+        denied_by: ErrorDomain(0),
+        error_domain: ErrorDomain(0),
         event: Some(EventInfo {
             class: "domain",
             id: 0,
@@ -279,8 +279,8 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         name: "EVENT_CALLBACK_CHANGED",
         family: Family::Hypervisor,
         direction: Direction::Event,
-        denied_by: ErrorDomain(0i32),
-        error_domain: ErrorDomain(0i32),
+        denied_by: ErrorDomain(0),
+        error_domain: ErrorDomain(0),
         event: Some(EventInfo {
             class: "domain",
             id: 0,

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use virtwire_codegen::model::Module;
-use virtwire_codegen::{Facts, Family, Model, Source, emit, model};
+use virtwire_codegen::{Facts, Family, Model, Source, emit, inventory, model, show};
 
 use crate::golden;
 
@@ -64,4 +64,38 @@ fn dispatch() {
 #[test]
 fn client() {
     check("client", emit::client::render);
+}
+
+#[test]
+fn documentation() {
+    let model = demo();
+    let procedures =
+        model.procedures().map(|(module, procedure)| emit::docs::procedure(&model, module, procedure));
+    golden::check("tests/golden/docs.md", &procedures.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn lines_of_the_inventory() {
+    golden::check("tests/golden/demo-inventory.txt", &inventory::render(&demo()));
+}
+
+/// A procedure is found by either of its names, and shown with its own types only.
+#[test]
+fn one_procedure_alone() {
+    let model = demo();
+    let [(module, procedure)] = show::find(&model, "demo_proc_list")[..] else { panic!("not found once") };
+    let text = show::procedure(&model, module, procedure);
+    for part in [
+        "## LIST",
+        "pub struct ListRet ",
+        "pub struct ListRetRef<",
+        "pub struct Param ",
+        "async fn list(",
+        "number: 3,",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert!(!text.contains("GetArgs") && !text.contains("compile_error"), "{text}");
+    let [(module, event)] = show::find(&model, "EVENT_CHANGED")[..] else { panic!("not found once") };
+    assert!(show::procedure(&model, module, event).contains("Some((Procedure::EVENT_CHANGED, "));
 }
