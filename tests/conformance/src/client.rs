@@ -40,7 +40,7 @@ pub const AWKWARD: &[Awkwardness] = &[
     Awkwardness { name: "tiny-writes", tries: "replies that come byte by byte", how: How::TinyWrites },
     Awkwardness {
         name: "event-first",
-        tries: "an event nobody asked for before each reply",
+        tries: "events of a callback that it never registered",
         how: How::EventFirst,
     },
     Awkwardness {
@@ -88,7 +88,7 @@ pub fn serve(socket: UnixStream, awkwardness: &Awkwardness) -> io::Result<Verdic
         rows: sample::all(),
         verdict: Verdict::default(),
         last_serial: None,
-        open: false,
+        listens: false,
     };
     match session.run() {
         Ok(()) | Err(PeerError::Closed) => {}
@@ -103,7 +103,7 @@ struct Session {
     rows: Vec<Row>,
     verdict: Verdict,
     last_serial: Option<u32>,
-    open: bool,
+    listens: bool,
 }
 
 impl Session {
@@ -146,7 +146,7 @@ impl Session {
             Some(reply) => self.send(&frame::reply_to(header, MessageStatus::OK), &reply)?,
             None => self.refuse(header, &format!("unknown procedure: {}", header.proc))?,
         }
-        self.open |= info.name == "CONNECT_OPEN";
+        self.listens |= info.name == "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY";
         self.verdict.closed = info.name == "CONNECT_CLOSE";
         Ok(())
     }
@@ -179,8 +179,8 @@ impl Session {
     fn before(&mut self, call: &MessageHeader) -> Result<(), PeerError> {
         let message = |proc| MessageHeader { proc, r#type: MessageType::MESSAGE, serial: 1, ..call.clone() };
         match self.how {
-            // Until a hypervisor is open there is nothing that could have happened.
-            How::EventFirst if self.open => {
+            // To a client that has asked for events, though not for this one.
+            How::EventFirst if self.listens => {
                 let msg = DomainEventCallbackLifecycleMsg { callback_id: 12345, ..Default::default() };
                 let payload = codec::encode(&msg).unwrap_or_default();
                 let header = message(Procedure::DOMAIN_EVENT_CALLBACK_LIFECYCLE.0);
@@ -220,6 +220,10 @@ impl Session {
             Procedure::CONNECT_REGISTER_CLOSE_CALLBACK | Procedure::CONNECT_UNREGISTER_CLOSE_CALLBACK => {
                 some(&())
             }
+            Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY => {
+                some(&ConnectDomainEventCallbackRegisterAnyRet { callback_id: 1 })
+            }
+            Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY => some(&()),
             Procedure::CONNECT_LIST_ALL_DOMAINS => {
                 let domain = NonnullDomain { name: "scripted".into(), uuid: [5; 16], id: 7 };
                 some(&ConnectListAllDomainsRet { domains: vec![domain], ret: 1 })

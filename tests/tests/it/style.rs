@@ -37,7 +37,9 @@ fn no_file_has_a_forbidden_word() {
 
 #[test]
 fn files_stay_small() {
-    for file in repo::files().iter().filter(|file| has_extension(file, "rs")) {
+    // Goldens are the generator's, as long as what they show.
+    let golden = |file: &Path| file.components().any(|part| part.as_os_str() == "golden");
+    for file in repo::files().iter().filter(|file| has_extension(file, "rs") && !golden(file)) {
         let lines = repo::text(file).unwrap_or_default().lines().count();
         assert!(lines <= LONGEST_FILE, "{} has {lines} lines: what second thing moved in?", file.display());
     }
