@@ -34,7 +34,7 @@ impl Raw {
     }
 
     /// Keeps `node`.
-    pub(crate) fn read(node: Node<'_>) -> Self {
+    pub fn read(node: Node<'_>) -> Self {
         let prefix = node.name().split_once(':').map_or("", |(prefix, _)| prefix);
         let mut raw = Self {
             name: node.name().to_owned(),

@@ -1,0 +1,110 @@
+//! Typed parameters: what a procedure takes, and what it refuses.
+
+use virtwire_protocol::ErrorDomain;
+use virtwire_protocol::remote::{TypedParam, TypedParamValue};
+
+use crate::error::Result;
+
+/// Types of parameters that this driver takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Int,
+    Uint,
+    Ullong,
+    Boolean,
+    String,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Int => "int",
+            Self::Uint => "uint",
+            Self::Ullong => "ullong",
+            Self::Boolean => "boolean",
+            Self::String => "string",
+        }
+    }
+}
+
+/// Refuses parameters that are unknown, of another type, or given twice.
+pub(super) fn validate(params: &[TypedParam], known: &[(&str, Kind)]) -> Result<()> {
+    for (n, param) in params.iter().enumerate() {
+        if params[..n].iter().any(|other| other.field == param.field) {
+            let text = format_args!("parameter '{}' occurs multiple times", param.field);
+            return Err(ErrorDomain::NONE.invalid_arg(text));
+        }
+        let Some((name, kind)) = known.iter().find(|(name, _)| param.field == *name) else {
+            return Err(ErrorDomain::NONE
+                .argument_unsupported(format_args!("parameter '{}' not supported", param.field)));
+        };
+        if param.value.kind_name() != kind.name() {
+            return Err(ErrorDomain::NONE.invalid_arg(format_args!(
+                "invalid type '{}' for parameter '{name}', expected '{}'",
+                param.value.kind_name(),
+                kind.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A number, whatever its width.
+pub(super) fn number(params: &[TypedParam], name: &str) -> Option<u64> {
+    params.iter().find(|param| param.field == name).and_then(|param| match &param.value {
+        TypedParamValue::Int(value) => u64::try_from(*value).ok(),
+        TypedParamValue::Uint(value) => Some((*value).into()),
+        TypedParamValue::Ullong(value) => Some(*value),
+        _ => None,
+    })
+}
+
+/// A text.
+pub(super) fn text(params: &[TypedParam], name: &str) -> Option<String> {
+    params.iter().find(|param| param.field == name).and_then(|param| match &param.value {
+        TypedParamValue::String(value) => Some(value.to_string()),
+        _ => None,
+    })
+}
+
+/// What a client gets that asks for at most `wanted` parameters: with 0 it asks how many there are.
+pub(super) fn answer(params: Vec<TypedParam>, wanted: i32) -> (Vec<TypedParam>, i32) {
+    let count = params.len() as i32;
+    if wanted == 0 {
+        return (Vec::new(), count);
+    }
+    let shown: Vec<_> = params.into_iter().take(usize::try_from(wanted).unwrap_or(0)).collect();
+    let count = shown.len() as i32;
+    (shown, count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [(&str, Kind); 2] = [("weight", Kind::Uint), ("path", Kind::String)];
+
+    #[test]
+    fn bad_parameters_are_refused_by_name() {
+        let weight = || TypedParam::new("weight", 7u32);
+        assert_eq!(validate(&[weight(), TypedParam::new("path", "/x")], &KNOWN), Ok(()));
+        for (params, text) in [
+            (vec![weight(), weight()], "invalid argument: parameter 'weight' occurs multiple times"),
+            (vec![TypedParam::new("nope", 1i32)], "argument unsupported: parameter 'nope' not supported"),
+            (
+                vec![TypedParam::new("weight", 1i32)],
+                "invalid argument: invalid type 'int' for parameter 'weight', expected 'uint'",
+            ),
+        ] {
+            assert_eq!(validate(&params, &KNOWN).unwrap_err().message, text);
+        }
+    }
+
+    #[test]
+    fn asking_for_none_tells_how_many() {
+        let all = || vec![TypedParam::new("a", 1u32), TypedParam::new("b", 2u32)];
+        assert_eq!(answer(all(), 0), (vec![], 2));
+        assert_eq!(answer(all(), 1).1, 1);
+        assert_eq!(answer(all(), 9).0.len(), 2);
+    }
+}

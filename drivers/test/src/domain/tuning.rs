@@ -1,0 +1,335 @@
+//! Limits and shares: scheduler, memory, block I/O, NUMA, performance events.
+
+use virtwire_conf::YesNo;
+use virtwire_conf::domain::os::PerfEvent;
+use virtwire_conf::domain::tune::{BlkioDevice, Blkiotune, Memtune, NumaMode};
+use virtwire_conf::table::{Cpuset, KiB};
+use virtwire_protocol::ErrorDomain;
+use virtwire_protocol::remote::{self as wire, TypedParam};
+
+use super::guest::affect;
+use super::params::{Kind, answer, number, text, validate};
+use crate::error::{Result, TEST, check_flags};
+use crate::host::Host;
+
+/// Flags of procedures that change parameters.
+pub(super) const SET_KNOWN: u32 = affect::LIVE | affect::CONFIG;
+/// Flags of procedures that read them; `VIR_TYPED_PARAM_STRING_OKAY` (4) among them.
+pub(super) const GET_KNOWN: u32 = SET_KNOWN | 4;
+
+/// `VIR_DOMAIN_MEMORY_PARAM_UNLIMITED`
+const UNLIMITED: u64 = 9_007_199_254_740_991;
+
+/// The share of the processor that every guest has, for good.
+const WEIGHT: (&str, u32) = ("weight", 50);
+
+pub(crate) fn scheduler_type(
+    _: &mut Host,
+    _: wire::DomainGetSchedulerTypeArgs,
+) -> Result<wire::DomainGetSchedulerTypeRet> {
+    Ok(wire::DomainGetSchedulerTypeRet { r#type: "fair".into(), nparams: 1 })
+}
+
+pub(crate) fn scheduler(
+    host: &mut Host,
+    args: wire::DomainGetSchedulerParametersArgs,
+) -> Result<wire::DomainGetSchedulerParametersRet> {
+    host.guest(&args.dom)?;
+    let (params, _) = answer(vec![TypedParam::new(WEIGHT.0, WEIGHT.1)], args.nparams);
+    Ok(wire::DomainGetSchedulerParametersRet { params })
+}
+
+pub(crate) fn scheduler_flags(
+    host: &mut Host,
+    args: wire::DomainGetSchedulerParametersFlagsArgs,
+) -> Result<wire::DomainGetSchedulerParametersFlagsRet> {
+    check_flags(args.flags, 0, "testDomainGetSchedulerParametersFlags")?;
+    host.guest(&args.dom)?;
+    let (params, _) = answer(vec![TypedParam::new(WEIGHT.0, WEIGHT.1)], args.nparams);
+    Ok(wire::DomainGetSchedulerParametersFlagsRet { params })
+}
+
+pub(crate) fn set_scheduler(host: &mut Host, args: wire::DomainSetSchedulerParametersArgs) -> Result<()> {
+    let wire::DomainSetSchedulerParametersArgs { dom, params } = args;
+    set_scheduler_flags(host, wire::DomainSetSchedulerParametersFlagsArgs { dom, params, flags: 0 })
+}
+
+/// Taken, checked, and without effect.
+pub(crate) fn set_scheduler_flags(
+    host: &mut Host,
+    args: wire::DomainSetSchedulerParametersFlagsArgs,
+) -> Result<()> {
+    check_flags(args.flags, 0, "testDomainSetSchedulerParametersFlags")?;
+    validate(&args.params, &[(WEIGHT.0, Kind::Uint)])?;
+    host.guest(&args.dom).map(drop)
+}
+
+const HARD_LIMIT: &str = "hard_limit";
+const SOFT_LIMIT: &str = "soft_limit";
+const SWAP_HARD_LIMIT: &str = "swap_hard_limit";
+
+pub(crate) fn memory(
+    host: &mut Host,
+    args: wire::DomainGetMemoryParametersArgs,
+) -> Result<wire::DomainGetMemoryParametersRet> {
+    check_flags(args.flags, GET_KNOWN, "testDomainGetMemoryParameters")?;
+    let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
+    let tune = domain.memtune.clone().unwrap_or_default();
+    let limit = |name, size: Option<KiB>| TypedParam::new(name, size.map_or(UNLIMITED, |size| size.0));
+    let all = vec![
+        limit(HARD_LIMIT, tune.hard_limit),
+        limit(SOFT_LIMIT, tune.soft_limit),
+        limit(SWAP_HARD_LIMIT, tune.swap_hard_limit),
+    ];
+    let (params, nparams) = answer(all, args.nparams);
+    Ok(wire::DomainGetMemoryParametersRet { params, nparams })
+}
+
+pub(crate) fn set_memory(host: &mut Host, args: wire::DomainSetMemoryParametersArgs) -> Result<()> {
+    check_flags(args.flags, SET_KNOWN, "testDomainSetMemoryParameters")?;
+    let known = [HARD_LIMIT, SOFT_LIMIT, SWAP_HARD_LIMIT].map(|name| (name, Kind::Ullong));
+    validate(&args.params, &known)?;
+    host.guest_mut(&args.dom)?.change(args.flags, |domain| {
+        let mut tune = domain.memtune.take().unwrap_or_default();
+        let Memtune { hard_limit, soft_limit, swap_hard_limit, .. } = &mut tune;
+        for (name, limit) in
+            [(HARD_LIMIT, hard_limit), (SOFT_LIMIT, soft_limit), (SWAP_HARD_LIMIT, swap_hard_limit)]
+        {
+            if let Some(size) = number(&args.params, name) {
+                *limit = (size < UNLIMITED).then_some(KiB(size));
+            }
+        }
+        let or_unlimited = |size: Option<KiB>| size.map_or(UNLIMITED, |size| size.0);
+        let changed = [HARD_LIMIT, SWAP_HARD_LIMIT].iter().any(|name| number(&args.params, name).is_some());
+        if changed && or_unlimited(tune.hard_limit.or(Some(KiB(0)))) > or_unlimited(tune.swap_hard_limit) {
+            return Err(TEST.invalid_arg(
+                "memory hard_limit tunable value must be lower than or equal to swap_hard_limit",
+            ));
+        }
+        domain.memtune = Some(tune);
+        Ok(())
+    })
+}
+
+/// A value of one device, and how it is reached.
+struct PerDevice {
+    name: &'static str,
+    get: fn(&BlkioDevice) -> u64,
+    set: fn(&mut BlkioDevice, u64),
+}
+
+const PER_DEVICE: [PerDevice; 5] = [
+    PerDevice {
+        name: "device_weight",
+        get: |d| d.weight.unwrap_or(0).into(),
+        set: |d, value| d.weight = Some(value as u32).filter(|v| *v > 0),
+    },
+    PerDevice {
+        name: "device_read_iops_sec",
+        get: |d| d.read_iops_sec.unwrap_or(0).into(),
+        set: |d, value| d.read_iops_sec = Some(value as u32).filter(|v| *v > 0),
+    },
+    PerDevice {
+        name: "device_write_iops_sec",
+        get: |d| d.write_iops_sec.unwrap_or(0).into(),
+        set: |d, value| d.write_iops_sec = Some(value as u32).filter(|v| *v > 0),
+    },
+    PerDevice {
+        name: "device_read_bytes_sec",
+        get: |d| d.read_bytes_sec.unwrap_or(0),
+        set: |d, value| d.read_bytes_sec = Some(value).filter(|v| *v > 0),
+    },
+    PerDevice {
+        name: "device_write_bytes_sec",
+        get: |d| d.write_bytes_sec.unwrap_or(0),
+        set: |d, value| d.write_bytes_sec = Some(value).filter(|v| *v > 0),
+    },
+];
+
+pub(crate) fn blkio(
+    host: &mut Host,
+    args: wire::DomainGetBlkioParametersArgs,
+) -> Result<wire::DomainGetBlkioParametersRet> {
+    check_flags(args.flags, GET_KNOWN, "testDomainGetBlkioParameters")?;
+    let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
+    let tune = domain.blkiotune.clone().unwrap_or_default();
+    let mut all = vec![TypedParam::new("weight", tune.weight.unwrap_or(0))];
+    for row in &PER_DEVICE {
+        let of = |device: &BlkioDevice| {
+            Some((row.get)(device)).filter(|v| *v > 0).map(|v| format!("{},{v}", device.path))
+        };
+        all.push(TypedParam::new(row.name, tune.device.iter().filter_map(of).collect::<Vec<_>>().join(",")));
+    }
+    let (params, nparams) = answer(all, args.nparams);
+    Ok(wire::DomainGetBlkioParametersRet { params, nparams })
+}
+
+/// Reads `/dev/a,500,/dev/b,300`.
+fn per_device(name: &str, list: &str) -> Result<Vec<(String, u64)>> {
+    let parts: Vec<&str> = if list.is_empty() { Vec::new() } else { list.split(',').collect() };
+    if !parts.len().is_multiple_of(2) {
+        let text = format_args!("unable to parse blkio device '{name}' '{list}'");
+        return Err(ErrorDomain::DOMAIN.invalid_arg(text));
+    }
+    parts
+        .chunks_exact(2)
+        .map(|pair| {
+            let value = pair[1].parse().map_err(|_| {
+                ErrorDomain::DOMAIN.invalid_arg(format_args!(
+                    "invalid value '{}' for parameter '{name}' of device '{}'",
+                    pair[1], pair[0]
+                ))
+            })?;
+            Ok((pair[0].to_owned(), value))
+        })
+        .collect()
+}
+
+pub(crate) fn set_blkio(host: &mut Host, args: wire::DomainSetBlkioParametersArgs) -> Result<()> {
+    check_flags(args.flags, SET_KNOWN, "testDomainSetBlkioParameters")?;
+    let known = PER_DEVICE.iter().map(|row| (row.name, Kind::String)).chain([("weight", Kind::Uint)]);
+    validate(&args.params, &known.collect::<Vec<_>>())?;
+    host.guest_mut(&args.dom)?.change(args.flags, |domain| {
+        let tune: &mut Blkiotune = domain.blkiotune.get_or_insert_default();
+        if let Some(weight) = number(&args.params, "weight") {
+            tune.weight = Some(weight as u32).filter(|weight| *weight > 0);
+        }
+        for row in &PER_DEVICE {
+            let Some(list) = text(&args.params, row.name) else { continue };
+            for (path, value) in per_device(row.name, &list)? {
+                let at = tune.device.iter().position(|device| device.path == path).unwrap_or_else(|| {
+                    tune.device.push(BlkioDevice { path, ..BlkioDevice::default() });
+                    tune.device.len() - 1
+                });
+                (row.set)(&mut tune.device[at], value);
+            }
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn numa(
+    host: &mut Host,
+    args: wire::DomainGetNumaParametersArgs,
+) -> Result<wire::DomainGetNumaParametersRet> {
+    check_flags(args.flags, GET_KNOWN, "testDomainGetNumaParameters")?;
+    let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
+    let memory = domain.numatune.as_ref().and_then(|tune| tune.memory.clone()).unwrap_or_default();
+    let nodeset = memory.nodeset.map(|set| set.to_string()).unwrap_or_default();
+    let mode = memory.mode.unwrap_or_default() as i32;
+    let all = vec![TypedParam::new("numa_mode", mode), TypedParam::new("numa_nodeset", nodeset)];
+    let (params, nparams) = answer(all, args.nparams);
+    Ok(wire::DomainGetNumaParametersRet { params, nparams })
+}
+
+pub(crate) fn set_numa(host: &mut Host, args: wire::DomainSetNumaParametersArgs) -> Result<()> {
+    check_flags(args.flags, SET_KNOWN, "testDomainSetNumaParameters")?;
+    validate(&args.params, &[("numa_mode", Kind::Int), ("numa_nodeset", Kind::String)])?;
+    let mode = args.params.iter().find(|param| param.field == "numa_mode").map(|param| match param.value {
+        wire::TypedParamValue::Int(mode) => mode,
+        _ => -1,
+    });
+    let mode = mode
+        .map(|mode| {
+            let known = usize::try_from(mode).ok().and_then(|at| NumaMode::ALL.get(at).copied());
+            known.ok_or_else(|| TEST.invalid_arg(format_args!("unsupported numatune mode: '{mode}'")))
+        })
+        .transpose()?;
+    let nodeset = text(&args.params, "numa_nodeset")
+        .map(|set| {
+            Cpuset::parse_text(&set)
+                .ok_or_else(|| ErrorDomain::NONE.invalid_arg(format_args!("Failed to parse bitmap '{set}'")))
+        })
+        .transpose()?;
+    let guest = host.guest_mut(&args.dom)?;
+    let live = guest.is_running() && args.flags & affect::CONFIG == 0;
+    guest.change(args.flags, |domain| {
+        let memory = domain.numatune.get_or_insert_default().memory.get_or_insert_default();
+        if live && memory.nodeset.is_some() && mode.is_some_and(|mode| Some(mode) != memory.mode) {
+            return Err(TEST.operation_invalid("can't change numatune mode for running domain"));
+        }
+        memory.mode = mode.or(memory.mode).or(Some(NumaMode::Strict));
+        if let Some(set) = &nodeset {
+            memory.nodeset = Some(set.clone());
+        }
+        if memory.nodeset.is_none() {
+            return Err(ErrorDomain::DOMAIN.config_unsupported(
+                "nodeset for NUMA memory tuning must be set if 'placement' is 'static'",
+            ));
+        }
+        Ok(())
+    })
+}
+
+/// `virPerfEventType`, by name.
+const PERF_EVENTS: [&str; 22] = [
+    "cmt",
+    "mbmt",
+    "mbml",
+    "cpu_cycles",
+    "instructions",
+    "cache_references",
+    "cache_misses",
+    "branch_instructions",
+    "branch_misses",
+    "bus_cycles",
+    "stalled_cycles_frontend",
+    "stalled_cycles_backend",
+    "ref_cpu_cycles",
+    "cpu_clock",
+    "task_clock",
+    "page_faults",
+    "context_switches",
+    "cpu_migrations",
+    "page_faults_min",
+    "page_faults_maj",
+    "alignment_faults",
+    "emulation_faults",
+];
+
+pub(crate) fn perf(
+    host: &mut Host,
+    args: wire::DomainGetPerfEventsArgs,
+) -> Result<wire::DomainGetPerfEventsRet> {
+    check_flags(args.flags, GET_KNOWN, "testDomainGetPerfEvents")?;
+    let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
+    let events = domain.perf.as_ref().map(|perf| perf.event.as_slice()).unwrap_or_default();
+    let on = |name: &str| events.iter().any(|event| event.name == name && event.enabled == YesNo::Yes);
+    let params = PERF_EVENTS.iter().map(|name| TypedParam::new(*name, on(name))).collect();
+    Ok(wire::DomainGetPerfEventsRet { params })
+}
+
+pub(crate) fn set_perf(host: &mut Host, args: wire::DomainSetPerfEventsArgs) -> Result<()> {
+    check_flags(args.flags, SET_KNOWN, "testDomainSetPerfEvents")?;
+    validate(&args.params, &PERF_EVENTS.map(|name| (name, Kind::Boolean)))?;
+    host.guest_mut(&args.dom)?.change(args.flags, |domain| {
+        let events = &mut domain.perf.get_or_insert_default().event;
+        for param in &args.params {
+            let name = param.field.to_string();
+            let on = matches!(param.value, wire::TypedParamValue::Boolean(on) if on != 0);
+            let enabled = if on { YesNo::Yes } else { YesNo::No };
+            events.retain(|event| event.name != name);
+            events.push(PerfEvent { name, enabled });
+        }
+        events.sort_by_key(|event| PERF_EVENTS.iter().position(|name| *name == event.name));
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_devices() {
+        let pairs = per_device("device_weight", "/dev/a,5,/dev/b,6").unwrap();
+        assert_eq!(pairs, [("/dev/a".to_owned(), 5), ("/dev/b".to_owned(), 6)]);
+        assert_eq!(per_device("device_weight", "").unwrap(), []);
+        let bad = |list| per_device("device_weight", list).unwrap_err().message;
+        assert_eq!(bad("/dev/a"), "invalid argument: unable to parse blkio device 'device_weight' '/dev/a'");
+        assert_eq!(
+            bad("/dev/a,x"),
+            "invalid argument: invalid value 'x' for parameter 'device_weight' of device '/dev/a'"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! The driver: which URIs it serves, and what a connection holds.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use virtwire_driver_api::{CallCx, Connection, Driver, EventHub, async_trait};
+use virtwire_protocol::VirtError;
+
+use crate::defaults;
+use crate::error::{Result, TEST};
+use crate::host::Host;
+use crate::node_file;
+
+/// Serves `test:///default` and `test:///path/to/node.xml`.
+#[derive(Default)]
+pub struct TestDriver {
+    /// The host of `test:///default`: all connections share it, and it is gone with the last of them.
+    shared: Mutex<Weak<World>>,
+}
+
+/// A host and those who listen to it.
+struct World {
+    host: Mutex<Host>,
+    events: Arc<EventHub>,
+}
+
+impl World {
+    fn new(host: Host) -> Arc<Self> {
+        Arc::new(Self { host: Mutex::new(host), events: EventHub::new() })
+    }
+}
+
+/// One connection to an imaginary host.
+pub struct TestConnection {
+    world: Arc<World>,
+}
+
+impl TestConnection {
+    /// Does one thing to the host and tells of what it led to, in the same order as others see the changes.
+    pub(crate) fn run<T>(&self, work: impl FnOnce(&mut Host) -> Result<T>) -> Result<T> {
+        let mut host = self.world.host.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = work(&mut host);
+        for event in host.take_events() {
+            self.world.events.emit(event);
+        }
+        result
+    }
+}
+
+impl TestDriver {
+    /// A driver; hosts come to be as they are opened.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn shared(&self) -> Result<Arc<World>> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(world) = shared.upgrade() {
+            return Ok(world);
+        }
+        let world = World::new(defaults::host()?);
+        *shared = Arc::downgrade(&world);
+        Ok(world)
+    }
+}
+
+/// The path of a URI, without scheme, authority, query and fragment.
+fn path(uri: &str) -> &str {
+    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    let rest = match rest.strip_prefix("//") {
+        Some(rest) => rest.find('/').map_or("", |at| &rest[at..]),
+        None => rest,
+    };
+    rest.split(['?', '#']).next().unwrap_or_default()
+}
+
+#[async_trait]
+impl Driver for TestDriver {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    async fn open(&self, _: &CallCx, uri: &str) -> std::result::Result<Connection, VirtError> {
+        let world = match path(uri) {
+            "" | "/" => return Err(TEST.invalid_arg("testOpen: supply a path or use test:///default")),
+            "/default" => self.shared()?,
+            file => World::new(node_file::read(file)?),
+        };
+        let events = Arc::clone(&world.events);
+        let connection = Arc::new(TestConnection { world });
+        Ok(Connection {
+            network: Some(connection.clone()),
+            storage: Some(connection.clone()),
+            interface: Some(connection.clone()),
+            node_device: Some(connection.clone()),
+            ..Connection::new(uri, connection, events)
+        })
+    }
+}
+
+/// Implements a family for [`TestConnection`]: a row for each procedure says which function serves it. What needs
+/// more than the host stands below the rows, as the trait has it.
+macro_rules! serve {
+    ($trait:ident { $($name:ident($($args:ty)?) $(-> $ret:ty)? = $function:path;)* } $($more:tt)*) => {
+        #[async_trait]
+        impl $trait for TestConnection {
+            $(async fn $name(&self, _: &CallCx $(, args: $args)?)
+                -> std::result::Result<$crate::driver::or_unit!($($ret)?), VirtError>
+            {
+                self.run(|host| $function(host $(, { let args: $args = args; args })?))
+            })*
+            $($more)*
+        }
+    };
+}
+
+/// What a procedure without a result returns.
+macro_rules! or_unit {
+    () => {
+        ()
+    };
+    ($ret:ty) => {
+        $ret
+    };
+}
+
+pub(crate) use {or_unit, serve};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_uris() {
+        for (uri, expected) in [
+            ("test:///default", "/default"),
+            ("test:/default", "/default"),
+            ("test://", ""),
+            ("test:///", "/"),
+            ("test://host/default", "/default"),
+            ("test:///default?x=y", "/default"),
+            ("test:default", "default"),
+            ("test:///a/node.xml#x", "/a/node.xml"),
+        ] {
+            assert_eq!(path(uri), expected, "{uri}");
+        }
+    }
+}

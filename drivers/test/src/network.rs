@@ -1,0 +1,492 @@
+//! Virtual networks.
+
+use std::net::Ipv4Addr;
+use std::string::String; // the protocol has one of its own
+
+use virtwire_conf::network::{Dhcp, DhcpHost, DhcpRange, NetworkIp};
+use virtwire_conf::table::Element;
+use virtwire_conf::xml::Document;
+use virtwire_conf::{FormatOptions, ParseOptions};
+use virtwire_driver_api::{CallCx, NetworkDriver, async_trait};
+use virtwire_protocol::remote::{self as wire, Event, *};
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use crate::driver::{TestConnection, serve};
+use crate::error::{Result, TEST, check_flags, uuid_text};
+use crate::host::Host;
+use crate::registry::{Object, Registry, Uuid, passes};
+
+/// Errors about definitions and updates come from the code that all network drivers share.
+const NETWORK: ErrorDomain = ErrorDomain::NETWORK;
+
+/// `virNetworkEventLifecycleType`
+#[derive(Clone, Copy)]
+enum Lifecycle {
+    Defined = 0,
+    Undefined = 1,
+    Started = 2,
+    Stopped = 3,
+}
+
+/// A network.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    definition: virtwire_conf::Network,
+    /// A new definition, from the next start on.
+    next: Option<virtwire_conf::Network>,
+    active: bool,
+    persistent: bool,
+    autostart: bool,
+}
+
+impl Object for Network {
+    fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    fn uuid(&self) -> Option<Uuid> {
+        Some(self.definition.uuid.map(|uuid| *uuid.as_bytes()).unwrap_or_default())
+    }
+
+    fn is_active(&self) -> bool {
+        self.active
+    }
+}
+
+impl Network {
+    /// A network that runs and stays, as those of a node file.
+    pub(crate) fn started(definition: virtwire_conf::Network) -> Self {
+        Self { definition, next: None, active: true, persistent: true, autostart: false }
+    }
+
+    fn wire(&self) -> wire::NonnullNetwork {
+        wire::NonnullNetwork { name: self.name().into(), uuid: self.uuid().unwrap_or_default() }
+    }
+
+    fn event(&self, what: Lifecycle) -> Event {
+        let msg = wire::NetworkEventLifecycleMsg {
+            callback_id: 0,
+            net: self.wire(),
+            event: what as i32,
+            detail: 0,
+        };
+        Event::NetworkLifecycle(msg)
+    }
+
+    fn stop(&mut self) -> Event {
+        self.active = false;
+        if let Some(next) = self.next.take() {
+            self.definition = next;
+        }
+        self.event(Lifecycle::Stopped)
+    }
+
+    /// The address from which guests are counted, and its prefix: where its DHCP range starts, else its own.
+    pub(crate) fn first_address(&self) -> Option<(Ipv4Addr, u32)> {
+        let ip = self.definition.ips.iter().find(|ip| ip.family.as_deref().unwrap_or("ipv4") == "ipv4")?;
+        let own: Ipv4Addr = ip.address.as_deref()?.parse().ok()?;
+        let mask =
+            || ip.netmask.as_deref()?.parse::<Ipv4Addr>().ok().map(|mask| u32::from(mask).count_ones());
+        let range = ip.dhcp.as_ref().and_then(|dhcp| dhcp.ranges.first()?.start.as_deref()?.parse().ok());
+        Some((range.unwrap_or(own), ip.prefix.or_else(mask).unwrap_or(24)))
+    }
+}
+
+impl Host {
+    /// The network of that name.
+    pub(crate) fn network_by_name(&self, name: &str) -> Result<&Network> {
+        let found = self.networks.by_name(name);
+        found.ok_or_else(|| TEST.no_network(format_args!("no network with matching name '{name}'")))
+    }
+
+    /// The network that a client means: here, its name decides.
+    fn network_mut(&mut self, net: &wire::NonnullNetwork) -> Result<&mut Network> {
+        let name = net.name.to_str_lossy();
+        let found = self.networks.by_name_mut(&name);
+        found.ok_or_else(|| TEST.no_network(format_args!("no network with matching name '{name}'")))
+    }
+}
+
+/// A definition may only replace a network that has both its name and its UUID.
+pub(crate) fn check_same(networks: &Registry<Network>, new: &virtwire_conf::Network) -> Result<()> {
+    let uuid = new.uuid.map(|uuid| *uuid.as_bytes()).unwrap_or_default();
+    match (networks.by_uuid(&uuid), networks.by_name(&new.name)) {
+        (Some(old), _) if old.name() != new.name => Err(NETWORK.operation_failed(format_args!(
+            "network '{}' is already defined with uuid {}",
+            old.name(),
+            uuid_text(&uuid)
+        ))),
+        (None, Some(old)) => Err(NETWORK.operation_failed(format_args!(
+            "network '{}' already exists with uuid {}",
+            new.name,
+            uuid_text(&old.uuid().unwrap_or_default())
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn parse(host: &Host, xml: &str) -> Result<virtwire_conf::Network> {
+    let new = virtwire_conf::Network::parse(xml, &ParseOptions::default())?;
+    check_same(&host.networks, &new)?;
+    Ok(new)
+}
+
+fn define(host: &mut Host, xml: &str) -> Result<wire::NonnullNetwork> {
+    let new = parse(host, xml)?;
+    let network = match host.networks.by_name_mut(&new.name) {
+        Some(old) => {
+            old.persistent = true;
+            if old.active {
+                old.next = Some(new);
+            } else {
+                old.definition = new;
+            }
+            old.clone()
+        }
+        None => {
+            let network = Network { active: false, ..Network::started(new) };
+            host.networks.insert(network.clone());
+            network
+        }
+    };
+    host.emit(network.event(Lifecycle::Defined));
+    Ok(network.wire())
+}
+
+fn create_xml_of(host: &mut Host, xml: &str) -> Result<wire::NonnullNetwork> {
+    let new = parse(host, xml)?;
+    let old = host.networks.by_name(&new.name);
+    if let Some(old) = old.filter(|old| old.active) {
+        let text = format_args!("network is already active as '{}'", old.name());
+        return Err(NETWORK.operation_invalid(text));
+    }
+    let network = match host.networks.by_name_mut(&new.name) {
+        Some(old) => {
+            old.next = Some(std::mem::replace(&mut old.definition, new));
+            old.active = true;
+            old.clone()
+        }
+        None => {
+            let network = Network { persistent: false, ..Network::started(new) };
+            host.networks.insert(network.clone());
+            network
+        }
+    };
+    host.emit(network.event(Lifecycle::Started));
+    Ok(network.wire())
+}
+
+/// `virConnectListAllNetworksFlags`: pairs of active, persistent, autostart.
+const LIST_KNOWN: u32 = (1 << 6) - 1;
+
+fn list_all(host: &mut Host, args: ConnectListAllNetworksArgs) -> Result<ConnectListAllNetworksRet> {
+    check_flags(args.flags, LIST_KNOWN, "testConnectListAllNetworks")?;
+    let found = host.networks.iter().filter(|network| {
+        passes(args.flags, 2, 1, network.active)
+            && passes(args.flags, 4, 8, network.persistent)
+            && passes(args.flags, 16, 32, network.autostart)
+    });
+    let nets: Vec<_> = found.map(Network::wire).collect();
+    let ret = nets.len() as u32;
+    Ok(ConnectListAllNetworksRet { nets: if args.need_results == 0 { Vec::new() } else { nets }, ret })
+}
+
+fn count_active(host: &mut Host) -> Result<ConnectNumOfNetworksRet> {
+    Ok(ConnectNumOfNetworksRet { num: host.networks.count(true) })
+}
+
+fn count_inactive(host: &mut Host) -> Result<ConnectNumOfDefinedNetworksRet> {
+    Ok(ConnectNumOfDefinedNetworksRet { num: host.networks.count(false) })
+}
+
+fn active(host: &mut Host, args: ConnectListNetworksArgs) -> Result<ConnectListNetworksRet> {
+    Ok(ConnectListNetworksRet { names: host.networks.names(true, args.maxnames).map(Into::into).collect() })
+}
+
+fn inactive(host: &mut Host, args: ConnectListDefinedNetworksArgs) -> Result<ConnectListDefinedNetworksRet> {
+    Ok(ConnectListDefinedNetworksRet {
+        names: host.networks.names(false, args.maxnames).map(Into::into).collect(),
+    })
+}
+
+fn by_name(host: &mut Host, args: NetworkLookupByNameArgs) -> Result<NetworkLookupByNameRet> {
+    Ok(NetworkLookupByNameRet { net: host.network_by_name(&args.name.to_str_lossy())?.wire() })
+}
+
+fn by_uuid(host: &mut Host, args: NetworkLookupByUuidArgs) -> Result<NetworkLookupByUuidRet> {
+    let found = host.networks.by_uuid(&args.uuid).ok_or_else(|| {
+        TEST.no_network(format_args!("no network with matching uuid '{}'", uuid_text(&args.uuid)))
+    });
+    Ok(NetworkLookupByUuidRet { net: found?.wire() })
+}
+
+fn define_xml(host: &mut Host, args: NetworkDefineXmlArgs) -> Result<NetworkDefineXmlRet> {
+    Ok(NetworkDefineXmlRet { net: define(host, &args.xml.to_str_lossy())? })
+}
+
+/// `VIR_NETWORK_DEFINE_VALIDATE` and `VIR_NETWORK_CREATE_VALIDATE`
+const VALIDATE: u32 = 1;
+
+fn define_xml_flags(host: &mut Host, args: NetworkDefineXmlFlagsArgs) -> Result<NetworkDefineXmlFlagsRet> {
+    check_flags(args.flags, VALIDATE, "testNetworkDefineXMLFlags")?;
+    Ok(NetworkDefineXmlFlagsRet { net: define(host, &args.xml.to_str_lossy())? })
+}
+
+fn create_xml(host: &mut Host, args: NetworkCreateXmlArgs) -> Result<NetworkCreateXmlRet> {
+    Ok(NetworkCreateXmlRet { net: create_xml_of(host, &args.xml.to_str_lossy())? })
+}
+
+fn create_xml_flags(host: &mut Host, args: NetworkCreateXmlFlagsArgs) -> Result<NetworkCreateXmlFlagsRet> {
+    check_flags(args.flags, VALIDATE, "testNetworkCreateXMLFlags")?;
+    Ok(NetworkCreateXmlFlagsRet { net: create_xml_of(host, &args.xml.to_str_lossy())? })
+}
+
+fn create(host: &mut Host, args: NetworkCreateArgs) -> Result<()> {
+    let network = host.network_mut(&args.net)?;
+    if network.active {
+        let text = format_args!("Network '{}' is already running", network.name());
+        return Err(TEST.operation_invalid(text));
+    }
+    network.active = true;
+    let event = network.event(Lifecycle::Started);
+    host.emit(event);
+    Ok(())
+}
+
+fn destroy(host: &mut Host, args: NetworkDestroyArgs) -> Result<()> {
+    let network = host.network_mut(&args.net)?;
+    let event = network.stop();
+    if !network.persistent {
+        host.networks.remove(&args.net.name.to_str_lossy());
+    }
+    host.emit(event);
+    Ok(())
+}
+
+fn undefine(host: &mut Host, args: NetworkUndefineArgs) -> Result<()> {
+    let network = host.network_mut(&args.net)?;
+    if network.active {
+        let text = format_args!("Network '{}' is still running", network.name());
+        return Err(TEST.operation_invalid(text));
+    }
+    let event = network.event(Lifecycle::Undefined);
+    host.networks.remove(&args.net.name.to_str_lossy());
+    host.emit(event);
+    Ok(())
+}
+
+fn get_xml_desc(host: &mut Host, args: NetworkGetXmlDescArgs) -> Result<NetworkGetXmlDescRet> {
+    check_flags(args.flags, 0, "testNetworkGetXMLDesc")?;
+    let network = host.network_mut(&args.net)?;
+    Ok(NetworkGetXmlDescRet { xml: network.definition.to_xml(&FormatOptions::default()).into() })
+}
+
+fn bridge_name(host: &mut Host, args: NetworkGetBridgeNameArgs) -> Result<NetworkGetBridgeNameRet> {
+    let network = host.network_mut(&args.net)?;
+    let name = network.definition.bridge.as_ref().and_then(|bridge| bridge.name.clone());
+    let name = name.ok_or_else(|| {
+        TEST.internal_error(format_args!("network '{}' does not have a bridge name.", network.name()))
+    });
+    Ok(NetworkGetBridgeNameRet { name: name?.into() })
+}
+
+fn autostart(host: &mut Host, args: NetworkGetAutostartArgs) -> Result<NetworkGetAutostartRet> {
+    Ok(NetworkGetAutostartRet { autostart: host.network_mut(&args.net)?.autostart.into() })
+}
+
+fn set_autostart(host: &mut Host, args: NetworkSetAutostartArgs) -> Result<()> {
+    host.network_mut(&args.net)?.autostart = args.autostart != 0;
+    Ok(())
+}
+
+fn is_active(host: &mut Host, args: NetworkIsActiveArgs) -> Result<NetworkIsActiveRet> {
+    Ok(NetworkIsActiveRet { active: host.network_mut(&args.net)?.active.into() })
+}
+
+fn is_persistent(host: &mut Host, args: NetworkIsPersistentArgs) -> Result<NetworkIsPersistentRet> {
+    Ok(NetworkIsPersistentRet { persistent: host.network_mut(&args.net)?.persistent.into() })
+}
+
+/// `virNetworkUpdateSection`, with the element that each one holds.
+const SECTIONS: [(&str, &str); 13] = [
+    ("none", ""),
+    ("bridge", "bridge"),
+    ("domain", "domain"),
+    ("ip", "ip"),
+    ("ip-dhcp-host", "host"),
+    ("ip-dhcp-range", "range"),
+    ("forward", "forward"),
+    ("forward-interface", "interface"),
+    ("forward-pf", "pf"),
+    ("portgroup", "portgroup"),
+    ("dns-host", "host"),
+    ("dns-txt", "txt"),
+    ("dns-srv", "srv"),
+];
+
+/// `virNetworkUpdateCommand`
+mod command {
+    pub(super) const MODIFY: u32 = 1;
+    pub(super) const DELETE: u32 = 2;
+    pub(super) const ADD_FIRST: u32 = 4;
+}
+
+fn update(host: &mut Host, args: NetworkUpdateArgs) -> Result<()> {
+    const LIVE: u32 = 1;
+    const CONFIG: u32 = 2;
+    check_flags(args.flags, LIVE | CONFIG, "testNetworkUpdate")?;
+    let network = host.network_mut(&args.net)?;
+    if args.flags & CONFIG != 0 && !network.persistent {
+        return Err(NETWORK.operation_invalid("cannot change persistent config of a transient network"));
+    }
+    if args.flags & LIVE != 0 && !network.active {
+        return Err(NETWORK.operation_invalid("network is not running"));
+    }
+    let live = args.flags & LIVE != 0 || (args.flags & CONFIG == 0 && network.active);
+    let config = args.flags & CONFIG != 0 || (args.flags & LIVE == 0 && !network.active);
+    let xml = args.xml.to_str_lossy();
+    let change = |definition: &virtwire_conf::Network| {
+        let mut changed = definition.clone();
+        update_section(&mut changed, args.command, args.section, &xml).map(|()| changed)
+    };
+    let stored = network.next.clone().unwrap_or_else(|| network.definition.clone());
+    let new_live = live.then(|| change(&network.definition)).transpose()?;
+    let new_stored = config.then(|| change(&stored)).transpose()?;
+    match (new_live, new_stored) {
+        (Some(new), Some(stored)) => {
+            network.definition = new;
+            network.next = Some(stored);
+        }
+        (Some(new), None) => {
+            network.next.get_or_insert(stored);
+            network.definition = new;
+        }
+        (None, Some(stored)) if network.active => network.next = Some(stored),
+        (None, Some(stored)) => network.definition = stored,
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+/// Changes one part of a definition; parts that describe the network as a whole can't be changed.
+fn update_section(network: &mut virtwire_conf::Network, how: u32, section: u32, xml: &str) -> Result<()> {
+    let document = Document::parse(xml, NETWORK)?;
+    let root = document.root();
+    let Some((section, element)) = SECTIONS.get(section as usize) else {
+        return Err(NETWORK.operation_unsupported(format_args!(
+            "can't update unrecognized section of network '{}'",
+            network.name
+        )));
+    };
+    let takes = matches!(*section, "ip-dhcp-host" | "ip-dhcp-range" | "portgroup" | "forward-interface");
+    if takes && root.name() != *element {
+        return Err(NETWORK.xml_error(format_args!(
+            "unexpected element <{}>, expecting <{element}>, while updating network '{}'",
+            root.name(),
+            network.name
+        )));
+    }
+    let name = network.name.clone();
+    match *section {
+        "ip-dhcp-host" => update_host(dhcp(network, "host")?, how, DhcpHost::read(root)?, &name),
+        "ip-dhcp-range" => update_range(dhcp(network, "range")?, how, DhcpRange::read(root)?, &name),
+        _ => {
+            let text = format_args!("can't update '{section}' section of network '{name}'");
+            Err(NETWORK.operation_unsupported(text))
+        }
+    }
+}
+
+/// The DHCP server of the first address that has one, or could.
+fn dhcp<'n>(network: &'n mut virtwire_conf::Network, what: &str) -> Result<&'n mut Dhcp> {
+    let name = network.name.clone();
+    let at = network.ips.iter().position(|ip: &NetworkIp| ip.dhcp.is_some()).unwrap_or(0);
+    let ip = network.ips.get_mut(at).ok_or_else(|| {
+        NETWORK.operation_invalid(format_args!(
+            "couldn't update dhcp {what} entry - no <ip> element found in network '{name}'"
+        ))
+    })?;
+    Ok(ip.dhcp.get_or_insert_default())
+}
+
+/// How errors show a host.
+fn host_text(host: &DhcpHost) -> String {
+    let part = |name: &str, value: &Option<String>| {
+        value.as_ref().map(|v| format!(" {name}='{v}'")).unwrap_or_default()
+    };
+    format!("<host{}{}{}/>", part("mac", &host.mac), part("name", &host.name), part("ip", &host.ip))
+}
+
+fn update_host(dhcp: &mut Dhcp, how: u32, new: DhcpHost, network: &str) -> Result<()> {
+    let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+    let matches =
+        |old: &DhcpHost| same(&old.mac, &new.mac) || same(&old.name, &new.name) || same(&old.ip, &new.ip);
+    let at = dhcp.hosts.iter().position(matches);
+    let missing = |verb: &str| {
+        let text =
+            format_args!("couldn't locate a matching dhcp host entry in network '{network}' to {verb}");
+        NETWORK.operation_invalid(text)
+    };
+    match (how, at) {
+        (command::MODIFY, Some(at)) => dhcp.hosts[at] = new,
+        (command::MODIFY, None) => return Err(missing("modify")),
+        (command::DELETE, Some(at)) => drop(dhcp.hosts.remove(at)),
+        (command::DELETE, None) => return Err(missing("delete")),
+        (_, Some(_)) => {
+            return Err(NETWORK.operation_invalid(format_args!(
+                "there is an existing dhcp host entry in network '{network}' that matches \"{}\"",
+                host_text(&new)
+            )));
+        }
+        (command::ADD_FIRST, None) => dhcp.hosts.insert(0, new),
+        (_, None) => dhcp.hosts.push(new),
+    }
+    Ok(())
+}
+
+fn update_range(dhcp: &mut Dhcp, how: u32, new: DhcpRange, network: &str) -> Result<()> {
+    let at = dhcp.ranges.iter().position(|old| old.start == new.start && old.end == new.end);
+    match (how, at) {
+        (command::MODIFY, _) => {
+            return Err(NETWORK.operation_invalid("dhcp ranges cannot be modified, only added or deleted"));
+        }
+        (command::DELETE, Some(at)) => drop(dhcp.ranges.remove(at)),
+        (command::DELETE, None) => {
+            let text = format_args!("couldn't locate a matching dhcp range entry in network '{network}'");
+            return Err(NETWORK.operation_invalid(text));
+        }
+        (_, Some(_)) => {
+            let text = format_args!("there is an existing dhcp range entry in network '{network}'");
+            return Err(NETWORK.operation_invalid(text));
+        }
+        (command::ADD_FIRST, None) => dhcp.ranges.insert(0, new),
+        (_, None) => dhcp.ranges.push(new),
+    }
+    Ok(())
+}
+
+serve! {
+    NetworkDriver {
+        connect_list_all_networks(ConnectListAllNetworksArgs) -> ConnectListAllNetworksRet = list_all;
+        connect_num_of_networks() -> ConnectNumOfNetworksRet = count_active;
+        connect_list_networks(ConnectListNetworksArgs) -> ConnectListNetworksRet = active;
+        connect_num_of_defined_networks() -> ConnectNumOfDefinedNetworksRet = count_inactive;
+        connect_list_defined_networks(ConnectListDefinedNetworksArgs) -> ConnectListDefinedNetworksRet = inactive;
+        network_lookup_by_name(NetworkLookupByNameArgs) -> NetworkLookupByNameRet = by_name;
+        network_lookup_by_uuid(NetworkLookupByUuidArgs) -> NetworkLookupByUuidRet = by_uuid;
+        network_define_xml(NetworkDefineXmlArgs) -> NetworkDefineXmlRet = define_xml;
+        network_define_xml_flags(NetworkDefineXmlFlagsArgs) -> NetworkDefineXmlFlagsRet = define_xml_flags;
+        network_create_xml(NetworkCreateXmlArgs) -> NetworkCreateXmlRet = create_xml;
+        network_create_xml_flags(NetworkCreateXmlFlagsArgs) -> NetworkCreateXmlFlagsRet = create_xml_flags;
+        network_create(NetworkCreateArgs) = create;
+        network_destroy(NetworkDestroyArgs) = destroy;
+        network_undefine(NetworkUndefineArgs) = undefine;
+        network_update(NetworkUpdateArgs) = update;
+        network_get_xml_desc(NetworkGetXmlDescArgs) -> NetworkGetXmlDescRet = get_xml_desc;
+        network_get_bridge_name(NetworkGetBridgeNameArgs) -> NetworkGetBridgeNameRet = bridge_name;
+        network_get_autostart(NetworkGetAutostartArgs) -> NetworkGetAutostartRet = autostart;
+        network_set_autostart(NetworkSetAutostartArgs) = set_autostart;
+        network_is_active(NetworkIsActiveArgs) -> NetworkIsActiveRet = is_active;
+        network_is_persistent(NetworkIsPersistentArgs) -> NetworkIsPersistentRet = is_persistent;
+    }
+}
