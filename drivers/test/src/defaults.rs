@@ -148,7 +148,7 @@ impl Adapter {
 
 /// The host of `test:///default`.
 pub(crate) fn host() -> Result<Host> {
-    let options = ParseOptions::default();
+    let options = ParseOptions::test();
     let mut host = Host::new(Node::with_cells());
     let id = host.next_id();
     host.guests.insert(Guest::running(id, Definition::parse(GUEST)?, Status::unknown(State::RUNNING)));

@@ -110,7 +110,7 @@ fn get_xml_desc(host: &mut Host, args: InterfaceGetXmlDescArgs) -> Result<Interf
 fn define_xml(host: &mut Host, args: InterfaceDefineXmlArgs) -> Result<InterfaceDefineXmlRet> {
     const VALIDATE: u32 = 1;
     check_flags(args.flags, VALIDATE, "testInterfaceDefineXML")?;
-    let definition = virtwire_conf::Interface::parse(&args.xml.to_str_lossy(), &ParseOptions::default())?;
+    let definition = virtwire_conf::Interface::parse(&args.xml.to_str_lossy(), &ParseOptions::test())?;
     let name = definition.name.clone().unwrap_or_default();
     let interface = match host.interfaces.by_name_mut(&name) {
         Some(old) => {

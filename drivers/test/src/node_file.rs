@@ -71,19 +71,19 @@ pub(crate) fn read(path: &str) -> Result<Host> {
     let mut host = Host::new(node(root)?);
     each(folder, root, "domain", |element| add_guest(&mut host, element))?;
     each(folder, root, "network", |element| {
-        let definition = virtwire_conf::Network::parse(&source(element), &ParseOptions::default())?;
+        let definition = virtwire_conf::Network::parse(&source(element), &ParseOptions::test())?;
         network::check_same(&host.networks, &definition)?;
         host.networks.insert(Network::started(definition));
         Ok(())
     })?;
     each(folder, root, "interface", |element| {
-        let definition = virtwire_conf::Interface::parse(&source(element), &ParseOptions::default())?;
+        let definition = virtwire_conf::Interface::parse(&source(element), &ParseOptions::test())?;
         host.interfaces.insert(Interface::new(definition, true));
         Ok(())
     })?;
     each(folder, root, "pool", |element| add_pool(&mut host, folder, element))?;
     each(folder, root, "device", |element| {
-        host.devices.insert(Device::new(NodeDevice::parse(&source(element), &ParseOptions::default())?));
+        host.devices.insert(Device::new(NodeDevice::parse(&source(element), &ParseOptions::test())?));
         Ok(())
     })?;
     Ok(host)
@@ -191,11 +191,11 @@ fn add_guest(host: &mut Host, element: XmlNode<'_>) -> Result<()> {
 }
 
 fn add_pool(host: &mut Host, folder: &Path, element: XmlNode<'_>) -> Result<()> {
-    let definition = StoragePool::parse(&source(element), &ParseOptions::default())?;
+    let definition = StoragePool::parse(&source(element), &ParseOptions::test())?;
     storage::check_same(&host.pools, &definition)?;
     let mut pool = Pool::started(definition);
     each(folder, element, "volume", |volume| {
-        pool.add_listed_volume(StorageVol::parse(&source(volume), &ParseOptions::default())?)
+        pool.add_listed_volume(StorageVol::parse(&source(volume), &ParseOptions::test())?)
     })?;
     host.pools.insert(pool);
     Ok(())

@@ -210,7 +210,7 @@ fn is_persistent(host: &mut Host, args: NodeDeviceIsPersistentArgs) -> Result<No
 fn create_xml(host: &mut Host, args: NodeDeviceCreateXmlArgs) -> Result<NodeDeviceCreateXmlRet> {
     const VALIDATE: u32 = 1;
     check_flags(args.flags, VALIDATE, "testNodeDeviceCreateXML")?;
-    let mut asked = NodeDevice::parse(&args.xml_desc.to_str_lossy(), &ParseOptions::default())?;
+    let mut asked = NodeDevice::parse(&args.xml_desc.to_str_lossy(), &ParseOptions::test())?;
     asked.name = Some("new device".into());
     let asked = Device::new(asked);
     let fc = asked.fc_host().ok_or_else(|| NODEDEV.internal_error("Device is not a fibre channel HBA"))?;

@@ -35,9 +35,7 @@ pub(crate) struct Definition {
 impl Definition {
     /// Reads a definition; what it leaves open gets this hypervisor's defaults.
     pub(crate) fn parse(xml: &str) -> Result<Self> {
-        let mut domain = Domain::parse(xml, &ParseOptions::default())?;
-        name_interfaces(&mut domain);
-        Ok(Self::of(domain))
+        Domain::parse(xml, &ParseOptions::test()).map(Self::of)
     }
 
     /// A definition made of a complete domain.
@@ -73,29 +71,6 @@ impl Definition {
             self.texts[usize::from(options.inactive)].get_or_init(format).clone()
         } else {
             format()
-        }
-    }
-}
-
-/// The prefix of names that are made up for a guest's interfaces.
-const INTERFACE_PREFIX: &str = "testnet";
-/// The prefix of names that a hypervisor made up: such a name is not kept.
-const AUTOMATIC_PREFIX: &str = "vnet";
-
-/// Gives each interface without a name the first one that is free in this guest.
-fn name_interfaces(domain: &mut Domain) {
-    let interfaces = &mut domain.devices.interfaces;
-    let mut taken: Vec<String> = Vec::new();
-    for interface in interfaces.iter_mut() {
-        let target = interface.target.get_or_insert_default();
-        target.dev = target.dev.take().filter(|name| !name.starts_with(AUTOMATIC_PREFIX));
-        taken.extend(target.dev.clone());
-    }
-    for target in interfaces.iter_mut().filter_map(|interface| interface.target.as_mut()) {
-        if target.dev.is_none() {
-            let free = (0..).map(|n| format!("{INTERFACE_PREFIX}{n}")).find(|name| !taken.contains(name));
-            taken.extend(free.clone());
-            target.dev = free;
         }
     }
 }

@@ -65,7 +65,7 @@ fn filled(name: Option<String>) -> Option<String> {
 impl Snapshot {
     /// Reads what shall be taken.
     pub(super) fn request(xml: &str, domain: &Domain) -> Result<SnapshotRequest> {
-        let asked = virtwire_conf::Snapshot::parse(xml, &ParseOptions::default())?;
+        let asked = virtwire_conf::Snapshot::parse(xml, &ParseOptions::test())?;
         if let Some(memory) = &asked.memory {
             match (memory.snapshot, &memory.file) {
                 (Some(SnapshotLocation::External), None) => {
@@ -96,7 +96,7 @@ impl Snapshot {
 
     /// Reads a snapshot that was described in full: name, parent and the rest.
     pub(super) fn parse(xml: &str) -> Result<(String, Option<String>, Self)> {
-        let whole = virtwire_conf::Snapshot::parse(xml, &ParseOptions::default())?;
+        let whole = virtwire_conf::Snapshot::parse(xml, &ParseOptions::test())?;
         let name =
             filled(whole.name).ok_or_else(|| SNAPSHOT.xml_error("a redefined snapshot must have a name"))?;
         let created = whole
@@ -159,7 +159,7 @@ pub(crate) struct Checkpoint {
 impl Checkpoint {
     /// Reads what shall be made of the guest as it is. Disks that aren't named take part.
     pub(super) fn request(xml: &str, definition: &Definition, now: i64) -> Result<(String, Self)> {
-        let asked = virtwire_conf::Checkpoint::parse(xml, &ParseOptions::default())?;
+        let asked = virtwire_conf::Checkpoint::parse(xml, &ParseOptions::test())?;
         let name = filled(asked.name).unwrap_or_else(|| now.to_string());
         let mut named = Vec::new();
         for disk in asked.disks.map(|disks| disks.disk).unwrap_or_default() {
@@ -184,7 +184,7 @@ impl Checkpoint {
 
     /// Reads a checkpoint that was described in full: name, parent and the rest.
     pub(super) fn parse(xml: &str) -> Result<(String, Option<String>, Self)> {
-        let whole = virtwire_conf::Checkpoint::parse(xml, &ParseOptions::default())?;
+        let whole = virtwire_conf::Checkpoint::parse(xml, &ParseOptions::test())?;
         let created = whole
             .creation_time
             .ok_or_else(|| CHECKPOINT.internal_error("missing creationTime from existing checkpoint"))?;

@@ -99,7 +99,7 @@ pub(super) fn by_volume(
 }
 
 fn parse(host: &Host, xml: &str) -> Result<StoragePool> {
-    let new = StoragePool::parse(xml, &ParseOptions::default())?;
+    let new = StoragePool::parse(xml, &ParseOptions::test())?;
     check_same(&host.pools, &new)?;
     Ok(new)
 }

@@ -85,7 +85,7 @@ fn add(
 ) -> Result<wire::NonnullStorageVol> {
     let pool = host.pool_mut(&pool.name.to_str_lossy())?;
     pool.check_active()?;
-    let definition = StorageVol::parse(xml, &ParseOptions::default())?;
+    let definition = StorageVol::parse(xml, &ParseOptions::test())?;
     let name = definition.name.as_deref().unwrap_or_default();
     if pool.volumes.by_name(name).is_some() {
         return Err(TEST.operation_failed("storage vol already exists"));
