@@ -67,12 +67,12 @@ pub(super) fn create_running(
 ) -> Result<wire::NonnullDomain> {
     let uuid = definition.uuid();
     check_same_guest(host, definition.name(), &uuid)?;
+    if let Some(guest) = host.guests.by_uuid(&uuid).filter(|guest| guest.is_running()) {
+        let text = format_args!("domain '{}' is already active", guest.name());
+        return Err(ErrorDomain::DOMAIN.operation_invalid(text));
+    }
     let id = host.next_id();
     let (dom, event) = match host.guests.by_uuid_mut(&uuid) {
-        Some(guest) if guest.is_running() => {
-            let text = format_args!("domain '{}' is already active", guest.name());
-            return Err(ErrorDomain::DOMAIN.operation_invalid(text));
-        }
         Some(guest) => {
             let event = guest.start(id, definition, step);
             (guest.wire.clone(), event)
