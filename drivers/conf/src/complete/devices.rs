@@ -6,8 +6,8 @@ use super::drives;
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::chardev::{
-    ChannelTarget, ChannelTargetType, CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType,
-    ParallelTarget, Protocol, Serial, SerialTarget,
+    CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol, Serial,
+    SerialTarget,
 };
 use crate::domain::disk::{AccessMode, FilesystemType};
 use crate::domain::display::{
@@ -104,8 +104,8 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
         Err(DOMAIN.xml_error(format_args!("interface type='{kind}' requires a '{what}' element")))
     };
     let without = |attribute: &str| {
-        let text = format!("'{attribute}' attribute");
-        Err(DOMAIN.xml_error(format_args!("No <source> {text} specified with <interface type='{kind}'/>")))
+        let text = format_args!("Missing required attribute '{attribute}' in element 'source'");
+        Err(ErrorDomain::XML.xml_error(text))
     };
     let needs_source = matches!(
         kind,
@@ -133,6 +133,11 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
         InterfaceType::Bridge if source.bridge.is_none() => return without("bridge"),
         InterfaceType::Direct if source.dev.is_none() => return without("dev"),
         InterfaceType::Internal if source.name.is_none() => return without("name"),
+        InterfaceType::Server | InterfaceType::Client | InterfaceType::Mcast | InterfaceType::Udp
+            if source.port.is_none() =>
+        {
+            return without("port");
+        }
         _ => {}
     }
     mac(interface);
@@ -163,6 +168,14 @@ fn characters(domain: &mut Domain) -> Result<(), VirtError> {
     for chardev in ends {
         complete_chardev(chardev)?;
     }
+    // A channel's socket may be the driver's to choose.
+    let sockets =
+        devices.serials.iter().map(|d| &d.chardev).chain(devices.parallels.iter().map(|d| &d.chardev));
+    for chardev in sockets.filter(|c| c.type_ == CharType::Unix) {
+        if chardev.source.first().is_none_or(|s| s.path.is_none()) {
+            return Err(DOMAIN.internal_error("Missing source path attribute for char device"));
+        }
+    }
     for (n, serial) in (0..).zip(&mut devices.serials) {
         serial.target.get_or_insert_with(SerialTarget::default).port.get_or_insert(n);
     }
@@ -173,13 +186,6 @@ fn characters(domain: &mut Domain) -> Result<(), VirtError> {
         let target = console.target.get_or_insert_with(ConsoleTarget::default);
         target.type_.get_or_insert(ConsoleTargetType::Serial);
         target.port.get_or_insert(n);
-    }
-    for channel in &mut devices.channels {
-        channel
-            .target
-            .get_or_insert_with(ChannelTarget::default)
-            .type_
-            .get_or_insert(ChannelTargetType::Virtio);
     }
     Ok(())
 }
@@ -195,6 +201,7 @@ fn complete_chardev(chardev: &mut Chardev) -> Result<(), VirtError> {
     }
     match chardev.type_ {
         CharType::File | CharType::Dev | CharType::Pipe if !path => return missing("path"),
+        CharType::Udp if source.is_none_or(|s| s.service.is_none()) => return missing("service"),
         CharType::Tcp => {
             chardev.protocol.get_or_insert_with(Protocol::default);
             match chardev.source.first_mut() {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{devices, drives, others};
+use super::{check, devices, drives, others};
 use crate::domain::features::{CpuFallback, CpuMatch, CpuMode};
 use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
 use crate::domain::tune::{Placement, Vcpu};
@@ -30,7 +30,7 @@ pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
     devices::finish(domain)?;
     drives::assign(domain)?;
     drives::controllers(domain);
-    Ok(())
+    check::late(domain)
 }
 
 fn identity(domain: &mut Domain) -> Result<(), VirtError> {
@@ -51,7 +51,8 @@ fn identity(domain: &mut Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-fn check_devices_early(domain: &Domain) -> Result<(), VirtError> {
+fn check_devices_early(domain: &mut Domain) -> Result<(), VirtError> {
+    check::early(domain)?;
     if domain.os.type_.as_ref().is_none_or(|t| t.name.is_empty()) && domain.bootloader.is_none() {
         return Err(DOMAIN.xml_error("an os <type> must be specified"));
     }
@@ -59,6 +60,9 @@ fn check_devices_early(domain: &Domain) -> Result<(), VirtError> {
 }
 
 fn processors(domain: &mut Domain) -> Result<(), VirtError> {
+    if domain.vcpu.as_ref().is_some_and(|v| v.count == 0) {
+        return Err(DOMAIN.internal_error("CPU IDs in <numa> exceed the <vcpu> count"));
+    }
     let vcpu = domain.vcpu.get_or_insert_with(|| Vcpu { count: 1, ..Vcpu::default() });
     vcpu.placement.get_or_insert(Placement::Static);
     if vcpu.current.is_some_and(|current| current > vcpu.count) {
@@ -79,6 +83,10 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
             if product != Some(online) {
                 return Err(DOMAIN.config_unsupported("CPU topology doesn't match maximum vcpu count"));
             }
+        }
+        if !cpu.feature.is_empty() && cpu.model.is_none() && matches!(cpu.mode, None | Some(CpuMode::Custom))
+        {
+            return Err(ErrorDomain::CPU.xml_error("Non-empty feature list specified without CPU model"));
         }
         if let Some(model) = cpu.model.as_mut().filter(|m| m.name.is_some()) {
             model.fallback.get_or_insert(CpuFallback::Allow);

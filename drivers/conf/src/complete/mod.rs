@@ -3,6 +3,7 @@
 //! A definition as written says little; what a driver stores says everything. Small functions do the rest, in libvirt's
 //! order: first what all drivers have in common, then what one driver adds, then addresses. [`Flavor`] says whose rules hold.
 
+mod check;
 mod devices;
 mod domain;
 mod drives;

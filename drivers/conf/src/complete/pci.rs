@@ -19,7 +19,7 @@ use crate::table::Hex;
 
 /// What a slot must be to take a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     /// Conventional PCI.
     Pci,
     /// A PCI Express endpoint.
@@ -287,7 +287,7 @@ fn place_all(domain: &mut Domain, buses: &mut Buses) -> Option<Kind> {
 
 /// Visits every device that may be on PCI, in the order in which they get places. `None` for the kind means that
 /// the device only takes a place if it names one. Stops when `visit` says false.
-fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, Option<Kind>) -> bool) {
+pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, Option<Kind>) -> bool) {
     use Kind::{Express, Pci};
     let devices = &mut domain.devices;
     macro_rules! visit {

@@ -1,5 +1,7 @@
 //! What the QEMU driver adds on x86.
 
+use std::collections::BTreeSet;
+
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{QemuHost, devices, drives};
@@ -314,7 +316,7 @@ fn scsi_models(domain: &mut Domain) {
 fn virtio_serial_ports(domain: &mut Domain) {
     let devices = &mut domain.devices;
     let serial = |c: &&Controller| c.type_ == ControllerType::VirtioSerial;
-    let count = |c: &Controller| c.ports.and_then(|n| u32::try_from(n).ok()).unwrap_or(31);
+    let count = |c: &Controller| c.ports.and_then(|n| u32::try_from(n).ok()).unwrap_or(31).min(511);
     let known = devices.controllers.iter().filter(serial);
     let mut controllers: Vec<(u32, u32)> =
         known.filter_map(|c| Some((u32::try_from(c.index?).ok()?, count(c)))).collect();
@@ -322,7 +324,7 @@ fn virtio_serial_ports(domain: &mut Domain) {
         Some(Address::VirtioSerial(a)) if a.port != 0 => Some((a.controller, a.port)),
         _ => None,
     };
-    let mut taken: Vec<(u32, u32)> = devices.channels.iter().filter_map(|c| place(&c.info)).collect();
+    let mut taken: BTreeSet<(u32, u32)> = devices.channels.iter().filter_map(|c| place(&c.info)).collect();
     for info in devices.channels.iter_mut().filter(|c| c.is_virtio()).map(|c| &mut c.info) {
         let wanted = match &info.address {
             Some(Address::VirtioSerial(a)) if a.port == 0 => Some(a.controller),
@@ -341,7 +343,7 @@ fn virtio_serial_ports(domain: &mut Domain) {
                 (next, 1)
             }
         };
-        taken.push((controller, port));
+        taken.insert((controller, port));
         info.address = Some(Address::VirtioSerial(VirtioSerialAddress { controller, bus: 0, port }));
     }
     for index in controllers.into_iter().filter_map(|(c, _)| i32::try_from(c).ok()) {

@@ -23,7 +23,7 @@ pub(super) fn complete(domain: &mut Domain) -> Result<(), VirtError> {
 /// Every interface has a device on the host, even one that isn't there.
 pub(super) fn name_interfaces(domain: &mut Domain) {
     devices::complete_videos(domain, VideoType::Cirrus);
-    let taken: Vec<String> =
+    let taken: std::collections::BTreeSet<String> =
         domain.devices.interfaces.iter().filter_map(|i| i.target.as_ref()?.dev.clone()).collect();
     let mut names = (0u32..).map(|n| format!("testnet{n}")).filter(|name| !taken.contains(name));
     for interface in &mut domain.devices.interfaces {

@@ -1,5 +1,7 @@
 //! USB ports.
 
+use std::collections::BTreeSet;
+
 use crate::domain::Domain;
 use crate::domain::device::{Address, DeviceInfo, UsbAddress};
 use crate::domain::disk::DiskBus;
@@ -19,7 +21,7 @@ pub(super) fn assign(domain: &mut Domain) {
         }
     }
     buses.sort_unstable();
-    let mut taken: Vec<(u32, String)> = Vec::new();
+    let mut taken: BTreeSet<(u32, String)> = BTreeSet::new();
     let mut waiting: Vec<&mut DeviceInfo> = Vec::new();
     let usb_disk = |bus| bus == Some(DiskBus::Usb);
     let hubs = devices.hubs.iter_mut().map(|d| &mut d.info);
@@ -35,7 +37,9 @@ pub(super) fn assign(domain: &mut Domain) {
         devices.controllers.iter_mut().filter(|c| c.type_ == ControllerType::Ccid).map(|c| &mut c.info);
     for info in hubs.chain(ccid).chain(disks).chain(hostdevs).chain(inputs).chain(redirdevs) {
         match &info.address {
-            Some(Address::Usb(UsbAddress { bus, port: Some(port) })) => taken.push((*bus, port.clone())),
+            Some(Address::Usb(UsbAddress { bus, port: Some(port) })) => {
+                taken.insert((*bus, port.clone()));
+            }
             Some(Address::Usb(UsbAddress { port: None, .. })) | None => waiting.push(info),
             Some(_) => {}
         }
@@ -49,10 +53,13 @@ pub(super) fn assign(domain: &mut Domain) {
         let mut places = places.flat_map(|(bus, count)| (1..=*count).map(|port| (*bus, port.to_string())));
         if let Some(place) = places.find(|place| !taken.contains(place)) {
             info.address = Some(Address::Usb(UsbAddress { bus: place.0, port: Some(place.1.clone()) }));
-            taken.push(place);
+            taken.insert(place);
         }
     }
 }
+
+/// No controller has more ports.
+const MOST_PORTS: u32 = 255;
 
 /// How many ports a controller's root hub has.
 fn ports(model: &str, configured: Option<i32>) -> u32 {
@@ -64,5 +71,5 @@ fn ports(model: &str, configured: Option<i32>) -> u32 {
         "none" => 0,
         _ => 2,
     };
-    configured.and_then(|n| u32::try_from(n).ok()).unwrap_or(own)
+    configured.and_then(|n| u32::try_from(n).ok()).unwrap_or(own).min(MOST_PORTS)
 }

@@ -119,7 +119,7 @@ element! {
 
     /// `<target>` of a console.
     pub struct ConsoleTarget {
-        attr type_ "type": Option<ConsoleTargetType>;
+        attr type_ "type": Option<ConsoleTargetType> => DOMAIN.config_unsupported "unknown target type '{}' specified for character device";
         attr port: Option<i32>;
     }
 

@@ -236,7 +236,8 @@ element! {
 
     /// `<input>`.
     pub struct Input {
-        attr type_ "type": InputType => DOMAIN.config_unsupported "unknown input device type '{}'";
+        attr type_ "type": InputType => DOMAIN.config_unsupported "unknown input device type '{}'",
+            DOMAIN.internal_error "missing input device type";
         attr bus: Option<InputBus> => DOMAIN.config_unsupported "unknown input bus type '{}'";
         attr model: Option<VirtioModel>;
         child driver: Option<VirtioDriver>;

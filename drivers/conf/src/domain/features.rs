@@ -1,7 +1,10 @@
 //! `<features>` and `<cpu>`.
 
+use virtwire_protocol::ErrorDomain;
+
 use crate::domain::os::State;
-use crate::table::{Cpuset, KiB, Positive};
+use crate::table::{Cpuset, Element, KiB, Positive, Result};
+use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, element, keywords};
 
 keywords! {
@@ -18,6 +21,7 @@ keywords! {
 element! {
     /// `<features>`: what the machine has.
     pub struct Features {
+        flat known: KnownFeatures;
         flag acpi;
         kept apic: Option<Apic>;
         flag pae;
@@ -92,6 +96,7 @@ element! {
 
     /// `<hyperv>`: enlightenments.
     pub struct Hyperv {
+        flat known: KnownEnlightenments;
         attr mode: Option<HypervMode>;
         child relaxed: Option<Switch>;
         child vapic: Option<Switch>;
@@ -144,6 +149,7 @@ element! {
 
     /// `<kvm>`.
     pub struct KvmFeatures {
+        flat known: KnownKvmFeatures;
         child hidden: Option<Switch>;
         child hint_dedicated "hint-dedicated": Option<Switch>;
         child poll_control "poll-control": Option<Switch>;
@@ -200,8 +206,8 @@ element! {
     /// `<cpu>` of a guest.
     pub struct Cpu {
         attr mode: Option<CpuMode> => CPU.config_unsupported "Invalid mode attribute '{}'";
-        attr match_ "match": Option<CpuMatch> => CPU.xml_error "Invalid match attribute for CPU specification";
-        attr check: Option<CpuCheck> => CPU.xml_error "Invalid check attribute for CPU specification";
+        attr match_ "match": Option<CpuMatch>;
+        attr check: Option<CpuCheck>;
         attr migratable: Option<OnOff>;
         attr deprecated_features: Option<OnOff>;
         child model: Option<CpuModel>;
@@ -215,7 +221,7 @@ element! {
 
     /// `<model>` of a processor.
     pub struct CpuModel {
-        attr fallback: Option<CpuFallback> => CPU.xml_error "Invalid fallback attribute";
+        attr fallback: Option<CpuFallback> => CPU.config_unsupported "Invalid fallback attribute";
         attr vendor_id: Option<String>;
         text name: Option<String>;
     }
@@ -244,8 +250,8 @@ element! {
 
     /// `<feature>` of a processor.
     pub struct CpuFeature {
-        attr policy: Option<CpuFeaturePolicy> => CPU.internal_error "Invalid CPU feature policy '{}'";
-        attr name: String;
+        attr policy: Option<CpuFeaturePolicy> => CPU.config_unsupported "Invalid CPU feature policy";
+        attr name: String => CPU.xml_error "{}", CPU.xml_error "Invalid CPU feature name";
     }
 
     /// `<numa>`: the guest's memory nodes.
@@ -307,4 +313,36 @@ element! {
         attr value: u64;
         attr unit: Option<String>;
     }
+}
+
+/// Where a child that no line knows is not dropped but refused.
+macro_rules! only_known {
+    ($($(#[$meta:meta])* $name:ident: $table:ident $text:literal;)*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct $name;
+
+        impl Element for $name {
+            fn read(node: Node<'_>) -> Result<Self> {
+                let known = |child: &Node<'_>| $table::FIELDS.iter().any(|field| child.is(field.name));
+                match node.children().find(|child| !known(child)) {
+                    None => Ok(Self),
+                    Some(child) => {
+                        Err(ErrorDomain::DOMAIN.config_unsupported(format_args!($text, child.name())))
+                    }
+                }
+            }
+
+            fn write(&self, _: &mut Writer<'_>) {}
+        }
+    )*};
+}
+
+only_known! {
+    /// Nothing unknown in `<features>`.
+    KnownFeatures: Features "unexpected feature '{}'";
+    /// Nothing unknown in `<hyperv>`.
+    KnownEnlightenments: Hyperv "unsupported HyperV Enlightenment feature: {}";
+    /// Nothing unknown in `<kvm>`.
+    KnownKvmFeatures: KvmFeatures "unsupported KVM feature: {}";
 }

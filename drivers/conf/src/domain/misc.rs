@@ -211,7 +211,7 @@ element! {
 
     /// `<panic>`.
     pub struct Panic {
-        attr model: Option<PanicModel>;
+        attr model: Option<PanicModel> => DOMAIN.config_unsupported "unknown panic model '{}'";
         flat info: DeviceInfo;
     }
 

@@ -38,7 +38,7 @@ keywords! {
 element! {
     /// `<domain>`: the definition of a guest.
     pub struct Domain {
-        attr_default type_ "type": VirtType;
+        attr_default type_ "type": VirtType => DOMAIN.config_unsupported "invalid domain type {}";
         attr id if live: Option<i32>;
         attr xmlns_qemu "xmlns:qemu": Option<String>;
         leaf name: String;

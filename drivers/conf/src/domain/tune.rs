@@ -197,7 +197,7 @@ element! {
 
     /// `<memory>` of `<numatune>`.
     pub struct NumaMemory {
-        attr mode: Option<NumaMode>;
+        attr mode: Option<NumaMode> => DOMAIN.config_unsupported "Unsupported NUMA memory tuning mode '{}'";
         attr nodeset: Option<Cpuset>;
         attr placement: Option<Placement>;
     }
@@ -205,7 +205,7 @@ element! {
     /// `<memnode>`: policy of one guest node.
     pub struct MemNode {
         attr cellid: u32;
-        attr mode: Option<NumaMode>;
+        attr mode: Option<NumaMode> => DOMAIN.config_unsupported "Unsupported NUMA memory tuning mode '{}'";
         attr nodeset: Option<Cpuset>;
     }
 

@@ -84,8 +84,7 @@ impl<V: Value> AttrField for V {
                 bad_attribute(node, name),
                 node.attribute(name).unwrap_or_default()
             ))),
-            None => Err(ErrorDomain::XML
-                .xml_error(format_args!("Missing required attribute '{name}' in element '{}'", node.name()))),
+            None => Err(refusal.and_then(|refusal| refusal(None)).unwrap_or_else(|| missing(node, name))),
         }
     }
 
@@ -240,6 +239,12 @@ pub fn choice_word(node: Node<'_>, name: &str, words: &'static [&'static str]) -
     known.copied().ok_or_else(|| refuse(Bad::Keyword, &text, None, || bad_attribute(node, name)))
 }
 
+/// libvirt's error for an attribute that must be there.
+pub(crate) fn missing(node: Node<'_>, name: &str) -> VirtError {
+    let element = node.name();
+    ErrorDomain::XML.xml_error(format_args!("Missing required attribute '{name}' in element '{element}'"))
+}
+
 fn bad_attribute(node: Node<'_>, name: &str) -> String {
     format!("Invalid value for attribute '{name}' in element '{}'", node.name())
 }
@@ -250,8 +255,8 @@ fn bad_text(node: Node<'_>) -> String {
 
 #[cold]
 fn refuse(bad: Bad, value: &str, refusal: Refusal, place: impl Fn() -> String) -> VirtError {
-    if let Some(refusal) = refusal {
-        return refusal(value);
+    if let Some(error) = refusal.and_then(|refusal| refusal(Some(value))) {
+        return error;
     }
     let place = place();
     match bad {

@@ -9,7 +9,8 @@ macro_rules! element {
             $(
                 $(#[$field_meta:meta])*
                 $kind:ident $field:ident $($xml:literal)? $(if $shown:ident)? $(: $ty:ty)?
-                    $(=> $domain:ident.$code:ident $refusal:literal)?;
+                    $(=> $domain:ident.$code:ident $refusal:literal
+                        $(, $domain2:ident.$code2:ident $missing:literal)?)?;
             )*
         }
     )*) => {$(
@@ -36,7 +37,7 @@ macro_rules! element {
                 let _ = node;
                 Ok(Self {
                     $($field: $crate::field_read!(
-                        $kind, node, $crate::field_name!($field $($xml)?), $crate::refusal!($($domain $code $refusal)?)
+                        $kind, node, $crate::field_name!($field $($xml)?), $crate::refusal!($($domain $code $refusal $($domain2 $code2 $missing)?)?)
                     ),)*
                 })
             }
@@ -113,10 +114,15 @@ macro_rules! refusal {
     () => {
         None
     };
-    ($domain:ident $code:ident $text:literal) => {
-        Some(|value| {
-            let text = $text.replace("{}", value);
-            virtwire_protocol::ErrorDomain::$domain.$code(text)
+    ($domain:ident $code:ident $text:literal $($domain2:ident $code2:ident $missing:literal)?) => {
+        Some(|value| match value {
+            Some(value) => {
+                let text = $text.replace("{}", value);
+                Some(virtwire_protocol::ErrorDomain::$domain.$code(text))
+            }
+            $(None => Some(virtwire_protocol::ErrorDomain::$domain2.$code2($missing)),)?
+            #[allow(unreachable_patterns, reason = "only some tables say what a missing value is called")]
+            None => None,
         })
     };
 }

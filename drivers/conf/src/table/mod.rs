@@ -57,7 +57,8 @@
 //!
 //! `V` is a [`Value`], `E` an [`Element`]. Lines are written in the order of the table, which is libvirt's order of output.
 //! After the name, `if NAME` asks the method `NAME` of [`FormatOptions`](crate::FormatOptions) whether to show the line. After the type,
-//! `=> DOMAIN.CODE "text {}"` replaces libvirt's usual error for a bad value. What fits no table implements [`Element`] by hand and stands in a table like any other.
+//! `=> DOMAIN.CODE "text {}"` replaces libvirt's usual error for a
+//! bad value, a second one after a comma that for a missing one. What fits no table implements [`Element`] by hand and stands in a table like any other.
 //! Elements and attributes that no line knows are dropped, as libvirt does.
 
 mod fields;
@@ -78,8 +79,8 @@ use crate::xml::{Document, Node, Writer};
 /// What reading ends with.
 pub type Result<T> = std::result::Result<T, VirtError>;
 
-/// The error for a bad value where libvirt does not have its usual one.
-pub type Refusal = Option<fn(&str) -> VirtError>;
+/// The error for a bad or (`None`) missing value where libvirt does not have its usual one.
+pub type Refusal = Option<fn(Option<&str>) -> Option<VirtError>>;
 
 /// Something with attributes and content in an XML document.
 pub trait Element: Sized {

@@ -1,6 +1,7 @@
 //! Text to tree, with libxml2's words for what is wrong.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
@@ -250,7 +251,10 @@ impl<'i> Parser<'i> {
         let mut open: Vec<Open<'i>> = Vec::new();
         loop {
             if self.eat("</") {
-                let Some(top) = open.pop() else { return fault("StartTag: invalid element name") };
+                let Some(top) = open.pop() else {
+                    self.at -= 1;
+                    return fault("StartTag: invalid element name");
+                };
                 self.end_tag(&top)?;
             } else if self.eat("<!--") {
                 let text = self.comment()?;
@@ -306,6 +310,7 @@ impl<'i> Parser<'i> {
         let Some(name) = self.name() else { return fault("StartTag: invalid element name") };
         let first = self.document.attributes.len();
         let mut twice = None;
+        let mut names = HashSet::new();
         loop {
             let spaced = self.skip_space();
             match self.peek() {
@@ -323,7 +328,17 @@ impl<'i> Parser<'i> {
             }
             self.skip_space();
             let value = self.attribute_value()?;
-            if self.document.attributes[first..].iter().any(|a| a.name == attribute) {
+            let own = &self.document.attributes[first..];
+            // A few are compared with each other, many are remembered.
+            let known = if own.len() < 32 {
+                own.iter().any(|a| a.name == attribute)
+            } else {
+                if names.is_empty() {
+                    names.extend(own.iter().map(|a| a.name));
+                }
+                !names.insert(attribute)
+            };
+            if known {
                 twice = twice.or(Some(attribute));
             }
             self.document.attributes.push(Attribute { name: attribute, value });

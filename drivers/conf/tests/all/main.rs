@@ -2,3 +2,5 @@
 
 mod corpus;
 mod observed;
+mod refused;
+mod xml;

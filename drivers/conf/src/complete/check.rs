@@ -1,0 +1,203 @@
+//! What contradicts itself.
+
+use std::collections::BTreeSet;
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::pci;
+use crate::domain::Domain;
+use crate::domain::device::{Address, PciAddress};
+use crate::domain::display::VideoType;
+use crate::domain::misc::{Controller, ControllerType};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+
+/// Finding places for devices takes time that grows with the square of their number; no machine has so many.
+const MOST_DEVICES: usize = 4096;
+
+/// What shows before anything is filled in.
+pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
+    let devices = &domain.devices;
+    let count = devices.disks.len()
+        + devices.controllers.len()
+        + devices.interfaces.len()
+        + devices.serials.len()
+        + devices.channels.len()
+        + devices.inputs.len()
+        + devices.hostdevs.len()
+        + devices.redirdevs.len();
+    if count > MOST_DEVICES {
+        return Err(
+            DOMAIN.xml_error(format_args!("too many devices: {count}, at most {MOST_DEVICES} are allowed"))
+        );
+    }
+    let mut result = Ok(());
+    pci::each(domain, &mut |info, _| {
+        if let Some(Address::Pci(address)) = &info.address {
+            result = check_pci(address);
+        }
+        result.is_ok()
+    });
+    result?;
+    let devices = &domain.devices;
+    for controller in &devices.controllers {
+        check_model(controller)?;
+    }
+    for filesystem in &devices.filesystems {
+        let source = filesystem.source.clone().unwrap_or_default();
+        let names = [source.dir, source.file, source.dev, source.name, source.volume, source.socket];
+        let Some(shown) = names.into_iter().flatten().next().or(source.usage.map(|n| n.to_string())) else {
+            return Err(DOMAIN.no_source(""));
+        };
+        if filesystem.target.as_ref().is_none_or(|t| t.dir.is_none()) {
+            return Err(DOMAIN.no_target(shown));
+        }
+    }
+    if devices.channels.iter().any(|c| c.target.as_ref().is_none_or(|t| t.type_.is_none())) {
+        return Err(DOMAIN.xml_error("target type must be specified for channel device"));
+    }
+    for hostdev in &devices.hostdevs {
+        let Some(source) = &hostdev.source else {
+            return Err(DOMAIN.xml_error("Missing <source> element in hostdev device"));
+        };
+        for (id, name) in [(&source.vendor, "vendor"), (&source.product, "product")] {
+            if id.as_ref().is_some_and(|id| id.id.0 == 0) {
+                let text = format_args!(
+                    "Invalid value for attribute 'id' in element '{name}': Zero is not permitted"
+                );
+                return Err(ErrorDomain::XML.xml_error(text));
+            }
+        }
+    }
+    if devices.tpms.iter().any(|tpm| tpm.backend.is_none()) {
+        return Err(DOMAIN.xml_error("missing TPM device backend"));
+    }
+    if devices.memories.iter().any(|memory| memory.target.is_none()) {
+        return Err(DOMAIN.xml_error("missing <target> element for <memory> device"));
+    }
+    if devices.shmems.iter().any(|shmem| shmem.name.is_none()) {
+        return Err(DOMAIN.xml_error("shmem element must contain 'name' attribute"));
+    }
+    Ok(())
+}
+
+/// What shows once everything is filled in.
+pub(super) fn late(domain: &mut Domain) -> Result<(), VirtError> {
+    let devices = &domain.devices;
+    let mut controllers = BTreeSet::new();
+    // Companions of a USB controller share its number.
+    for controller in devices.controllers.iter().filter(|c| c.type_ != ControllerType::Usb) {
+        if !controllers.insert((controller.type_, controller.index)) {
+            return Err(DOMAIN.xml_error(format_args!(
+                "Multiple '{}' controllers with index '{}'",
+                controller.type_,
+                controller.index.unwrap_or(0)
+            )));
+        }
+    }
+    let none =
+        |v: &crate::domain::display::Video| v.model.as_ref().is_some_and(|m| m.type_ == VideoType::None);
+    if devices.videos.len() > 1 && devices.videos.iter().any(none) {
+        let text = "a 'none' video type must be the only video device defined for the domain";
+        return Err(DOMAIN.config_unsupported(text));
+    }
+    let disks = devices.disks.iter().map(|d| &d.info);
+    let interfaces = devices.interfaces.iter().map(|d| &d.info);
+    let hostdevs = devices.hostdevs.iter().map(|d| &d.info);
+    let redirdevs = devices.redirdevs.iter().map(|d| &d.info);
+    let mut orders = BTreeSet::new();
+    for info in disks.chain(interfaces).chain(hostdevs).chain(redirdevs) {
+        let Some(order) = info.boot.as_ref().map(|boot| boot.order.get()) else { continue };
+        if !orders.insert(order) {
+            let text = format_args!("boot order '{order}' used for more than one device");
+            return Err(DOMAIN.config_unsupported(text));
+        }
+    }
+    Ok(())
+}
+
+fn check_pci(address: &PciAddress) -> Result<(), VirtError> {
+    let none = ErrorDomain::NONE;
+    let value = |part: Option<u64>| part.unwrap_or(0);
+    let (bus, slot) = (value(address.bus.map(|h| h.0)), value(address.slot.map(|h| h.0)));
+    let function = value(address.function.map(|h| h.0));
+    if bus > 0xff {
+        return Err(none.xml_error(format_args!("Invalid PCI address bus='0x{bus:x}', must be <= 0xFF")));
+    }
+    if slot > 0x1f {
+        return Err(none.xml_error(format_args!("Invalid PCI address slot='0x{slot:x}', must be <= 0x1F")));
+    }
+    if function > 7 {
+        return Err(none.xml_error(format_args!("Invalid PCI address function=0x{function:x}, must be <= 7")));
+    }
+    Ok(())
+}
+
+/// Models of each kind of controller.
+const MODELS: &[(ControllerType, &[&str])] = &[
+    (
+        ControllerType::Scsi,
+        &[
+            "auto",
+            "buslogic",
+            "lsilogic",
+            "lsisas1068",
+            "vmpvscsi",
+            "ibmvscsi",
+            "virtio-scsi",
+            "lsisas1078",
+            "ncr53c90",
+            "dc390",
+            "am53c974",
+            "virtio-transitional",
+            "virtio-non-transitional",
+        ],
+    ),
+    (
+        ControllerType::Usb,
+        &[
+            "piix3-uhci",
+            "piix4-uhci",
+            "ehci",
+            "ich9-ehci1",
+            "ich9-uhci1",
+            "ich9-uhci2",
+            "ich9-uhci3",
+            "vt82c686b-uhci",
+            "pci-ohci",
+            "nec-xhci",
+            "qusb1",
+            "qusb2",
+            "qemu-xhci",
+            "none",
+        ],
+    ),
+    (
+        ControllerType::Pci,
+        &[
+            "pci-root",
+            "pcie-root",
+            "pci-bridge",
+            "dmi-to-pci-bridge",
+            "pcie-to-pci-bridge",
+            "pcie-root-port",
+            "pcie-switch-upstream-port",
+            "pcie-switch-downstream-port",
+            "pci-expander-bus",
+            "pcie-expander-bus",
+        ],
+    ),
+    (ControllerType::Ide, &["piix3", "piix4", "ich6"]),
+    (ControllerType::VirtioSerial, &["virtio", "virtio-transitional", "virtio-non-transitional"]),
+    (ControllerType::Isa, &["isabridge", "piix4"]),
+];
+
+fn check_model(controller: &Controller) -> Result<(), VirtError> {
+    let Some(model) = &controller.model else { return Ok(()) };
+    let models =
+        MODELS.iter().find(|(kind, _)| *kind == controller.type_).map_or(&[][..], |(_, models)| models);
+    if models.contains(&model.as_str()) {
+        return Ok(());
+    }
+    Err(DOMAIN.config_unsupported(format_args!("Unknown model type '{model}'")))
+}

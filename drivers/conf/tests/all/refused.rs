@@ -1,0 +1,69 @@
+//! Documents that libvirt 11.3's test driver refuses, and in which words.
+//!
+//! `refused.txt` has three lines for each: code, domain and message; the document; an empty line. Line breaks within are
+//! written `\n`.
+
+use std::path::Path;
+
+use virtwire_conf::{Domain, ParseOptions};
+
+fn plain(text: &str) -> String {
+    text.replace("\\n", "\n").replace("\\r", "\r")
+}
+
+#[test]
+fn refusals_are_those_of_libvirt() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/refused.txt");
+    let text = std::fs::read_to_string(file).unwrap();
+    let (mut same, mut all, mut failures) = (0, 0, Vec::new());
+    for record in text.split("\n\n").filter(|record| !record.is_empty()) {
+        let (expected, document) = record.split_once('\n').unwrap_or((record, ""));
+        let (expected, document) = (plain(expected), plain(document.trim_end_matches('\n')));
+        all += 1;
+        let actual = match Domain::parse(&document, &ParseOptions::test()) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => format!("{} {} {}", error.code.0, error.domain.0, error.message),
+        };
+        if actual == expected {
+            same += 1;
+        } else {
+            failures.push(format!("{document}\n  libvirt: {expected}\n  here:    {actual}"));
+        }
+    }
+    println!("refused in the same words: {same} of {all}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn hostile_documents_are_refused_in_bounded_time() {
+    let nested = |n: usize| format!("{}{}", "<a>".repeat(n), "</a>".repeat(n));
+    let bomb = "<!DOCTYPE d [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;'>]><domain><name>&b;</name></domain>";
+    let external = "<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/hostname'>]><domain type='test'><name>&x;</name></domain>";
+    let long = format!("<domain type='test'><name>{}</name></domain>", "n".repeat(4 << 20));
+    let many = format!("<domain type='test'>{}</domain>", "<x y='1'/>".repeat(200_000));
+    let attributes: String = (0..400_000).map(|n| format!(" a{n}=''")).collect();
+    let wide = format!("<domain{attributes}/>");
+    let cases = [
+        (nested(100_000), "Excessive depth in document: 256 use XML_PARSE_HUGE option"),
+        (bomb.to_owned(), "Detected an entity reference loop"),
+        (external.to_owned(), "missing name information"),
+        (long, "an os <type> must be specified"),
+        (many, "missing name information"),
+        (wide, "missing name information"),
+        ("<domain type='test'><name>a</name>\0</domain>".replace("\\0", "\0"), "PCDATA invalid Char value 0"),
+    ];
+    for (document, expected) in cases {
+        let error = Domain::parse(&document, &ParseOptions::test()).unwrap_err();
+        assert!(error.message.contains(expected), "{}", &error.message[..error.message.len().min(200)]);
+        assert!(error.message.len() <= virtwire_protocol::error::TEXT_MAX + 64);
+    }
+}
+
+#[test]
+fn every_cut_of_a_document_is_refused() {
+    let document = "<?xml version='1.0'?><!-- c --><domain type='test'><name>a&amp;b</name><memory unit='MiB'>1</memory>        <os><type>hvm</type></os><metadata><x:y xmlns:x='u'><![CDATA[z]]></x:y></metadata></domain>";
+    assert!(Domain::parse(document, &ParseOptions::test()).is_ok());
+    for end in 0..document.len() {
+        assert!(Domain::parse(&document[..end], &ParseOptions::test()).is_err(), "{}", &document[..end]);
+    }
+}
