@@ -1,6 +1,6 @@
 //! The shapes of messages as data, and with feature `json` any message as JSON and back.
 //!
-//! Strings that are not UTF-8 and opaque bytes are written as `{"hex": "…"}`; a union as `{"case": n, "name": value}`.
+//! Lists of `char` are written as text where they are ASCII. Strings that are not UTF-8 and opaque bytes are written as `{"hex": "…"}`; a union as `{"case": n, "name": value}`.
 
 /// A struct: its fields in wire order.
 #[derive(Debug)]
@@ -160,8 +160,14 @@ mod json {
             Ty::Union(of) => read_union(of, reader)?,
             Ty::Optional(of) => reader.optional(|reader| read(of, reader))?.unwrap_or(Value::Null),
             Ty::FixedArray(of, len) => (0..*len).map(|_| read(of, reader)).collect::<Result<_, _>>()?,
+            // Lists of characters are text to everybody but XDR.
+            Ty::Array(Ty::Char, limit) => characters(reader.list(*limit, 4, Reader::char)?),
             Ty::Array(of, limit) => Value::Array(reader.list(*limit, 4, |reader| read(of, reader))?),
         })
+    }
+
+    fn characters(bytes: Vec<u8>) -> Value {
+        if bytes.is_ascii() { json!(String::from_utf8_lossy(&bytes)) } else { json!(bytes) }
     }
 
     fn read_union(of: &UnionDef, reader: &mut Reader<'_>) -> Result<Value, DecodeError> {
@@ -257,6 +263,11 @@ mod json {
                 for (index, item) in items.iter().enumerate() {
                     write(of, item, &format!("{path}[{index}]"), out)?;
                 }
+            }
+            Ty::Array(Ty::Char, limit) if value.is_string() => {
+                let text = value.as_str().unwrap_or_default();
+                too_long(codec::put_count(out, text.len(), *limit), path)?;
+                text.bytes().for_each(|byte| codec::put_char(out, byte));
             }
             Ty::Array(of, limit) => {
                 let items = list(value, path)?;

@@ -27,6 +27,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-socket",
         ],
     ),
+    ("virtwire-trace", &["virtwire-protocol", "virtwire-socket"]),
     ("virtwire-conformance", &["virtwire-protocol", "virtwire-socket"]),
     ("virtwire", &["virtwire-client", "virtwire-codegen", "virtwire-protocol", "virtwired"]),
 ];
