@@ -2,6 +2,7 @@
 //!
 //! Every definition is a struct made from a [table](crate::table).
 
+pub mod capabilities;
 pub mod complete;
 pub mod domain;
 pub mod interface;
@@ -14,6 +15,7 @@ pub mod storage;
 pub mod table;
 pub mod xml;
 
+pub use capabilities::Capabilities;
 pub use complete::{Emulator, Flavor, ParseOptions, QemuHost};
 pub use domain::Domain;
 pub use interface::Interface;

@@ -7,6 +7,7 @@ pub mod display;
 pub mod features;
 pub mod misc;
 pub mod net;
+pub mod one;
 pub mod os;
 pub mod tune;
 

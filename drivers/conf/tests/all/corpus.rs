@@ -9,7 +9,7 @@ use virtwire_conf::{
 };
 
 /// The recorded answers, if this checkout has them.
-fn corpus() -> Option<PathBuf> {
+pub(crate) fn corpus() -> Option<PathBuf> {
     let shared = std::env::var_os("VIRTWIRE_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
     let corpus = shared.join("corpus");
@@ -124,7 +124,7 @@ stable! {
 }
 
 /// Values that differ from run to run are marked; any value of the kind will do here.
-fn placeholders(text: &str) -> String {
+pub(crate) fn placeholders(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("@@") {
@@ -284,4 +284,22 @@ replayed! {
     replay_pools: StoragePool "pool" "define" least 6 0;
     replay_secrets: Secret "secret" "define" least 2 0;
     replay_nwfilters: Nwfilter "nwfilter" "define" least 6 0;
+}
+
+/// Devices by themselves come out of a definition and go into one unchanged.
+#[test]
+fn single_devices() {
+    use virtwire_conf::domain::one::Device;
+    let Some(corpus) = corpus() else { return };
+    let cases = cases(&corpus.join("device"), "attach");
+    let mut read = 0;
+    for case in cases.iter().filter(|case| !case.refused && !case.host_dependent) {
+        let text = fs::read_to_string(corpus.join("device").join(format!("{}.xml", case.name))).unwrap();
+        let device = Device::parse(&text).unwrap_or_else(|e| panic!("{}: {}", case.name, e.message));
+        let shown = device.to_xml(&FormatOptions::from_flags(1));
+        let again = Device::parse(&shown).unwrap().to_xml(&FormatOptions::from_flags(1));
+        assert_eq!(shown, again, "{}", case.name);
+        read += 1;
+    }
+    println!("{read} devices");
 }

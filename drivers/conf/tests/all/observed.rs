@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use virtwire_conf::{Domain, FormatOptions, Network, ParseOptions, QemuHost, StoragePool, StorageVol};
+use virtwire_conf::{
+    Capabilities, Domain, FormatOptions, Network, ParseOptions, QemuHost, StoragePool, StorageVol,
+};
 use virtwire_protocol::VirtError;
 
 use crate::corpus::{difference, files};
@@ -44,6 +46,21 @@ fn domains_of_the_qemu_driver() {
         let xml = xml.replacen("type='test'", "type='qemu'", 1);
         Ok(Domain::parse(&xml, &qemu())?.to_xml(&FormatOptions::from_flags(3)))
     });
+}
+
+#[test]
+fn capabilities() {
+    let expected = include_str!("../data/capabilities.out");
+    let read = Capabilities::parse(expected).unwrap();
+    assert_eq!(read.guests.len(), 2);
+    assert_eq!(read.to_xml().trim_end(), expected.trim_end());
+    let Some(corpus) = crate::corpus::corpus() else { return };
+    for file in files(&corpus.join("conn"), &["/capabilities.out.xml"]) {
+        let expected = crate::corpus::placeholders(&std::fs::read_to_string(&file).unwrap());
+        let actual = Capabilities::parse(&expected).unwrap().to_xml();
+        let lines = difference(&expected, &actual);
+        assert!(actual.trim_end() == expected.trim_end(), "{}: {lines:?}", file.display());
+    }
 }
 
 #[test]
