@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::pci;
+use super::{conflicts, pci};
 use crate::domain::Domain;
 use crate::domain::device::{Address, PciAddress};
 use crate::domain::display::VideoType;
@@ -83,6 +83,7 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
 
 /// What shows once everything is filled in.
 pub(super) fn late(domain: &mut Domain) -> Result<(), VirtError> {
+    conflicts::check(domain)?;
     let devices = &domain.devices;
     let mut controllers = BTreeSet::new();
     // Companions of a USB controller share its number.

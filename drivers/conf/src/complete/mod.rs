@@ -4,6 +4,7 @@
 //! order: first what all drivers have in common, then what one driver adds, then addresses. [`Flavor`] says whose rules hold.
 
 mod check;
+mod conflicts;
 mod devices;
 mod domain;
 mod drives;
@@ -11,6 +12,7 @@ mod others;
 mod pci;
 mod qemu;
 mod test;
+mod unsupported;
 mod usb;
 
 use std::sync::Arc;
@@ -122,6 +124,7 @@ impl Domain {
                 domain::finish(self)?;
                 qemu::finish(self)?;
                 usb::assign(self);
+                unsupported::check(self)?;
                 pci::assign(self)?;
                 Ok(())
             }

@@ -47,6 +47,7 @@ impl Network {
         self.xmlns_dnsmasq = namespace_of("dnsmasq").filter(|_| self.dnsmasq_options.is_some());
         self.uuid.get_or_insert_with(Uuid::new_v4);
         let mode = self.forward.as_ref().map(|f| f.mode);
+        self.check_forward()?;
         let own_bridge =
             matches!(mode, None | Some(ForwardMode::Nat | ForwardMode::Route | ForwardMode::Open));
         if own_bridge {
@@ -68,6 +69,32 @@ impl Network {
                 }
                 _ => {}
             }
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    fn check_forward(&self) -> Result<(), VirtError> {
+        let domain = ErrorDomain::NETWORK;
+        let name = &self.name;
+        let Some(forward) = &self.forward else { return Ok(()) };
+        let mut devices = std::collections::BTreeSet::new();
+        for dev in forward.interface.iter().filter_map(|i| i.dev.as_ref()) {
+            if !devices.insert(dev) {
+                let text = format_args!("interface '{dev}' can only be listed once in network {name}");
+                return Err(domain.xml_error(text));
+            }
+        }
+        if forward.mode == ForwardMode::Open && forward.dev.is_some() {
+            let text = format_args!("forward dev not allowed for network '{name}' with forward mode='open'");
+            return Err(domain.xml_error(text));
+        }
+        if forward.mode != ForwardMode::Hostdev && !forward.address.is_empty() {
+            return Err(domain.config_unsupported(format_args!(
+                "network '{name}' has forward mode '{}' but lists a device by PCI address in the device pool. This is only supported for networks with forward mode 'hostdev'",
+                forward.mode
+            )));
         }
         Ok(())
     }

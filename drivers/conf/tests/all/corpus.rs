@@ -278,10 +278,10 @@ macro_rules! replayed {
 }
 
 replayed! {
-    replay_domains: Domain "domain" "define" least 309 6;
-    replay_generic_domains: Domain "domain-generic" "define" least 28 12;
-    replay_networks: Network "network" "define" least 39 0;
-    replay_pools: StoragePool "pool" "define" least 6 0;
+    replay_domains: Domain "domain" "define" least 310 48;
+    replay_generic_domains: Domain "domain-generic" "define" least 28 16;
+    replay_networks: Network "network" "define" least 39 3;
+    replay_pools: StoragePool "pool" "define" least 7 0;
     replay_secrets: Secret "secret" "define" least 2 0;
     replay_nwfilters: Nwfilter "nwfilter" "define" least 6 0;
 }

@@ -1,0 +1,202 @@
+//! Two things in one place, and halves of things.
+
+use std::collections::BTreeSet;
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use crate::YesNo;
+use crate::domain::Domain;
+use crate::domain::chardev::{CharSource, CharType};
+use crate::domain::device::Address;
+use crate::domain::disk::{Disk, DiskBus, StorageProtocol};
+use crate::domain::misc::{Hostdev, HostdevType, IommuModel};
+use crate::domain::tune::NumaMode;
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+
+/// Libvirt says these without saying of which kind they are.
+fn bare(text: impl std::fmt::Display) -> VirtError {
+    DOMAIN.xml_detail(text)
+}
+
+/// Everything in this file.
+pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
+    disks(domain)?;
+    hostdevs(domain)?;
+    sockets(domain)?;
+    firmware(domain)?;
+    labels(domain)?;
+    resources(domain)?;
+    for shmem in &domain.devices.shmems {
+        if shmem.msi.is_some() && shmem.server.is_none() {
+            return Err(DOMAIN.xml_error("msi option is only supported with a server"));
+        }
+    }
+    match &domain.devices.iommu {
+        Some(iommu) if iommu.model == IommuModel::Virtio && iommu.driver.is_some() => {
+            Err(DOMAIN.xml_error("iommu model 'virtio' doesn't support additional attributes"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn name(disk: &Disk) -> &str {
+    disk.target.as_ref().and_then(|t| t.dev.as_deref()).unwrap_or_default()
+}
+
+fn disks(domain: &Domain) -> Result<(), VirtError> {
+    let mut taken = BTreeSet::new();
+    for disk in &domain.devices.disks {
+        let bus = disk.target.as_ref().and_then(|t| t.bus).unwrap_or_default();
+        let on_drives = matches!(bus, DiskBus::Ide | DiskBus::Fdc | DiskBus::Scsi | DiskBus::Sata);
+        if let (Some(Address::Drive(d)), true) = (&disk.info.address, on_drives) {
+            if !taken.insert((bus, d.controller, d.bus, d.target, d.unit)) {
+                return Err(DOMAIN.config_unsupported(format_args!(
+                    "Found duplicate drive address for disk with target name '{}' controller='{}' bus='{}' target='{}' unit='{}'",
+                    name(disk), d.controller, d.bus, d.target, d.unit
+                )));
+            }
+        } else if let Some(other) = disk.info.address.as_ref().filter(|_| on_drives) {
+            return Err(DOMAIN.config_unsupported(format_args!(
+                "Invalid address type '{}' for the disk '{}' with the bus type '{bus}'",
+                other.kind(),
+                name(disk)
+            )));
+        }
+        if disk.source.as_ref().is_some_and(|s| s.protocol == Some(StorageProtocol::Sheepdog)) {
+            let text = "'sheepdog' protocol is no longer supported by any hypervisor driver";
+            return Err(DOMAIN.config_unsupported(text));
+        }
+        if disk.product.as_ref().is_some_and(|product| product.len() > 16) {
+            return Err(DOMAIN.config_unsupported("disk product is more than 16 characters"));
+        }
+        if disk.vendor.as_ref().is_some_and(|vendor| vendor.len() > 8) {
+            return Err(DOMAIN.config_unsupported("disk vendor is more than 8 characters"));
+        }
+        if disk.encryption.is_some() && disk.source.as_ref().is_some_and(|s| s.encryption.is_some()) {
+            return Err(DOMAIN.config_unsupported("an <encryption> definition already found for disk source"));
+        }
+    }
+    for hostdev in domain.devices.hostdevs.iter().filter(|h| h.type_ == HostdevType::Scsi) {
+        let Some(Address::Drive(d)) = &hostdev.info.address else { continue };
+        if taken.contains(&(DiskBus::Scsi, d.controller, d.bus, d.target, d.unit)) {
+            let same = |disk: &&Disk| disk.info.address == hostdev.info.address;
+            let disk = domain.devices.disks.iter().find(same).map(name).unwrap_or_default();
+            return Err(DOMAIN.config_unsupported(format_args!(
+                "using disk target name '{disk}' conflicts with SCSI host device address controller='{}' bus='{}' target='{}' unit='{}'",
+                d.controller, d.bus, d.target, d.unit
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn hostdevs(domain: &Domain) -> Result<(), VirtError> {
+    let all = &domain.devices.hostdevs;
+    for (n, hostdev) in all.iter().enumerate() {
+        let same = |other: &&Hostdev| other.type_ == hostdev.type_ && other.source == hostdev.source;
+        if all[..n].iter().any(|other| same(&other)) {
+            return Err(DOMAIN.xml_error("Hostdev already exists in the domain configuration"));
+        }
+        if hostdev.sgio.is_some() && hostdev.type_ != HostdevType::Scsi {
+            return Err(DOMAIN.xml_error("sgio is only supported for scsi host device"));
+        }
+        let address = hostdev.source.as_ref().and_then(|s| s.address.as_ref());
+        if hostdev.type_ == HostdevType::Mdev && address.is_none_or(|a| a.uuid.is_none()) {
+            return Err(DOMAIN.config_unsupported("Missing 'uuid' attribute for element <address>"));
+        }
+    }
+    Ok(())
+}
+
+/// Sockets of devices that aren't character devices themselves.
+fn sockets(domain: &Domain) -> Result<(), VirtError> {
+    let devices = &domain.devices;
+    let cards = devices.smartcards.iter().map(|s| (s.type_, &s.source));
+    let backends = devices.rngs.iter().filter_map(|r| r.backend.as_ref()).map(|b| (b.type_, &b.source));
+    for (type_, source) in cards.chain(backends) {
+        let path = source.first().is_some_and(|s| s.path.is_some());
+        if type_ == Some(CharType::Unix) && !path {
+            return Err(DOMAIN.internal_error("Missing source path attribute for char device"));
+        }
+    }
+    let ends = devices.serials.iter().map(|d| &d.chardev).chain(devices.channels.iter().map(|d| &d.chardev));
+    let ends = ends.chain(devices.consoles.iter().map(|d| &d.chardev));
+    let incomplete = |source: &CharSource| {
+        source.reconnect.as_ref().is_some_and(|r| r.enabled == Some(YesNo::Yes) && r.timeout.is_none())
+    };
+    if ends.flat_map(|chardev| &chardev.source).any(incomplete) {
+        let text = "Missing required attribute 'timeout' in element 'reconnect'";
+        return Err(ErrorDomain::XML.xml_error(text));
+    }
+    Ok(())
+}
+
+fn firmware(domain: &Domain) -> Result<(), VirtError> {
+    let os = &domain.os;
+    let stateless = os.loader.as_ref().is_some_and(|l| l.stateless == Some(YesNo::Yes));
+    if stateless && os.nvram.as_ref().is_some_and(|n| n.template.is_some()) {
+        return Err(bare("NVRAM template is not permitted when loader is stateless"));
+    }
+    let feature = |name: &str| {
+        let features = os.firmware_features.iter().flat_map(|f| &f.feature);
+        features.filter(|f| f.name == name).map(|f| f.enabled).next()
+    };
+    if feature("enrolled-keys") == Some(YesNo::Yes) && feature("secure-boot") == Some(YesNo::No) {
+        let text = "firmware feature 'enrolled-keys' cannot be enabled when firmware feature 'secure-boot' is disabled";
+        return Err(bare(text));
+    }
+    Ok(())
+}
+
+fn labels(domain: &Domain) -> Result<(), VirtError> {
+    let mut models = BTreeSet::new();
+    for model in domain.seclabel.iter().filter_map(|label| label.model.as_ref()) {
+        if !models.insert(model) {
+            return Err(bare(format_args!("seclabel for model {model} is already provided")));
+        }
+    }
+    let of_disks = domain.devices.disks.iter().filter_map(|d| d.source.as_ref()).flat_map(|s| &s.seclabel);
+    for label in of_disks {
+        if label.relabel == Some(YesNo::Yes) && label.label.is_none() {
+            let model = label.model.as_deref().unwrap_or("(null)");
+            let text = format_args!("Cannot specify relabel if label is missing. model={model}");
+            return Err(DOMAIN.xml_error(text));
+        }
+    }
+    Ok(())
+}
+
+fn resources(domain: &Domain) -> Result<(), VirtError> {
+    let threads: Vec<u32> = match &domain.iothreadids {
+        Some(ids) if !ids.iothread.is_empty() => ids.iothread.iter().map(|t| t.id.get()).collect(),
+        _ => (1..=domain.iothreads.unwrap_or(0).min(4096)).collect(),
+    };
+    for id in domain.cputune.iter().flat_map(|c| &c.iothreadsched).filter_map(|s| s.iothreads.as_ref()) {
+        if let Some(unknown) = id.iter().find(|id| !threads.contains(id)) {
+            return Err(DOMAIN.config_unsupported(format_args!("Cannot find 'iothread' : {unknown}")));
+        }
+    }
+    let cells = domain.cpu.iter().filter_map(|c| c.numa.as_ref()).flat_map(|n| &n.cell);
+    let ids: Vec<u32> = cells.clone().filter_map(|cell| cell.id).collect();
+    for cell in cells {
+        for sibling in cell.distances.iter().flat_map(|d| &d.sibling) {
+            if !ids.contains(&sibling.id) {
+                return Err(DOMAIN.xml_error(format_args!(
+                    "'sibling_id {}' does not refer to a valid cell within NUMA 'cell id {}'",
+                    sibling.id,
+                    cell.id.unwrap_or(0)
+                )));
+            }
+        }
+    }
+    if let Some(tune) = &domain.numatune {
+        let restrictive = |mode: Option<NumaMode>| mode == Some(NumaMode::Restrictive);
+        let memory = tune.memory.as_ref().and_then(|m| m.mode);
+        if tune.memnode.iter().any(|n| restrictive(n.mode)) && !restrictive(memory) {
+            let text = "'restrictive' mode is required in memory element when mode is 'restrictive' in memnode element";
+            return Err(DOMAIN.xml_error(text));
+        }
+    }
+    Ok(())
+}
