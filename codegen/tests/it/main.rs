@@ -1,5 +1,6 @@
 //! What the generator writes, compared with files that only change on purpose.
 
+mod command;
 mod demo;
 mod golden;
 mod protocol;
