@@ -137,12 +137,14 @@ macro_rules! numbers {
     ($($(#[$doc:meta])* $get:ident $put:ident $ty:ty, $wire:ty;)*) => {
         impl Reader<'_> {
             $($(#[$doc])*
+            #[inline]
             pub fn $get(&mut self) -> Result<$ty, DecodeError> {
                 // Narrow types keep the low bits, as C's cast does.
                 Ok(<$wire>::from_be_bytes(self.block()?) as $ty)
             })*
         }
         $($(#[$doc])*
+        #[inline]
         pub fn $put(out: &mut Vec<u8>, value: $ty) {
             out.extend_from_slice(&(value as $wire).to_be_bytes());
         })*
@@ -169,16 +171,25 @@ numbers! {
 }
 
 /// `char`: a byte of text, sign-extended to four bytes on the wire.
+#[inline]
 pub fn put_char(out: &mut Vec<u8>, value: u8) {
     put_i32(out, i32::from(value as i8));
 }
 
 /// `bool`, and the flag of an optional.
+#[inline]
 pub fn put_bool(out: &mut Vec<u8>, value: bool) {
     put_u32(out, u32::from(value));
 }
 
+/// Several words at once.
+#[inline]
+pub fn put_words<const N: usize>(out: &mut Vec<u8>, words: [u32; N]) {
+    out.extend_from_slice(words.map(u32::to_be_bytes).as_flattened());
+}
+
 /// The count of a list.
+#[inline]
 pub fn put_count(out: &mut Vec<u8>, count: usize, limit: u32) -> Result<(), EncodeError> {
     match u32::try_from(count) {
         Ok(count) if count <= limit => {
@@ -190,6 +201,7 @@ pub fn put_count(out: &mut Vec<u8>, count: usize, limit: u32) -> Result<(), Enco
 }
 
 /// `string<limit>` and `opaque<limit>`
+#[inline]
 pub fn put_opaque(out: &mut Vec<u8>, bytes: &[u8], limit: u32) -> Result<(), EncodeError> {
     put_count(out, bytes.len(), limit)?;
     put_fixed(out, bytes);
@@ -197,22 +209,26 @@ pub fn put_opaque(out: &mut Vec<u8>, bytes: &[u8], limit: u32) -> Result<(), Enc
 }
 
 /// `opaque[n]`
+#[inline]
 pub fn put_fixed(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
     out.resize(out.len() + padding(bytes.len()), 0);
 }
 
 /// What `len` bytes of a string or opaque take on the wire, count and padding included.
+#[inline]
 pub fn opaque_len(len: usize) -> usize {
     4 + len + padding(len)
 }
 
+#[inline]
 fn padding(len: usize) -> usize {
     len.wrapping_neg() % 4
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `bytes`.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -228,10 +244,12 @@ impl<'a> Reader<'a> {
     }
 
     /// An error unless everything has been read.
+    #[inline]
     pub fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::Trailing(self.rest.len())) }
     }
 
+    #[inline]
     fn take(&mut self, need: usize) -> Result<&'a [u8], DecodeError> {
         let short = DecodeError::Truncated { need, have: self.rest.len() };
         let (head, rest) = self.rest.split_at_checked(need).ok_or(short)?;
@@ -239,6 +257,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    #[inline]
     fn block<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let short = DecodeError::Truncated { need: N, have: self.rest.len() };
         let (head, rest) = self.rest.split_first_chunk().ok_or(short)?;
@@ -246,23 +265,33 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
+    /// A reader of the next `len` bytes.
+    #[inline]
+    pub fn part(&mut self, len: usize) -> Result<Self, DecodeError> {
+        self.take(len).map(Self::new)
+    }
+
     /// `bool`: any value but 0 is true.
+    #[inline]
     pub fn bool(&mut self) -> Result<bool, DecodeError> {
         Ok(self.u32()? != 0)
     }
 
     /// `char`: a byte of text, four bytes on the wire.
+    #[inline]
     pub fn char(&mut self) -> Result<u8, DecodeError> {
         self.uchar()
     }
 
     /// `opaque[N]`
+    #[inline]
     pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let value = self.block()?;
         self.take(padding(N))?;
         Ok(value)
     }
 
+    #[inline]
     fn count(&mut self, limit: u32) -> Result<usize, DecodeError> {
         let got = self.u32()?;
         if got > limit {
@@ -272,6 +301,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `opaque<limit>`, in place.
+    #[inline]
     pub fn opaque_ref(&mut self, limit: u32) -> Result<&'a [u8], DecodeError> {
         let len = self.count(limit)?;
         let bytes = self.take(len)?;
@@ -280,21 +310,25 @@ impl<'a> Reader<'a> {
     }
 
     /// `opaque<limit>`
+    #[inline]
     pub fn opaque(&mut self, limit: u32) -> Result<Vec<u8>, DecodeError> {
         self.opaque_ref(limit).map(<[u8]>::to_vec)
     }
 
     /// `string<limit>`, in place.
+    #[inline]
     pub fn str(&mut self, limit: u32) -> Result<XdrStr<'a>, DecodeError> {
         self.opaque_ref(limit).map(XdrStr)
     }
 
     /// `string<limit>`
+    #[inline]
     pub fn string(&mut self, limit: u32) -> Result<XdrString, DecodeError> {
         self.str(limit).map(|text| XdrString(text.0.to_vec()))
     }
 
     /// `T *`: the flag may be any non-zero value.
+    #[inline]
     pub fn optional<T>(
         &mut self,
         value: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
@@ -320,6 +354,7 @@ impl<'a> Reader<'a> {
 
     /// `T name<limit>`. The announced count is checked against the bytes left before anything is allocated; `least`
     /// is the smallest item.
+    #[inline]
     pub fn list<T>(
         &mut self,
         limit: u32,

@@ -143,6 +143,7 @@ pub(super) fn open_enum(rust: &str, xdr: &str, members: &[(String, i32)], prefix
             }
         }
         impl<'a> Decode<'a> for #name {
+            #[inline]
             fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
                 reader.i32().map(Self)
             }
@@ -180,9 +181,16 @@ fn structure(wire: Wire<'_>, def: &TypeDef, fields: &[Field]) -> TokenStream {
     });
     let names: Vec<_> = fields.iter().map(|field| ident(&field.rust)).collect();
     let decodes = fields.iter().map(|field| wire.decode(&field.ty));
+    // One look at the bytes left instead of one per field.
+    let whole = wire.fixed_len(&Type::Named(def.xdr.clone())).filter(|_| fields.len() > 1).map(|len| {
+        let len = Literal::usize_unsuffixed(len);
+        quote!(let reader = &mut reader.part(#len)?;)
+    });
     let decode = quote! {
         impl<'a> Decode<'a> for #name #life {
+            #[inline]
             fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+                #whole
                 Ok(Self { #(#names: #decodes?,)* })
             }
         }
@@ -193,6 +201,11 @@ fn structure(wire: Wire<'_>, def: &TypeDef, fields: &[Field]) -> TokenStream {
     }
     let lens = fields.iter().zip(&names).map(|(field, name)| wire.len(&field.ty, &quote!(self.#name)));
     let encodes = fields.iter().zip(&names).map(|(field, name)| wire.encode(&field.ty, &quote!(self.#name)));
+    let words: Option<Vec<_>> = fields.iter().map(|field| word(wire, field)).collect();
+    let encode = match words.filter(|words| words.len() > 1) {
+        Some(words) => quote!(codec::put_words(out, [#(#words),*]);),
+        None => quote!(#(#encodes)*),
+    };
     let packs = fields.iter().zip(&names).map(|(field, name)| wire.pack(&field.ty, &quote!(self.#name)));
     let mut packs: Vec<_> = packs.collect();
     let packed = if packs.len() == 1 {
@@ -212,12 +225,26 @@ fn structure(wire: Wire<'_>, def: &TypeDef, fields: &[Field]) -> TokenStream {
                 #len
             }
             fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-                #(#encodes)*
+                #encode
                 Ok(())
             }
         }
         #decode
         #pack
+    }
+}
+
+/// The value of a field that is one word on the wire, as that word.
+fn word(wire: Wire<'_>, field: &Field) -> Option<TokenStream> {
+    let name = ident(&field.rust);
+    match &field.ty {
+        Type::Scalar(Scalar::Int { signed: false }) => Some(quote!(self.#name)),
+        Type::Scalar(Scalar::Int { signed: true }) => Some(quote!(self.#name as u32)),
+        Type::Named(xdr) => match wire.model.get(xdr).map(|(_, def)| &def.kind) {
+            Some(TypeKind::Enum(_)) => Some(quote!(self.#name.0 as u32)),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -279,6 +306,7 @@ fn discriminated(wire: Wire<'_>, def: &TypeDef, union: &Union) -> TokenStream {
     let cast = (scalar_type(union.switch_scalar).to_string() != "i32").then(|| quote!(as i32));
     let decode = quote! {
         impl<'a> Decode<'a> for #name #life {
+            #[inline]
             fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
                 match reader.#read()? #cast {
                     #(#decodes)*

@@ -60,6 +60,7 @@ impl Encode for Procedure {
 }
 
 impl<'a> Decode<'a> for Procedure {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         reader.i32().map(Self)
     }

@@ -50,6 +50,7 @@ impl Encode for Colour {
 }
 
 impl<'a> Decode<'a> for Colour {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         reader.i32().map(Self)
     }
@@ -119,7 +120,9 @@ impl Encode for Scalars {
 }
 
 impl<'a> Decode<'a> for Scalars {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let reader = &mut reader.part(56)?;
         Ok(Self {
             c: reader.char()?,
             uc: reader.uchar()?,
@@ -229,6 +232,7 @@ impl Encode for Shapes {
 }
 
 impl<'a> Decode<'a> for Shapes {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             name: reader.string(DEMO_STRING_MAX)?,
@@ -324,6 +328,7 @@ impl Encode for Value {
 }
 
 impl<'a> Decode<'a> for Value {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         match reader.i32()? {
             1 => reader.i32().map(Self::Int),
@@ -371,6 +376,7 @@ impl<'a> Default for ValueRef<'a> {
 }
 
 impl<'a> Decode<'a> for ValueRef<'a> {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         match reader.i32()? {
             1 => reader.i32().map(Self::Int),
@@ -403,6 +409,7 @@ impl Encode for Param {
 }
 
 impl<'a> Decode<'a> for Param {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             field: reader.string(DEMO_STRING_MAX)?,
@@ -436,6 +443,7 @@ pub struct ParamRef<'a> {
 }
 
 impl<'a> Decode<'a> for ParamRef<'a> {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             field: reader.str(DEMO_STRING_MAX)?,
@@ -468,6 +476,7 @@ impl Encode for GetArgs {
 }
 
 impl<'a> Decode<'a> for GetArgs {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             dom: crate::remote::NonnullDomain::decode(reader)?,
@@ -512,6 +521,7 @@ impl Encode for GetRet {
 }
 
 impl<'a> Decode<'a> for GetRet {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             shapes: Shapes::decode(reader)?,
@@ -551,14 +561,15 @@ impl Encode for ListArgs {
     }
 
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        codec::put_i32(out, self.need_results);
-        codec::put_u32(out, self.flags);
+        codec::put_words(out, [self.need_results as u32, self.flags]);
         Ok(())
     }
 }
 
 impl<'a> Decode<'a> for ListArgs {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let reader = &mut reader.part(8)?;
         Ok(Self {
             need_results: reader.i32()?,
             flags: reader.u32()?,
@@ -608,6 +619,7 @@ impl Encode for ListRet {
 }
 
 impl<'a> Decode<'a> for ListRet {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             params: reader.list(DEMO_STRING_MAX, 8, Param::decode)?,
@@ -641,6 +653,7 @@ pub struct ListRetRef<'a> {
 }
 
 impl<'a> Decode<'a> for ListRetRef<'a> {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             params: reader.list(DEMO_STRING_MAX, 8, <ParamRef<'a>>::decode)?,
@@ -676,6 +689,7 @@ impl Encode for SetArgs {
 }
 
 impl<'a> Decode<'a> for SetArgs {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             params: reader.list(4, 8, Param::decode)?,
@@ -723,6 +737,7 @@ impl Encode for DownloadArgs {
 }
 
 impl<'a> Decode<'a> for DownloadArgs {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             path: reader.string(DEMO_STRING_MAX)?,
@@ -767,6 +782,7 @@ impl Encode for UploadArgs {
 }
 
 impl<'a> Decode<'a> for UploadArgs {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             path: reader.string(DEMO_STRING_MAX)?,
@@ -810,6 +826,7 @@ impl Encode for OpenFdArgs {
 }
 
 impl<'a> Decode<'a> for OpenFdArgs {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self { index: reader.i32()? })
     }
@@ -851,6 +868,7 @@ impl Encode for TakeFdsRet {
 }
 
 impl<'a> Decode<'a> for TakeFdsRet {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self { count: reader.i32()? })
     }
@@ -895,6 +913,7 @@ impl Encode for EventChangedMsg {
 }
 
 impl<'a> Decode<'a> for EventChangedMsg {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             dom: crate::remote::NonnullDomain::decode(reader)?,
@@ -942,6 +961,7 @@ impl Encode for EventCallbackChangedMsg {
 }
 
 impl<'a> Decode<'a> for EventCallbackChangedMsg {
+    #[inline]
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(Self {
             callback_id: reader.i32()?,
