@@ -185,7 +185,7 @@ fn characters(domain: &mut Domain) -> Result<(), VirtError> {
     for (n, console) in (0..).zip(&mut devices.consoles) {
         let target = console.target.get_or_insert_with(ConsoleTarget::default);
         target.type_.get_or_insert(ConsoleTargetType::Serial);
-        target.port.get_or_insert(n);
+        target.port = Some(n);
     }
     Ok(())
 }
@@ -237,9 +237,12 @@ fn console_compat(domain: &mut Domain) {
             let chardev = console.chardev.clone();
             devices.serials.push(Serial { chardev, target: Some(target), info: console.info.clone() });
         }
-        None if devices.consoles.is_empty() && !devices.serials.is_empty() => {
+        None if !devices.serials.is_empty() => {
             let target = ConsoleTarget { type_: Some(ConsoleTargetType::Serial), port: Some(0) };
-            devices.consoles.push(Console { target: Some(target), ..Console::default() });
+            devices.consoles.insert(0, Console { target: Some(target), ..Console::default() });
+            for (n, target) in (0..).zip(devices.consoles.iter_mut().filter_map(|c| c.target.as_mut())) {
+                target.port = Some(n);
+            }
         }
         _ => {}
     }

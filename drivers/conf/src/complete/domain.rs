@@ -3,10 +3,10 @@
 use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{check, devices, drives, others};
+use super::{check, devices, drives, others, resources};
 use crate::domain::features::{CpuFallback, CpuMatch, CpuMode};
 use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
-use crate::domain::tune::{Placement, Vcpu};
+use crate::domain::tune::Vcpu;
 use crate::domain::{Domain, LifecycleAction};
 use crate::table::{KiB, Positive};
 use crate::xml::namespace_of;
@@ -20,6 +20,7 @@ pub(super) fn begin(domain: &mut Domain, host_arch: &str) -> Result<(), VirtErro
     processors(domain)?;
     boot(domain, host_arch)?;
     memory(domain)?;
+    resources::complete(domain);
     actions(domain);
     drives::sort(domain);
     devices::begin(domain)
@@ -64,7 +65,6 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
         return Err(DOMAIN.internal_error("CPU IDs in <numa> exceed the <vcpu> count"));
     }
     let vcpu = domain.vcpu.get_or_insert_with(|| Vcpu { count: 1, ..Vcpu::default() });
-    vcpu.placement.get_or_insert(Placement::Static);
     if vcpu.current.is_some_and(|current| current > vcpu.count) {
         let text = "maximum vCPU count must not be less than current vCPU count";
         return Err(DOMAIN.config_unsupported(text));

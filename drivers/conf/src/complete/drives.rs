@@ -220,7 +220,11 @@ pub(super) fn insert_controller(controllers: &mut Vec<Controller>, controller: C
             place = Some(n);
         } else if other.index == controller.index {
             // Companions of a USB controller stay behind it, in order of arrival.
-            place = Some(n + 1);
+            if controller.info.master.is_none() && other.info.master.is_some() {
+                place = Some(n);
+                continue;
+            }
+            place = place.or(Some(n + 1));
             break;
         } else if place.is_none() {
             place = Some(n + 1);

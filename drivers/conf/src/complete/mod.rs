@@ -11,6 +11,7 @@ mod drives;
 mod others;
 mod pci;
 mod qemu;
+mod resources;
 mod test;
 mod unsupported;
 mod usb;

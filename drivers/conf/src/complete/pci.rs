@@ -54,23 +54,54 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     if chipset(domain) == Chipset::Other {
         return Err(ErrorDomain::DOMAIN.xml_error("No PCI buses available"));
     }
-    // A first round finds out which controllers are missing. With them in the definition, all have their places
-    // before any other device.
-    let mut trial = domain.clone();
-    if !place(&mut trial)? {
-        *domain = trial;
-        return Ok(());
+    named_bridges(domain);
+    // A round finds out which controllers are missing. With them in the definition, the next begins afresh, so that
+    // controllers have their places before any other device.
+    loop {
+        let mut trial = domain.clone();
+        if !place(&mut trial)? {
+            *domain = trial;
+            break;
+        }
+        let known = |index| {
+            domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Pci && c.index == index)
+        };
+        let is_new = |c: &Controller| c.type_ == ControllerType::Pci && !known(c.index);
+        let added: Vec<Controller> = trial.devices.controllers.into_iter().filter(is_new).collect();
+        for mut controller in added {
+            controller.info.address = None;
+            controller.target = None;
+            drives::insert_controller(&mut domain.devices.controllers, controller);
+        }
     }
-    let known =
-        |index| domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Pci && c.index == index);
-    let is_new = |c: &Controller| c.type_ == ControllerType::Pci && !known(c.index);
-    let added: Vec<Controller> = trial.devices.controllers.into_iter().filter(is_new).collect();
-    for mut controller in added {
-        controller.info.address = None;
-        controller.target = None;
-        drives::insert_controller(&mut domain.devices.controllers, controller);
+    let bridge = |c: &&Controller| c.model.as_deref() == Some("pci-bridge");
+    match domain.devices.controllers.iter().filter(bridge).any(|c| c.info.address.is_none()) {
+        true => Err(no_slot("pci-bridge")),
+        false => Ok(()),
     }
-    place(domain).map(|_| ())
+}
+
+fn no_slot(model: &str) -> VirtError {
+    ErrorDomain::DOMAIN.internal_error(format_args!(
+        "a PCI slot is needed to connect a PCI controller model='{model}', but none is available, and it cannot be automatically added"
+    ))
+}
+
+/// A conventional bus that an address names is there.
+fn named_bridges(domain: &mut Domain) {
+    if chipset(domain) != Chipset::I440fx {
+        return;
+    }
+    let mut last = 0;
+    each(domain, &mut |info, _| {
+        if let Some(Address::Pci(PciAddress { bus: Some(bus), .. })) = &info.address {
+            last = last.max(bus.0);
+        }
+        true
+    });
+    for index in 1..=i32::try_from(last.min(255)).unwrap_or(0) {
+        drives::add_controller(domain, ControllerType::Pci, index, Some("pci-bridge"));
+    }
 }
 
 /// Gives every device a place; whether controllers had to be added for that.
@@ -384,18 +415,17 @@ fn extend(domain: &mut Domain, buses: &mut Buses, kind: Kind) -> Result<(), Virt
         }
         _ => ("pci-bridge", buses.place(Kind::Pci)),
     };
-    let Some(address) = address else {
-        return Err(ErrorDomain::DOMAIN.internal_error(format_args!(
-            "a PCI slot is needed to connect a PCI controller model='{model}', but none is available, and it cannot be automatically added"
-        )));
-    };
+    // A bridge may come to stand where another device stood in the first round.
+    if address.is_none() && model != "pci-bridge" {
+        return Err(no_slot(model));
+    }
     let mut controller = Controller {
         type_: ControllerType::Pci,
         index: Some(index.into()),
         model: Some(model.to_owned()),
         ..Controller::default()
     };
-    controller.info.address = Some(Address::Pci(address));
+    controller.info.address = address.map(Address::Pci);
     buses.add(&controller);
     buses.extended |= model == "pcie-root-port";
     drives::insert_controller(&mut domain.devices.controllers, controller);
@@ -413,18 +443,33 @@ fn root_port_place(buses: &mut Buses) -> Option<PciAddress> {
             || (function < 8 && root.slots.contains(&slot) && used == (1u8 << function).wrapping_sub(1))
         {
             root.used[slot as usize] |= 1 << function;
-            let mut address = PciAddress::new(0, slot, function);
-            if function == 0 {
-                address.multifunction = Some(OnOff::On);
-            }
+            let address = PciAddress::new(0, slot, function);
             return Some(address);
         }
     }
     None
 }
 
+/// The first of several root ports in one slot says so.
+fn multifunction(domain: &mut Domain) {
+    let ports =
+        domain.devices.controllers.iter_mut().filter(|c| c.model.as_deref() == Some("pcie-root-port"));
+    let mut addresses: Vec<&mut PciAddress> = ports
+        .filter_map(|c| match &mut c.info.address {
+            Some(Address::Pci(address)) => Some(address),
+            _ => None,
+        })
+        .collect();
+    let zero = |function: Option<Hex<1>>| function.is_none_or(|f| f.0 == 0);
+    let shared: Vec<_> = addresses.iter().filter(|a| !zero(a.function)).map(|a| (a.bus, a.slot)).collect();
+    for address in addresses.iter_mut().filter(|a| zero(a.function) && shared.contains(&(a.bus, a.slot))) {
+        address.multifunction.get_or_insert(OnOff::On);
+    }
+}
+
 /// Models and numbers that PCI controllers show.
 fn complete_controllers(domain: &mut Domain) {
+    multifunction(domain);
     for controller in domain.devices.controllers.iter_mut().filter(|c| c.type_ == ControllerType::Pci) {
         let index = controller.index.and_then(|i| u32::try_from(i).ok()).unwrap_or(0);
         let name = match controller.model.as_deref().unwrap_or_default() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{QemuHost, devices, drives};
+use super::{QemuHost, devices, drives, resources};
 use crate::OnOff;
 use crate::domain::chardev::{CharType, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, CcidAddress, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
@@ -55,6 +55,7 @@ pub(super) fn chipset(domain: &Domain) -> Chipset {
 pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
     machine(domain, host)?;
     processor(domain);
+    resources::complete_qemu(domain);
     let chipset = chipset(domain);
     controllers(domain, chipset);
     default_devices(domain, chipset);
@@ -235,6 +236,9 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) {
         sound.streams.get_or_insert(2);
     }
     for (slot, smartcard) in (0..).zip(&mut devices.smartcards) {
+        if smartcard.type_ != Some(CharType::Tcp) {
+            smartcard.protocol = None;
+        }
         smartcard.info.address.get_or_insert(Address::Ccid(CcidAddress { controller: 0, slot }));
     }
     for shmem in &mut devices.shmems {
@@ -272,12 +276,24 @@ fn characters(domain: &mut Domain) {
             continue;
         }
         // A path the driver made up for an earlier run is not kept, nor is a source that names none.
-        let own = |path: &str| {
-            path.starts_with("/run/libvirt/qemu/channel/")
-                || path.starts_with("/var/lib/libvirt/qemu/channel/") && path.contains("/domain-")
-        };
+        let name = channel.target.as_ref().and_then(|t| t.name.clone()).unwrap_or_default();
+        let own = |path: &str| made_up(path, &name);
         channel.chardev.source.retain(|s| s.path.as_deref().is_some_and(|path| !own(path)));
     }
+}
+
+/// Whether the driver made up the path of a channel's socket: `[target/]DOMAIN.NAME` or `[target/]domain-DOMAIN/NAME`, or
+/// one with the number of a run.
+fn made_up(path: &str, name: &str) -> bool {
+    let below = |root: &str| path.strip_prefix(root).and_then(|rest| rest.strip_suffix(name));
+    if below("/run/libvirt/qemu/channel/").is_some() {
+        return true;
+    }
+    let Some(rest) = below("/var/lib/libvirt/qemu/channel/") else { return false };
+    let inner = rest.strip_prefix("target/").unwrap_or(rest);
+    let single = inner.trim_end_matches(['/', '.']);
+    let numbered = rest.len() == inner.len() && inner.starts_with(|c: char| c.is_ascii_digit());
+    !single.contains('/') && (inner.ends_with('.') || single.starts_with("domain-") || numbered)
 }
 
 fn disks(domain: &mut Domain) {

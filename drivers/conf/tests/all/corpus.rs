@@ -278,7 +278,7 @@ macro_rules! replayed {
 }
 
 replayed! {
-    replay_domains: Domain "domain" "define" least 310 48;
+    replay_domains: Domain "domain" "define" least 325 48;
     replay_generic_domains: Domain "domain-generic" "define" least 28 16;
     replay_networks: Network "network" "define" least 39 3;
     replay_pools: StoragePool "pool" "define" least 7 0;
