@@ -1,14 +1,14 @@
 //! The support table: which procedures are served by which part of the daemon, read from the sources themselves.
 //!
-//! A procedure is served where an `impl` of its family's trait has its method; an event is raised where its variant
-//! is named. What the daemon answers itself is the column `daemon`; every crate below `drivers/` that does either is
+//! A procedure is served where an `impl` of its family's trait, or a macro that writes one, names its method; an event
+//! is raised where its variant is named. What the daemon answers itself is the column `daemon`; every crate below `drivers/` that does either is
 //! a column of its own.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 
 use crate::build::{BuildError, Result};
@@ -175,41 +175,39 @@ impl Column {
                 syn::Item::Mod(module) => {
                     self.items(module.content.map(|(_, items)| items).unwrap_or_default())
                 }
-                syn::Item::Impl(block) => {
-                    self.implementation(&block);
-                    self.named_events(block.to_token_stream());
+                other => self.tokens(other.to_token_stream()),
+            }
+        }
+    }
+
+    /// Finds `NetworkDriver { … }` and `NetworkDriver for T { … }`, in an `impl` or a macro, and
+    /// `Event::DomainLifecycle`.
+    fn tokens(&mut self, tokens: TokenStream) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        for (at, tree) in tokens.iter().enumerate() {
+            match tree {
+                TokenTree::Group(group) => self.tokens(group.stream()),
+                TokenTree::Ident(ident) if ident == "Event" => {
+                    if let [colon, other, TokenTree::Ident(variant), ..] = &tokens[at + 1..]
+                        && is_punct(colon, ':')
+                        && is_punct(other, ':')
+                    {
+                        self.events.insert(variant.to_string());
+                    }
                 }
-                other => self.named_events(other.to_token_stream()),
+                TokenTree::Ident(ident) => {
+                    let Some(family) = Family::ALL.iter().find(|family| ident == family.trait_name()) else {
+                        continue;
+                    };
+                    // A macro may take whole methods behind its rows.
+                    if let Some((block, behind)) = block(&tokens[at + 1..]) {
+                        let rows: Vec<TokenTree> = block.stream().into_iter().collect();
+                        let methods = methods(&rows).chain(methods(behind));
+                        self.methods.extend(methods.map(|method| (family.trait_name().to_owned(), method)));
+                    }
+                }
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
             }
-        }
-    }
-
-    fn implementation(&mut self, block: &syn::ItemImpl) {
-        let Some((_, path, _)) = &block.trait_ else { return };
-        let Some(name) = path.segments.last().map(|segment| segment.ident.to_string()) else { return };
-        if !Family::ALL.iter().any(|family| family.trait_name() == name) {
-            return;
-        }
-        let methods = block.items.iter().filter_map(|item| match item {
-            syn::ImplItem::Fn(method) => Some((name.clone(), method.sig.ident.to_string())),
-            _ => None,
-        });
-        self.methods.extend(methods);
-    }
-
-    /// Finds `Event::DomainLifecycle`, wherever it stands.
-    fn named_events(&mut self, tokens: TokenStream) {
-        let mut last = [const { String::new() }; 3];
-        for tree in tokens {
-            if let TokenTree::Group(group) = &tree {
-                self.named_events(group.stream());
-            }
-            let text = if matches!(tree, TokenTree::Group(_)) { String::new() } else { tree.to_string() };
-            if last == ["Event", ":", ":"] {
-                self.events.insert(text.clone());
-            }
-            last.rotate_left(1);
-            last[2] = text;
         }
     }
 
@@ -221,6 +219,33 @@ impl Column {
         let method = method_name(module, procedure).to_string();
         self.methods.contains(&(procedure.family.trait_name().to_owned(), method))
     }
+}
+
+/// The braces after a trait's name, directly or behind `for T`, and what follows them.
+fn block(tokens: &[TokenTree]) -> Option<(&Group, &[TokenTree])> {
+    let braces = |tree: &TokenTree| matches!(tree, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace);
+    let at = match tokens.first()? {
+        TokenTree::Ident(word) if word == "for" => tokens.iter().position(braces)?,
+        _ => 0,
+    };
+    match tokens.get(at)? {
+        TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => Some((group, &tokens[at + 1..])),
+        _ => None,
+    }
+}
+
+/// Each word before parentheses: methods with their parameters.
+fn methods(tokens: &[TokenTree]) -> impl Iterator<Item = String> {
+    tokens.windows(2).filter_map(|pair| match pair {
+        [TokenTree::Ident(name), TokenTree::Group(group)] if group.delimiter() == Delimiter::Parenthesis => {
+            Some(name.to_string())
+        }
+        _ => None,
+    })
+}
+
+fn is_punct(tree: &TokenTree, char: char) -> bool {
+    matches!(tree, TokenTree::Punct(punct) if punct.as_char() == char)
 }
 
 fn is_test(attributes: &[syn::Attribute]) -> bool {
@@ -249,6 +274,8 @@ mod tests {
         let text = "
             impl api::NetworkDriver for A { async fn network_create(&self) {} }
             impl Other for A { fn network_destroy(&self) {} }
+            serve! { SecretDriver { secret_undefine(Args) = secret::undefine; } async fn secret_get_value(&self) {} }
+            fn f() -> Arc<dyn StorageDriver> { storage_pool_destroy() }
             mod inner { fn f(hub: Hub) { hub.emit(vec![Event::DomainLifecycle(x)]); } }
             #[cfg(test)] mod tests {
                 impl HypervisorDriver for B { async fn domain_create(&self) {} }
@@ -256,7 +283,7 @@ mod tests {
             }";
         column.source(Path::new("a.rs"), text).unwrap();
         let found: Vec<_> = column.methods.iter().map(|(_, method)| method.as_str()).collect();
-        assert_eq!(found, ["network_create"]);
+        assert_eq!(found, ["network_create", "secret_get_value", "secret_undefine"]);
         assert_eq!(column.events.iter().collect::<Vec<_>>(), ["DomainLifecycle"]);
     }
 
