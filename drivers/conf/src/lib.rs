@@ -1,6 +1,22 @@
 //! Definitions of domain, network, pool, volume and the rest: XML in, XML out.
 //!
-//! Every definition is a struct made from a [table](crate::table).
+//! Every definition is a struct made from a [table](crate::table), with libvirt's names in snake case. Reading
+//! ([`Domain::parse`] and its like) checks the document and fills in what the driver named by
+//! [`ParseOptions`] would; writing ([`Domain::to_xml`]) shows it in libvirt's layout and order.
+//!
+//! ```
+//! use virtwire_conf::{Domain, FormatOptions, ParseOptions};
+//!
+//! let xml = "<domain type='test'><name>a</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>";
+//! let domain = Domain::parse(xml, &ParseOptions::test()).unwrap();
+//! assert_eq!(domain.vcpu.as_ref().unwrap().count, 1);
+//! assert!(domain.to_xml(&FormatOptions::default()).contains("  <memory unit='KiB'>65536</memory>\n"));
+//!
+//! let error = Domain::parse("<domain/>", &ParseOptions::test()).unwrap_err();
+//! assert_eq!(error.message, "missing name information");
+//! ```
+//!
+//! No I/O, no host, no wire: what must be known about a host comes in as a [`QemuHost`].
 
 pub mod capabilities;
 pub mod complete;
@@ -74,7 +90,7 @@ impl FormatOptions {
 }
 
 macro_rules! definitions {
-    ($($name:ident $root:literal $domain:ident;)*) => {$(
+    ($($name:ident $root:literal $domain:ident $($migratable:ident)?;)*) => {$(
         impl $name {
             #[doc = concat!("Reads a `<", $root, ">` document.")]
             ///
@@ -89,6 +105,12 @@ macro_rules! definitions {
 
             /// The definition as text.
             pub fn to_xml(&self, options: &FormatOptions) -> String {
+                // A guest kept within a snapshot or checkpoint isn't running.
+                let kept = matches!($root, "domainsnapshot" | "domaincheckpoint");
+                let options = &FormatOptions { inactive: options.inactive || kept, ..*options };
+                $(if options.migratable {
+                    return write_document($root, &self.$migratable(), options);
+                })?
                 write_document($root, self, options)
             }
         }
@@ -96,7 +118,7 @@ macro_rules! definitions {
 }
 
 definitions! {
-    Domain "domain" DOMAIN;
+    Domain "domain" DOMAIN migratable;
     Network "network" NETWORK;
     StoragePool "pool" STORAGE;
     StorageVol "volume" STORAGE;

@@ -80,7 +80,7 @@ element! {
         attr name: String;
         attr checkpoint: Option<CheckpointType>;
         attr bitmap: Option<String>;
-        attr size if live: Option<u64>;
+        attr size: Option<u64>;
     }
 }
 

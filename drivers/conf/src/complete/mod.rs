@@ -8,6 +8,7 @@ mod conflicts;
 mod devices;
 mod domain;
 mod drives;
+mod migratable;
 mod others;
 mod pci;
 mod qemu;

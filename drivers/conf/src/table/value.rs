@@ -349,3 +349,73 @@ impl Element for Bytes {
         out.text(&self.0.to_string());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_shown_as_ranges() {
+        let shown = |text| Cpuset::parse_text(text).map(|set| set.to_string());
+        assert_eq!(shown("3,1,2,8-9").as_deref(), Some("1-3,8-9"));
+        assert_eq!(shown("0-7,^2,^7").as_deref(), Some("0-1,3-6"));
+        for bad in ["", "x", "3-1", "-1", "1024", "0-4294967296", "1,,2", "^1-2"] {
+            assert_eq!(shown(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn units_are_powers_of_1000_or_1024() {
+        for (name, bytes) in
+            [("b", 1), ("KB", 1000), ("k", 1024), ("KiB", 1024), ("MB", 1_000_000), ("g", 1 << 30)]
+        {
+            assert_eq!(unit(Some(name), 7).unwrap(), bytes, "{name}");
+        }
+        assert_eq!(unit(None, 7).unwrap(), 7);
+        assert_eq!(unit(Some("zz"), 7).unwrap_err().message, "invalid argument: unknown suffix 'zz'");
+    }
+
+    #[test]
+    fn uuids_are_read_with_and_without_hyphens() {
+        let expected = parse_uuid("3f1b3d2e-5a0c-4b1e-9c55-0d6e8f3a7b01");
+        assert!(expected.is_some());
+        assert_eq!(parse_uuid(" 3F1B3D2E5A0C4B1E9C550D6E8F3A7B01\n"), expected);
+        for bad in [
+            "",
+            "3f1b3d2e-5a0c-4b1e-9c55-0d6e8f3a7b0",
+            "3f1b3d2e-5a0c-4b1e-9c55-0d6e8f3a7b011",
+            "3f1b3d2e-5a0c-4b1e-9c55-0d6e8f3a7bé",
+        ] {
+            assert_eq!(parse_uuid(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_cards_are_six_groups() {
+        assert_eq!(
+            Mac::parse_text("52:54:0:A:b:cC").map(|m| m.to_string()).as_deref(),
+            Some("52:54:00:0a:0b:cc")
+        );
+        for bad in [
+            "",
+            "52:54:00:00:00",
+            "52:54:00:00:00:00:00",
+            "52:54:00:00:00:000",
+            "52-54-00-00-00-00",
+            "+1:0:0:0:0:0",
+        ] {
+            assert_eq!(Mac::parse_text(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_c_does() {
+        assert_eq!(c_number("0x1F"), Some(31));
+        assert_eq!(c_number(" 017"), Some(15));
+        assert_eq!(c_number("+9"), Some(9));
+        for bad in ["", "0x", "08", "-1", "1 ", "0x-1", "99999999999999999999"] {
+            assert_eq!(c_number(bad), None, "{bad}");
+        }
+        assert_eq!(Hex::<4>(0x1af).show(), "0x01af");
+    }
+}

@@ -147,3 +147,17 @@ fn escape(out: &mut String, text: &str, in_attribute: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_stand_on_lines_of_their_own_unless_mixed_with_text() {
+        let raw = Raw::parse("<a:x  b='1' xmlns:a='u'>  <c/><d>t <e/> u</d>\n<!-- n --></a:x>").unwrap();
+        assert_eq!((raw.name(), raw.namespace()), ("a:x", Some("u")));
+        let expected = "<a:x xmlns:a=\"u\" b=\"1\">\n  <c/>\n  <d>t <e/> u</d>\n  <!-- n -->\n</a:x>";
+        assert_eq!(raw.to_xml(), expected);
+        assert_eq!(Raw::parse(expected).unwrap(), raw);
+    }
+}

@@ -159,3 +159,23 @@ pub(super) fn escape(out: &mut String, text: &str) {
     }
     out.push_str(rest);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_empty_can_be_taken_back() {
+        let options = FormatOptions::default();
+        let mut out = Writer::new(&options);
+        out.open("a");
+        let outer = out.open("b");
+        let inner = out.open("c");
+        out.close_unless_empty("c", inner);
+        out.close_unless_empty("b", outer);
+        out.attribute("still", "a's");
+        out.leaf("d", "<e>");
+        out.close("a");
+        assert_eq!(out.finish(), "<a still='a&apos;s'>\n  <d>&lt;e&gt;</d>\n</a>\n");
+    }
+}

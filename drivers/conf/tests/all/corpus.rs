@@ -123,6 +123,23 @@ stable! {
     node_devices: NodeDevice ["nodedev"] [".xml" = 3];
 }
 
+/// What libvirtd shows to hosts that may be older.
+#[test]
+fn migratable() {
+    let Some(corpus) = corpus() else { return };
+    let mut tally = Tally::new("migratable");
+    for file in files(&corpus.join("domain"), &[".migratable.xml"]) {
+        let expected = placeholders(&fs::read_to_string(&file).unwrap());
+        let stored = file.to_string_lossy().replace(".migratable.xml", ".out.xml");
+        let Ok(stored) = fs::read_to_string(stored) else { continue };
+        let actual = Domain::parse(&placeholders(&stored), &ParseOptions::default())
+            .map(|domain| domain.to_xml(&FormatOptions::from_flags(1 | 2 | 8)))
+            .map_err(|e| e.message);
+        tally.count(&file, &expected, actual);
+    }
+    tally.finish(1.0);
+}
+
 /// Values that differ from run to run are marked; any value of the kind will do here.
 pub(crate) fn placeholders(text: &str) -> String {
     let mut out = String::new();
