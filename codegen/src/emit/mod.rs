@@ -36,7 +36,8 @@ fn spaced(source: &str) -> String {
         let Some(next) = lines.peek().filter(|next| indent(next) == indent(line)) else { continue };
         let ends_item = matches!(line.trim(), "}" | "};" | "];") && !next.trim().starts_with('}');
         let ends_use = line.trim().starts_with("use ") && !next.trim().starts_with(['u', '#']);
-        if indent(line) <= 4 && (ends_item || ends_use) {
+        let before_impl = line.ends_with(';') && next.trim().starts_with("impl");
+        if indent(line) <= 4 && (ends_item || ends_use || before_impl) {
             spaced.push('\n');
         }
     }

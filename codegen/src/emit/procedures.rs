@@ -11,10 +11,17 @@ use crate::names::{camel, ident};
 /// The table of one module, if it defines a program.
 pub fn render(model: &Model, module: &Module) -> TokenStream {
     let Some(program) = &module.program else { return TokenStream::new() };
-    let members: Vec<_> = program.procedures.iter().map(|p| (p.name.clone(), p.number)).collect();
-    let constants = open_enum("Procedure", &format!("{}_procedure", module.naming.module), &members, 0);
+    let members: Vec<_> = program.procedures.iter().map(|p| (p.constant.clone(), p.number)).collect();
+    let constants = open_enum(
+        "Procedure",
+        &format!("{}_procedure", module.naming.module),
+        &members,
+        module.naming.procedures.len(),
+    );
     let table = table(program, |procedure| info(model, module, procedure));
-    let (name, number, version) = header(module, program);
+    let name = module.naming.module;
+    let number = hexadecimal(program.number.unwrap_or_default());
+    let version = Literal::i64_unsuffixed(program.version.unwrap_or_default());
     quote! {
         #[allow(unused_imports)]
         use crate::procedures::{
@@ -29,12 +36,9 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
     }
 }
 
-fn header(module: &Module, program: &Program) -> (&'static str, TokenStream, TokenStream) {
-    let literal = |value: Option<i64>| {
-        let value = Literal::i64_unsuffixed(value.unwrap_or_default());
-        quote!(#value)
-    };
-    (module.naming.module, literal(program.number), literal(program.version))
+/// Program numbers are known by their digits in hexadecimal.
+fn hexadecimal(number: i64) -> Literal {
+    format!("{number:#010x}").parse().unwrap_or_else(|_| Literal::i64_unsuffixed(number))
 }
 
 /// An array indexed by procedure number.

@@ -28,17 +28,15 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
                     quote!(Self { #(#names: #samples),* })
                 }
                 TypeKind::Union(union) => {
+                    let last = union.arms.last().map_or(0, |arm| arm.case);
                     let count = Literal::usize_unsuffixed(union.arms.len());
                     let arms = union.arms.iter().enumerate().map(|(index, arm)| {
-                        let (index, variant) = (Literal::usize_unsuffixed(index), ident(&arm.rust));
+                        let variant = ident(&arm.rust);
                         let value =
                             arm.field.as_ref().map(|field| wire.sample(&field.ty)).map(|v| quote!((#v)));
                         // The last arm takes the rest, so that the match needs no panic.
-                        let pattern = if index.to_string() == (union.arms.len() - 1).to_string() {
-                            quote!(_)
-                        } else {
-                            quote!(#index)
-                        };
+                        let index = Literal::usize_unsuffixed(index);
+                        let pattern = if arm.case == last { quote!(_) } else { quote!(#index) };
                         quote!(#pattern => Self::#variant #value,)
                     });
                     quote!(match pick.below(#count) { #(#arms)* })
@@ -49,7 +47,6 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
             rows.push(quote!(Row::of::<#name>(#xdr, &[#(#limits),*])));
             Some(quote! {
                 impl Sample for #name {
-                    #[allow(unused_variables)]
                     fn sample(pick: &mut Pick) -> Self {
                         #body
                     }
@@ -61,7 +58,7 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
         #(#impls)*
         /// One row per type: how to draw, encode, decode and pack it, and where its limits are.
         pub fn samples() -> Vec<Row> {
-            vec![#(#rows),*]
+            Vec::from([#(#rows),*])
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use proc_macro2::{Literal, TokenStream};
-use quote::quote;
+use quote::{ToTokens, quote};
 
 use super::wire::{Form, Wire, by_value, receiver, scalar_name, scalar_type, scalar_xdr, xdr_text};
 use crate::ast::Scalar;
@@ -342,9 +342,14 @@ fn discriminated(wire: Wire<'_>, def: &TypeDef, union: &Union) -> TokenStream {
         };
         union.arms.iter().map(arm).collect()
     };
-    let lens = arms(&|_, field| {
-        let len = field.map(|field| wire.len(&field.ty, &quote!(value))).unwrap_or_else(|| quote!(0));
-        quote!(#len,)
+    let lens = union.arms.iter().map(|arm| {
+        let variant = ident(&arm.rust);
+        let len = arm.field.as_ref().map(|field| match wire.fixed_len(&field.ty) {
+            Some(len) => (quote!((_)), Literal::usize_unsuffixed(len).into_token_stream()),
+            None => (quote!((value)), wire.len(&field.ty, &quote!(value))),
+        });
+        let (pattern, len) = len.unwrap_or_else(|| (TokenStream::new(), quote!(0)));
+        quote!(Self::#variant #pattern => #len,)
     });
     let encodes = arms(&|case, field| {
         let value = field.map(|field| wire.encode(&field.ty, &by_value(&field.ty)));
@@ -364,7 +369,6 @@ fn discriminated(wire: Wire<'_>, def: &TypeDef, union: &Union) -> TokenStream {
         pub enum #name { #(#variants)* }
         #default
         impl Encode for #name {
-            #[allow(unused_variables)]
             fn encoded_len(&self) -> usize {
                 4 + match self { #(#lens)* }
             }

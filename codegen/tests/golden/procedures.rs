@@ -9,26 +9,27 @@ use crate::error::ErrorDomain;
 /// `enum demo_procedure`. Unknown values pass through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Procedure(pub i32);
+
 impl Procedure {
-    /// `PING`
+    /// `DEMO_PROC_PING`
     pub const PING: Self = Self(1);
-    /// `GET`
+    /// `DEMO_PROC_GET`
     pub const GET: Self = Self(2);
-    /// `LIST`
+    /// `DEMO_PROC_LIST`
     pub const LIST: Self = Self(3);
-    /// `SET`
+    /// `DEMO_PROC_SET`
     pub const SET: Self = Self(4);
-    /// `DOWNLOAD`
+    /// `DEMO_PROC_DOWNLOAD`
     pub const DOWNLOAD: Self = Self(6);
-    /// `UPLOAD`
+    /// `DEMO_PROC_UPLOAD`
     pub const UPLOAD: Self = Self(7);
-    /// `OPEN_FD`
+    /// `DEMO_PROC_OPEN_FD`
     pub const OPEN_FD: Self = Self(8);
-    /// `TAKE_FDS`
+    /// `DEMO_PROC_TAKE_FDS`
     pub const TAKE_FDS: Self = Self(9);
-    /// `EVENT_CHANGED`
+    /// `DEMO_PROC_EVENT_CHANGED`
     pub const EVENT_CHANGED: Self = Self(10);
-    /// `EVENT_CALLBACK_CHANGED`
+    /// `DEMO_PROC_EVENT_CALLBACK_CHANGED`
     pub const EVENT_CALLBACK_CHANGED: Self = Self(11);
     /// The member's name, if the value is known.
     pub const fn name(self) -> Option<&'static str> {
@@ -84,7 +85,7 @@ impl xdr_codec::Unpack<Reader<'_>> for Procedure {
 /// The program: its numbers and its procedures.
 pub static PROGRAM: Program = Program {
     name: "demo",
-    number: 536875572,
+    number: 0x20001234,
     version: 1,
     procedures: &PROCEDURES,
 };

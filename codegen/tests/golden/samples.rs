@@ -1,12 +1,10 @@
 impl Sample for Colour {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self(pick.one_of(&[0, 1, 16]))
     }
 }
 
 impl Sample for Scalars {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             c: pick.char(),
@@ -25,7 +23,6 @@ impl Sample for Scalars {
 }
 
 impl Sample for Shapes {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             name: pick.string(DEMO_STRING_MAX),
@@ -44,7 +41,6 @@ impl Sample for Shapes {
 }
 
 impl Sample for Value {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         match pick.below(3) {
             0 => Self::Int(pick.i32()),
@@ -55,7 +51,6 @@ impl Sample for Value {
 }
 
 impl Sample for Param {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             field: pick.string(DEMO_STRING_MAX),
@@ -65,7 +60,6 @@ impl Sample for Param {
 }
 
 impl Sample for GetArgs {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             dom: crate::remote::NonnullDomain::sample(pick),
@@ -75,7 +69,6 @@ impl Sample for GetArgs {
 }
 
 impl Sample for GetRet {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             shapes: Shapes::sample(pick),
@@ -84,7 +77,6 @@ impl Sample for GetRet {
 }
 
 impl Sample for ListArgs {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             need_results: pick.i32(),
@@ -94,7 +86,6 @@ impl Sample for ListArgs {
 }
 
 impl Sample for ListRet {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             params: pick.list(DEMO_STRING_MAX, Param::sample),
@@ -104,7 +95,6 @@ impl Sample for ListRet {
 }
 
 impl Sample for SetArgs {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             params: pick.list(4, Param::sample),
@@ -114,7 +104,6 @@ impl Sample for SetArgs {
 }
 
 impl Sample for DownloadArgs {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             path: pick.string(DEMO_STRING_MAX),
@@ -124,7 +113,6 @@ impl Sample for DownloadArgs {
 }
 
 impl Sample for UploadArgs {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             path: pick.string(DEMO_STRING_MAX),
@@ -133,21 +121,18 @@ impl Sample for UploadArgs {
 }
 
 impl Sample for OpenFdArgs {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self { index: pick.i32() }
     }
 }
 
 impl Sample for TakeFdsRet {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self { count: pick.i32() }
     }
 }
 
 impl Sample for EventChangedMsg {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             dom: crate::remote::NonnullDomain::sample(pick),
@@ -157,7 +142,6 @@ impl Sample for EventChangedMsg {
 }
 
 impl Sample for EventCallbackChangedMsg {
-    #[allow(unused_variables)]
     fn sample(pick: &mut Pick) -> Self {
         Self {
             callback_id: pick.i32(),
@@ -168,88 +152,317 @@ impl Sample for EventCallbackChangedMsg {
 
 /// One row per type: how to draw, encode, decode and pack it, and where its limits are.
 pub fn samples() -> Vec<Row> {
-    vec![
-        Row::of:: < Colour > ("demo_colour", & []), Row::of:: < Scalars >
-        ("demo_scalars", & []), Row::of:: < Shapes > ("demo_shapes", & [FieldLimit {
-        field : "name", limit : 65536, #[allow(unused_variables)] before : | pick, out |
-        { let value = Shapes::sample(pick); Ok(()) }, #[allow(unused_variables)] over : |
-        pick | { let value = Shapes { name : vec![b'a'; 65537] .into(),
-        ..Default::default() }; codec::encode(& value) }, }, FieldLimit { field : "type",
-        limit : 65536, #[allow(unused_variables)] before : | pick, out | { let value =
-        Shapes::sample(pick); codec::put_opaque(out, value.name.as_bytes(),
-        DEMO_STRING_MAX) ?; codec::put_bool(out, true); Ok(()) },
-        #[allow(unused_variables)] over : | pick | { let value = Shapes { r#type :
-        Some(vec![b'a'; 65537] .into()), ..Default::default() }; codec::encode(& value)
-        }, }, FieldLimit { field : "data", limit : 16, #[allow(unused_variables)] before
-        : | pick, out | { let value = Shapes::sample(pick); codec::put_opaque(out, value
-        .name.as_bytes(), DEMO_STRING_MAX) ?; codec::put_bool(out, value.r#type
-        .is_some()); if let Some(value) = & value.r#type { codec::put_opaque(out, value
-        .as_bytes(), DEMO_STRING_MAX) ?; } codec::put_fixed(out, & value.uuid); Ok(()) },
-        #[allow(unused_variables)] over : | pick | { let value = Shapes { data : vec![0;
-        17], ..Default::default() }; codec::encode(& value) }, }, FieldLimit { field :
-        "cells", limit : 65536, #[allow(unused_variables)] before : | pick, out | { let
-        value = Shapes::sample(pick); codec::put_opaque(out, value.name.as_bytes(),
-        DEMO_STRING_MAX) ?; codec::put_bool(out, value.r#type.is_some()); if let
-        Some(value) = & value.r#type { codec::put_opaque(out, value.as_bytes(),
-        DEMO_STRING_MAX) ?; } codec::put_fixed(out, & value.uuid); codec::put_opaque(out,
-        & value.data, 16) ?; codec::put_opaque(out, & value.rest, 4294967295) ?; value
-        .colour.encode(out) ?; for value in & value.label { codec::put_char(out, *
-        value); } Ok(()) }, #[allow(unused_variables)] over : | pick | { let value =
-        Shapes { cells : vec![pick.i64(); 65537], ..Default::default() }; codec::encode(&
-        value) }, }, FieldLimit { field : "names", limit : 3, #[allow(unused_variables)]
-        before : | pick, out | { let value = Shapes::sample(pick); codec::put_opaque(out,
-        value.name.as_bytes(), DEMO_STRING_MAX) ?; codec::put_bool(out, value.r#type
-        .is_some()); if let Some(value) = & value.r#type { codec::put_opaque(out, value
-        .as_bytes(), DEMO_STRING_MAX) ?; } codec::put_fixed(out, & value.uuid);
-        codec::put_opaque(out, & value.data, 16) ?; codec::put_opaque(out, & value.rest,
-        4294967295) ?; value.colour.encode(out) ?; for value in & value.label {
-        codec::put_char(out, * value); } codec::put_count(out, value.cells.len(),
-        DEMO_STRING_MAX) ?; for value in & value.cells { codec::put_i64(out, * value); }
-        Ok(()) }, #[allow(unused_variables)] over : | pick | { let value = Shapes { names
-        : vec![pick.string(DEMO_STRING_MAX); 4], ..Default::default() }; codec::encode(&
-        value) }, }, FieldLimit { field : "names", limit : 65536,
-        #[allow(unused_variables)] before : | pick, out | { let value =
-        Shapes::sample(pick); codec::put_opaque(out, value.name.as_bytes(),
-        DEMO_STRING_MAX) ?; codec::put_bool(out, value.r#type.is_some()); if let
-        Some(value) = & value.r#type { codec::put_opaque(out, value.as_bytes(),
-        DEMO_STRING_MAX) ?; } codec::put_fixed(out, & value.uuid); codec::put_opaque(out,
-        & value.data, 16) ?; codec::put_opaque(out, & value.rest, 4294967295) ?; value
-        .colour.encode(out) ?; for value in & value.label { codec::put_char(out, *
-        value); } codec::put_count(out, value.cells.len(), DEMO_STRING_MAX) ?; for value
-        in & value.cells { codec::put_i64(out, * value); } codec::put_u32(out, 1); Ok(())
-        }, #[allow(unused_variables)] over : | pick | { let value = Shapes { names :
-        vec![vec![b'a'; 65537] .into()], ..Default::default() }; codec::encode(& value)
-        }, }]), Row::of:: < Value > ("demo_value", & [FieldLimit { field : "s", limit :
-        65536, #[allow(unused_variables)] before : | pick, out | { codec::put_i32(out,
-        7); Ok(()) }, #[allow(unused_variables)] over : | pick | { let value =
-        Value::String(vec![b'a'; 65537] .into()); codec::encode(& value) }, }]),
-        Row::of:: < Param > ("demo_param", & [FieldLimit { field : "field", limit :
-        65536, #[allow(unused_variables)] before : | pick, out | { let value =
-        Param::sample(pick); Ok(()) }, #[allow(unused_variables)] over : | pick | { let
-        value = Param { field : vec![b'a'; 65537] .into(), ..Default::default() };
-        codec::encode(& value) }, }]), Row::of:: < GetArgs > ("demo_get_args", & []),
-        Row::of:: < GetRet > ("demo_get_ret", & []), Row::of:: < ListArgs >
-        ("demo_list_args", & []), Row::of:: < ListRet > ("demo_list_ret", & [FieldLimit {
-        field : "params", limit : 65536, #[allow(unused_variables)] before : | pick, out
-        | { let value = ListRet::sample(pick); Ok(()) }, #[allow(unused_variables)] over
-        : | pick | { let value = ListRet { params : vec![Param::sample(pick); 65537],
-        ..Default::default() }; codec::encode(& value) }, }]), Row::of:: < SetArgs >
-        ("demo_set_args", & [FieldLimit { field : "params", limit : 4,
-        #[allow(unused_variables)] before : | pick, out | { let value =
-        SetArgs::sample(pick); Ok(()) }, #[allow(unused_variables)] over : | pick | { let
-        value = SetArgs { params : vec![Param::sample(pick); 5], ..Default::default() };
-        codec::encode(& value) }, }]), Row::of:: < DownloadArgs > ("demo_download_args",
-        & [FieldLimit { field : "path", limit : 65536, #[allow(unused_variables)] before
-        : | pick, out | { let value = DownloadArgs::sample(pick); Ok(()) },
-        #[allow(unused_variables)] over : | pick | { let value = DownloadArgs { path :
-        vec![b'a'; 65537] .into(), ..Default::default() }; codec::encode(& value) }, }]),
-        Row::of:: < UploadArgs > ("demo_upload_args", & [FieldLimit { field : "path",
-        limit : 65536, #[allow(unused_variables)] before : | pick, out | { let value =
-        UploadArgs::sample(pick); Ok(()) }, #[allow(unused_variables)] over : | pick | {
-        let value = UploadArgs { path : vec![b'a'; 65537] .into(), }; codec::encode(&
-        value) }, }]), Row::of:: < OpenFdArgs > ("demo_open_fd_args", & []), Row::of:: <
-        TakeFdsRet > ("demo_take_fds_ret", & []), Row::of:: < EventChangedMsg >
-        ("demo_event_changed_msg", & []), Row::of:: < EventCallbackChangedMsg >
-        ("demo_event_callback_changed_msg", & [])
-    ]
+    Vec::from([
+        Row::of::<Colour>("demo_colour", &[]),
+        Row::of::<Scalars>("demo_scalars", &[]),
+        Row::of::<
+            Shapes,
+        >(
+            "demo_shapes",
+            &[
+                FieldLimit {
+                    field: "name",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = Shapes::sample(pick);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = Shapes {
+                            name: vec![b'a'; 65537].into(),
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+                FieldLimit {
+                    field: "type",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = Shapes::sample(pick);
+                        codec::put_opaque(out, value.name.as_bytes(), DEMO_STRING_MAX)?;
+                        codec::put_bool(out, true);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = Shapes {
+                            r#type: Some(vec![b'a'; 65537].into()),
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+                FieldLimit {
+                    field: "data",
+                    limit: 16,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = Shapes::sample(pick);
+                        codec::put_opaque(out, value.name.as_bytes(), DEMO_STRING_MAX)?;
+                        codec::put_bool(out, value.r#type.is_some());
+                        if let Some(value) = &value.r#type {
+                            codec::put_opaque(out, value.as_bytes(), DEMO_STRING_MAX)?;
+                        }
+                        codec::put_fixed(out, &value.uuid);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = Shapes {
+                            data: vec![0; 17],
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+                FieldLimit {
+                    field: "cells",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = Shapes::sample(pick);
+                        codec::put_opaque(out, value.name.as_bytes(), DEMO_STRING_MAX)?;
+                        codec::put_bool(out, value.r#type.is_some());
+                        if let Some(value) = &value.r#type {
+                            codec::put_opaque(out, value.as_bytes(), DEMO_STRING_MAX)?;
+                        }
+                        codec::put_fixed(out, &value.uuid);
+                        codec::put_opaque(out, &value.data, 16)?;
+                        codec::put_opaque(out, &value.rest, 4294967295)?;
+                        value.colour.encode(out)?;
+                        for value in &value.label {
+                            codec::put_char(out, *value);
+                        }
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = Shapes {
+                            cells: vec![pick.i64(); 65537],
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+                FieldLimit {
+                    field: "names",
+                    limit: 3,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = Shapes::sample(pick);
+                        codec::put_opaque(out, value.name.as_bytes(), DEMO_STRING_MAX)?;
+                        codec::put_bool(out, value.r#type.is_some());
+                        if let Some(value) = &value.r#type {
+                            codec::put_opaque(out, value.as_bytes(), DEMO_STRING_MAX)?;
+                        }
+                        codec::put_fixed(out, &value.uuid);
+                        codec::put_opaque(out, &value.data, 16)?;
+                        codec::put_opaque(out, &value.rest, 4294967295)?;
+                        value.colour.encode(out)?;
+                        for value in &value.label {
+                            codec::put_char(out, *value);
+                        }
+                        codec::put_count(out, value.cells.len(), DEMO_STRING_MAX)?;
+                        for value in &value.cells {
+                            codec::put_i64(out, *value);
+                        }
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = Shapes {
+                            names: vec![pick.string(DEMO_STRING_MAX); 4],
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+                FieldLimit {
+                    field: "names",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = Shapes::sample(pick);
+                        codec::put_opaque(out, value.name.as_bytes(), DEMO_STRING_MAX)?;
+                        codec::put_bool(out, value.r#type.is_some());
+                        if let Some(value) = &value.r#type {
+                            codec::put_opaque(out, value.as_bytes(), DEMO_STRING_MAX)?;
+                        }
+                        codec::put_fixed(out, &value.uuid);
+                        codec::put_opaque(out, &value.data, 16)?;
+                        codec::put_opaque(out, &value.rest, 4294967295)?;
+                        value.colour.encode(out)?;
+                        for value in &value.label {
+                            codec::put_char(out, *value);
+                        }
+                        codec::put_count(out, value.cells.len(), DEMO_STRING_MAX)?;
+                        for value in &value.cells {
+                            codec::put_i64(out, *value);
+                        }
+                        codec::put_u32(out, 1);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = Shapes {
+                            names: vec![vec![b'a'; 65537] .into()],
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+            ],
+        ),
+        Row::of::<
+            Value,
+        >(
+            "demo_value",
+            &[
+                FieldLimit {
+                    field: "s",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        codec::put_i32(out, 7);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = Value::String(vec![b'a'; 65537].into());
+                        codec::encode(&value)
+                    },
+                },
+            ],
+        ),
+        Row::of::<
+            Param,
+        >(
+            "demo_param",
+            &[
+                FieldLimit {
+                    field: "field",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = Param::sample(pick);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = Param {
+                            field: vec![b'a'; 65537].into(),
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+            ],
+        ),
+        Row::of::<GetArgs>("demo_get_args", &[]),
+        Row::of::<GetRet>("demo_get_ret", &[]),
+        Row::of::<ListArgs>("demo_list_args", &[]),
+        Row::of::<
+            ListRet,
+        >(
+            "demo_list_ret",
+            &[
+                FieldLimit {
+                    field: "params",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = ListRet::sample(pick);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = ListRet {
+                            params: vec![Param::sample(pick); 65537],
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+            ],
+        ),
+        Row::of::<
+            SetArgs,
+        >(
+            "demo_set_args",
+            &[
+                FieldLimit {
+                    field: "params",
+                    limit: 4,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = SetArgs::sample(pick);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = SetArgs {
+                            params: vec![Param::sample(pick); 5],
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+            ],
+        ),
+        Row::of::<
+            DownloadArgs,
+        >(
+            "demo_download_args",
+            &[
+                FieldLimit {
+                    field: "path",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = DownloadArgs::sample(pick);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = DownloadArgs {
+                            path: vec![b'a'; 65537].into(),
+                            ..Default::default()
+                        };
+                        codec::encode(&value)
+                    },
+                },
+            ],
+        ),
+        Row::of::<
+            UploadArgs,
+        >(
+            "demo_upload_args",
+            &[
+                FieldLimit {
+                    field: "path",
+                    limit: 65536,
+                    #[allow(unused_variables)]
+                    before: |pick, out| {
+                        let value = UploadArgs::sample(pick);
+                        Ok(())
+                    },
+                    #[allow(unused_variables)]
+                    over: |pick| {
+                        let value = UploadArgs {
+                            path: vec![b'a'; 65537].into(),
+                        };
+                        codec::encode(&value)
+                    },
+                },
+            ],
+        ),
+        Row::of::<OpenFdArgs>("demo_open_fd_args", &[]),
+        Row::of::<TakeFdsRet>("demo_take_fds_ret", &[]),
+        Row::of::<EventChangedMsg>("demo_event_changed_msg", &[]),
+        Row::of::<EventCallbackChangedMsg>("demo_event_callback_changed_msg", &[]),
+    ])
 }

@@ -20,6 +20,7 @@ pub type Uuid = [u8; 16];
 /// `enum demo_colour`. Unknown values pass through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Colour(pub i32);
+
 impl Colour {
     /// `DEMO_COLOUR_RED`
     pub const RED: Self = Self(0);
@@ -299,11 +300,10 @@ impl Default for Value {
 }
 
 impl Encode for Value {
-    #[allow(unused_variables)]
     fn encoded_len(&self) -> usize {
         4
             + match self {
-                Self::Int(value) => 4,
+                Self::Int(_) => 4,
                 Self::String(value) => codec::opaque_len(value.len()),
                 Self::Case8 => 0,
             }
