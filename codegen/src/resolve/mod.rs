@@ -60,7 +60,7 @@ impl Resolver<'_> {
                     procedures = Some((name, members));
                 }
                 Definition::Const { name, value } => {
-                    let value = self.value(&value)?;
+                    let value = self.value(&value).map_err(|e| e.within(&name.text))?;
                     self.constant(&name, value)?;
                     module.consts.push(Const { name: name.text, value });
                 }
@@ -84,7 +84,7 @@ impl Resolver<'_> {
                 return Ok(());
             }
             Definition::Typedef(declaration) => {
-                let ty = self.declared(&declaration)?;
+                let ty = self.declared(&declaration).map_err(|e| e.within(&declaration.name.text))?;
                 self.aliases.insert(declaration.name.text.clone(), ty.clone());
                 (declaration.name, Ok(TypeKind::Alias(ty)))
             }

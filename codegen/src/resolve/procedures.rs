@@ -199,10 +199,7 @@ fn every_struct_used(module: &Module, procedures: &[Procedure]) -> Result<()> {
         ENDINGS.iter().any(|ending| last.eq_ignore_ascii_case(ending) || is_camel_ending(last, ending))
     };
     match module.types.iter().filter(for_procedure).find(|def| !used.contains(def.xdr.as_str())) {
-        Some(def) => {
-            let found = format!("'{}', which nothing uses", def.xdr);
-            Err(Diagnostic::new(&def.position, "the struct of a procedure", found))
-        }
+        Some(def) => Err(Diagnostic::new(&def.position, "a procedure that uses it", "none").within(&def.xdr)),
         None => Ok(()),
     }
 }

@@ -127,12 +127,15 @@ const WRONG: &[(&str, &str)] = &[
         "lock.x:1:41: in u: expected 'case', found 'default'",
     ),
     // Names and numbers.
-    ("const A = B;", "lock.x:1:11: expected the name of a constant, found 'B', which nothing above defines"),
+    (
+        "const A = B;",
+        "lock.x:1:11: in A: expected the name of a constant, found 'B', which nothing above defines",
+    ),
     (
         "struct s { string a<LIMIT>; };",
         "lock.x:1:21: in s: expected the name of a constant, found 'LIMIT', which nothing above defines",
     ),
-    ("typedef nothing a;", "lock.x:1:9: expected a type, found 'nothing', which nothing above defines"),
+    ("typedef nothing a;", "lock.x:1:9: in a: expected a type, found 'nothing', which nothing above defines"),
     ("struct s { s *next; };", "lock.x:1:12: in s: expected a type, found 's', which nothing above defines"),
     ("const A = 1;\nconst A = 1;", "lock.x:2:7: expected a new name, found a second 'A'"),
     ("struct a { int b; };\nstruct a { int b; };", "lock.x:2:8: expected a new name, found a second 'a'"),
@@ -171,8 +174,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         "struct virLockSpaceProtocolNweArgs { int a; };\nenum procedure { VIR_LOCK_SPACE_PROTOCOL_PROC_NEW = 3 };",
-        "lock.x:1:8: in procedure: \
-         expected the struct of a procedure, found 'virLockSpaceProtocolNweArgs', which nothing uses",
+        "lock.x:1:8: in virLockSpaceProtocolNweArgs: expected a procedure that uses it, found none",
     ),
     // Annotations.
     (
