@@ -123,7 +123,7 @@ impl Parser<'_> {
             self.note.clear();
             self.peek();
             let note = std::mem::take(&mut self.note);
-            if self.is('}') {
+            if !members.is_empty() && self.is('}') {
                 break;
             }
             let name = self.name("the name of a member")?;
@@ -141,7 +141,8 @@ impl Parser<'_> {
 
     fn fields(&mut self) -> Result<Vec<Declaration>> {
         self.punct('{')?;
-        let mut fields = Vec::new();
+        // An empty struct would take no bytes, and a list of them no end.
+        let mut fields = vec![self.declaration()?];
         while !self.is('}') {
             fields.push(self.declaration()?);
         }
@@ -159,7 +160,7 @@ impl Parser<'_> {
         self.punct(')')?;
         self.punct('{')?;
         let mut arms = Vec::new();
-        while !self.is('}') {
+        while arms.is_empty() || !self.is('}') {
             let position = self.position();
             if !self.word("case") {
                 return self.expected("'case'");

@@ -143,6 +143,14 @@ impl Resolver<'_> {
         Ok(Limit { value: self.length(value, at)?, name })
     }
 
+    /// A length that takes up bytes.
+    fn fixed(&self, value: &Value, at: &Position) -> Result<u32> {
+        match self.length(value, at)? {
+            0 => Err(Diagnostic::new(at, "a length of 1 to 4294967295", "0")),
+            length => Ok(length),
+        }
+    }
+
     fn length(&self, value: &Value, at: &Position) -> Result<u32> {
         let number = self.value(value)?;
         u32::try_from(number)
@@ -169,7 +177,7 @@ impl Resolver<'_> {
             (Base::Opaque, Shape::Variable(limit)) => {
                 return Ok(Type::Opaque { limit: self.limit(limit, at)? });
             }
-            (Base::Opaque, Shape::Fixed(len)) => return Ok(Type::FixedOpaque { len: self.length(len, at)? }),
+            (Base::Opaque, Shape::Fixed(len)) => return Ok(Type::FixedOpaque { len: self.fixed(len, at)? }),
             (Base::String, shape) => {
                 let found = match shape {
                     Shape::Fixed(_) => "a length",
@@ -188,7 +196,7 @@ impl Resolver<'_> {
         Ok(match &declaration.shape {
             Shape::One => one,
             Shape::Optional => Type::Optional(Box::new(one)),
-            Shape::Fixed(len) => Type::FixedArray { of: Box::new(one), len: self.length(len, at)? },
+            Shape::Fixed(len) => Type::FixedArray { of: Box::new(one), len: self.fixed(len, at)? },
             Shape::Variable(limit) => Type::Array { of: Box::new(one), limit: self.limit(limit, at)? },
         })
     }

@@ -1,6 +1,7 @@
 //! A program's procedures: their structs by name, the annotations before them, and the table of facts.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 
 use super::Resolver;
 use crate::ast::{Member, Name};
@@ -15,6 +16,9 @@ use crate::names::{Naming, folded};
 
 /// How the structs end that a procedure may have.
 const ENDINGS: [&str; 3] = ["args", "ret", "msg"];
+
+/// The numbers a procedure may have: tables are indexed by them.
+const NUMBERS: RangeInclusive<i32> = 1..=9999;
 
 /// The annotations, as a diagnostic lists them.
 const ANNOTATIONS: &str =
@@ -48,6 +52,10 @@ impl Resolver<'_> {
             let expected = format!("a name that begins with '{}'", naming.procedures);
             return Err(Diagnostic::new(position, expected, format!("'{constant}'")));
         };
+        if !NUMBERS.contains(&number) {
+            let expected = format!("a number of {} to {}", NUMBERS.start(), NUMBERS.end());
+            return Err(Diagnostic::new(position, expected, number.to_string()));
+        }
         let [args, ret, msg] =
             ENDINGS.map(|ending| structs.get(&(folded(name) + ending)).map(|def| def.xdr.clone()));
         let facts = self.facts.procedures.get(&(naming.module.to_owned(), name.to_owned()));

@@ -119,6 +119,9 @@ const WRONG: &[(&str, &str)] = &[
     ("struct s { int 1; };", "lock.x:1:16: in s: expected the declared name, found '1'"),
     ("struct s { string a<5; };", "lock.x:1:22: in s: expected '>', found ';'"),
     ("struct s { int *a<5>; };", "lock.x:1:18: in s: expected ';', found '<'"),
+    ("struct s { };", "lock.x:1:12: in s: expected a type, found '}'"),
+    ("enum e { };", "lock.x:1:10: in e: expected the name of a member, found '}'"),
+    ("union u switch (int t) { };", "lock.x:1:26: in u: expected 'case', found '}'"),
     ("enum e { A, B };", "lock.x:1:11: in e: expected '=', found ','"),
     ("enum e { A = 1 B = 2 };", "lock.x:1:16: in e: expected '}', found 'B'"),
     ("union u { };", "lock.x:1:9: in u: expected 'switch', found '{'"),
@@ -146,6 +149,7 @@ const WRONG: &[(&str, &str)] = &[
     ),
     ("enum a { B = 1, C = 1 };", "lock.x:1:17: in C: expected a new number, found 1, which is already 'B'"),
     ("enum a { B = 0x80000000 };", "lock.x:1:10: in a: expected a 32-bit number, found 2147483648"),
+    ("struct s { int a[0]; };", "lock.x:1:16: in s: expected a length of 1 to 4294967295, found 0"),
     ("struct s { opaque a[-1]; };", "lock.x:1:19: in s: expected a length of 0 to 4294967295, found -1"),
     ("struct s { string a[4]; };", "lock.x:1:19: in s: expected 'string name<limit>', found a length"),
     ("struct s { string *a; };", "lock.x:1:20: in s: expected 'string name<limit>', found a pointer"),
@@ -163,6 +167,10 @@ const WRONG: &[(&str, &str)] = &[
         "lock.x:1:24: in u: expected 'int' or 'unsigned int' to switch on, found another type",
     ),
     // Procedures.
+    (
+        "enum procedure { VIR_LOCK_SPACE_PROTOCOL_PROC_A = 0 };",
+        "lock.x:1:18: in VIR_LOCK_SPACE_PROTOCOL_PROC_A: expected a number of 1 to 9999, found 0",
+    ),
     (
         "enum procedure { OTHER_NEW = 1 };",
         "lock.x:1:18: in OTHER_NEW: expected a name that begins with 'VIR_LOCK_SPACE_PROTOCOL_PROC_', found 'OTHER_NEW'",
