@@ -27,7 +27,7 @@ element! {
 
     /// `<start>`.
     pub struct Start {
-        attr mode: StartMode;
+        attr mode: StartMode => INTERFACE.xml_error "unknown interface startmode {}";
     }
 
     /// `<mac>`.

@@ -26,7 +26,7 @@ element! {
         attr trust_guest_rx_filters "trustGuestRxFilters": Option<YesNo>;
         attr xmlns_dnsmasq "xmlns:dnsmasq": Option<String>;
         leaf name: String;
-        leaf uuid: Option<Uuid>;
+        leaf uuid: Option<Uuid> => NETWORK.internal_error "malformed uuid element";
         leaf title: Option<String>;
         leaf description: Option<String>;
         child metadata: Option<Metadata>;
@@ -49,7 +49,7 @@ element! {
     /// `<forward>`.
     pub struct Forward {
         attr dev: Option<String>;
-        attr_default mode: ForwardMode;
+        attr_default mode: ForwardMode => NETWORK.config_unsupported "unknown forwarding type '{}'";
         attr managed: Option<YesNo>;
         child driver: Option<ForwardDriver>;
         child nat: Option<ForwardNat>;

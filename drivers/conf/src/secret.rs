@@ -12,9 +12,9 @@ keywords! {
 element! {
     /// `<secret>`.
     pub struct Secret {
-        attr_default ephemeral: YesNo;
-        attr_default private: YesNo;
-        leaf uuid: Option<Uuid> => SECRET.xml_error "malformed uuid element";
+        attr_default ephemeral: YesNo => SECRET.xml_error "invalid value of 'ephemeral'";
+        attr_default private: YesNo => SECRET.xml_error "invalid value of 'private'";
+        leaf uuid: Option<Uuid> => SECRET.internal_error "malformed uuid element";
         leaf description: Option<String>;
         child usage: Option<SecretUsage>;
     }

@@ -51,7 +51,8 @@ element! {
 
     /// `<disk>` of a snapshot.
     pub struct SnapshotDisk {
-        attr name: String;
+        attr name: String => DOMAIN_SNAPSHOT.internal_error "{}",
+            DOMAIN_SNAPSHOT.internal_error "missing name from disk snapshot element";
         attr snapshot: Option<SnapshotLocation>;
         attr snapshot_delete_in_progress "snapshotDeleteInProgress": Option<YesNo>;
         attr type_ "type": Option<StorageType>;
@@ -77,7 +78,8 @@ element! {
 
     /// `<disk>` of a checkpoint.
     pub struct CheckpointDisk {
-        attr name: String;
+        attr name: String => DOMAIN_CHECKPOINT.internal_error "{}",
+            DOMAIN_CHECKPOINT.xml_error "missing name from disk checkpoint element";
         attr checkpoint: Option<CheckpointType>;
         attr bitmap: Option<String>;
         attr size: Option<u64>;

@@ -22,7 +22,7 @@ keywords! {
 element! {
     /// `<pool>`.
     pub struct StoragePool {
-        attr type_ "type": PoolType => STORAGE.internal_error "unknown pool type {}";
+        attr type_ "type": PoolType;
         attr xmlns_fs "xmlns:fs": Option<String>;
         attr xmlns_rbd "xmlns:rbd": Option<String>;
         leaf name: Option<String>;
@@ -168,12 +168,12 @@ element! {
 
     /// `<volume>`.
     pub struct StorageVol {
-        attr_default type_ "type": VolType;
+        attr_default type_ "type": VolType => STORAGE.config_unsupported "unknown volume type '{}'";
         leaf name: Option<String>;
         leaf key: Option<String>;
         child source: Option<VolSource>;
-        child capacity: Option<Bytes>;
-        child allocation: Option<Bytes>;
+        child capacity: Option<Bytes> => STORAGE.xml_error "malformed capacity element";
+        child allocation: Option<Bytes> => STORAGE.xml_error "malformed allocation element";
         child physical: Option<Bytes>;
         child target: Option<VolTarget>;
         child backing_store "backingStore": Option<VolTarget>;

@@ -4,9 +4,11 @@ use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Flavor, ParseOptions};
+use crate::interface::HostInterfaceType;
 use crate::network::{Bridge, ForwardDevice, ForwardMode};
 use crate::nwfilter::Entry;
-use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget};
+use crate::secret::SecretUsageType;
+use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget, VolType};
 use crate::table::{Bytes, Mac};
 use crate::xml::namespace_of;
 use crate::{
@@ -24,7 +26,7 @@ macro_rules! plain {
     )*};
 }
 
-plain! { Interface NodeDevice Snapshot Checkpoint }
+plain! { Snapshot Checkpoint }
 
 /// `/` in a name would lead out of the directory the definition is stored in.
 pub(super) fn check_name(name: &str, domain: ErrorDomain) -> Result<(), VirtError> {
@@ -43,7 +45,9 @@ impl Network {
         if self.name.is_empty() {
             return Err(domain.no_name(""));
         }
-        check_name(&self.name, domain)?;
+        if let Some(bad) = self.name.chars().find(|c| matches!(c, '/' | '\n')) {
+            return Err(ErrorDomain::XML.xml_detail(format_args!("invalid char in name: {bad}")));
+        }
         self.xmlns_dnsmasq = namespace_of("dnsmasq").filter(|_| self.dnsmasq_options.is_some());
         self.uuid.get_or_insert_with(Uuid::new_v4);
         let mode = self.forward.as_ref().map(|f| f.mode);
@@ -143,6 +147,9 @@ impl StoragePool {
             self.source.format.get_or_insert_with(|| PoolFormat { type_: "lvm2".to_owned() });
             self.target.get_or_insert_default().path = Some(format!("/dev/{group}"));
         }
+        if self.type_ == PoolType::Netfs && self.source.hosts.iter().all(|host| host.name.is_none()) {
+            return Err(domain.xml_error("missing storage pool source host name"));
+        }
         let target = self.target.get_or_insert_with(PoolTarget::default);
         match &mut target.path {
             Some(path) => *path = sanitize(path),
@@ -150,12 +157,21 @@ impl StoragePool {
             None => {}
         }
         if let Some(permissions) = &mut target.permissions {
+            if permissions.mode.as_deref().is_some_and(|mode| u32::from_str_radix(mode, 8).is_err()) {
+                return Err(domain.xml_error("malformed octal mode"));
+            }
             permissions.owner = permissions.owner.filter(|owner| *owner != -1);
             permissions.group = permissions.group.filter(|group| *group != -1);
         }
         Ok(())
     }
 }
+
+/// Formats of volumes that are files.
+const FILE_FORMATS: &[&str] = &[
+    "none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow", "qcow",
+    "qcow2", "qed", "vmdk", "luks",
+];
 
 impl StorageVol {
     pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
@@ -164,14 +180,18 @@ impl StorageVol {
         }
         let domain = ErrorDomain::STORAGE;
         let name = self.name.as_deref().filter(|n| !n.is_empty());
-        let name = name.ok_or_else(|| domain.xml_error("missing volume name element"))?;
-        check_name(name, domain)?;
+        name.ok_or_else(|| domain.xml_error("missing volume name element"))?;
         let Some(capacity) = self.capacity else {
             return Err(domain.xml_error("missing capacity element"));
         };
         self.allocation.get_or_insert(capacity);
         let target = self.target.get_or_insert_with(VolTarget::default);
-        target.format.get_or_insert_with(|| PoolFormat { type_: "raw".to_owned() });
+        let format = target.format.get_or_insert_with(|| PoolFormat { type_: "raw".to_owned() });
+        if self.type_ == VolType::File && !FILE_FORMATS.contains(&format.type_.as_str()) {
+            return Err(
+                domain.config_unsupported(format_args!("unknown volume format type {}", format.type_))
+            );
+        }
         Ok(())
     }
 }
@@ -180,6 +200,48 @@ impl Secret {
     pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
         if !matches!(options.flavor, Flavor::Plain) {
             self.uuid.get_or_insert_with(Uuid::new_v4);
+        }
+        let missing = |text: &str| Err(ErrorDomain::SECRET.internal_error(text));
+        match &self.usage {
+            Some(usage) if usage.id().is_none() => match usage.type_ {
+                SecretUsageType::Volume => missing("volume usage specified, but volume path is missing"),
+                SecretUsageType::Ceph => missing("Ceph usage specified, but name is missing"),
+                SecretUsageType::Iscsi => missing("iSCSI usage specified, but target is missing"),
+                SecretUsageType::Tls => missing("TLS usage specified, but name is missing"),
+                SecretUsageType::Vtpm => missing("vTPM usage specified, but name is missing"),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Interface {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "all definitions are completed alike")]
+    pub(crate) fn complete(&mut self, _options: &ParseOptions) -> Result<(), VirtError> {
+        let domain = ErrorDomain::INTERFACE;
+        if self.name.is_none() {
+            return Err(domain.xml_error("interface has no name"));
+        }
+        let there = match self.type_ {
+            HostInterfaceType::Ethernet => true,
+            HostInterfaceType::Bridge => self.bridge.is_some(),
+            HostInterfaceType::Bond => self.bond.is_some(),
+            HostInterfaceType::Vlan => self.vlan.is_some(),
+        };
+        if !there {
+            let text = format_args!("{0} interface misses the {0} element", self.type_);
+            return Err(domain.xml_error(text));
+        }
+        Ok(())
+    }
+}
+
+impl NodeDevice {
+    pub(crate) fn complete(&mut self, _options: &ParseOptions) -> Result<(), VirtError> {
+        if self.capabilities.is_empty() {
+            let name = self.name.as_deref().unwrap_or("new device");
+            let text = format_args!("no device capabilities for '{name}'");
+            return Err(ErrorDomain::NODEDEV.internal_error(text));
         }
         Ok(())
     }

@@ -231,6 +231,13 @@ pub fn optional_attr<V: Value>(node: Node<'_>, name: &str, refusal: Refusal) -> 
     Option::<V>::read_attr(node, name, refusal)
 }
 
+/// The table's own error for a child with a bad value.
+#[doc(hidden)]
+pub fn refuse_child(error: VirtError, refusal: Refusal) -> VirtError {
+    let own = refusal.filter(|_| error.domain == ErrorDomain::XML);
+    own.and_then(|refusal| refusal(Some(""))).unwrap_or(error)
+}
+
 /// Which of `words` the attribute `name` says.
 #[doc(hidden)]
 pub fn choice_word(node: Node<'_>, name: &str, words: &'static [&'static str]) -> Result<&'static str> {

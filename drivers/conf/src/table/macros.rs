@@ -146,7 +146,8 @@ macro_rules! field_read {
         $node.child($name).is_some()
     };
     (child, $node:ident, $name:expr, $bad:expr) => {
-        $crate::table::ChildField::read_child($node, $name)?
+        $crate::table::ChildField::read_child($node, $name)
+            .map_err(|e| $crate::table::refuse_child(e, $bad))?
     };
     (kept, $node:ident, $name:expr, $bad:expr) => {
         $crate::table::ChildField::read_child($node, $name)?

@@ -67,7 +67,7 @@ mod value;
 
 pub use fields::{AttrField, ChildField, Empty, LeafField, TextField};
 #[doc(hidden)]
-pub use fields::{choice_word, optional_attr};
+pub use fields::{choice_word, optional_attr, refuse_child};
 pub(crate) use value::unit;
 pub use value::{Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, parse_uuid};
 

@@ -1,11 +1,13 @@
 //! Documents that libvirt 11.3's test driver refuses, and in which words.
 //!
 //! `refused.txt` has three lines for each: code, domain and message; the document; an empty line. Line breaks within are
-//! written `\n`.
+//! written `\n`. `refused-others.txt` has the kind of definition first; its secrets come from libvirt's own secret driver.
 
 use std::path::Path;
 
-use virtwire_conf::{Domain, ParseOptions};
+use virtwire_conf::{
+    Domain, Interface, Network, NodeDevice, ParseOptions, Secret, Snapshot, StoragePool, StorageVol,
+};
 
 fn plain(text: &str) -> String {
     text.replace("\\n", "\n").replace("\\r", "\r")
@@ -66,4 +68,35 @@ fn every_cut_of_a_document_is_refused() {
     for end in 0..document.len() {
         assert!(Domain::parse(&document[..end], &ParseOptions::test()).is_err(), "{}", &document[..end]);
     }
+}
+
+#[test]
+fn other_definitions_are_refused_in_the_same_words() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/refused-others.txt");
+    let text = std::fs::read_to_string(file).unwrap();
+    let options = ParseOptions::test();
+    let mut failures = Vec::new();
+    for record in text.split("\n\n") {
+        let (expected, document) = record.split_once('\n').unwrap();
+        let (kind, expected) = expected.split_once(' ').unwrap();
+        let document = document.trim_end_matches('\n');
+        let result = match kind {
+            "net" => Network::parse(document, &options).map(drop),
+            "pool" => StoragePool::parse(document, &options).map(drop),
+            "vol" => StorageVol::parse(document, &options).map(drop),
+            "snap" => Snapshot::parse(document, &options).map(drop),
+            "iface" => Interface::parse(document, &options).map(drop),
+            "secret" => Secret::parse(document, &options).map(drop),
+            "nodedev" => NodeDevice::parse(document, &options).map(drop),
+            _ => panic!("{kind}"),
+        };
+        let actual = match result {
+            Ok(()) => "accepted".to_owned(),
+            Err(error) => format!("{} {} {}", error.code.0, error.domain.0, error.message),
+        };
+        if actual != plain(expected) {
+            failures.push(format!("{document}\n  libvirt: {expected}\n  here:    {actual}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
