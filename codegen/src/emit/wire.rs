@@ -1,10 +1,10 @@
 //! Expressions that measure, encode, decode and sample one value. Every emitter that touches bytes uses these.
 
-use proc_macro2::{Literal, TokenStream};
+use proc_macro2::{Ident, Literal, TokenStream};
 use quote::quote;
 
 use crate::ast::Scalar;
-use crate::model::{Limit, Model, Module, Type, TypeKind};
+use crate::model::{Limit, Model, Module, Type, TypeDef, TypeKind};
 use crate::names::ident;
 
 /// Owned values, or views into the message they came in.
@@ -40,6 +40,14 @@ impl Wire<'_> {
         } else {
             let module = ident(module.naming.module);
             quote!(crate::#module::#name #life)
+        }
+    }
+
+    /// The Rust name of a definition of this module, and its lifetime in borrowed form.
+    pub(super) fn named(&self, def: &TypeDef) -> (Ident, Option<TokenStream>) {
+        match self.form {
+            Form::Owned => (ident(&def.rust), None),
+            Form::Borrowed => (ident(&format!("{}Ref", def.rust)), Some(quote!(<'a>))),
         }
     }
 
