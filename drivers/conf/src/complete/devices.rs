@@ -9,11 +9,13 @@ use crate::domain::chardev::{
     CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol, Serial,
     SerialTarget,
 };
+use crate::domain::device::{Address, CcidAddress, UsbMaster};
 use crate::domain::disk::{AccessMode, FilesystemType};
+use crate::domain::display::SoundModel;
 use crate::domain::display::{
     Graphics, GraphicsType, InputBus, InputType, Listen, ListenType, Video, VideoModel, VideoType,
 };
-use crate::domain::misc::{Controller, ControllerType, HostdevType};
+use crate::domain::misc::{Controller, ControllerType};
 use crate::domain::net::{Coalesce, Interface, InterfaceType};
 use crate::table::Mac;
 
@@ -30,15 +32,23 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         complete_graphics(graphics)?;
     }
     for hostdev in &mut domain.devices.hostdevs {
-        if !matches!(hostdev.type_, HostdevType::Mdev) {
-            hostdev.managed.get_or_insert(YesNo::No);
-        }
+        hostdev.managed.get_or_insert(YesNo::No);
         if let Some(source) = hostdev.source.as_mut().filter(|s| s.protocol.as_deref() == Some("iscsi")) {
             source.name = source.name.take().map(drives::with_lun);
             for host in &mut source.host {
                 host.port.get_or_insert_with(|| "3260".to_owned());
             }
         }
+    }
+    let devices = &mut domain.devices;
+    for sound in devices.sounds.iter_mut().filter(|s| s.model == SoundModel::Virtio) {
+        sound.streams.get_or_insert(2);
+    }
+    for (slot, smartcard) in (0..).zip(&mut devices.smartcards) {
+        if smartcard.type_ != Some(CharType::Tcp) {
+            smartcard.protocol = None;
+        }
+        smartcard.info.address.get_or_insert(Address::Ccid(CcidAddress { controller: 0, slot }));
     }
     for filesystem in domain.devices.filesystems.iter_mut().filter(|f| f.type_ == FilesystemType::Mount) {
         filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
@@ -90,7 +100,16 @@ fn controllers(domain: &mut Domain) -> Result<(), VirtError> {
             all[n].index = Some(if companion { (next - 1).max(0) } else { next });
         }
     }
-    for controller in all {
+    for mut controller in all {
+        let first = match controller.model.as_deref() {
+            Some("ich9-uhci1") => Some(0),
+            Some("ich9-uhci2") => Some(2),
+            Some("ich9-uhci3") => Some(4),
+            _ => None,
+        };
+        if let Some(startport) = first {
+            controller.info.master.get_or_insert(UsbMaster { startport });
+        }
         drives::insert_controller(&mut sorted, controller);
     }
     domain.devices.controllers = sorted;
@@ -194,6 +213,10 @@ fn complete_chardev(chardev: &mut Chardev) -> Result<(), VirtError> {
     let missing = |what: &str| {
         Err(DOMAIN.internal_error(format_args!("Missing source {what} attribute for char device")))
     };
+    if chardev.type_ == CharType::Unix {
+        chardev.source.retain(|s| s.path.is_some());
+        chardev.source.iter_mut().for_each(|s| _ = s.mode.get_or_insert(CharMode::Connect));
+    }
     let source = chardev.source.first();
     let path = source.is_some_and(|s| s.path.is_some());
     if chardev.type_ != CharType::Tcp {
@@ -309,6 +332,14 @@ fn listen(graphics: &mut Graphics) -> Result<(), VirtError> {
             ..Listen::default()
         });
     }
+    let silent = graphics.port.is_none() && graphics.tls_port.is_none() && graphics.autoport.is_none();
+    if graphics.listens.is_empty()
+        && graphics.type_ == GraphicsType::Spice
+        && silent
+        && graphics.listen_attr.is_none()
+    {
+        graphics.listens.push(Listen { type_: ListenType::None, ..Listen::default() });
+    }
     if graphics.listens.is_empty() {
         let address = graphics.listen_attr.clone();
         graphics.listens.push(Listen { type_: ListenType::Address, address, ..Listen::default() });
@@ -334,7 +365,7 @@ fn listen(graphics: &mut Graphics) -> Result<(), VirtError> {
         }
         ListenType::Socket => {
             graphics.listen_attr = None;
-            graphics.socket = first.socket.clone();
+            graphics.socket = first.socket.clone().filter(|_| graphics.type_ == GraphicsType::Vnc);
         }
         ListenType::None => graphics.listen_attr = None,
     }

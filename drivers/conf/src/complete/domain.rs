@@ -4,7 +4,7 @@ use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{check, devices, drives, others, resources};
-use crate::domain::features::{CpuFallback, CpuMatch, CpuMode};
+use crate::domain::features::{CpuFallback, CpuMatch, CpuMode, HypervMode};
 use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
 use crate::domain::tune::Vcpu;
 use crate::domain::{Domain, LifecycleAction};
@@ -14,12 +14,12 @@ use crate::xml::namespace_of;
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
 /// What comes before the driver's own part: identity, resources, boot.
-pub(super) fn begin(domain: &mut Domain, host_arch: &str) -> Result<(), VirtError> {
+pub(super) fn begin(domain: &mut Domain, host_arch: &str, nodes_first: bool) -> Result<(), VirtError> {
     identity(domain)?;
     check_devices_early(domain)?;
     processors(domain)?;
     boot(domain, host_arch)?;
-    memory(domain)?;
+    memory(domain, nodes_first)?;
     resources::complete(domain);
     actions(domain);
     drives::sort(domain);
@@ -84,6 +84,10 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
                 return Err(DOMAIN.config_unsupported("CPU topology doesn't match maximum vcpu count"));
             }
         }
+        if !matches!(cpu.mode, None | Some(CpuMode::Custom)) {
+            cpu.match_ = None;
+            cpu.model = None;
+        }
         if !cpu.feature.is_empty() && cpu.model.is_none() && matches!(cpu.mode, None | Some(CpuMode::Custom))
         {
             return Err(ErrorDomain::CPU.xml_error("Non-empty feature list specified without CPU model"));
@@ -108,13 +112,15 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-/// Memory of all guest nodes, or of the guest as a whole.
-fn memory(domain: &mut Domain) -> Result<(), VirtError> {
+/// Memory of the guest as a whole, or of all its nodes: where both are said, `nodes_first` decides.
+fn memory(domain: &mut Domain, nodes_first: bool) -> Result<(), VirtError> {
     let cells = domain.cpu.iter().filter_map(|c| c.numa.as_ref()).flat_map(|n| &n.cell);
     let numa: u64 = cells.map(|cell| cell.memory).fold(0, u64::saturating_add);
     let modules = domain.devices.memories.iter().filter_map(|m| m.target.as_ref()?.size);
     let modules = modules.map(|size| size.0).fold(0, u64::saturating_add);
-    let total = if numa > 0 { numa.saturating_add(modules) } else { domain.memory.unwrap_or_default().0 };
+    let written = domain.memory.unwrap_or_default().0;
+    let total =
+        if numa > 0 && (nodes_first || written == 0) { numa.saturating_add(modules) } else { written };
     if total == 0 {
         let text = "Memory size must be specified via <memory> or in the <numa> configuration";
         return Err(DOMAIN.xml_error(text));
@@ -202,6 +208,9 @@ fn boot(domain: &mut Domain, host_arch: &str) -> Result<(), VirtError> {
 fn actions(domain: &mut Domain) {
     if let Some(loader) = domain.os.loader.as_mut().filter(|l| l.path.is_some()) {
         loader.type_.get_or_insert(LoaderType::Rom);
+    }
+    if let Some(hyperv) = domain.features.as_mut().and_then(|f| f.hyperv.as_mut()) {
+        hyperv.mode.get_or_insert(HypervMode::Custom);
     }
     domain.clock.get_or_insert_with(Clock::default);
     domain.on_poweroff.get_or_insert(LifecycleAction::Destroy);

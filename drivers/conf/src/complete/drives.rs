@@ -5,9 +5,7 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DriveAddress};
-use crate::domain::disk::{
-    Disk, DiskBus, DiskDevice, DiskSnapshot, Encryption, StorageProtocol, StorageType, Tray,
-};
+use crate::domain::disk::{Disk, DiskBus, DiskDevice, DiskSnapshot, StorageProtocol, StorageType, Tray};
 use crate::domain::misc::{Controller, ControllerType, HostdevType};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -104,18 +102,12 @@ fn complete_disk(disk: &mut Disk) {
     } else if disk.readonly && disk.snapshot == Some(DiskSnapshot::No) {
         disk.snapshot = None;
     }
-    if let Some(encryption) = &mut disk.encryption {
-        complete_encryption(encryption);
-    }
     let Some(source) = &mut disk.source else {
         if disk.type_ == StorageType::Volume {
             disk.type_ = StorageType::File;
         }
         return;
     };
-    if let Some(encryption) = &mut source.encryption {
-        complete_encryption(encryption);
-    }
     // Labels that only say that there is none belong to one run of the guest.
     source.seclabel.retain(|label| label.labelskip != Some(YesNo::Yes));
     let Some(protocol) = source.protocol else { return };
@@ -143,12 +135,6 @@ fn complete_disk(disk: &mut Disk) {
 /// An iSCSI name without a unit means unit 0.
 pub(super) fn with_lun(name: String) -> String {
     if name.contains('/') { name } else { name + "/0" }
-}
-
-fn complete_encryption(encryption: &mut Encryption) {
-    if encryption.format.starts_with("luks") {
-        encryption.engine.get_or_insert_with(|| "qemu".to_owned());
-    }
 }
 
 /// The address that a target name stands for.

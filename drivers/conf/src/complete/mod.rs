@@ -113,7 +113,8 @@ impl Domain {
         match &options.flavor {
             Flavor::Plain => Ok(()),
             Flavor::Test => {
-                domain::begin(self, "i686")?;
+                test::begin(self);
+                domain::begin(self, "i686", false)?;
                 test::complete(self)?;
                 domain::finish(self)?;
                 test::name_interfaces(self);
@@ -121,7 +122,7 @@ impl Domain {
             }
             Flavor::Qemu(host) => {
                 let arch = host.emulators.first().map_or("x86_64", |e| e.arch.as_str());
-                domain::begin(self, arch)?;
+                domain::begin(self, arch, true)?;
                 qemu::complete(self, host)?;
                 domain::finish(self)?;
                 qemu::finish(self)?;

@@ -7,14 +7,10 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use super::{QemuHost, devices, drives, resources};
 use crate::OnOff;
 use crate::domain::chardev::{CharType, SerialTargetType, TargetModel};
-use crate::domain::device::{Address, CcidAddress, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
-use crate::domain::disk::{DiskDriver, StorageType};
-use crate::domain::display::{
-    Audio, AudioType, GraphicsType, Input, InputBus, InputType, SoundModel, VideoType,
-};
-use crate::domain::features::{
-    Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel, HypervMode,
-};
+use crate::domain::device::{Address, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
+use crate::domain::disk::{DiskDriver, Encryption, StorageType};
+use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType, VideoType};
+use crate::domain::features::{Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel};
 use crate::domain::misc::{
     Controller, ControllerType, Memballoon, MemballoonModel, PanicModel, Watchdog, WatchdogModel,
 };
@@ -93,9 +89,6 @@ fn firmware(domain: &mut Domain) {
 
 fn features(domain: &mut Domain) {
     let Some(features) = &mut domain.features else { return };
-    if let Some(hyperv) = &mut features.hyperv {
-        hyperv.mode.get_or_insert(HypervMode::Custom);
-    }
     if let Some(tseg) = features.smm.as_mut().and_then(|smm| smm.tseg.as_mut()) {
         tseg.unit.get_or_insert_with(|| "MiB".to_owned());
     }
@@ -232,15 +225,6 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) {
         let type_ = if silent { AudioType::None } else { AudioType::Spice };
         devices.audios.push(Audio { id: 1, type_, ..Audio::default() });
     }
-    for sound in devices.sounds.iter_mut().filter(|s| s.model == SoundModel::Virtio) {
-        sound.streams.get_or_insert(2);
-    }
-    for (slot, smartcard) in (0..).zip(&mut devices.smartcards) {
-        if smartcard.type_ != Some(CharType::Tcp) {
-            smartcard.protocol = None;
-        }
-        smartcard.info.address.get_or_insert(Address::Ccid(CcidAddress { controller: 0, slot }));
-    }
     for shmem in &mut devices.shmems {
         if shmem.server.is_none() {
             shmem.size.get_or_insert(MiB(4));
@@ -296,8 +280,16 @@ fn made_up(path: &str, name: &str) -> bool {
     !single.contains('/') && (inner.ends_with('.') || single.starts_with("domain-") || numbered)
 }
 
+fn complete_encryption(encryption: &mut Encryption) {
+    if encryption.format.starts_with("luks") {
+        encryption.engine.get_or_insert_with(|| "qemu".to_owned());
+    }
+}
+
 fn disks(domain: &mut Domain) {
     for disk in &mut domain.devices.disks {
+        disk.encryption.iter_mut().for_each(complete_encryption);
+        disk.source.iter_mut().flat_map(|s| &mut s.encryption).for_each(complete_encryption);
         if matches!(disk.type_, StorageType::Vhostuser) {
             let driver = disk.driver.get_or_insert_with(DiskDriver::default);
             driver.name.get_or_insert_with(|| "qemu".to_owned());

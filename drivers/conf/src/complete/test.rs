@@ -7,6 +7,14 @@ use crate::domain::Domain;
 use crate::domain::display::VideoType;
 use crate::domain::net::InterfaceTarget;
 
+/// Extensions of other drivers are no part of its definitions.
+pub(super) fn begin(domain: &mut Domain) {
+    domain.qemu_commandline = None;
+    domain.qemu_capabilities = None;
+    domain.qemu_override = None;
+    domain.qemu_deprecation = None;
+}
+
 /// Checks of its own, and video cards.
 pub(super) fn complete(domain: &mut Domain) -> Result<(), VirtError> {
     if domain.name.contains('\n') {

@@ -36,7 +36,7 @@ element! {
         child hyperv: Option<Hyperv>;
         child kvm: Option<KvmFeatures>;
         child xen: Option<XenFeatures>;
-        child gic: Option<Gic>;
+        kept gic: Option<Gic>;
         child ioapic: Option<Ioapic>;
         child hpt: Option<Hpt>;
         kept htm: Option<State>;
