@@ -3,6 +3,9 @@
 //! Text becomes tokens ([`lex`]), tokens become definitions ([`parse`]), definitions become a [`Model`] with every
 //! name resolved ([`resolve`]). Emitters ([`emit`]) only read the model; each writes one kind of output. An unknown
 //! construct, constant or annotation ends in a [`Diagnostic`] with file, line and column: nothing is guessed.
+//!
+//! Build scripts call [`build`]; the command `virtwire-codegen` shows the same by hand ([`show`], [`inventory`]). The
+//! [`support`] table is read from the sources of the daemon and its drivers.
 
 pub mod ast;
 pub mod build;
