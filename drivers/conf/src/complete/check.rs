@@ -33,8 +33,11 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
     }
     let mut result = Ok(());
     pci::each(domain, &mut |info, _| {
-        if let Some(Address::Pci(address)) = &info.address {
+        if let Some(Address::Pci(address)) = &mut info.address {
             result = check_pci(address);
+            if !pci::unset(address) {
+                pci::complete(address);
+            }
         }
         result.is_ok()
     });

@@ -212,6 +212,9 @@ fn actions(domain: &mut Domain) {
     if let Some(hyperv) = domain.features.as_mut().and_then(|f| f.hyperv.as_mut()) {
         hyperv.mode.get_or_insert(HypervMode::Custom);
     }
+    if let Some(tseg) = domain.features.as_mut().and_then(|f| f.smm.as_mut()?.tseg.as_mut()) {
+        tseg.unit.get_or_insert_with(|| "MiB".to_owned());
+    }
     domain.clock.get_or_insert_with(Clock::default);
     domain.on_poweroff.get_or_insert(LifecycleAction::Destroy);
     domain.on_reboot.get_or_insert(LifecycleAction::Restart);

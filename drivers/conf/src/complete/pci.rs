@@ -220,7 +220,7 @@ impl Buses {
 }
 
 /// An address that says only that it is one.
-fn unset(address: &PciAddress) -> bool {
+pub(super) fn unset(address: &PciAddress) -> bool {
     let zero = |value: Option<u64>| value.is_none_or(|v| v == 0);
     zero(address.domain.map(|h| h.0))
         && zero(address.bus.map(|h| h.0))
@@ -229,7 +229,7 @@ fn unset(address: &PciAddress) -> bool {
 }
 
 /// Fills the parts of an address that are left out, and gives a copy.
-fn complete(address: &mut PciAddress) -> PciAddress {
+pub(super) fn complete(address: &mut PciAddress) -> PciAddress {
     address.domain.get_or_insert(Hex(0));
     address.bus.get_or_insert(Hex(0));
     address.slot.get_or_insert(Hex(0));

@@ -70,7 +70,6 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     }
     disks(domain);
     firmware(domain);
-    features(domain);
     for label in domain.seclabel.iter_mut().filter(|l| l.type_ == Some(SeclabelType::None)) {
         label.model.get_or_insert_with(|| "none".to_owned());
     }
@@ -84,13 +83,6 @@ fn firmware(domain: &mut Domain) {
     loader.format.get_or_insert(FirmwareFormat::Raw);
     if let Some(nvram) = domain.os.nvram.as_mut().filter(|_| kind == Some(LoaderType::Pflash)) {
         nvram.format.get_or_insert(FirmwareFormat::Raw);
-    }
-}
-
-fn features(domain: &mut Domain) {
-    let Some(features) = &mut domain.features else { return };
-    if let Some(tseg) = features.smm.as_mut().and_then(|smm| smm.tseg.as_mut()) {
-        tseg.unit.get_or_insert_with(|| "MiB".to_owned());
     }
 }
 

@@ -14,7 +14,7 @@ pub mod tune;
 use uuid::Uuid;
 use virtwire_protocol::ErrorDomain;
 
-use crate::table::{Element, KiB, Result, parse_uuid};
+use crate::table::{Element, Hex, KiB, Result, parse_uuid};
 use crate::xml::{Node, Raw, Writer};
 use crate::{YesNo, element, keywords};
 
@@ -32,6 +32,8 @@ keywords! {
     }
     /// What happens when a lock is lost.
     pub enum LockFailure { Poweroff = "poweroff", Restart = "restart", Pause = "pause", Ignore = "ignore", _ = "default" }
+    /// What keeps a guest's memory from the host.
+    pub enum LaunchSecurityType { Sev = "sev", SevSnp = "sev-snp", S390Pv = "s390-pv" }
     /// Who makes a security label.
     pub enum SeclabelType { None = "none", Dynamic = "dynamic", Static = "static" }
 }
@@ -79,6 +81,8 @@ element! {
         child perf: Option<os::Perf>;
         pair devices: Devices;
         child seclabel: Vec<Seclabel>;
+        child keywrap: Option<Keywrap>;
+        child launch_security "launchSecurity": Option<LaunchSecurity>;
         child qemu_commandline "qemu:commandline": Option<QemuCommandline>;
         child qemu_capabilities "qemu:capabilities": Option<QemuCapabilities>;
         child qemu_override "qemu:override": Option<QemuOverride>;
@@ -129,6 +133,34 @@ element! {
         leaf label: Option<String>;
         leaf imagelabel if live: Option<String>;
         leaf baselabel: Option<String>;
+    }
+
+    /// `<keywrap>`: wrapped keys of an s390 guest.
+    pub struct Keywrap {
+        child cipher: Vec<KeywrapCipher>;
+    }
+
+    /// `<cipher>` of `<keywrap>`.
+    pub struct KeywrapCipher {
+        attr name: String;
+        attr state: crate::OnOff;
+    }
+
+    /// `<launchSecurity>`: memory that the host cannot read.
+    pub struct LaunchSecurity {
+        attr type_ "type": LaunchSecurityType;
+        attr kernel_hashes "kernelHashes": Option<YesNo>;
+        attr author_key "authorKey": Option<YesNo>;
+        attr vcek: Option<YesNo>;
+        leaf cbitpos: Option<u32>;
+        leaf reduced_phys_bits "reducedPhysBits": Option<u32>;
+        leaf policy: Option<Hex<4>>;
+        leaf dh_cert "dhCert": Option<String>;
+        leaf session: Option<String>;
+        leaf guest_visible_workarounds "guestVisibleWorkarounds": Option<String>;
+        leaf id_block "idBlock": Option<String>;
+        leaf id_auth "idAuth": Option<String>;
+        leaf host_data "hostData": Option<String>;
     }
 
     /// `<qemu:commandline>`: words for QEMU's command line.
