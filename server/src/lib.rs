@@ -5,15 +5,21 @@
 //! is. If that is ready the reply is written by the same task; only a call that really waits gets a task of its own.
 
 mod admin;
+mod clients;
 pub mod config;
 mod dispatch;
 pub mod drivers;
 mod events;
+mod glob;
+mod lifetime;
 mod listener;
+pub mod log;
+pub mod notify;
 mod procedures;
 mod serve;
 mod session;
 mod streams;
+mod users;
 
 pub use config::{Access, Config, Limits, Program};
 pub use listener::{Daemon, Service};

@@ -1,19 +1,22 @@
 //! Sockets: from their creation to the end of their last connection.
 
-use std::fs;
+mod bind;
+
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore};
 use virtwire_driver_api::Driver;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
-use crate::config::{Access, Config, Limits, Program};
+use crate::clients::Clients;
+use crate::config::{Access, Auth, Config, Limits, Program};
+use crate::lifetime::Lifetime;
+use crate::log::Log;
 use crate::session::Session;
+use bind::Handed;
 
 /// Drivers and clients of a running daemon. Connections can be handed to it; sockets are [`Daemon`]'s.
 #[derive(Clone)]
@@ -24,58 +27,75 @@ pub struct Service {
 /// What all connections of a daemon share.
 pub(crate) struct Shared {
     drivers: Vec<Arc<dyn Driver>>,
-    limits: Limits,
-    sessions: Mutex<Vec<Weak<Session>>>,
-    next_id: AtomicU64,
-    permits: Arc<Semaphore>,
-    /// Told whenever a connection has ended.
-    ended: Notify,
+    remote: Arc<Clients>,
+    admin: Arc<Clients>,
+    pub(crate) workers: [crate::admin::Workers; 2],
+    pub(crate) log: Log,
+    pub(crate) lifetime: Lifetime,
+}
+
+/// What is known of a connection from where it came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entrance {
+    pub(crate) program: Program,
+    pub(crate) access: Access,
+    pub(crate) auth: Auth,
 }
 
 impl Service {
     /// A daemon without sockets. The first driver that has a default URI serves clients that name none.
     pub fn new(drivers: Vec<Arc<dyn Driver>>, limits: Limits) -> Self {
-        let permits = Arc::new(Semaphore::new(limits.clients));
+        Self::with(drivers, &Config { limits, ..Config::default() }, Log::new(None))
+    }
+
+    /// A daemon without sockets, with limits and settings of its own.
+    pub fn with(drivers: Vec<Arc<dyn Driver>>, config: &Config, log: Log) -> Self {
         let shared = Shared {
             drivers,
-            limits,
-            sessions: Mutex::default(),
-            next_id: AtomicU64::new(1),
-            permits,
-            ended: Notify::new(),
+            remote: Clients::new(config.limits.clone()),
+            admin: Clients::new(config.admin_limits.clone()),
+            workers: crate::admin::Workers::of(&config.settings),
+            log,
+            lifetime: Lifetime::default(),
         };
         Self { shared: Arc::new(shared) }
     }
 
     /// Serves one connection to its end.
     pub async fn serve(&self, socket: UnixStream, program: Program, access: Access) {
-        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let session = Session::new(Arc::clone(&self.shared), socket, id, program, access);
-        self.shared.sessions().push(Arc::downgrade(&session));
-        Arc::clone(&session).run().await;
-        drop(session);
-        self.shared.sessions().retain(|session| session.strong_count() > 0);
-        self.shared.ended.notify_waiters();
+        self.admit(socket, Entrance { program, access, auth: Auth::None }).await;
     }
 
-    /// Accepts connections for ever. A permit is taken before each, so that clients over the limit wait in the
-    /// kernel's queue.
-    pub async fn listen(&self, listener: UnixListener, program: Program, access: Access) {
+    async fn admit(&self, socket: UnixStream, entrance: Entrance) {
+        let clients = Arc::clone(self.shared.clients(entrance.program));
+        let session = clients.enter(|id| Session::new(Arc::clone(&self.shared), socket, id, entrance));
+        let id = session.id;
+        session.run().await;
+        clients.leave(id);
+    }
+
+    /// Accepts connections for ever. Clients over the limit wait in the kernel's queue.
+    async fn listen(&self, listener: UnixListener, entrance: Entrance) {
+        let clients = self.shared.clients(entrance.program);
+        let reserve = match entrance.access {
+            Access::ReadWrite => 0,
+            Access::ReadOnly => reserve(clients.maxima().0),
+        };
         loop {
-            let Ok(permit) = Arc::clone(&self.shared.permits).acquire_owned().await else { return };
+            clients.room(reserve).await;
             match listener.accept().await {
                 Ok((socket, _)) => {
+                    // Other sockets of the server may have filled it meanwhile.
+                    clients.room(reserve).await;
                     let service = self.clone();
-                    tokio::spawn(async move {
-                        service.serve(socket, program, access).await;
-                        drop(permit);
-                    });
+                    tokio::spawn(async move { service.admit(socket, entrance).await });
+                    // The client is counted once its task has begun.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: go on when a connection has ended.
                     tracing::warn!(%error, "cannot accept a connection");
-                    drop(permit);
-                    let _ = tokio::time::timeout(ACCEPT_PAUSE, self.shared.ended.notified()).await;
+                    let _ = tokio::time::timeout(ACCEPT_PAUSE, clients.change()).await;
                 }
             }
         }
@@ -83,43 +103,52 @@ impl Service {
 
     /// Ends all connections once what is on its way to them has been sent.
     pub async fn close(&self) {
-        for session in self.shared.all() {
+        let servers = [&self.shared.remote, &self.shared.admin];
+        for session in servers.iter().flat_map(|clients| clients.all()) {
             session.close();
         }
         let all_gone = async {
-            loop {
-                let ended = self.shared.ended.notified();
-                if self.shared.all().is_empty() {
-                    return;
-                }
-                ended.await;
+            for clients in servers {
+                clients.gone().await;
             }
         };
         let _ = tokio::time::timeout(CLOSE_PATIENCE, all_gone).await;
     }
+
+    /// Ready when the daemon may end: it was told to, or has been idle for as long as it is to wait.
+    pub async fn ended(&self) {
+        let idle = || {
+            let clients = self.shared.remote.counts().0 + self.shared.admin.counts().0;
+            clients == 0 && !self.shared.drivers.iter().any(|driver| driver.is_busy())
+        };
+        self.shared.lifetime.ended(idle).await;
+    }
+
+    /// Ends the daemon when nobody has used it for so long; `None` never does.
+    pub fn set_timeout(&self, timeout: Option<Duration>) {
+        self.shared.lifetime.set_timeout(timeout);
+    }
+}
+
+/// Clients that wait for nobody else's leave: of all places, those that only local read-write clients may take.
+fn reserve(max: usize) -> usize {
+    (max / 10).min(20)
 }
 
 /// How long a listener that cannot accept waits before it tries again.
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long an administrator who has ended the daemon may stay.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How long a daemon that ends waits for clients to take what is on its way.
-const CLOSE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Shared {
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, Vec<Weak<Session>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn all(&self) -> Vec<Arc<Session>> {
-        self.sessions().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// The connections of a program.
-    pub(crate) fn clients(&self, program: Program) -> Vec<Arc<Session>> {
-        self.all().into_iter().filter(|session| session.program() == program).collect()
+    /// The server of a program.
+    pub(crate) fn clients(&self, program: Program) -> &Arc<Clients> {
+        match program {
+            Program::Remote => &self.remote,
+            Program::Admin => &self.admin,
+        }
     }
 
     /// The driver of a URI; of its own default URI where the client names none.
@@ -139,26 +168,57 @@ impl Shared {
 /// A daemon with its sockets.
 pub struct Daemon {
     service: Service,
-    listeners: Vec<(UnixListener, Program, Access)>,
+    listeners: Vec<(UnixListener, Entrance)>,
     sockets: Vec<PathBuf>,
 }
 
 impl Daemon {
-    /// Creates the sockets. A socket that an earlier daemon left behind is replaced; one that answers is not.
-    pub fn bind(config: &Config, drivers: Vec<Arc<dyn Driver>>) -> io::Result<Self> {
-        let mut daemon = Self {
-            service: Service::new(drivers, config.limits.clone()),
-            listeners: Vec::new(),
-            sockets: Vec::new(),
-        };
-        let read_write = (Some(&config.socket), Program::Remote, Access::ReadWrite, 0o700);
-        let read_only = (config.socket_ro.as_ref(), Program::Remote, Access::ReadOnly, 0o777);
-        let admin = (config.socket_admin.as_ref(), Program::Admin, Access::ReadWrite, 0o700);
-        for (path, program, access, mode) in [read_write, read_only, admin] {
+    /// Creates the sockets, or takes those that the service manager has created. A socket that an earlier daemon
+    /// left behind is replaced; one that answers is not.
+    pub fn bind(config: &Config, drivers: Vec<Arc<dyn Driver>>, log: Log) -> io::Result<Self> {
+        let mut daemon =
+            Self { service: Service::with(drivers, config, log), listeners: Vec::new(), sockets: Vec::new() };
+        let settings = &config.settings;
+        let group = settings.unix_sock_group.as_deref().map(bind::group).transpose()?;
+        // Nothing but the mode stands before a socket without authentication.
+        let open = if settings.auth_unix_rw == Auth::None { 0o700 } else { 0o777 };
+        let mode = settings.unix_sock_rw_perms.map_or(open, |mode| mode.0);
+        let admin_mode = settings.unix_sock_admin_perms.0;
+        let mut handed = Handed::take();
+        let (remote, admin) = (Program::Remote, Program::Admin);
+        for (path, ending, entrance, mode) in [
+            (
+                Some(&config.socket),
+                "",
+                Entrance { program: remote, access: Access::ReadWrite, auth: settings.auth_unix_rw },
+                mode,
+            ),
+            (
+                config.socket_ro.as_ref(),
+                "-ro",
+                Entrance { program: remote, access: Access::ReadOnly, auth: settings.auth_unix_ro },
+                settings.unix_sock_ro_perms.0,
+            ),
+            (
+                config.socket_admin.as_ref(),
+                "-admin",
+                Entrance { program: admin, access: Access::ReadWrite, auth: Auth::None },
+                admin_mode,
+            ),
+        ] {
             let Some(path) = path else { continue };
-            let listener = bind(path, mode, config.limits.queued_clients)
+            if let Some(listener) = handed.unix(ending, path)? {
+                daemon.listeners.push((listener, entrance));
+                continue;
+            }
+            // A service manager that hands over some sockets means the others not to be.
+            if handed.any() {
+                continue;
+            }
+            let backlog = daemon.service.shared.clients(entrance.program).limits().queued_clients;
+            let listener = bind::unix(path, mode, group, backlog)
                 .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-            daemon.listeners.push((listener, program, access));
+            daemon.listeners.push((listener, entrance));
             daemon.sockets.push(path.clone());
         }
         Ok(daemon)
@@ -169,14 +229,20 @@ impl Daemon {
         &self.service
     }
 
-    /// Serves until `stop` is ready, then lets connections end and removes the sockets.
+    /// Serves until `stop` is ready or the daemon ends by itself, then lets connections end and removes the sockets.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut tasks = tokio::task::JoinSet::new();
-        for (listener, program, access) in self.listeners.drain(..) {
+        for (listener, entrance) in self.listeners.drain(..) {
             let service = self.service.clone();
-            tasks.spawn(async move { service.listen(listener, program, access).await });
+            tasks.spawn(async move { service.listen(listener, entrance).await });
         }
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = self.service.ended() => {
+                // Whoever ended it is to have the answer first.
+                let _ = tokio::time::timeout(GOODBYE, self.service.shared.admin.gone()).await;
+            }
+        }
         tasks.shutdown().await;
         self.service.close().await;
     }
@@ -185,30 +251,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         for path in &self.sockets {
-            let _ = fs::remove_file(path);
+            let _ = std::fs::remove_file(path);
         }
     }
-}
-
-fn bind(path: &Path, mode: u32, backlog: u32) -> io::Result<UnixListener> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    if path.exists() {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there"));
-        }
-        fs::remove_file(path)?;
-    }
-    let socket = rustix::net::socket_with(
-        rustix::net::AddressFamily::UNIX,
-        rustix::net::SocketType::STREAM,
-        rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
-        None,
-    )?;
-    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?)?;
-    // Nobody can connect before `listen`, so the mode is never wider than meant.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    rustix::net::listen(&socket, backlog.try_into().unwrap_or(i32::MAX))?;
-    UnixListener::from_std(socket.into())
 }

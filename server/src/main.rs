@@ -1,71 +1,22 @@
 //! `virtwired`: libvirtd's place, libvirtd's options.
 
+mod background;
+mod options;
+
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use virtwired::{Config, Daemon};
+use virtwired::config::Settings;
+use virtwired::log::{Filters, Log, Outputs, Priority};
+use virtwired::{Config, Daemon, config, notify};
 
-/// A wire-compatible drop-in for libvirtd.
-#[derive(Parser, Debug)]
-#[command(version, about, long_about = None)]
-struct Options {
-    /// The read-write socket [default: libvirt-sock in /run/libvirt, for other users than root in
-    /// $XDG_RUNTIME_DIR/libvirt]
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-
-    /// The read-only socket [default: libvirt-sock-ro beside the read-write one]
-    #[arg(long, value_name = "PATH")]
-    socket_ro: Option<PathBuf>,
-
-    /// The administration socket [default: libvirt-admin-sock beside the read-write one]
-    #[arg(long, value_name = "PATH")]
-    socket_admin: Option<PathBuf>,
-
-    /// Keep all state of the QEMU driver below this directory instead of /etc, /run, /var/lib and /var/log
-    #[arg(long, value_name = "DIR")]
-    root: Option<PathBuf>,
-
-    /// Configuration file
-    #[arg(short = 'f', long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// Write the process id here
-    #[arg(short, long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-
-    /// Log what happens; RUST_LOG says more finely what
-    #[arg(short, long)]
-    verbose: bool,
-}
-
-impl Options {
-    fn config(&self) -> Config {
-        let uid = rustix::process::geteuid().as_raw();
-        let defaults = Config::for_user(uid, std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
-        let mut config = match self.socket.as_deref() {
-            Some(socket) => {
-                let beside = Config::in_dir(socket.parent().unwrap_or(socket).to_owned());
-                Config { socket: socket.to_owned(), ..beside }
-            }
-            None => defaults,
-        };
-        if self.socket_ro.is_some() {
-            config.socket_ro.clone_from(&self.socket_ro);
-        }
-        if self.socket_admin.is_some() {
-            config.socket_admin.clone_from(&self.socket_admin);
-        }
-        config
-    }
-}
+use options::Options;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    init_log(options.verbose);
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,31 +26,88 @@ fn main() -> ExitCode {
     }
 }
 
-fn init_log(verbose: bool) {
-    let default = if verbose { "info" } else { "warn" };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+/// Anything that ends the daemon; it has only to be read.
+type Fatal = Box<dyn std::error::Error>;
+
+fn run(options: &Options) -> Result<(), Fatal> {
+    if options.default_config {
+        print!("{}", Settings::annotated());
+        return Ok(());
+    }
+    let (settings, warnings) = settings(options)?;
+    let log = open_log(options, &settings)?;
+    if options.check_config {
+        for warning in warnings {
+            eprintln!("virtwired: warning: {warning}");
+        }
+        return Ok(());
+    }
+    log.install();
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let config = options.sockets(&settings).with(settings);
+    if options.daemon && !background::is_started() {
+        return Ok(background::start()?);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(options, &config, log)).map_err(Into::into)
 }
 
-fn run(options: &Options) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let drivers = virtwired::drivers::all(options.root.as_deref()).await?;
-        let daemon = Daemon::bind(&options.config(), drivers)?;
-        let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tracing::info!("ready");
-        daemon
-            .run(async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            })
-            .await;
-        Ok(())
-    })
+/// What the configuration file says. A file that was named must be there.
+fn settings(options: &Options) -> Result<(Settings, Vec<String>), Fatal> {
+    let path = match &options.config {
+        Some(path) => path.clone(),
+        None => match options::default_config() {
+            Some(path) if path.exists() => path,
+            _ => return Ok((Settings::default(), Vec::new())),
+        },
+    };
+    config::read(&path).map_err(|error| format!("Can't load config file: {error}").into())
+}
+
+/// The log as file, environment (`LIBVIRT_LOG_FILTERS`, `LIBVIRT_LOG_OUTPUTS`) and command line say, each over the
+/// one before it.
+fn open_log(options: &Options, settings: &Settings) -> Result<Log, Fatal> {
+    let level = if options.verbose { Some(Priority::Info) } else { Priority::new(settings.log_level) };
+    let log = Log::new(level);
+    let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+    if let Some(filters) = variable("LIBVIRT_LOG_FILTERS").or_else(|| settings.log_filters.clone()) {
+        log.set_filters(filters.parse::<Filters>()?);
+    }
+    if let Some(outputs) = variable("LIBVIRT_LOG_OUTPUTS").or_else(|| settings.log_outputs.clone()) {
+        log.set_outputs(outputs.parse::<Outputs>()?)?;
+    }
+    Ok(log)
+}
+
+async fn serve(options: &Options, config: &Config, log: Log) -> io::Result<()> {
+    let drivers = virtwired::drivers::all(options.root.as_deref()).await?;
+    let daemon = Daemon::bind(config, drivers, log)?;
+    daemon.service().set_timeout(options.timeout());
+    let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Limits change through the administration only, as libvirtd's do; the signal must not end the daemon.
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("told to read state again; the drivers hold all of theirs");
+        }
+    });
+    tokio::spawn(notify::watch());
+    tracing::info!("ready");
+    notify::tell("READY=1");
+    background::ready();
+    daemon
+        .run(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await;
+    notify::tell("STOPPING=1");
+    Ok(())
 }
 
 /// The file with the process id, for as long as the daemon runs.

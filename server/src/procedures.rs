@@ -12,6 +12,7 @@ use virtwire_protocol::qemu::{
 use virtwire_protocol::remote::*;
 use virtwire_protocol::{qemu, remote};
 
+use crate::config::Auth;
 use crate::dispatch::SessionProcedures;
 use crate::events::{Filter, MONITOR, MonitorFilter, Registration};
 use crate::session::{OpenPhase, Phase, Session};
@@ -132,11 +133,15 @@ fn no_support(procedure: Procedure) -> VirtError {
 #[async_trait]
 impl SessionProcedures for Session {
     async fn auth_list(&self, _: &CallCx) -> Result<AuthListRet, VirtError> {
-        let mut phase = self.phase();
-        if matches!(*phase, Phase::Greeting) {
-            *phase = Phase::Authenticated;
-        }
-        Ok(AuthListRet { types: vec![AuthType::NONE] })
+        let types = match self.auth() {
+            Auth::None => {
+                self.authenticated();
+                AuthType::NONE
+            }
+            Auth::Sasl => AuthType::SASL,
+            Auth::Polkit => AuthType::POLKIT,
+        };
+        Ok(AuthListRet { types: vec![types] })
     }
 
     async fn auth_sasl_init(&self, _: &CallCx) -> Result<AuthSaslInitRet, VirtError> {

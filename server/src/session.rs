@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -22,11 +22,15 @@ use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
 use virtwire_socket::{Outgoing, receive};
 
-use crate::config::{Access, Limits, Program};
+use crate::clients::Clients;
+use crate::config::{Access, Auth, Limits, Program};
 use crate::events::{self, Registration};
-use crate::listener::Shared;
+use crate::listener::{Entrance, Shared};
 use crate::serve;
 use crate::streams::Streams;
+
+/// The alarm of a client that may take for ever to authenticate.
+const FOR_EVER: Duration = Duration::from_secs(86_400 * 365);
 
 /// Where a client stands. Only an open connection holds a driver, so nothing slips past authentication.
 pub(crate) enum Phase {
@@ -54,8 +58,8 @@ pub(crate) struct Session {
     pub(crate) peer: Option<Peer>,
     pub(crate) service: Arc<Shared>,
     pub(crate) streams: Streams,
-    program: Program,
-    access: Access,
+    clients: Arc<Clients>,
+    entrance: Entrance,
     out: Outgoing,
     phase: Mutex<Phase>,
     registrations: Mutex<Vec<Registration>>,
@@ -80,37 +84,34 @@ struct Input {
     descriptors: VecDeque<OwnedFd>,
     /// Frames may be in the buffer that were not served, since a limit was reached.
     parked: bool,
+    /// The client has authenticated: frames may be large, and the alarm is the keepalive's.
+    known: bool,
     keepalive: Option<KeepaliveTimer>,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Session {
-    pub(crate) fn new(
-        service: Arc<Shared>,
-        socket: UnixStream,
-        id: u64,
-        program: Program,
-        access: Access,
-    ) -> Arc<Self> {
+    pub(crate) fn new(service: Arc<Shared>, socket: UnixStream, id: u64, entrance: Entrance) -> Arc<Self> {
         let peer = socket.peer_cred().ok().map(|cred| Peer {
             pid: cred.pid().unwrap_or_default(),
             uid: cred.uid(),
             gid: cred.gid(),
         });
         // The administration socket is root's alone, and knows no authentication.
-        let phase = match program {
+        let phase = match entrance.program {
             Program::Remote => Phase::Greeting,
             Program::Admin => Phase::Authenticated,
         };
+        let clients = Arc::clone(service.clients(entrance.program));
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             id,
             since: SystemTime::now(),
             peer,
-            streams: Streams::new(service.limits().stream_backlog),
+            streams: Streams::new(clients.limits().stream_backlog),
             service,
-            program,
-            access,
+            clients,
+            entrance,
             out: Outgoing::new(socket),
             phase: Mutex::new(phase),
             registrations: Mutex::default(),
@@ -120,11 +121,26 @@ impl Session {
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        self.service.limits()
+        self.clients.limits()
     }
 
     pub(crate) fn program(&self) -> Program {
-        self.program
+        self.entrance.program
+    }
+
+    /// How this client authenticates.
+    pub(crate) fn auth(&self) -> Auth {
+        self.entrance.auth
+    }
+
+    /// The client is who it says it is.
+    pub(crate) fn authenticated(&self) {
+        let mut phase = self.phase();
+        if matches!(*phase, Phase::Greeting) {
+            *phase = Phase::Authenticated;
+            drop(phase);
+            self.clients.authenticated(self.id);
+        }
     }
 
     pub(crate) fn phase(&self) -> MutexGuard<'_, Phase> {
@@ -149,7 +165,7 @@ impl Session {
             Phase::Open(open) => open.read_only,
             Phase::Greeting | Phase::Authenticated | Phase::Closed => false,
         };
-        by_flag || self.access == Access::ReadOnly
+        by_flag || self.entrance.access == Access::ReadOnly
     }
 
     pub(crate) fn call_cx(&self) -> CallCx {
@@ -180,6 +196,11 @@ impl Session {
     /// Ends the connection once everything has been sent.
     pub(crate) fn close(&self) {
         self.out.close();
+    }
+
+    /// Ends the connection now.
+    pub(crate) fn abort(&self) {
+        self.out.abort();
     }
 
     pub(crate) fn call_waits(&self) {
@@ -216,8 +237,9 @@ impl Session {
             buffer: FrameBuffer::default(),
             descriptors: VecDeque::new(),
             parked: false,
+            known: false,
             keepalive: None,
-            alarm: Box::pin(tokio::time::sleep_until(Instant::now().into())),
+            alarm: Box::pin(tokio::time::sleep(self.limits().auth_timeout.unwrap_or(FOR_EVER))),
         };
         input.buffer.limit(self.limits().frame_before_auth);
         loop {
@@ -269,7 +291,7 @@ impl Session {
             }
         }
         self.arm(input);
-        if input.keepalive.is_some() && pin!(&mut input.alarm).poll(cx).is_ready() {
+        if (input.keepalive.is_some() || !input.known) && pin!(&mut input.alarm).poll(cx).is_ready() {
             return Poll::Ready(Wake::Keepalive);
         }
         Poll::Pending
@@ -288,7 +310,10 @@ impl Session {
     }
 
     fn keepalive(&self, input: &mut Input) -> Result<(), Ended> {
-        let Some(timer) = &mut input.keepalive else { return Ok(()) };
+        let Some(timer) = &mut input.keepalive else {
+            input.known |= self.is_authenticated();
+            return if input.known { Ok(()) } else { Err(Ended::Unknown) };
+        };
         let now = Instant::now();
         let next = match timer.poll(now) {
             Keepalive::Wait(next) => next,
@@ -332,7 +357,8 @@ impl Session {
             if input.parked {
                 return Ok(());
             }
-            if self.is_authenticated() {
+            if !input.known && self.is_authenticated() {
+                input.known = true;
                 input.buffer.limit(FRAME_MAX);
             }
             let Some(frame) = input.buffer.next_frame()? else { break };
@@ -388,6 +414,7 @@ impl EventSink for Session {
 enum Ended {
     ByPeer,
     Dead,
+    Unknown,
     Frame(FrameError),
     Io(io::Error),
 }
@@ -402,6 +429,7 @@ impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::ByPeer => f.write_str("closed by the client"),
+            Self::Unknown => f.write_str("it has not authenticated in time"),
             Self::Dead => f.write_str("pings went unanswered"),
             Self::Frame(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),

@@ -1,8 +1,10 @@
 //! The daemon as its peers see it: frames in, frames out, over a socket pair.
 
+mod administration;
 mod calls;
 mod events;
 mod hostile;
+mod limits;
 mod peer;
 mod streams;
 mod toy;

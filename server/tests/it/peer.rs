@@ -56,16 +56,34 @@ impl Peer {
     pub(crate) fn new(access: Access, limits: Limits) -> Self {
         let toy = Toy::new();
         let service = Service::new(vec![toy.clone()], limits);
+        Self::at(&service, toy, access)
+    }
+
+    /// Connected to a daemon that has other clients as well.
+    pub(crate) fn at(service: &Service, toy: Arc<Toy>, access: Access) -> Self {
+        let service = service.clone();
         let (socket, other) = UnixStream::pair().unwrap();
         let served = tokio::spawn(async move { service.serve(other, Program::Remote, access).await });
-        Self { socket, toy, served, buffer: FrameBuffer::default(), descriptors: VecDeque::new(), serial: 0 }
+        Self { toy, served, ..Self::on(socket) }
+    }
+
+    /// Connected to a daemon's socket; the toy is nobody's.
+    pub(crate) fn on(socket: UnixStream) -> Self {
+        let served = tokio::spawn(async {});
+        let (buffer, descriptors) = (FrameBuffer::default(), VecDeque::new());
+        Self { socket, toy: Toy::new(), served, buffer, descriptors, serial: 0 }
+    }
+
+    /// Asks how to authenticate; nothing is needed.
+    pub(crate) async fn authenticate(&mut self) {
+        let auth: AuthListRet = self.call(Procedure::AUTH_LIST, &()).await.decode();
+        assert_eq!(auth.types, [remote::AuthType::NONE]);
     }
 
     /// Authenticated and open.
     pub(crate) async fn open_with(access: Access, limits: Limits) -> Self {
         let mut peer = Self::new(access, limits);
-        let auth: AuthListRet = peer.call(Procedure::AUTH_LIST, &()).await.decode();
-        assert_eq!(auth.types, [remote::AuthType::NONE]);
+        peer.authenticate().await;
         let args = ConnectOpenArgs { name: Some("toy:///".into()), flags: 0 };
         peer.call(Procedure::CONNECT_OPEN, &args).await.decode::<()>();
         peer

@@ -151,11 +151,8 @@ impl HypervisorDriver for Toy {
             File::from(fd).read_to_string(&mut text).unwrap();
             text
         });
-        Ok(DomainCreateWithFilesRet {
-            dom: domain(&texts.collect::<Vec<_>>().join(",")),
-            ..Default::default()
-        })
-        .inspect(|_| drop(args))
+        Ok(DomainCreateWithFilesRet { dom: domain(&texts.collect::<Vec<_>>().join(",")) })
+            .inspect(|_| drop(args))
     }
 }
 

@@ -1,0 +1,466 @@
+//! Every setting of libvirtd.conf and virtqemud.conf: its key, type, default and meaning, in one table.
+
+use std::fmt::Write;
+
+use super::syntax::{Assignment, Value};
+
+/// A type that a setting may have.
+pub trait Setting: Sized {
+    /// What a file must hold, in libvirt's words.
+    const EXPECTED: &'static str;
+
+    /// The value, if it is of this type; else why not, where more can be said than [`EXPECTED`](Self::EXPECTED).
+    fn from_value(value: &Value) -> Result<Self, Option<String>>;
+
+    /// The value as a file would have it; `None` where there is none.
+    fn show(&self) -> Option<String>;
+}
+
+impl Setting for bool {
+    const EXPECTED: &'static str = "a bool";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::Number(number @ (0 | 1)) => Ok(*number == 1),
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        Some(u8::from(*self).to_string())
+    }
+}
+
+impl Setting for u32 {
+    const EXPECTED: &'static str = "an unsigned integer";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::Number(number @ 0..) => {
+                Self::try_from(*number).map_err(|_| Some("must be in range 0:4294967295".to_owned()))
+            }
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Setting for i32 {
+    const EXPECTED: &'static str = "an integer";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::Number(number) => Self::try_from(*number)
+                .map_err(|_| Some("must be in range -2147483648:2147483647".to_owned())),
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Setting for String {
+    const EXPECTED: &'static str = "a string";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::Text(text) => Ok(text.clone()),
+            _ => Err(None),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        Some(format!("\"{self}\""))
+    }
+}
+
+impl Setting for Vec<String> {
+    const EXPECTED: &'static str = "a string list";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        match value {
+            Value::List(items) => items.iter().map(String::from_value).collect(),
+            // libvirt takes a lone string for a list of one.
+            Value::Text(text) => Ok(vec![text.clone()]),
+            Value::Number(_) => Err(None),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        let items: Vec<_> = self.iter().filter_map(Setting::show).collect();
+        Some(format!("[{}]", items.join(", ")))
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        T::from_value(value).map(Some)
+    }
+    fn show(&self) -> Option<String> {
+        self.as_ref().and_then(T::show)
+    }
+}
+
+/// How clients of a socket authenticate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Whoever may connect may use it.
+    None,
+    /// As the host's policy says.
+    Polkit,
+    /// By name and proof.
+    Sasl,
+}
+
+impl Auth {
+    const NAMES: [(&'static str, Self); 3] =
+        [("none", Self::None), ("polkit", Self::Polkit), ("sasl", Self::Sasl)];
+}
+
+impl Setting for Auth {
+    const EXPECTED: &'static str = "a string";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        let name = String::from_value(value)?;
+        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, auth)| *auth).ok_or_else(|| Some(format!("unsupported auth {name}")))
+    }
+    fn show(&self) -> Option<String> {
+        Self::NAMES.iter().find(|(_, auth)| auth == self).map(|(name, _)| format!("\"{name}\""))
+    }
+}
+
+/// The mode of a socket, in octal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+impl Setting for Mode {
+    const EXPECTED: &'static str = "a string";
+    fn from_value(value: &Value) -> Result<Self, Option<String>> {
+        let text = String::from_value(value)?;
+        let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.map(Self).ok_or_else(|| Some(format!("Failed to parse mode '{text}'")))
+    }
+    fn show(&self) -> Option<String> {
+        Some(format!("\"{:04o}\"", self.0))
+    }
+}
+
+/// One row of the table.
+pub struct Key {
+    /// The word before `=`.
+    pub name: &'static str,
+    /// What must stand behind it.
+    pub expected: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+    set: fn(&mut Settings, &Value) -> Result<(), Option<String>>,
+    show: fn(&Settings) -> Option<String>,
+}
+
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)*) => {
+        /// What a configuration file sets.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $type,)*
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// The table.
+        pub static KEYS: &[Key] = &[$(Key {
+            name: stringify!($name),
+            expected: <$type as Setting>::EXPECTED,
+            doc: concat!($($doc, "\n"),+),
+            set: |settings, value| Setting::from_value(value).map(|value| settings.$name = value),
+            show: |settings| settings.$name.show(),
+        }),*];
+    };
+}
+
+settings! {
+    /// Listen for TLS connections. Takes effect with `--listen` only.
+    listen_tls: bool = true;
+    /// Listen for plain TCP connections. Takes effect with `--listen` only.
+    listen_tcp: bool = false;
+    /// The port of TLS connections.
+    tls_port: String = "16514".into();
+    /// The port of TCP connections.
+    tcp_port: String = "16509".into();
+    /// The address of TLS and TCP; all addresses where it is not given.
+    listen_addr: Option<String> = None;
+    /// The group that owns the unix sockets.
+    unix_sock_group: Option<String> = None;
+    /// The mode of the read-only socket.
+    unix_sock_ro_perms: Mode = Mode(0o777);
+    /// The mode of the read-write socket; by default 0700, and 0777 where polkit decides.
+    unix_sock_rw_perms: Option<Mode> = None;
+    /// The mode of the administration socket.
+    unix_sock_admin_perms: Mode = Mode(0o700);
+    /// The directory of the unix sockets.
+    unix_sock_dir: Option<String> = None;
+    /// Authentication on the read-only socket: none, polkit or sasl.
+    auth_unix_ro: Auth = Auth::None;
+    /// Authentication on the read-write socket: none, polkit or sasl.
+    auth_unix_rw: Auth = Auth::None;
+    /// Authentication on plain TCP: sasl, or none, which lets everybody in.
+    auth_tcp: Auth = Auth::Sasl;
+    /// Authentication on TLS, behind the client's certificate: none or sasl.
+    auth_tls: Auth = Auth::None;
+    /// The least strength of SASL's encryption on plain TCP; below 112 is refused.
+    tcp_min_ssf: u32 = 112;
+    /// Who decides on single calls: none by default, "rules" for the rule file.
+    access_drivers: Vec<String> = Vec::new();
+    /// The rule file of the access driver "rules".
+    access_rules_file: String = "/etc/libvirt/access-rules.toml".into();
+    /// The daemon's private key.
+    key_file: String = "/etc/pki/libvirt/private/serverkey.pem".into();
+    /// The daemon's certificate.
+    cert_file: String = "/etc/pki/libvirt/servercert.pem".into();
+    /// Certificates of the authorities that clients' certificates may come from.
+    ca_file: String = "/etc/pki/CA/cacert.pem".into();
+    /// Certificates that have been revoked.
+    crl_file: Option<String> = None;
+    /// Do not look at the daemon's own certificate before it is used.
+    tls_no_sanity_certificate: bool = false;
+    /// Take any client, with or without a certificate. Only meaningful where SASL follows.
+    tls_no_verify_certificate: bool = false;
+    /// Distinguished names of clients, with `*` and `?`; all where it is not given, nobody where it is empty.
+    tls_allowed_dn_list: Option<Vec<String>> = None;
+    /// Which TLS versions and ciphers: NORMAL, SECURE128, SECURE192 or SECURE256, perhaps with -VERS-TLS1.2.
+    tls_priority: Option<String> = None;
+    /// SASL users, with `*` and `?`; all where it is not given, nobody where it is empty.
+    sasl_allowed_username_list: Option<Vec<String>> = None;
+    /// The file of SASL users and their salted hashes.
+    sasl_users_file: String = "/etc/libvirt/sasl-users".into();
+    /// Clients at a time, over all sockets.
+    max_clients: u32 = 5000;
+    /// Connections that may wait to be accepted.
+    max_queued_clients: u32 = 1000;
+    /// Clients that have not authenticated; over it the oldest of them is dropped. 0 is no limit.
+    max_anonymous_clients: u32 = 20;
+    /// Seconds a client may take to authenticate. 0 is no limit.
+    auth_timeout: u32 = 60;
+    /// Workers at least. Shown to virt-admin; calls are not bound to workers here.
+    min_workers: u32 = 5;
+    /// Workers at most. Shown to virt-admin; calls are not bound to workers here.
+    max_workers: u32 = 20;
+    /// Workers for calls that never wait. Shown to virt-admin; calls are not bound to workers here.
+    prio_workers: u32 = 5;
+    /// Obsolete, not used.
+    max_requests: u32 = 20;
+    /// Calls of one client that may wait at a time; over it nothing more is read from the client.
+    max_client_requests: u32 = 5;
+    /// Event registrations of one client.
+    max_client_registrations: u32 = 1024;
+    /// Bytes of events that may pile up for a client before it is disconnected.
+    max_client_event_backlog: u32 = 16 << 20;
+    /// `min_workers` of the administration.
+    admin_min_workers: u32 = 5;
+    /// `max_workers` of the administration.
+    admin_max_workers: u32 = 20;
+    /// `max_clients` of the administration.
+    admin_max_clients: u32 = 5000;
+    /// `max_queued_clients` of the administration.
+    admin_max_queued_clients: u32 = 20;
+    /// `max_client_requests` of the administration.
+    admin_max_client_requests: u32 = 5;
+    /// Messages that are logged: 1 debug, 2 information, 3 warnings, 4 errors.
+    log_level: u32 = 0;
+    /// Levels of single sources: "1:qemu 3:server".
+    log_filters: Option<String> = None;
+    /// Where messages go: "3:stderr", "2:file:PATH", "3:syslog:NAME", "3:journald".
+    log_outputs: Option<String> = None;
+    /// Audit records: 0 never, 1 where the host audits, 2 always.
+    audit_level: u32 = 1;
+    /// Whether audit records go to the log as well.
+    audit_logging: bool = false;
+    /// The host's UUID, in the place of the firmware's.
+    host_uuid: Option<String> = None;
+    /// Where the host's UUID comes from: smbios or machine-id.
+    host_uuid_source: Option<String> = None;
+    /// Seconds of silence after which a client is pinged; -1 never.
+    keepalive_interval: i32 = 5;
+    /// Unanswered pings after which a client is disconnected.
+    keepalive_count: u32 = 5;
+    /// Obsolete, not used.
+    keepalive_required: bool = false;
+    /// `keepalive_interval` of the administration.
+    admin_keepalive_interval: i32 = 5;
+    /// `keepalive_count` of the administration.
+    admin_keepalive_count: u32 = 5;
+    /// Obsolete, not used.
+    admin_keepalive_required: bool = false;
+    /// Seconds that Open vSwitch may take to answer.
+    ovs_timeout: u32 = 5;
+}
+
+/// What a file said that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line it is on.
+    pub line: usize,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.line, self.what)
+    }
+}
+
+impl Settings {
+    /// The settings that assignments make of the defaults, and warnings of keys that nobody knows. A key that is
+    /// set twice has the later value.
+    pub fn from_assignments(assignments: &[Assignment]) -> Result<(Self, Vec<Problem>), Problem> {
+        let (mut settings, mut warnings) = (Self::default(), Vec::new());
+        for Assignment { line, key, value } in assignments {
+            let problem = |what| Problem { line: *line, what };
+            let Some(row) = KEYS.iter().find(|row| row.name == key) else {
+                warnings.push(problem(format!("unknown setting '{key}' has no effect")));
+                continue;
+            };
+            (row.set)(&mut settings, value).map_err(|reason| {
+                problem(match reason {
+                    Some(reason) => format!("{key}: {reason}"),
+                    None => format!("expected {} for '{key}' parameter", row.expected),
+                })
+            })?;
+        }
+        let line_of = |key: &str| assignments.iter().rfind(|a| a.key == key).map_or(0, |a| a.line);
+        match settings.contradiction() {
+            Some((key, what)) => Err(Problem { line: line_of(key), what: what.to_owned() }),
+            None => Ok((settings, warnings)),
+        }
+    }
+
+    /// Values that are each possible and do not go together, or that promise what cannot be kept.
+    fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        const UNKNOWN_DRIVER: &str = "access_drivers: only 'none' and 'rules' are known";
+        let clients = "The overall maximum number of clients must not be less than the number of clients waiting for authentication";
+        let order = "minWorkers cannot be larger than maxWorkers";
+        [
+            (self.max_clients < self.max_anonymous_clients, "max_clients", clients),
+            (self.max_workers == 0, "max_workers", "'max_workers' must be greater than 0"),
+            (self.min_workers > self.max_workers, "min_workers", order),
+            (self.admin_min_workers > self.admin_max_workers, "admin_min_workers", order),
+            (
+                self.max_client_requests == 0,
+                "max_client_requests",
+                "'max_client_requests' must be greater than 0",
+            ),
+            (self.tcp_min_ssf < 112, "tcp_min_ssf", "minimum SSF levels lower than 112 are not supported"),
+            (self.log_level > 4, "log_level", "log_level: the levels are 1, 2, 3 and 4"),
+            (self.auth_tcp == Auth::Polkit, "auth_tcp", "auth_tcp: polkit knows local clients only"),
+            (self.auth_tls == Auth::Polkit, "auth_tls", "auth_tls: polkit knows local clients only"),
+            (
+                self.access_drivers.iter().any(|name| !["none", "rules"].contains(&name.as_str())),
+                "access_drivers",
+                UNKNOWN_DRIVER,
+            ),
+        ]
+        .into_iter()
+        .find_map(|(wrong, key, what)| wrong.then_some((key, what)))
+    }
+
+    /// A file with every setting, its meaning and its default; all of it comments.
+    pub fn annotated() -> String {
+        let defaults = Self::default();
+        let mut text = String::from(
+            "# Settings of virtwired. Each is shown with its default; remove the # before one to change it.\n",
+        );
+        for key in KEYS {
+            text.push('\n');
+            for line in key.doc.lines() {
+                let _ = writeln!(text, "#{line}");
+            }
+            let value = (key.show)(&defaults).unwrap_or_else(|| format!("<{}>", key.expected));
+            let _ = writeln!(text, "#{} = {value}", key.name);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::syntax::parse;
+
+    fn read(text: &str) -> Result<(Settings, Vec<Problem>), Problem> {
+        Settings::from_assignments(&parse(text).unwrap())
+    }
+
+    #[test]
+    fn an_unknown_key_is_a_warning_with_its_line() {
+        let (settings, warnings) = read("max_clients = 77\nbogus_key = 1\nMAX_CLIENTS = 5\n").unwrap();
+        assert_eq!(settings, Settings { max_clients: 77, ..Settings::default() });
+        let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [
+                "2: unknown setting 'bogus_key' has no effect",
+                "3: unknown setting 'MAX_CLIENTS' has no effect"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_line_and_reason() {
+        for (text, problem) in [
+            ("max_clients = \"x\"", "1: expected an unsigned integer for 'max_clients' parameter"),
+            ("\nmax_clients = -1", "2: expected an unsigned integer for 'max_clients' parameter"),
+            ("max_clients = 4294967296", "1: max_clients: must be in range 0:4294967295"),
+            ("listen_tcp = \"1\"", "1: expected a bool for 'listen_tcp' parameter"),
+            ("listen_tcp = 2", "1: expected a bool for 'listen_tcp' parameter"),
+            ("tls_port = 16514", "1: expected a string for 'tls_port' parameter"),
+            ("tls_allowed_dn_list = 5", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
+            ("tls_allowed_dn_list = [ 5 ]", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
+            ("auth_unix_rw = \"foo\"", "1: auth_unix_rw: unsupported auth foo"),
+            ("unix_sock_rw_perms = \"9x\"", "1: unix_sock_rw_perms: Failed to parse mode '9x'"),
+            ("max_workers = 0", "1: 'max_workers' must be greater than 0"),
+            ("tcp_min_ssf = 50", "1: minimum SSF levels lower than 112 are not supported"),
+            (
+                "max_anonymous_clients = 10\nmax_clients = 5",
+                "2: The overall maximum number of clients must not be less than the number of clients waiting for \
+                 authentication",
+            ),
+            ("access_drivers = [ \"foo\" ]", "1: access_drivers: only 'none' and 'rules' are known"),
+        ] {
+            assert_eq!(read(text).unwrap_err().to_string(), problem, "{text}");
+        }
+    }
+
+    #[test]
+    fn values_of_each_type() {
+        let text = "unix_sock_rw_perms = \"0770\"\nauth_unix_rw = \"sasl\"\nkeepalive_interval = -1\n\
+                    tls_allowed_dn_list = []\nsasl_allowed_username_list = [\"a\", \"b*\"]\nlisten_tcp = 1\n";
+        let (settings, warnings) = read(text).unwrap();
+        assert_eq!(warnings, []);
+        let expected = Settings {
+            unix_sock_rw_perms: Some(Mode(0o770)),
+            auth_unix_rw: Auth::Sasl,
+            keepalive_interval: -1,
+            tls_allowed_dn_list: Some(vec![]),
+            sasl_allowed_username_list: Some(vec!["a".into(), "b*".into()]),
+            listen_tcp: true,
+            ..Settings::default()
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn the_annotated_file_says_the_defaults() {
+        let text = Settings::annotated();
+        let enabled: String = text
+            .lines()
+            .filter(|line| line.starts_with('#') && !line.starts_with("# ") && !line.contains('<'))
+            .map(|line| format!("{}\n", &line[1..]))
+            .collect();
+        let assignments = parse(&enabled).unwrap();
+        let defaults = Settings::default();
+        let with_default = KEYS.iter().filter(|key| (key.show)(&defaults).is_some());
+        assert_eq!(assignments.len(), with_default.count());
+        assert_eq!(Settings::from_assignments(&assignments), Ok((Settings::default(), vec![])));
+    }
+}

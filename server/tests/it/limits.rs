@@ -1,0 +1,141 @@
+//! What a connection may cost, each limit at its edge.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use virtwire_protocol::remote::*;
+use virtwired::log::Log;
+use virtwired::{Access, Config, Daemon, Limits, Service};
+
+use crate::peer::Peer;
+use crate::toy::Toy;
+
+#[tokio::test]
+async fn who_does_not_authenticate_in_time_is_dropped() {
+    let limits = Limits { auth_timeout: Some(Duration::from_millis(30)), ..Limits::default() };
+    let mut silent = Peer::new(Access::ReadWrite, limits.clone());
+    assert!(silent.receive().await.is_none());
+    silent.served.await.unwrap();
+    // Who has is not.
+    let mut known = Peer::open_with(Access::ReadWrite, limits).await;
+    let slow =
+        known.send(Procedure::DOMAIN_SUSPEND, &DomainSuspendArgs { dom: crate::toy::domain("a") }).await;
+    assert!(tokio::time::timeout(Duration::from_millis(90), known.receive()).await.is_err());
+    known.toy.gate.add_permits(1);
+    assert_eq!(known.receive().await.unwrap().header.serial, slow.serial);
+}
+
+#[tokio::test]
+async fn one_more_unauthenticated_client_than_allowed_drops_the_oldest() {
+    let toy = Toy::new();
+    let limits = Limits { anonymous_clients: 2, ..Limits::default() };
+    let service = Service::new(vec![toy.clone()], limits);
+    let mut known = Peer::at(&service, toy.clone(), Access::ReadWrite);
+    known.call(Procedure::AUTH_LIST, &()).await.decode::<AuthListRet>();
+    let mut first = Peer::at(&service, toy.clone(), Access::ReadWrite);
+    let mut second = Peer::at(&service, toy.clone(), Access::ReadWrite);
+    // Two are allowed, beside those that have authenticated.
+    for peer in [&mut first, &mut second] {
+        assert_eq!(peer.call(Procedure::CONNECT_CLOSE, &()).await.error().0, 39);
+    }
+    let mut third = Peer::at(&service, toy, Access::ReadWrite);
+    assert!(first.receive().await.is_none());
+    for peer in [&mut second, &mut third, &mut known] {
+        peer.call(Procedure::AUTH_LIST, &()).await.decode::<AuthListRet>();
+    }
+}
+
+/// A daemon with sockets in a directory of its own.
+struct Running {
+    dir: std::path::PathBuf,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    fn new(name: &str, limits: Limits) -> Self {
+        let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
+        let config = Config { limits, ..Config::in_dir(dir.clone()) };
+        let daemon = Daemon::bind(&config, vec![Toy::new()], Log::new(None)).unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(daemon.run(async {
+            let _ = stopped.await;
+        }));
+        Self { dir, stop: Some(stop), task }
+    }
+
+    async fn connect(&self, socket: &str) -> Peer {
+        Peer::on(UnixStream::connect(self.dir.join(socket)).await.unwrap())
+    }
+
+    async fn end(mut self) {
+        drop(self.stop.take());
+        self.task.await.unwrap();
+        assert!(!Path::new(&self.dir.join("libvirt-sock")).exists());
+        std::fs::remove_dir(&self.dir).unwrap();
+    }
+}
+
+async fn is_served(peer: &mut Peer) -> bool {
+    peer.send(Procedure::AUTH_LIST, &()).await;
+    tokio::time::timeout(Duration::from_millis(200), peer.receive()).await.is_ok_and(|reply| reply.is_some())
+}
+
+#[tokio::test]
+async fn the_client_over_the_limit_waits_until_another_leaves() {
+    let daemon = Running::new("full", Limits { clients: 2, ..Limits::default() });
+    let (mut first, mut second) =
+        (daemon.connect("libvirt-sock").await, daemon.connect("libvirt-sock").await);
+    assert!(is_served(&mut first).await && is_served(&mut second).await);
+    let mut third = daemon.connect("libvirt-sock").await;
+    assert!(!is_served(&mut third).await);
+    drop(first);
+    assert!(third.receive().await.is_some());
+    // The administration has places of its own.
+    drop((second, third));
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn read_only_clients_leave_room_for_the_others() {
+    // Of ten places one is kept.
+    let daemon = Running::new("reserve", Limits { clients: 10, anonymous_clients: 0, ..Limits::default() });
+    let mut lookers = Vec::new();
+    for _ in 0..9 {
+        let mut peer = daemon.connect("libvirt-sock-ro").await;
+        assert!(is_served(&mut peer).await);
+        lookers.push(peer);
+    }
+    let mut tenth = daemon.connect("libvirt-sock-ro").await;
+    assert!(!is_served(&mut tenth).await);
+    let mut operator = daemon.connect("libvirt-sock").await;
+    assert!(is_served(&mut operator).await);
+    drop((lookers, tenth, operator));
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn sockets_have_the_modes_that_they_should() {
+    use std::os::unix::fs::PermissionsExt;
+    let daemon = Running::new("modes", Limits::default());
+    for (socket, mode) in [("libvirt-sock", 0o700), ("libvirt-sock-ro", 0o777), ("libvirt-admin-sock", 0o700)]
+    {
+        let found = std::fs::metadata(daemon.dir.join(socket)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{socket}");
+    }
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn registrations_have_a_limit() {
+    let mut peer = Peer::open_with(Access::ReadWrite, Limits { registrations: 2, ..Limits::default() }).await;
+    let register = |event_id| ConnectDomainEventCallbackRegisterAnyArgs { event_id, dom: None };
+    for event in [0, 1] {
+        peer.call(Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, &register(event))
+            .await
+            .decode::<ConnectDomainEventCallbackRegisterAnyRet>();
+    }
+    let refused = peer.call(Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, &register(2)).await;
+    assert_eq!(refused.error(), (1, 7, "internal error: too many event callbacks".into()));
+}
