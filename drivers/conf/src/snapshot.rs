@@ -23,8 +23,7 @@ element! {
     pub struct Snapshot {
         leaf name: Option<String>;
         leaf description: Option<String>;
-        leaf state: Option<SnapshotState>
-            => DOMAIN_SNAPSHOT.config_unsupported "Invalid state '{}' in domain snapshot XML";
+        leaf state: Option<SnapshotState>;
         child parent: Option<Parent>;
         leaf creation_time "creationTime": Option<i64>;
         child memory: Option<SnapshotMemory>;

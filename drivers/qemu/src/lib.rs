@@ -1,1 +1,38 @@
-//! Runs real guests under QEMU.
+//! Runs real guests under QEMU: `qemu:///system` and `qemu:///session`.
+//!
+//! A guest is a [`guest`] with its definitions; running, it has a [`process`] and a monitor. [`argv`] says how QEMU is
+//! started, [`lifecycle`] starts and ends it and follows what it tells. The list of guests is never locked while
+//! anything waits, so that a guest that hangs holds up nobody else.
+
+pub mod argv;
+pub mod command;
+mod console;
+mod control;
+mod define;
+pub mod dirs;
+mod driver;
+mod error;
+mod guest;
+pub mod host;
+mod hypervisor;
+mod info;
+mod lifecycle;
+mod list;
+mod live;
+pub mod log;
+mod machine;
+mod memory;
+mod metadata;
+mod monitor;
+pub mod probe;
+pub mod process;
+mod screen;
+mod state;
+mod stats;
+mod status;
+pub mod store;
+
+#[cfg(test)]
+mod scratch;
+
+pub use driver::{Qemu, QemuDriver};

@@ -26,7 +26,4 @@ mod registry;
 mod screenshot;
 mod storage;
 
-#[cfg(test)]
-mod tests;
-
 pub use driver::{TestConnection, TestDriver};

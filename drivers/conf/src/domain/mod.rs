@@ -5,12 +5,14 @@ pub mod device;
 pub mod disk;
 pub mod display;
 pub mod features;
+mod metadata;
 pub mod misc;
 pub mod net;
 pub mod one;
 pub mod os;
 pub mod tune;
 
+pub use metadata::MetadataKind;
 use uuid::Uuid;
 use virtwire_protocol::ErrorDomain;
 

@@ -1,77 +1,30 @@
 //! Title, description, and elements of other programs.
 
-use virtwire_conf::Domain;
-use virtwire_conf::xml::{Document, Raw};
+use virtwire_conf::domain::MetadataKind;
 use virtwire_protocol::remote::{self as wire, Event};
-use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::guest::affect;
 use crate::error::{Result, check_flags};
 use crate::host::Host;
 
 const KNOWN: u32 = affect::LIVE | affect::CONFIG;
-/// Where errors about metadata come from.
-const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
-
-/// `virDomainMetadataType`
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Description,
-    Title,
-    Element,
-}
-
-impl Kind {
-    fn new(number: i32) -> Result<Self> {
-        match number {
-            0 => Ok(Self::Description),
-            1 => Ok(Self::Title),
-            2 => Ok(Self::Element),
-            _ => Err(DOMAIN.invalid_arg(format_args!("unknown metadata type '{number}'"))),
-        }
-    }
-}
-
-fn absent() -> VirtError {
-    DOMAIN.no_domain_metadata("Requested metadata element is not present")
-}
 
 pub(crate) fn get(host: &mut Host, args: wire::DomainGetMetadataArgs) -> Result<wire::DomainGetMetadataRet> {
     check_flags(args.flags, KNOWN, "testDomainGetMetadata")?;
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
-    let found = match Kind::new(args.r#type)? {
-        Kind::Description => domain.description.clone(),
-        Kind::Title => domain.title.clone(),
-        Kind::Element => {
-            let uri = args.uri.map(|uri| uri.to_string()).unwrap_or_default();
-            let elements = domain.metadata.iter().flat_map(|metadata| &metadata.elements);
-            elements
-                .into_iter()
-                .find(|raw| raw.namespace() == Some(&uri))
-                .map(|raw| without_prefix(&raw.to_xml(), &uri))
-        }
-    };
-    Ok(wire::DomainGetMetadataRet { metadata: found.ok_or_else(absent)?.into() })
+    let uri = args.uri.map(|uri| uri.to_string()).unwrap_or_default();
+    let metadata = domain.metadata_of(MetadataKind::new(args.r#type)?, &uri)?;
+    Ok(wire::DomainGetMetadataRet { metadata: metadata.into() })
 }
 
 pub(crate) fn set(host: &mut Host, args: wire::DomainSetMetadataArgs) -> Result<()> {
     check_flags(args.flags, KNOWN, "testDomainSetMetadata")?;
-    let kind = Kind::new(args.r#type)?;
+    let kind = MetadataKind::new(args.r#type)?;
     let text = |text: &Option<virtwire_protocol::XdrString>| text.as_ref().map(ToString::to_string);
     let (value, key, uri) = (text(&args.metadata), text(&args.key), text(&args.uri));
     let guest = host.guest_mut(&args.dom)?;
-    guest.change(args.flags, |domain| match kind {
-        Kind::Description => {
-            domain.description = value.clone().filter(|value| !value.is_empty());
-            Ok(())
-        }
-        Kind::Title => {
-            domain.title = value.clone().filter(|value| !value.is_empty());
-            Ok(())
-        }
-        Kind::Element => {
-            set_element(domain, value.as_deref(), key.as_deref(), uri.as_deref().unwrap_or_default())
-        }
+    guest.change(args.flags, |domain| {
+        domain.set_metadata(kind, value.as_deref(), key.as_deref(), uri.as_deref())
     })?;
     let event = Event::DomainMetadataChange(wire::DomainEventCallbackMetadataChangeMsg {
         callback_id: 0,
@@ -81,121 +34,4 @@ pub(crate) fn set(host: &mut Host, args: wire::DomainSetMetadataArgs) -> Result<
     });
     host.emit(event);
     Ok(())
-}
-
-/// Puts an element in the place of the one with the same name space, or takes that away.
-fn set_element(domain: &mut Domain, xml: Option<&str>, key: Option<&str>, uri: &str) -> Result<()> {
-    let raw = xml.map(|xml| {
-        Document::parse(xml, DOMAIN)?;
-        Raw::parse(&with_prefix(xml, key.unwrap_or_default(), uri))
-    });
-    let raw = raw.transpose()?;
-    let elements = &mut domain.metadata.get_or_insert_default().elements;
-    elements.retain(|old| old.namespace() != Some(uri));
-    elements.extend(raw);
-    Ok(())
-}
-
-/// Calls `name` for each tag of well-formed XML, with what stands between `<` and the tag's name, the name and the
-/// rest up to the next tag; puts together what it returns.
-fn map_tags(xml: &str, mut tag: impl FnMut(&str, &str, &str) -> String) -> String {
-    let mut out = String::with_capacity(xml.len() + 64);
-    let mut rest = xml;
-    while let Some(at) = rest.find('<') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        let skipped = [("!--", "-->"), ("![CDATA[", "]]>"), ("?", "?>"), ("!", ">")];
-        if let Some((_, end)) = skipped.iter().find(|(start, _)| rest.starts_with(start)) {
-            let length = rest.find(end).map_or(rest.len(), |at| at + end.len());
-            out.push('<');
-            out.push_str(&rest[..length]);
-            rest = &rest[length..];
-            continue;
-        }
-        let (slash, name_on) = rest.strip_prefix('/').map_or(("", rest), |after| ("/", after));
-        let end =
-            name_on.find(|c: char| c.is_whitespace() || matches!(c, '/' | '>')).unwrap_or(name_on.len());
-        let (name, after) = name_on.split_at(end);
-        let close = end_of_tag(after);
-        out.push('<');
-        out.push_str(&tag(slash, name, &after[..close]));
-        rest = &after[close..];
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Where a tag ends: the first `>` outside quotes.
-fn end_of_tag(tag: &str) -> usize {
-    let mut quote = None;
-    for (at, c) in tag.char_indices() {
-        match (quote, c) {
-            (None, '>') => return at,
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(open), c) if open == c => quote = None,
-            _ => {}
-        }
-    }
-    tag.len()
-}
-
-/// The element with `prefix` before all names that have none, and the prefix declared.
-fn with_prefix(xml: &str, prefix: &str, uri: &str) -> String {
-    let mut declared = false;
-    map_tags(xml, |slash, name, rest| {
-        let declaration =
-            if declared { String::new() } else { format!(" xmlns:{prefix}=\"{}\"", escaped(uri)) };
-        declared = true;
-        let colon = if name.contains(':') { String::new() } else { format!("{prefix}:") };
-        format!("{slash}{colon}{name}{declaration}{rest}")
-    })
-}
-
-/// The element as it was given: without the prefix that stands for `uri`.
-fn without_prefix(xml: &str, uri: &str) -> String {
-    let mut prefix: Option<String> = None;
-    map_tags(xml, |slash, name, rest| {
-        let first = prefix.is_none();
-        let prefix = prefix
-            .get_or_insert_with(|| name.split_once(':').map_or(String::new(), |(p, _)| format!("{p}:")));
-        let name = name.strip_prefix(prefix.as_str()).unwrap_or(name);
-        let declaration = format!(" xmlns:{}=\"{}\"", prefix.trim_end_matches(':'), escaped(uri));
-        let rest = if first { rest.replacen(&declaration, "", 1) } else { rest.to_owned() };
-        format!("{slash}{name}{rest}")
-    })
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prefixes_come_and_go() {
-        let plain = "<foo a=\"x>y\">\n  <bar/>\n  <x:baz><!-- <no> --></x:baz>\n</foo>";
-        let prefixed = with_prefix(plain, "k", "http://x?a&b");
-        assert_eq!(
-            prefixed,
-            "<k:foo xmlns:k=\"http://x?a&amp;b\" a=\"x>y\">\n  <k:bar/>\n  <x:baz><!-- <no> --></x:baz>\n</k:foo>"
-        );
-        assert_eq!(without_prefix(&prefixed, "http://x?a&b"), plain);
-    }
-
-    #[test]
-    fn one_element_for_each_name_space() {
-        let mut domain = Domain::default();
-        set_element(&mut domain, Some("<a/>"), Some("k"), "http://x").unwrap();
-        set_element(&mut domain, Some("<b/>"), Some("k"), "http://x").unwrap();
-        set_element(&mut domain, Some("<c/>"), Some("k"), "http://y").unwrap();
-        let names = |domain: &Domain| -> Vec<String> {
-            domain.metadata.iter().flat_map(|m| &m.elements).map(|raw| raw.name().to_owned()).collect()
-        };
-        assert_eq!(names(&domain), ["k:b", "k:c"]);
-        set_element(&mut domain, None, None, "http://x").unwrap();
-        assert_eq!(names(&domain), ["k:c"]);
-        assert!(set_element(&mut domain, Some("junk"), Some("k"), "http://y").is_err());
-    }
 }

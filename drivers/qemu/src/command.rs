@@ -1,0 +1,108 @@
+//! A command line for QEMU, and how it is shown.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use serde_json::Value;
+
+/// Options and the descriptors they speak of.
+#[derive(Debug, Default)]
+pub struct CommandLine {
+    args: Vec<String>,
+    fds: Vec<OwnedFd>,
+}
+
+impl CommandLine {
+    /// An option without a value.
+    pub fn flag(&mut self, option: &str) {
+        self.args.push(option.to_owned());
+    }
+
+    /// An option and its value.
+    pub fn option(&mut self, option: &str, value: impl Into<String>) {
+        self.args.push(option.to_owned());
+        self.args.push(value.into());
+    }
+
+    /// An option whose value is JSON.
+    pub fn json(&mut self, option: &str, value: &Value) {
+        self.option(option, value.to_string());
+    }
+
+    /// A word as it is.
+    pub fn word(&mut self, word: impl Into<String>) {
+        self.args.push(word.into());
+    }
+
+    /// Hands a descriptor over; QEMU knows it by the number returned, which it also has here.
+    pub fn pass(&mut self, fd: OwnedFd) -> i32 {
+        let number = fd.as_raw_fd();
+        self.fds.push(fd);
+        number
+    }
+
+    /// The words after the program's name.
+    pub fn args(&self) -> &[String] {
+        &self.args
+    }
+
+    /// Words and descriptors, for the one who starts it.
+    pub(crate) fn into_parts(self) -> (Vec<String>, Vec<OwnedFd>) {
+        (self.args, self.fds)
+    }
+}
+
+/// Environment, program and options as a shell takes them, an option and its value on each line.
+pub fn shell(env: &[(&str, String)], program: &str, args: &[String]) -> String {
+    let mut lines: Vec<String> = env.iter().map(|(name, value)| format!("{name}={}", quote(value))).collect();
+    lines.push(quote(program));
+    for arg in args {
+        match lines.last_mut() {
+            // A value goes behind its option.
+            Some(last) if !arg.starts_with('-') && last.starts_with('-') && !last.contains(' ') => {
+                last.push(' ');
+                last.push_str(&quote(arg));
+            }
+            _ => lines.push(quote(arg)),
+        }
+    }
+    lines.join(" \\\n")
+}
+
+/// A word as a shell takes it, quoted only where it must be.
+pub fn quote(word: &str) -> String {
+    const PLAIN: &str = "%+,-./:=@_^";
+    if !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || PLAIN.contains(c)) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// A value in QEMU's `key=value,…` syntax: commas are doubled.
+pub(crate) fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_an_option_a_line() {
+        let mut line = CommandLine::default();
+        line.option("-name", "guest=g1,debug-threads=on");
+        line.flag("-S");
+        line.json("-device", &serde_json::json!({"driver": "pvpanic"}));
+        assert_eq!(
+            shell(&[("LC_ALL", "C".to_owned())], "/usr/bin/qemu", line.args()),
+            "LC_ALL=C \\\n/usr/bin/qemu \\\n-name guest=g1,debug-threads=on \\\n-S \\\n-device '{\"driver\":\"pvpanic\"}'"
+        );
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote(""), "''");
+        assert_eq!(quote("a=b,c"), "a=b,c");
+    }
+}

@@ -1,0 +1,180 @@
+//! Definitions: stored, replaced, removed; autostart; how QEMU would be started.
+
+use std::sync::Arc;
+
+use virtwire_conf::{Domain, FormatOptions};
+use virtwire_protocol::remote::*;
+
+use crate::argv;
+use crate::command::shell;
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, check_flags, file};
+use crate::guest::{Definition, Guest};
+use crate::live;
+use crate::state::{Lifecycle, State};
+use crate::store;
+
+/// `VIR_DOMAIN_DEFINE_VALIDATE`
+const VALIDATE: u32 = 1;
+/// `VIR_DOMAIN_UNDEFINE_…`: managed save, snapshots, NVRAM, checkpoints, TPM; all that belongs to a guest.
+const UNDEFINE_FLAGS: u32 = 0x7f;
+
+pub(crate) async fn define(driver: &Qemu, args: DomainDefineXmlArgs) -> Result<DomainDefineXmlRet> {
+    let args = DomainDefineXmlFlagsArgs { xml: args.xml, flags: 0 };
+    Ok(DomainDefineXmlRet { dom: define_flags(driver, args).await?.dom })
+}
+
+pub(crate) async fn define_flags(
+    driver: &Qemu,
+    args: DomainDefineXmlFlagsArgs,
+) -> Result<DomainDefineXmlFlagsRet> {
+    check_flags(args.flags, VALIDATE, "qemuDomainDefineXMLFlags")?;
+    let domain = Domain::parse(&args.xml.to_str_lossy(), driver.options().await?)?;
+    let (guest, event) = store_definition(driver, domain).await?;
+    let dom = guest.handle();
+    driver.emit(event.of(dom.clone()));
+    Ok(DomainDefineXmlFlagsRet { dom })
+}
+
+/// Keeps a definition: on disk first, so that what is acknowledged is not lost.
+async fn store_definition(driver: &Qemu, domain: Domain) -> Result<(Arc<Guest>, Lifecycle)> {
+    let (name, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_default().into_bytes());
+    let definition = Definition::new(domain);
+    if let Some(guest) = driver.by_uuid(&uuid) {
+        if guest.name != name {
+            let uuid = uuid::Uuid::from_bytes(uuid).hyphenated();
+            let text = format_args!("domain '{}' is already defined with uuid {uuid}", guest.name);
+            return Err(QEMU.operation_failed(text));
+        }
+        let _job = guest.job.lock().await;
+        write(driver, &name, &definition.xml)?;
+        let mut inner = guest.lock();
+        let event = match inner.persistent {
+            Some(_) => Lifecycle::DEFINED_UPDATED,
+            None => Lifecycle::DEFINED_ADDED,
+        };
+        inner.updated = inner.live.is_some();
+        inner.persistent = Some(definition);
+        drop(inner);
+        drop(_job);
+        return Ok((guest, event));
+    }
+    let xml = Arc::clone(&definition.xml);
+    let guest = Arc::new(Guest::new(name.clone(), uuid, Some(definition), false));
+    driver.add(Arc::clone(&guest))?;
+    if let Err(error) = write(driver, &name, &xml) {
+        driver.remove(&guest);
+        return Err(error);
+    }
+    Ok((guest, Lifecycle::DEFINED_ADDED))
+}
+
+/// Puts a definition on disk.
+pub(crate) fn write(driver: &Qemu, name: &str, xml: &str) -> Result<()> {
+    let path = driver.shared.dirs.definition(name);
+    let text = store::with_warning(&format!("edit {name}"), xml);
+    store::write(&path, &text)
+        .map_err(|e| file(&e, format_args!("cannot write data to file '{}'", path.display())))
+}
+
+pub(crate) async fn undefine(driver: &Qemu, args: DomainUndefineArgs) -> Result<()> {
+    undefine_flags(driver, DomainUndefineFlagsArgs { dom: args.dom, flags: 0 }).await
+}
+
+pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs) -> Result<()> {
+    check_flags(args.flags, UNDEFINE_FLAGS, "qemuDomainUndefineFlags")?;
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    if guest.lock().persistent.is_none() {
+        return Err(QEMU.operation_invalid("cannot undefine transient domain"));
+    }
+    let dirs = &driver.shared.dirs;
+    let path = dirs.definition(&guest.name);
+    let cannot = |e| file(&e, format_args!("cannot remove config {}", path.display()));
+    store::remove(&dirs.autostart_link(&guest.name)).map_err(cannot)?;
+    store::remove(&path).map_err(cannot)?;
+    let (handle, runs) = {
+        let mut inner = guest.lock();
+        inner.persistent = None;
+        inner.autostart = false;
+        (guest.handle_of(&inner), inner.live.is_some())
+    };
+    if !runs {
+        driver.remove(&guest);
+    }
+    driver.emit(Lifecycle::UNDEFINED_REMOVED.of(handle));
+    Ok(())
+}
+
+pub(crate) async fn autostart(driver: &Qemu, args: DomainGetAutostartArgs) -> Result<DomainGetAutostartRet> {
+    let autostart = driver.guest(&args.dom)?.lock().autostart.into();
+    Ok(DomainGetAutostartRet { autostart })
+}
+
+pub(crate) async fn set_autostart(driver: &Qemu, args: DomainSetAutostartArgs) -> Result<()> {
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    if guest.lock().persistent.is_none() {
+        return Err(QEMU.operation_invalid("cannot set autostart for transient domain"));
+    }
+    let dirs = &driver.shared.dirs;
+    let link = dirs.autostart_link(&guest.name);
+    let wanted = args.autostart != 0;
+    let done = if wanted { store::link(&dirs.definition(&guest.name), &link) } else { store::remove(&link) };
+    done.map_err(|e| file(&e, format_args!("Failed to change symlink '{}'", link.display())))?;
+    guest.lock().autostart = wanted;
+    Ok(())
+}
+
+/// Puts a changed definition of a stopped or running guest in the place of the stored one.
+pub(crate) fn replace(driver: &Qemu, guest: &Guest, domain: Domain) -> Result<()> {
+    let definition = Definition::new(domain);
+    write(driver, &guest.name, &definition.xml)?;
+    guest.lock().persistent = Some(definition);
+    Ok(())
+}
+
+pub(crate) async fn to_native(
+    driver: &Qemu,
+    args: ConnectDomainXmlToNativeArgs,
+) -> Result<ConnectDomainXmlToNativeRet> {
+    check_flags(args.flags, 0, "qemuConnectDomainXMLToNative")?;
+    if args.native_format != "qemu-argv" {
+        let text = format_args!("unsupported config type {}", args.native_format);
+        return Err(QEMU.invalid_arg(text));
+    }
+    let stored = Domain::parse(&args.domain_xml.to_str_lossy(), driver.options().await?)?;
+    let dir = driver.shared.dirs.domain(-1, &stored.name);
+    let mut domain = live::domain(&stored, -1)?;
+    for graphics in &mut domain.devices.graphics {
+        graphics.port = graphics.port.map(|_| 5900);
+    }
+    let line = argv::build(&domain, argv::Context { dir: &dir, monitor: None, kvm: false })?;
+    let program = domain.devices.emulator.clone().unwrap_or_default();
+    let text = shell(&crate::lifecycle::environment(&dir), &program, line.args());
+    Ok(ConnectDomainXmlToNativeRet { native_config: format!("{text}\n").into() })
+}
+
+/// A transient guest, or a stored one in a form of its own, made known to be started.
+pub(crate) async fn transient(driver: &Qemu, domain: &Domain) -> Result<Arc<Guest>> {
+    let (name, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_default().into_bytes());
+    if let Some(guest) = driver.by_uuid(&uuid)
+        && guest.name == name
+    {
+        if guest.lock().live.is_some() {
+            let text = format_args!("domain is already active as '{name}'");
+            return Err(QEMU.operation_invalid(text));
+        }
+        return Ok(guest);
+    }
+    let guest = Arc::new(Guest::new(name, uuid, None, false));
+    guest.lock().state = State::SHUTOFF_UNKNOWN;
+    driver.add(Arc::clone(&guest))?;
+    Ok(guest)
+}
+
+/// The text of a definition for a client.
+pub(crate) fn text(domain: &Domain, flags: u32) -> String {
+    let options = FormatOptions::from_flags(flags);
+    if options.migratable { domain.migratable().to_xml(&options) } else { domain.to_xml(&options) }
+}

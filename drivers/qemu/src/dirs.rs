@@ -1,0 +1,159 @@
+//! Where things are kept: libvirt's own layout, below a root of one's choice.
+
+use std::env;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The longest part of a guest's name in the name of its directory; socket paths are short.
+const SHORT_NAME: usize = 20;
+
+/// The driver's directories. Nothing is created before [`create`](Self::create).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirs {
+    /// Definitions: `NAME.xml`.
+    pub config: PathBuf,
+    /// Links to the definitions of guests that start with the daemon.
+    pub autostart: PathBuf,
+    /// Running guests: `NAME.xml`, `NAME.pid`.
+    pub run: PathBuf,
+    /// A directory for each running guest, and `save`, `snapshot`, ….
+    pub lib: PathBuf,
+    /// What each QEMU wrote: `NAME.log`.
+    pub log: PathBuf,
+    /// What may be lost.
+    pub cache: PathBuf,
+    /// Sockets of channels that have no path of their own.
+    pub channels: PathBuf,
+}
+
+impl Dirs {
+    /// `qemu:///system`, below `root` (`/` for the usual places).
+    pub fn system(root: &Path) -> Self {
+        let config = root.join("etc/libvirt/qemu");
+        let run = root.join("run/libvirt/qemu");
+        Self {
+            autostart: config.join("autostart"),
+            config,
+            channels: run.join("channel"),
+            run,
+            lib: root.join("var/lib/libvirt/qemu"),
+            log: root.join("var/log/libvirt/qemu"),
+            cache: root.join("var/cache/libvirt/qemu"),
+        }
+    }
+
+    /// `qemu:///session`, from the three directories of the XDG specification.
+    pub fn session(config_home: &Path, cache_home: &Path, runtime: &Path) -> Self {
+        let config = config_home.join("libvirt/qemu");
+        let cache = cache_home.join("libvirt/qemu");
+        let run = runtime.join("libvirt/qemu/run");
+        Self {
+            autostart: config.join("autostart"),
+            lib: config.join("lib"),
+            config,
+            channels: run.join("channel"),
+            run,
+            log: cache.join("log"),
+            cache: cache.join("cache"),
+        }
+    }
+
+    /// `qemu:///session` of the user whose environment this is; `None` without a home.
+    pub fn session_from_env() -> Option<Self> {
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = set("HOME")?;
+        let config = set("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+        let cache = set("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
+        // Without a runtime directory libvirt keeps its files in the cache.
+        let runtime = set("XDG_RUNTIME_DIR").unwrap_or_else(|| cache.clone());
+        Some(Self::session(&config, &cache, &runtime))
+    }
+
+    /// Makes sure that the directories are there.
+    pub fn create(&self) -> io::Result<()> {
+        [&self.config, &self.autostart, &self.run, &self.lib, &self.log, &self.cache]
+            .into_iter()
+            .try_for_each(|dir| make_private(dir))
+    }
+
+    /// The definition of the guest called `name`.
+    pub fn definition(&self, name: &str) -> PathBuf {
+        self.config.join(format!("{name}.xml"))
+    }
+
+    /// The link that starts it with the daemon.
+    pub fn autostart_link(&self, name: &str) -> PathBuf {
+        self.autostart.join(format!("{name}.xml"))
+    }
+
+    /// The state of the running guest called `name`.
+    pub fn status(&self, name: &str) -> PathBuf {
+        self.run.join(format!("{name}.xml"))
+    }
+
+    /// The process id of its QEMU.
+    pub fn pid(&self, name: &str) -> PathBuf {
+        self.run.join(format!("{name}.pid"))
+    }
+
+    /// What its QEMU wrote.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.log.join(format!("{name}.log"))
+    }
+
+    /// The directory of a running guest.
+    pub fn domain(&self, id: i32, name: &str) -> PathBuf {
+        self.lib.join(format!("domain-{}", short(id, name)))
+    }
+
+    /// The directory for sockets of a running guest's channels.
+    pub fn domain_channels(&self, id: i32, name: &str) -> PathBuf {
+        self.channels.join(short(id, name))
+    }
+
+    /// Where a running guest's memory would be backed by files.
+    pub fn domain_memory(&self, id: i32, name: &str) -> PathBuf {
+        self.lib.join("ram").join(short(id, name))
+    }
+}
+
+/// A guest's part of a path: its number and the beginning of its name.
+fn short(id: i32, name: &str) -> String {
+    let name: String = name.chars().take(SHORT_NAME).collect();
+    format!("{id}-{name}")
+}
+
+/// A directory that only its owner can write to, made with its parents.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)
+}
+
+/// A directory that only its owner can look into.
+pub(crate) fn make_secret(dir: &Path) -> io::Result<()> {
+    make_private(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o750))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_is_where_libvirt_has_it() {
+        let dirs = Dirs::system(Path::new("/"));
+        assert_eq!(dirs.definition("a"), Path::new("/etc/libvirt/qemu/a.xml"));
+        assert_eq!(dirs.autostart_link("a"), Path::new("/etc/libvirt/qemu/autostart/a.xml"));
+        assert_eq!(dirs.status("a"), Path::new("/run/libvirt/qemu/a.xml"));
+        assert_eq!(dirs.log("a"), Path::new("/var/log/libvirt/qemu/a.log"));
+        assert_eq!(dirs.domain(7, "a"), Path::new("/var/lib/libvirt/qemu/domain-7-a"));
+    }
+
+    #[test]
+    fn long_names_are_cut_in_directories() {
+        let dirs = Dirs::system(Path::new("/"));
+        let name = "ä".repeat(40);
+        let cut = format!("domain-1-{}", "ä".repeat(20));
+        assert_eq!(dirs.domain(1, &name).file_name().unwrap().to_str(), Some(cut.as_str()));
+    }
+}

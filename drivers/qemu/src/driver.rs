@@ -1,0 +1,316 @@
+//! The driver: its guests, where it keeps them, what it serves.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OnceCell, oneshot};
+use uuid::Uuid;
+use virtwire_conf::{Domain, Emulator, ParseOptions, QemuHost};
+use virtwire_driver_api::{CallCx, Connection, Driver, EventHub, async_trait};
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_protocol::remote::{Event, NonnullDomain};
+
+use crate::dirs::Dirs;
+use crate::error::{QEMU, Result, no_uuid};
+use crate::guest::{Definition, Guest};
+use crate::host::Host;
+use crate::probe::{CapsCache, QemuCaps, find_program};
+use crate::store;
+
+/// Features (`VIR_DRV_FEATURE_…`) of this driver: string parameters and the order of a network update's parts.
+const FEATURES: &[i32] = &[9, 16];
+
+/// `qemu:///system` or `qemu:///session`: a set of guests below some directories.
+#[derive(Clone)]
+pub struct Qemu {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) uri: &'static str,
+    pub(crate) dirs: Dirs,
+    pub(crate) host: Host,
+    pub(crate) events: Arc<EventHub>,
+    pub(crate) caps: CapsCache,
+    options: OnceCell<ParseOptions>,
+    guests: Mutex<Guests>,
+    /// Who has which console, by its path; telling the holder ends its stream.
+    consoles: Mutex<HashMap<String, oneshot::Sender<()>>>,
+}
+
+/// All guests, by UUID in the order of their definition.
+#[derive(Default)]
+struct Guests {
+    all: Vec<Arc<Guest>>,
+    by_name: HashMap<String, Arc<Guest>>,
+    by_uuid: HashMap<[u8; 16], Arc<Guest>>,
+    last_id: i32,
+}
+
+impl Qemu {
+    /// The guests of the whole machine, kept below `root` (`/` for libvirt's own places).
+    ///
+    /// # Errors
+    /// The directories cannot be made or read.
+    pub async fn system(root: &Path) -> io::Result<Self> {
+        Self::open("qemu:///system", Dirs::system(root)).await
+    }
+
+    /// The guests of one user.
+    ///
+    /// # Errors
+    /// The user has no home, or the directories cannot be made or read.
+    pub async fn session() -> io::Result<Self> {
+        let dirs = Dirs::session_from_env()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory"))?;
+        Self::open("qemu:///session", dirs).await
+    }
+
+    async fn open(uri: &'static str, dirs: Dirs) -> io::Result<Self> {
+        dirs.create()?;
+        let shared = Shared {
+            uri,
+            host: Host::default(),
+            events: EventHub::new(),
+            caps: CapsCache::default(),
+            options: OnceCell::new(),
+            guests: Mutex::default(),
+            consoles: Mutex::default(),
+            dirs,
+        };
+        let driver = Self { shared: Arc::new(shared) };
+        driver.load()?;
+        driver.adopt_all().await;
+        driver.autostart();
+        Ok(driver)
+    }
+
+    /// Reads the stored definitions. One that cannot be read is left alone, with a line in the log.
+    fn load(&self) -> io::Result<()> {
+        for (name, text) in store::read_all(&self.shared.dirs.config)? {
+            let read = text.map_err(|error| error.to_string()).and_then(|text| {
+                // What is stored is complete already.
+                Domain::parse(&text, &ParseOptions::default()).map_err(|error| error.message)
+            });
+            match read {
+                Ok(domain) if domain.name == name => {
+                    let autostart = self.shared.dirs.autostart_link(&name).is_symlink();
+                    let uuid = domain.uuid.unwrap_or_else(Uuid::new_v4).into_bytes();
+                    let guest = Guest::new(name, uuid, Some(Definition::new(domain)), autostart);
+                    self.guests().add(Arc::new(guest));
+                }
+                Ok(domain) => {
+                    tracing::warn!(file = name, name = domain.name, "the file is not named like its guest")
+                }
+                Err(error) => tracing::warn!(file = name, error, "a definition cannot be read"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what starts with the daemon, in the background.
+    fn autostart(&self) {
+        let waiting = self.all().into_iter().filter(|guest| {
+            let inner = guest.lock();
+            inner.autostart && inner.live.is_none()
+        });
+        let (driver, waiting) = (self.clone(), waiting.collect::<Vec<_>>());
+        if waiting.is_empty() {
+            return;
+        }
+        tokio::spawn(async move {
+            for guest in waiting {
+                if let Err(error) = driver.start(&guest, false).await {
+                    tracing::warn!(guest = guest.name, %error, "cannot be started with the daemon");
+                }
+            }
+        });
+    }
+
+    fn guests(&self) -> MutexGuard<'_, Guests> {
+        self.shared.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn consoles(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<()>>> {
+        self.shared.consoles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All guests, in the order in which they became known.
+    pub(crate) fn all(&self) -> Vec<Arc<Guest>> {
+        self.guests().all.clone()
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Guest>> {
+        self.guests().by_name.get(name).cloned()
+    }
+
+    pub(crate) fn by_uuid(&self, uuid: &[u8; 16]) -> Option<Arc<Guest>> {
+        self.guests().by_uuid.get(uuid).cloned()
+    }
+
+    /// The guest that a client means.
+    pub(crate) fn guest(&self, dom: &NonnullDomain) -> Result<Arc<Guest>> {
+        self.by_uuid(&dom.uuid).ok_or_else(|| no_uuid(&dom.uuid, Some(&dom.name.to_str_lossy())))
+    }
+
+    /// Makes a guest known, if neither its name nor its UUID is another's.
+    pub(crate) fn add(&self, guest: Arc<Guest>) -> Result<()> {
+        let mut guests = self.guests();
+        if let Some(other) = guests.by_uuid.get(&guest.uuid) {
+            let uuid = Uuid::from_bytes(guest.uuid).hyphenated();
+            let text = format_args!("domain '{}' is already defined with uuid {uuid}", other.name);
+            return Err(QEMU.operation_failed(text));
+        }
+        if let Some(other) = guests.by_name.get(&guest.name) {
+            let uuid = Uuid::from_bytes(other.uuid).hyphenated();
+            let text = format_args!("domain '{}' already exists with uuid {uuid}", guest.name);
+            return Err(QEMU.operation_failed(text));
+        }
+        guests.add(guest);
+        Ok(())
+    }
+
+    /// Forgets a guest.
+    pub(crate) fn remove(&self, guest: &Guest) {
+        let mut guests = self.guests();
+        guests.all.retain(|other| other.uuid != guest.uuid);
+        guests.by_name.remove(&guest.name);
+        guests.by_uuid.remove(&guest.uuid);
+    }
+
+    /// A number for a guest that starts.
+    pub(crate) fn next_id(&self) -> i32 {
+        let mut guests = self.guests();
+        guests.last_id += 1;
+        guests.last_id
+    }
+
+    /// Numbers up to this one are taken.
+    pub(crate) fn ids_from(&self, id: i32) {
+        let mut guests = self.guests();
+        guests.last_id = guests.last_id.max(id);
+    }
+
+    pub(crate) fn emit(&self, event: Event) {
+        self.shared.events.emit(event);
+    }
+
+    /// What the installed QEMU can do.
+    pub(crate) async fn caps(&self) -> Result<Arc<QemuCaps>> {
+        let program = find_program(std::env::consts::ARCH).ok_or_else(|| {
+            QEMU.internal_error(format_args!("Cannot find suitable emulator for {}", std::env::consts::ARCH))
+        })?;
+        self.caps_of(&program).await
+    }
+
+    /// What a program can do.
+    pub(crate) async fn caps_of(&self, program: &Path) -> Result<Arc<QemuCaps>> {
+        self.shared.caps.get(program).await.map_err(|error| {
+            QEMU.internal_error(format_args!("Failed to probe QEMU binary '{}': {error}", program.display()))
+        })
+    }
+
+    /// How definitions are read: with the defaults of this host.
+    pub(crate) async fn options(&self) -> Result<&ParseOptions> {
+        self.shared
+            .options
+            .get_or_try_init(|| async {
+                let host = QemuHost { emulators: vec![emulator(&*self.caps().await?)] };
+                Ok(ParseOptions::qemu(Arc::new(host)))
+            })
+            .await
+    }
+}
+
+fn emulator(caps: &QemuCaps) -> Emulator {
+    let named = caps.machines.iter().filter_map(|machine| Some((machine, machine.alias.clone()?)));
+    let mut machines: Vec<_> = named.collect();
+    machines.sort_by_key(|(machine, _)| !machine.is_default);
+    Emulator {
+        arch: caps.arch.clone(),
+        path: caps.program.display().to_string(),
+        machines: machines.into_iter().map(|(machine, alias)| (alias, machine.name.clone())).collect(),
+        kvm: caps.kvm,
+    }
+}
+
+impl Guests {
+    fn add(&mut self, guest: Arc<Guest>) {
+        self.by_name.insert(guest.name.clone(), Arc::clone(&guest));
+        self.by_uuid.insert(guest.uuid, Arc::clone(&guest));
+        self.all.push(guest);
+    }
+}
+
+/// `qemu:`, with its two sets of guests; each is opened when first asked for, those of the machine at once for root.
+pub struct QemuDriver {
+    root: PathBuf,
+    system: OnceCell<Qemu>,
+    session: OnceCell<Qemu>,
+    privileged: bool,
+}
+
+impl QemuDriver {
+    /// A driver that keeps the machine's guests below `root`.
+    pub fn new(root: PathBuf) -> Self {
+        let privileged = rustix::process::geteuid().is_root();
+        Self { root, system: OnceCell::new(), session: OnceCell::new(), privileged }
+    }
+
+    /// Loads what is stored, so that running guests are known before anybody asks.
+    ///
+    /// # Errors
+    /// The directories cannot be made or read.
+    pub async fn load(&self) -> io::Result<()> {
+        if self.privileged {
+            self.system.get_or_try_init(|| Qemu::system(&self.root)).await?;
+        } else {
+            self.session.get_or_try_init(Qemu::session).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Driver for QemuDriver {
+    fn name(&self) -> &'static str {
+        "qemu"
+    }
+
+    async fn open(&self, _: &CallCx, uri: &str) -> Result<Connection, VirtError> {
+        let path = uri.strip_prefix("qemu://").map_or("", |rest| rest.find('/').map_or("", |at| &rest[at..]));
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let failed =
+            |error: io::Error| VirtError::system(QEMU, &error, "cannot open the guests' directories");
+        let driver = match (path, self.privileged) {
+            ("/system", true) => {
+                self.system.get_or_try_init(|| Qemu::system(&self.root)).await.map_err(failed)?
+            }
+            ("/session", _) => self.session.get_or_try_init(Qemu::session).await.map_err(failed)?,
+            (path, privileged) => {
+                let other = if privileged { "qemu:///system" } else { "qemu:///session" };
+                let text = format_args!("unexpected qemu URI path '{path}', try {other}");
+                return Err(ErrorDomain::NONE.internal_error(text));
+            }
+        };
+        let events = Arc::clone(&driver.shared.events);
+        let hypervisor = Arc::new(driver.clone());
+        Ok(Connection {
+            features: FEATURES,
+            monitor_events: true,
+            ..Connection::new(driver.shared.uri, hypervisor, events)
+        })
+    }
+
+    fn default_uri(&self) -> Option<String> {
+        find_program(std::env::consts::ARCH)?;
+        Some(if self.privileged { "qemu:///system" } else { "qemu:///session" }.to_owned())
+    }
+
+    fn is_busy(&self) -> bool {
+        let opened = [self.system.get(), self.session.get()];
+        opened.into_iter().flatten().flat_map(Qemu::all).any(|guest| guest.lock().live.is_some())
+    }
+}

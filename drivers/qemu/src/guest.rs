@@ -1,0 +1,112 @@
+//! One guest: its definitions, and what runs of it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use virtwire_conf::{Domain, FormatOptions};
+use virtwire_protocol::remote::NonnullDomain;
+use virtwire_qmp::Monitor;
+
+use crate::error::{Result, not_running};
+use crate::process::Process;
+use crate::state::State;
+
+/// A guest. Its name and UUID never change.
+pub(crate) struct Guest {
+    pub(crate) name: String,
+    pub(crate) uuid: [u8; 16],
+    /// Held by whoever changes the guest's life, across all its waits.
+    pub(crate) job: tokio::sync::Mutex<()>,
+    inner: Mutex<Inner>,
+}
+
+/// What changes. Locked for moments, never across a wait.
+pub(crate) struct Inner {
+    /// What is stored; `None` for a transient guest.
+    pub(crate) persistent: Option<Definition>,
+    /// Whether it starts with the daemon.
+    pub(crate) autostart: bool,
+    pub(crate) state: State,
+    pub(crate) live: Option<Live>,
+    /// The stored definition was changed while it ran.
+    pub(crate) updated: bool,
+}
+
+/// A definition and its text, which is made once.
+pub(crate) struct Definition {
+    pub(crate) domain: Arc<Domain>,
+    pub(crate) xml: Arc<str>,
+}
+
+impl Definition {
+    pub(crate) fn new(domain: Domain) -> Self {
+        let xml = domain.to_xml(&FormatOptions { inactive: true, ..FormatOptions::default() }).into();
+        Self { domain: Arc::new(domain), xml }
+    }
+}
+
+/// A running guest.
+#[derive(Clone)]
+pub(crate) struct Live {
+    pub(crate) id: i32,
+    /// With aliases and everything else of this run.
+    pub(crate) domain: Arc<Domain>,
+    pub(crate) monitor: Monitor,
+    pub(crate) process: Arc<Process>,
+    pub(crate) dir: PathBuf,
+    /// The next time it powers off, it starts again.
+    pub(crate) restart: bool,
+    /// Why it will end, if somebody has decided that.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// Why a guest will end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// A client destroys it.
+    Destroyed,
+    /// It has powered off.
+    Shutdown,
+    /// Its kernel gave up.
+    Crashed,
+}
+
+impl Guest {
+    pub(crate) fn new(name: String, uuid: [u8; 16], persistent: Option<Definition>, autostart: bool) -> Self {
+        let state = State::SHUTOFF_UNKNOWN;
+        let inner = Inner { persistent, autostart, state, live: None, updated: false };
+        Self { name, uuid, job: tokio::sync::Mutex::default(), inner: Mutex::new(inner) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guest as the wire names it.
+    pub(crate) fn handle(&self) -> NonnullDomain {
+        self.handle_of(&self.lock())
+    }
+
+    pub(crate) fn handle_of(&self, inner: &Inner) -> NonnullDomain {
+        let id = inner.live.as_ref().map_or(-1, |live| live.id);
+        NonnullDomain { name: self.name.as_str().into(), uuid: self.uuid, id }
+    }
+
+    /// What runs of it.
+    pub(crate) fn live(&self) -> Result<Live> {
+        self.lock().live.clone().ok_or_else(not_running)
+    }
+}
+
+impl Inner {
+    /// The definition that counts now: of the run, or what is stored.
+    pub(crate) fn current(&self) -> Option<Arc<Domain>> {
+        let live = self.live.as_ref().map(|live| &live.domain);
+        live.or(self.persistent.as_ref().map(|definition| &definition.domain)).map(Arc::clone)
+    }
+
+    /// The definition for the next start.
+    pub(crate) fn next(&self) -> Option<Arc<Domain>> {
+        self.persistent.as_ref().map(|definition| Arc::clone(&definition.domain)).or_else(|| self.current())
+    }
+}

@@ -1,0 +1,132 @@
+//! Which function serves which procedure of the hypervisor family.
+
+use virtwire_driver_api::{CallCx, HypervisorDriver, StreamEnd, async_trait};
+use virtwire_protocol::VirtError;
+use virtwire_protocol::qemu::{DomainMonitorCommandArgs, DomainMonitorCommandRet};
+use virtwire_protocol::remote::*;
+
+use crate::driver::Qemu;
+use crate::{console, control, define, info, list, machine, memory, metadata, monitor, screen, stats};
+
+/// Implements the family: a row for each procedure says which function serves it. What needs more than the driver
+/// and the arguments stands below the rows, as the trait has it.
+macro_rules! serve {
+    ($trait:ident { $($name:ident($($args:ty)?) $(-> $ret:ty)? = $function:path;)* } $($more:tt)*) => {
+        #[async_trait]
+        impl $trait for Qemu {
+            $(async fn $name(&self, _: &CallCx $(, args: $args)?) -> Result<or_unit!($($ret)?), VirtError> {
+                $function(self $(, { let args: $args = args; args })?).await
+            })*
+            $($more)*
+        }
+    };
+}
+
+/// What a procedure without a result returns.
+macro_rules! or_unit {
+    () => {
+        ()
+    };
+    ($ret:ty) => {
+        $ret
+    };
+}
+
+serve! {
+    HypervisorDriver {
+        connect_get_type() -> ConnectGetTypeRet = machine::kind;
+        connect_get_version() -> ConnectGetVersionRet = machine::version;
+        connect_is_secure() -> ConnectIsSecureRet = machine::is_secure;
+        connect_get_hostname() -> ConnectGetHostnameRet = machine::hostname;
+        connect_get_max_vcpus(ConnectGetMaxVcpusArgs) -> ConnectGetMaxVcpusRet = machine::max_vcpus;
+        connect_get_capabilities() -> ConnectGetCapabilitiesRet = machine::capabilities;
+        connect_domain_xml_to_native(ConnectDomainXmlToNativeArgs) -> ConnectDomainXmlToNativeRet = define::to_native;
+        node_get_info() -> NodeGetInfoRet = machine::node_info;
+        node_get_cpu_stats(NodeGetCpuStatsArgs) -> NodeGetCpuStatsRet = machine::cpu_stats;
+        node_get_memory_stats(NodeGetMemoryStatsArgs) -> NodeGetMemoryStatsRet = machine::memory_stats;
+        node_get_cells_free_memory(NodeGetCellsFreeMemoryArgs) -> NodeGetCellsFreeMemoryRet = machine::cells_free_memory;
+        node_get_free_memory() -> NodeGetFreeMemoryRet = machine::free_memory;
+        node_get_cpu_map(NodeGetCpuMapArgs) -> NodeGetCpuMapRet = machine::cpu_map;
+        node_get_security_model() -> NodeGetSecurityModelRet = machine::security_model;
+
+        connect_list_all_domains(ConnectListAllDomainsArgs) -> ConnectListAllDomainsRet = list::all;
+        connect_list_domains(ConnectListDomainsArgs) -> ConnectListDomainsRet = list::ids;
+        connect_num_of_domains() -> ConnectNumOfDomainsRet = list::count_active;
+        connect_list_defined_domains(ConnectListDefinedDomainsArgs) -> ConnectListDefinedDomainsRet = list::inactive;
+        connect_num_of_defined_domains() -> ConnectNumOfDefinedDomainsRet = list::count_inactive;
+        domain_lookup_by_id(DomainLookupByIdArgs) -> DomainLookupByIdRet = list::by_id;
+        domain_lookup_by_name(DomainLookupByNameArgs) -> DomainLookupByNameRet = list::by_name;
+        domain_lookup_by_uuid(DomainLookupByUuidArgs) -> DomainLookupByUuidRet = list::by_uuid;
+
+        domain_define_xml(DomainDefineXmlArgs) -> DomainDefineXmlRet = define::define;
+        domain_define_xml_flags(DomainDefineXmlFlagsArgs) -> DomainDefineXmlFlagsRet = define::define_flags;
+        domain_undefine(DomainUndefineArgs) = define::undefine;
+        domain_undefine_flags(DomainUndefineFlagsArgs) = define::undefine_flags;
+        domain_get_autostart(DomainGetAutostartArgs) -> DomainGetAutostartRet = define::autostart;
+        domain_set_autostart(DomainSetAutostartArgs) = define::set_autostart;
+
+        domain_create_xml(DomainCreateXmlArgs) -> DomainCreateXmlRet = control::create_xml;
+        domain_create(DomainCreateArgs) = control::create;
+        domain_create_with_flags(DomainCreateWithFlagsArgs) -> DomainCreateWithFlagsRet = control::create_with_flags;
+        domain_suspend(DomainSuspendArgs) = control::suspend;
+        domain_resume(DomainResumeArgs) = control::resume;
+        domain_shutdown(DomainShutdownArgs) = control::shutdown;
+        domain_shutdown_flags(DomainShutdownFlagsArgs) = control::shutdown_flags;
+        domain_reboot(DomainRebootArgs) = control::reboot;
+        domain_reset(DomainResetArgs) = control::reset;
+        domain_destroy(DomainDestroyArgs) = control::destroy;
+        domain_destroy_flags(DomainDestroyFlagsArgs) = control::destroy_flags;
+        domain_inject_nmi(DomainInjectNmiArgs) = control::inject_nmi;
+        domain_send_key(DomainSendKeyArgs) = control::send_key;
+
+        domain_get_info(DomainGetInfoArgs) -> DomainGetInfoRet = info::info;
+        domain_get_state(DomainGetStateArgs) -> DomainGetStateRet = info::state;
+        domain_get_control_info(DomainGetControlInfoArgs) -> DomainGetControlInfoRet = info::control_info;
+        domain_get_xml_desc(DomainGetXmlDescArgs) -> DomainGetXmlDescRet = info::xml_desc;
+        domain_get_os_type(DomainGetOsTypeArgs) -> DomainGetOsTypeRet = info::os_type;
+        domain_is_active(DomainIsActiveArgs) -> DomainIsActiveRet = info::is_active;
+        domain_is_persistent(DomainIsPersistentArgs) -> DomainIsPersistentRet = info::is_persistent;
+        domain_is_updated(DomainIsUpdatedArgs) -> DomainIsUpdatedRet = info::is_updated;
+        domain_get_security_label(DomainGetSecurityLabelArgs) -> DomainGetSecurityLabelRet = info::security_label;
+        domain_get_messages(DomainGetMessagesArgs) -> DomainGetMessagesRet = info::messages;
+        domain_get_scheduler_type(DomainGetSchedulerTypeArgs) -> DomainGetSchedulerTypeRet = info::scheduler_type;
+        domain_has_managed_save_image(DomainHasManagedSaveImageArgs) -> DomainHasManagedSaveImageRet = info::has_managed_save;
+        domain_get_job_info(DomainGetJobInfoArgs) -> DomainGetJobInfoRet = info::job_info;
+        domain_get_vcpus(DomainGetVcpusArgs) -> DomainGetVcpusRet = info::vcpus;
+        domain_get_vcpus_flags(DomainGetVcpusFlagsArgs) -> DomainGetVcpusFlagsRet = info::vcpus_flags;
+        domain_get_max_vcpus(DomainGetMaxVcpusArgs) -> DomainGetMaxVcpusRet = info::max_vcpus;
+
+        domain_get_max_memory(DomainGetMaxMemoryArgs) -> DomainGetMaxMemoryRet = memory::maximum;
+        domain_set_memory(DomainSetMemoryArgs) = memory::set;
+        domain_set_memory_flags(DomainSetMemoryFlagsArgs) = memory::set_flags;
+        domain_memory_stats(DomainMemoryStatsArgs) -> DomainMemoryStatsRet = memory::stats;
+
+        domain_get_metadata(DomainGetMetadataArgs) -> DomainGetMetadataRet = metadata::get;
+        domain_set_metadata(DomainSetMetadataArgs) = metadata::set;
+
+        connect_get_all_domain_stats(ConnectGetAllDomainStatsArgs) -> ConnectGetAllDomainStatsRet = stats::all;
+        domain_block_stats(DomainBlockStatsArgs) -> DomainBlockStatsRet = stats::block;
+        domain_block_stats_flags(DomainBlockStatsFlagsArgs) -> DomainBlockStatsFlagsRet = stats::block_flags;
+        domain_get_block_info(DomainGetBlockInfoArgs) -> DomainGetBlockInfoRet = stats::block_info;
+
+        qemu_domain_monitor_command(DomainMonitorCommandArgs) -> DomainMonitorCommandRet = monitor::command;
+    }
+
+    async fn domain_open_console(
+        &self,
+        _: &CallCx,
+        args: DomainOpenConsoleArgs,
+        stream: StreamEnd,
+    ) -> Result<(), VirtError> {
+        console::open(self, args, stream).await
+    }
+
+    async fn domain_screenshot(
+        &self,
+        _: &CallCx,
+        args: DomainScreenshotArgs,
+        stream: StreamEnd,
+    ) -> Result<DomainScreenshotRet, VirtError> {
+        screen::shot(self, args, stream).await
+    }
+}

@@ -1,0 +1,192 @@
+//! What clients ask about one guest.
+
+use virtwire_protocol::remote::*;
+
+use crate::define::text;
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, check_flags, not_running};
+use crate::state::State;
+use crate::stats::cpu_time;
+
+/// `VIR_DOMAIN_XML_…`
+const XML_INACTIVE: u32 = 2;
+const XML_FLAGS: u32 = 15;
+
+pub(crate) async fn info(driver: &Qemu, args: DomainGetInfoArgs) -> Result<DomainGetInfoRet> {
+    let guest = driver.guest(&args.dom)?;
+    let (domain, state, live) = {
+        let inner = guest.lock();
+        (inner.current(), inner.state, inner.live.clone())
+    };
+    let domain = domain.ok_or_else(not_running)?;
+    let maximum = domain.memory.map_or(0, |memory| memory.0);
+    let current = domain.current_memory.map_or(maximum, |memory| memory.0);
+    let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.current.unwrap_or(vcpu.count));
+    Ok(DomainGetInfoRet {
+        state: state.state as u8,
+        max_mem: maximum,
+        memory: current,
+        nr_virt_cpu: vcpus.try_into().unwrap_or(u16::MAX),
+        cpu_time: live.map_or(0, |live| cpu_time(live.process.pid()).unwrap_or_default().total()),
+    })
+}
+
+pub(crate) async fn state(driver: &Qemu, args: DomainGetStateArgs) -> Result<DomainGetStateRet> {
+    check_flags(args.flags, 0, "qemuDomainGetState")?;
+    let State { state, reason } = driver.guest(&args.dom)?.lock().state;
+    Ok(DomainGetStateRet { state, reason })
+}
+
+pub(crate) async fn control_info(
+    driver: &Qemu,
+    args: DomainGetControlInfoArgs,
+) -> Result<DomainGetControlInfoRet> {
+    check_flags(args.flags, 0, "qemuDomainGetControlInfo")?;
+    driver.guest(&args.dom)?.live()?;
+    Ok(DomainGetControlInfoRet::default())
+}
+
+/// The text of a stored definition is made once; asking for it is a copy.
+pub(crate) async fn xml_desc(driver: &Qemu, args: DomainGetXmlDescArgs) -> Result<DomainGetXmlDescRet> {
+    check_flags(args.flags, XML_FLAGS, "qemuDomainGetXMLDesc")?;
+    let guest = driver.guest(&args.dom)?;
+    let inner = guest.lock();
+    let stored = inner.live.is_none() || args.flags & XML_INACTIVE != 0;
+    if let (true, Some(definition)) = (stored, &inner.persistent)
+        && args.flags & !XML_INACTIVE == 0
+    {
+        return Ok(DomainGetXmlDescRet { xml: (&*definition.xml).into() });
+    }
+    let domain = if stored { inner.next() } else { inner.current() };
+    drop(inner);
+    let domain = domain.ok_or_else(not_running)?;
+    Ok(DomainGetXmlDescRet { xml: text(&domain, args.flags).into() })
+}
+
+pub(crate) async fn os_type(driver: &Qemu, args: DomainGetOsTypeArgs) -> Result<DomainGetOsTypeRet> {
+    let domain = driver.guest(&args.dom)?.lock().current().ok_or_else(not_running)?;
+    let name = domain.os.type_.as_ref().map_or("hvm", |os| os.name.as_str());
+    Ok(DomainGetOsTypeRet { r#type: name.into() })
+}
+
+pub(crate) async fn is_active(driver: &Qemu, args: DomainIsActiveArgs) -> Result<DomainIsActiveRet> {
+    let active = driver.guest(&args.dom)?.lock().live.is_some();
+    Ok(DomainIsActiveRet { active: active.into() })
+}
+
+pub(crate) async fn is_persistent(
+    driver: &Qemu,
+    args: DomainIsPersistentArgs,
+) -> Result<DomainIsPersistentRet> {
+    let persistent = driver.guest(&args.dom)?.lock().persistent.is_some();
+    Ok(DomainIsPersistentRet { persistent: persistent.into() })
+}
+
+pub(crate) async fn is_updated(driver: &Qemu, args: DomainIsUpdatedArgs) -> Result<DomainIsUpdatedRet> {
+    let updated = driver.guest(&args.dom)?.lock().updated;
+    Ok(DomainIsUpdatedRet { updated: updated.into() })
+}
+
+pub(crate) async fn security_label(
+    driver: &Qemu,
+    args: DomainGetSecurityLabelArgs,
+) -> Result<DomainGetSecurityLabelRet> {
+    driver.guest(&args.dom)?;
+    // Lists of characters end with a NUL.
+    Ok(DomainGetSecurityLabelRet { label: vec![0], enforcing: 0 })
+}
+
+pub(crate) async fn messages(driver: &Qemu, args: DomainGetMessagesArgs) -> Result<DomainGetMessagesRet> {
+    check_flags(args.flags, 3, "qemuDomainGetMessages")?;
+    driver.guest(&args.dom)?;
+    Ok(DomainGetMessagesRet { msgs: Vec::new() })
+}
+
+pub(crate) async fn scheduler_type(
+    driver: &Qemu,
+    args: DomainGetSchedulerTypeArgs,
+) -> Result<DomainGetSchedulerTypeRet> {
+    driver.guest(&args.dom)?;
+    Ok(DomainGetSchedulerTypeRet { r#type: "posix".into(), nparams: 0 })
+}
+
+pub(crate) async fn has_managed_save(
+    driver: &Qemu,
+    args: DomainHasManagedSaveImageArgs,
+) -> Result<DomainHasManagedSaveImageRet> {
+    check_flags(args.flags, 0, "qemuDomainHasManagedSaveImage")?;
+    driver.guest(&args.dom)?;
+    Ok(DomainHasManagedSaveImageRet { result: 0 })
+}
+
+pub(crate) async fn job_info(driver: &Qemu, args: DomainGetJobInfoArgs) -> Result<DomainGetJobInfoRet> {
+    driver.guest(&args.dom)?.live()?;
+    Ok(DomainGetJobInfoRet::default())
+}
+
+/// Bytes of a map of this many processors.
+pub(crate) fn map_len(cpus: usize) -> usize {
+    cpus.div_ceil(8)
+}
+
+pub(crate) async fn vcpus(driver: &Qemu, args: DomainGetVcpusArgs) -> Result<DomainGetVcpusRet> {
+    let guest = driver.guest(&args.dom)?;
+    let live = guest
+        .live()
+        .map_err(|_| QEMU.operation_invalid("cannot retrieve vcpu information on inactive domain"))?;
+    let count = live.domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count) as usize;
+    let count = count.min(args.maxinfo.try_into().unwrap_or_default());
+    let host = driver.shared.host.cpus().len();
+    let maplen: usize = args.maplen.try_into().unwrap_or_default();
+    let info =
+        (0..count).map(|number| VcpuInfo { number: number as u32, state: 1, ..Default::default() }).collect();
+    let mut map = vec![0_u8; maplen];
+    for cpu in (0..host).filter(|cpu| cpu / 8 < maplen) {
+        map[cpu / 8] |= 1 << (cpu % 8);
+    }
+    Ok(DomainGetVcpusRet { info, cpumaps: map.repeat(count) })
+}
+
+/// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_VCPU_…`
+const LIVE: u32 = 1;
+const CONFIG: u32 = 2;
+const MAXIMUM: u32 = 4;
+const GUEST: u32 = 8;
+
+pub(crate) async fn vcpus_flags(
+    driver: &Qemu,
+    args: DomainGetVcpusFlagsArgs,
+) -> Result<DomainGetVcpusFlagsRet> {
+    check_flags(args.flags, LIVE | CONFIG | MAXIMUM | GUEST, "qemuDomainGetVcpusFlags")?;
+    if args.flags & GUEST != 0 {
+        return Err(QEMU.argument_unsupported("QEMU guest agent is not configured"));
+    }
+    let guest = driver.guest(&args.dom)?;
+    let domain = one_definition(&guest.lock(), args.flags)?;
+    let vcpu = domain.vcpu.as_ref();
+    let count = vcpu.map_or(1, |vcpu| match args.flags & MAXIMUM {
+        0 => vcpu.current.unwrap_or(vcpu.count),
+        _ => vcpu.count,
+    });
+    Ok(DomainGetVcpusFlagsRet { num: count as i32 })
+}
+
+/// The definition that LIVE, CONFIG or neither means.
+pub(crate) fn one_definition(
+    inner: &crate::guest::Inner,
+    flags: u32,
+) -> Result<std::sync::Arc<virtwire_conf::Domain>> {
+    if flags & LIVE != 0 && inner.live.is_none() {
+        return Err(not_running());
+    }
+    if flags & CONFIG != 0 && inner.persistent.is_none() {
+        return Err(QEMU.operation_invalid("transient domains do not have any persistent config"));
+    }
+    let domain = if flags & CONFIG != 0 { inner.next() } else { inner.current() };
+    domain.ok_or_else(not_running)
+}
+
+pub(crate) async fn max_vcpus(driver: &Qemu, args: DomainGetMaxVcpusArgs) -> Result<DomainGetMaxVcpusRet> {
+    let domain = driver.guest(&args.dom)?.lock().current().ok_or_else(not_running)?;
+    Ok(DomainGetMaxVcpusRet { num: domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count) as i32 })
+}

@@ -1,0 +1,458 @@
+//! How guests start, end, and what QEMU tells in between.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+use virtwire_conf::domain::LifecycleAction;
+use virtwire_conf::{Domain, FormatOptions};
+use virtwire_qmp::commands::{Cont, QueryChardev, SetAction, SetPassword, SystemReset};
+use virtwire_qmp::events::{Event as QmpEvent, EventKind};
+use virtwire_qmp::{Monitor, QmpError};
+
+use crate::argv;
+use crate::command::shell;
+use crate::dirs::make_secret;
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, file, monitor};
+use crate::guest::{Ending, Guest, Live};
+use crate::live;
+use crate::log::GuestLog;
+use crate::process::{Process, Start, connect, listen};
+use crate::state::{Lifecycle, State};
+use crate::status;
+
+/// How long QEMU may take until its monitor answers.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a QEMU that was asked to end may take before it is killed.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Qemu {
+    /// Starts a guest; the caller holds its job, or is the only one who knows it.
+    pub(crate) async fn start(&self, guest: &Arc<Guest>, paused: bool) -> Result<()> {
+        let stored = {
+            let inner = guest.lock();
+            if inner.live.is_some() {
+                return Err(QEMU.operation_invalid("domain is already running"));
+            }
+            inner.persistent.as_ref().map(|definition| Arc::clone(&definition.domain))
+        };
+        let stored = stored.ok_or_else(|| QEMU.internal_error("the guest has no definition"))?;
+        self.start_from(guest, &stored, paused).await
+    }
+
+    /// Starts a guest as `stored` says.
+    pub(crate) async fn start_from(&self, guest: &Arc<Guest>, stored: &Domain, paused: bool) -> Result<()> {
+        let id = self.next_id();
+        let mut domain = live::domain(stored, id)?;
+        let dir = self.shared.dirs.domain(id, &guest.name);
+        let started = self.launch(&mut domain, &dir).await;
+        let (process, monitor_of, events) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let _ = fs::remove_dir_all(&dir);
+                guest.lock().state = State::SHUTOFF_FAILED;
+                return Err(error);
+            }
+        };
+        let live = Live {
+            id,
+            domain: Arc::new(domain),
+            monitor: monitor_of.clone(),
+            process: Arc::new(process),
+            dir,
+            restart: false,
+            ending: None,
+        };
+        {
+            let mut inner = guest.lock();
+            inner.live = Some(live);
+            inner.state = State::PAUSED_STARTING_UP;
+        }
+        self.follow(guest, id, events);
+        if paused {
+            guest.lock().state = State::PAUSED_USER;
+            self.emit(Lifecycle::STARTED_BOOTED.of(guest.handle()));
+            self.emit(Lifecycle::SUSPENDED_PAUSED.of(guest.handle()));
+        } else {
+            if let Err(error) = monitor_of.execute(&Cont {}).await {
+                self.kill(guest, Ending::Destroyed).await;
+                return Err(monitor(error));
+            }
+            guest.lock().state = State::RUNNING_BOOTED;
+            self.emit(Lifecycle::RESUMED_UNPAUSED.of(guest.handle()));
+            self.emit(Lifecycle::STARTED_BOOTED.of(guest.handle()));
+        }
+        self.save_status(guest);
+        Ok(())
+    }
+
+    /// Starts QEMU and talks to it until the guest could run.
+    async fn launch(
+        &self,
+        domain: &mut Domain,
+        dir: &Path,
+    ) -> Result<(Process, Monitor, mpsc::Receiver<QmpEvent>)> {
+        let program = domain.devices.emulator.clone().map(PathBuf::from);
+        let program = program.ok_or_else(|| QEMU.internal_error("the guest has no emulator"))?;
+        if !program.is_file() {
+            let missing = std::io::Error::from_raw_os_error(2);
+            return Err(file(&missing, format_args!("Cannot check QEMU binary {}", program.display())));
+        }
+        make_secret(dir)
+            .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
+        write_key(&dir.join("master-key.aes")).map_err(|e| file(&e, "cannot write the guest's key"))?;
+        let socket = dir.join("monitor.sock");
+        let listener = listen(&socket).map_err(|e| file(&e, "Unable to create the monitor's socket"))?;
+        let kvm = domain.type_ == virtwire_conf::domain::VirtType::Kvm;
+        let context = argv::Context { dir, monitor: Some(listener.into()), kvm };
+        let line = argv::build(domain, context)?;
+
+        let env = environment(dir);
+        let path = self.shared.dirs.log(&domain.name);
+        let cannot = |e| file(&e, format_args!("failed to open '{}'", path.display()));
+        let mut log = GuestLog::open(&path).map_err(cannot)?;
+        let version = env!("CARGO_PKG_VERSION");
+        let shown = shell(&env, &program.to_string_lossy(), line.args());
+        log.note(&format!("starting up virtwire version: {version}\n{shown}")).map_err(cannot)?;
+        let output = log.output().map_err(cannot)?;
+        let errors = log.output().map_err(cannot)?;
+        let start = Start { program: &program, line, env, output: Stdio::from(output) };
+        let process = Process::start(start, Stdio::from(errors))
+            .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
+
+        match self.greet(domain, &socket, &process).await {
+            Ok((monitor, events)) => Ok((process, monitor, events)),
+            Err(error) => {
+                // QEMU says why it ended in its own words.
+                let ended = process.ended_within(Duration::from_millis(500)).await;
+                process.signal(Signal::KILL);
+                let why = log.excerpt();
+                match (ended, why.is_empty()) {
+                    (true, false) => Err(QEMU.internal_error(format_args!(
+                        "QEMU unexpectedly closed the monitor (vm='{}'): {why}",
+                        domain.name
+                    ))),
+                    _ => Err(monitor(error)),
+                }
+            }
+        }
+    }
+
+    /// The first words with a new QEMU.
+    async fn greet(
+        &self,
+        domain: &mut Domain,
+        socket: &Path,
+        process: &Process,
+    ) -> Result<(Monitor, mpsc::Receiver<QmpEvent>), QmpError> {
+        let talk = async {
+            let (monitor, events) = Monitor::connect(connect(socket).await?).await?;
+            let chardevs = monitor.execute(&QueryChardev {}).await?;
+            live::fill_in_terminals(domain, &chardevs);
+            if domain.on_reboot == Some(LifecycleAction::Destroy) {
+                let reboot = Some("shutdown".to_owned());
+                monitor.execute(&SetAction { reboot, ..SetAction::default() }).await?;
+            }
+            for graphics in &domain.devices.graphics {
+                if let Some(password) = graphics.passwd.clone() {
+                    let protocol = graphics.type_.as_str().to_owned();
+                    monitor.execute(&SetPassword { protocol, password, connected: None }).await?;
+                }
+            }
+            Ok((monitor, events))
+        };
+        // A QEMU that has ended will never answer.
+        tokio::select! {
+            result = tokio::time::timeout(START_PATIENCE, talk) => result.unwrap_or(Err(QmpError::Closed)),
+            true = process.ended_within(START_PATIENCE) => Err(QmpError::Closed),
+        }
+    }
+
+    /// Follows what QEMU tells until it has ended.
+    pub(crate) fn follow(&self, guest: &Arc<Guest>, id: i32, mut events: mpsc::Receiver<QmpEvent>) {
+        let (driver, guest) = (self.clone(), Arc::clone(guest));
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                driver.pass_on(&guest, &event);
+                driver.heed(&guest, &event.kind()).await;
+            }
+            driver.ended(&guest, id).await;
+        });
+    }
+
+    /// Changes state and tells of it, if the guest is not in that state already.
+    pub(crate) fn change(&self, guest: &Guest, from: impl Fn(State) -> bool, to: State, event: Lifecycle) {
+        let handle = {
+            let mut inner = guest.lock();
+            if inner.live.is_none() || !from(inner.state) {
+                return;
+            }
+            inner.state = to;
+            guest.handle_of(&inner)
+        };
+        self.emit(event.of(handle));
+        self.save_status(guest);
+    }
+
+    /// What an event of QEMU's means for the guest.
+    async fn heed(&self, guest: &Arc<Guest>, event: &EventKind) {
+        match event {
+            EventKind::Shutdown { guest: by_guest, .. } => self.powered_off(guest, *by_guest).await,
+            EventKind::Reset { .. } => self.emit(crate::state::reboot(guest.handle())),
+            EventKind::Stop {} => {
+                self.change(guest, State::runs, State::PAUSED_UNKNOWN, Lifecycle::SUSPENDED_PAUSED);
+            }
+            EventKind::Resume {} => {
+                let paused = |state: State| {
+                    state.state == State::PAUSED_USER.state && state != State::PAUSED_STARTING_UP
+                };
+                self.change(guest, paused, State::RUNNING_UNPAUSED, Lifecycle::RESUMED_UNPAUSED);
+            }
+            EventKind::Watchdog { action } => {
+                self.emit(status::watchdog(guest.handle(), action));
+                if action == "pause" {
+                    self.change(guest, State::runs, State::PAUSED_WATCHDOG, Lifecycle::SUSPENDED_WATCHDOG);
+                }
+            }
+            EventKind::GuestPanicked { .. } => self.panicked(guest).await,
+            EventKind::Suspend {} => {
+                self.change(guest, State::runs, State::PMSUSPENDED, Lifecycle::PMSUSPENDED_MEMORY);
+            }
+            EventKind::Wakeup {} => {
+                let asleep = |state: State| state == State::PMSUSPENDED;
+                self.change(guest, asleep, State::RUNNING_WAKEUP, Lifecycle::STARTED_BOOTED);
+            }
+            EventKind::RtcChange { offset } => self.emit(status::rtc_change(guest.handle(), *offset)),
+            EventKind::BalloonChange { actual } => {
+                self.emit(status::balloon_change(guest.handle(), *actual / 1024))
+            }
+            EventKind::BlockIoError { .. } => {
+                self.change(guest, State::runs, State::PAUSED_IOERROR, Lifecycle::SUSPENDED_IOERROR);
+            }
+            _ => {}
+        }
+    }
+
+    /// The guest has powered off, or QEMU was told to end; QEMU waits to be ended.
+    async fn powered_off(&self, guest: &Arc<Guest>, by_guest: bool) {
+        let (restart, monitor) = {
+            let mut inner = guest.lock();
+            let Some(live) = &mut inner.live else { return };
+            // A client that destroys it has the last word.
+            if live.ending.is_some() {
+                return;
+            }
+            let asked = std::mem::take(&mut live.restart);
+            let restart = asked || live.domain.on_poweroff == Some(LifecycleAction::Restart);
+            let monitor = live.monitor.clone();
+            if !restart {
+                live.ending = Some(Ending::Shutdown);
+                inner.state = State::SHUTDOWN_USER;
+            }
+            (restart, monitor)
+        };
+        if restart {
+            let _ = monitor.execute(&SystemReset {}).await;
+            let _ = monitor.execute(&Cont {}).await;
+            return;
+        }
+        let event = if by_guest { Lifecycle::SHUTDOWN_GUEST } else { Lifecycle::SHUTDOWN_HOST };
+        self.emit(event.of(guest.handle()));
+        self.end_process(guest).await;
+    }
+
+    async fn panicked(&self, guest: &Arc<Guest>) {
+        let action = guest.lock().live.as_ref().and_then(|live| live.domain.on_crash);
+        self.emit(Lifecycle::CRASHED_PANICKED.of(guest.handle()));
+        match action {
+            Some(LifecycleAction::Preserve) => {
+                guest.lock().state = State::CRASHED_PANICKED;
+                self.save_status(guest);
+            }
+            Some(LifecycleAction::Restart | LifecycleAction::CoredumpRestart) => {
+                let Ok(live) = guest.live() else { return };
+                let _ = live.monitor.execute(&SystemReset {}).await;
+                let _ = live.monitor.execute(&Cont {}).await;
+            }
+            _ => {
+                if let Some(live) = &mut guest.lock().live {
+                    live.ending = Some(Ending::Crashed);
+                }
+                self.end_process(guest).await;
+            }
+        }
+    }
+
+    /// Asks QEMU to end, and kills it if it does not.
+    async fn end_process(&self, guest: &Guest) {
+        let Ok(live) = guest.live() else { return };
+        live.process.signal(Signal::TERM);
+        if !live.process.ended_within(END_PATIENCE).await {
+            live.process.signal(Signal::KILL);
+        }
+    }
+
+    /// Ends a guest at once and waits until it is gone.
+    pub(crate) async fn kill(&self, guest: &Arc<Guest>, ending: Ending) {
+        let live = {
+            let mut inner = guest.lock();
+            let Some(live) = &mut inner.live else { return };
+            live.ending = Some(ending);
+            live.clone()
+        };
+        live.process.signal(Signal::TERM);
+        if !live.process.ended_within(KILL_PATIENCE).await {
+            live.process.signal(Signal::KILL);
+            live.process.ended_within(END_PATIENCE).await;
+        }
+        self.ended(guest, live.id).await;
+    }
+
+    /// QEMU has gone: the guest is off. Whoever notices first does this; the second finds nothing to do.
+    async fn ended(&self, guest: &Arc<Guest>, id: i32) {
+        let (handle, event, transient, live) = {
+            let mut inner = guest.lock();
+            if inner.live.as_ref().is_none_or(|live| live.id != id) {
+                return;
+            }
+            let handle = guest.handle_of(&inner);
+            let Some(live) = inner.live.take() else { return };
+            let (state, event) = match live.ending {
+                Some(Ending::Destroyed) => (State::SHUTOFF_DESTROYED, Lifecycle::STOPPED_DESTROYED),
+                Some(Ending::Shutdown) => (State::SHUTOFF_SHUTDOWN, Lifecycle::STOPPED_SHUTDOWN),
+                Some(Ending::Crashed) => (State::SHUTOFF_CRASHED, Lifecycle::STOPPED_CRASHED),
+                // Without a word before: it must have crashed.
+                None => (State::SHUTOFF_CRASHED, Lifecycle::STOPPED_FAILED),
+            };
+            inner.state = state;
+            inner.updated = false;
+            (handle, event, inner.persistent.is_none(), live)
+        };
+        // A QEMU that only closed its monitor must not run on behind our back.
+        live.process.signal(Signal::KILL);
+        let words = guest.lock().state.words();
+        if let Ok(mut log) = GuestLog::open(&self.shared.dirs.log(&guest.name)) {
+            let _ = log.note(&format!("shutting down, reason={}", words.1));
+        }
+        let _ = fs::remove_dir_all(&live.dir);
+        let _ = fs::remove_file(self.shared.dirs.status(&guest.name));
+        let _ = fs::remove_file(self.shared.dirs.pid(&guest.name));
+        if transient {
+            self.remove(guest);
+        }
+        self.emit(event.of(handle));
+    }
+
+    /// Writes down what a daemon that comes after this one needs to find the guest again.
+    pub(crate) fn save_status(&self, guest: &Guest) {
+        let (text, pid) = {
+            let inner = guest.lock();
+            let Some(live) = &inner.live else { return };
+            let options = FormatOptions { secure: true, ..FormatOptions::default() };
+            let pid = live.process.pid();
+            (
+                status::write(
+                    inner.state,
+                    pid,
+                    &live.dir.join("monitor.sock"),
+                    &live.domain.to_xml(&options),
+                ),
+                pid,
+            )
+        };
+        let dirs = &self.shared.dirs;
+        let written = crate::store::write(&dirs.status(&guest.name), &text)
+            .and_then(|()| fs::write(dirs.pid(&guest.name), format!("{pid}\n")));
+        if let Err(error) = written {
+            tracing::warn!(guest = guest.name, %error, "its status cannot be saved");
+        }
+    }
+
+    /// Finds the guests that an earlier daemon left running.
+    pub(crate) async fn adopt_all(&self) {
+        let found = crate::store::read_all(&self.shared.dirs.run).unwrap_or_default();
+        for (name, text) in found {
+            let adopted = match text.map_err(|error| error.to_string()).and_then(|text| status::read(&text)) {
+                Ok(status) => self.adopt(&name, status).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = adopted {
+                tracing::warn!(guest = name, error, "it ran once and does so no more");
+                let _ = fs::remove_file(self.shared.dirs.status(&name));
+                let _ = fs::remove_file(self.shared.dirs.pid(&name));
+            }
+        }
+    }
+
+    async fn adopt(&self, name: &str, status: status::Status) -> std::io::Result<()> {
+        let id = status.domain.id.unwrap_or_default();
+        let word = format!("guest={},debug-threads=on", crate::command::escape(name));
+        let process = Process::adopt(status.pid, &word)?;
+        let greet = async { Monitor::connect(connect(&status.monitor).await?).await };
+        let greeted = tokio::time::timeout(END_PATIENCE, greet).await;
+        let (monitor, events) = greeted?.map_err(|error| std::io::Error::other(error.to_string()))?;
+        let running = monitor.execute(&virtwire_qmp::commands::QueryStatus {}).await;
+        let running = running.map_err(|error| std::io::Error::other(error.to_string()))?.running;
+        let guest = match self.by_name(name) {
+            Some(guest) => guest,
+            None => {
+                let uuid = status.domain.uuid.unwrap_or_default().into_bytes();
+                let guest = Arc::new(Guest::new(name.to_owned(), uuid, None, false));
+                self.add(Arc::clone(&guest)).map_err(std::io::Error::other)?;
+                guest
+            }
+        };
+        self.ids_from(id);
+        let dir = status.monitor.parent().map(Path::to_owned).unwrap_or_default();
+        {
+            let mut inner = guest.lock();
+            inner.live = Some(Live {
+                id,
+                domain: Arc::new(status.domain),
+                monitor,
+                process: Arc::new(process),
+                dir,
+                restart: false,
+                ending: None,
+            });
+            inner.state = match (running, status.state.runs()) {
+                (true, true) | (false, false) => status.state,
+                (true, false) => State::RUNNING_UNPAUSED,
+                (false, true) => State::PAUSED_UNKNOWN,
+            };
+        }
+        self.follow(&guest, id, events);
+        Ok(())
+    }
+}
+
+/// How long a QEMU that is destroyed may take to end by itself.
+const KILL_PATIENCE: Duration = Duration::from_millis(50);
+
+/// QEMU's own environment: its directory for everything it would put at home.
+pub(crate) fn environment(dir: &Path) -> Vec<(&'static str, String)> {
+    let below = |name: &str| dir.join(name).display().to_string();
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
+    vec![
+        ("LC_ALL", "C".to_owned()),
+        ("PATH", path),
+        ("HOME", dir.display().to_string()),
+        ("XDG_DATA_HOME", below(".local/share")),
+        ("XDG_CACHE_HOME", below(".cache")),
+        ("XDG_CONFIG_HOME", below(".config")),
+    ]
+}
+
+/// The key that secrets of this run would be encrypted with.
+fn write_key(path: &Path) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut key = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    key.write_all(uuid::Uuid::new_v4().as_bytes())?;
+    key.write_all(uuid::Uuid::new_v4().as_bytes())
+}

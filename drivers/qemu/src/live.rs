@@ -1,0 +1,159 @@
+//! From a stored definition to that of one run: a number, names for the devices, ports.
+
+use std::net::TcpListener;
+
+use virtwire_conf::Domain;
+use virtwire_conf::domain::chardev::{CharType, Chardev};
+use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
+use virtwire_conf::domain::disk::DiskBus;
+use virtwire_conf::domain::display::GraphicsType;
+use virtwire_conf::domain::misc::{ControllerType, MemballoonModel};
+use virtwire_qmp::replies::ChardevInfo;
+
+use crate::argv::is_q35;
+use crate::error::{QEMU, Result};
+
+/// VNC's ports, as qemu.conf has them by default.
+const VNC_PORTS: std::ops::RangeInclusive<u16> = 5900..=65535;
+
+/// The definition of a run.
+///
+/// # Errors
+/// No port is free.
+pub(crate) fn domain(stored: &Domain, id: i32) -> Result<Domain> {
+    let mut domain = stored.clone();
+    domain.id = Some(id);
+    name_devices(&mut domain);
+    for graphics in &mut domain.devices.graphics {
+        if graphics.type_ == GraphicsType::Vnc
+            && graphics.socket.is_none()
+            && graphics.port.is_none_or(|port| port < 0)
+        {
+            graphics.port = Some(free_port()?.into());
+        }
+    }
+    Ok(domain)
+}
+
+fn free_port() -> Result<u16> {
+    let free = VNC_PORTS.clone().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.ok_or_else(|| {
+        let (first, last) = (VNC_PORTS.start(), VNC_PORTS.end());
+        QEMU.internal_error(format_args!("Unable to find an unused port in range 'vnc' ({first}-{last})"))
+    })
+}
+
+/// Every device gets libvirt's name for it; names of the user's stay.
+fn name_devices(domain: &mut Domain) {
+    let q35 = is_q35(domain);
+    let devices = &mut domain.devices;
+    for disk in &mut devices.disks {
+        let bus = disk.target.as_ref().and_then(|target| target.bus).unwrap_or(DiskBus::Ide);
+        let letter = disk.target.as_ref().and_then(|target| target.dev.as_deref()).map_or(0, disk_number);
+        let name = match (&disk.info.address, bus) {
+            (Some(Address::Drive(at)), DiskBus::Scsi) => {
+                format!("scsi{}-{}-{}-{}", at.controller, at.bus, at.target, at.unit)
+            }
+            (Some(Address::Drive(at)), _) => {
+                format!("{}{}-{}-{}", bus.as_str(), at.controller, at.bus, at.unit)
+            }
+            _ => format!("{}-disk{letter}", bus.as_str()),
+        };
+        set(&mut disk.info, name);
+    }
+    for controller in &mut devices.controllers {
+        let index = controller.index.unwrap_or_default();
+        let name = match controller.type_ {
+            ControllerType::Pci if index == 0 && q35 => "pcie.0".to_owned(),
+            ControllerType::Pci => format!("pci.{index}"),
+            ControllerType::Usb if index == 0 => "usb".to_owned(),
+            ControllerType::Ide if index == 0 => "ide".to_owned(),
+            ControllerType::Sata if index == 0 && q35 => "ide".to_owned(),
+            other => format!("{}{index}", other.as_str()),
+        };
+        set(&mut controller.info, name);
+    }
+    macro_rules! number {
+        ($($list:ident $word:literal;)*) => {
+            $(for (index, device) in devices.$list.iter_mut().enumerate() {
+                set(&mut device.info, format!(concat!($word, "{}"), index));
+            })*
+        };
+    }
+    number! {
+        interfaces "net";
+        serials "serial";
+        channels "channel";
+        consoles "console";
+        inputs "input";
+        videos "video";
+        watchdogs "watchdog";
+        rngs "rng";
+        hubs "hub";
+    }
+    // The first console is the first serial port, seen from elsewhere.
+    if let (Some(console), Some(serial)) = (devices.consoles.first_mut(), devices.serials.first())
+        && !console.is_virtio()
+    {
+        console.info.alias.clone_from(&serial.info.alias);
+    }
+    if let Some(balloon) = &mut devices.memballoon
+        && balloon.model != MemballoonModel::None
+    {
+        set(&mut balloon.info, "balloon0".to_owned());
+    }
+}
+
+fn set(info: &mut DeviceInfo, name: String) {
+    if info.alias.as_ref().is_none_or(|alias| !alias.name.starts_with("ua-")) {
+        info.alias = Some(Alias { name });
+    }
+}
+
+/// `vda` is 0, `vdb` 1, `vdaa` 26.
+fn disk_number(dev: &str) -> usize {
+    let letters = dev.get(2..).unwrap_or_default().bytes().take_while(u8::is_ascii_lowercase);
+    letters.fold(0, |number, letter| number * 26 + usize::from(letter - b'a') + 1).saturating_sub(1)
+}
+
+/// The terminals that QEMU made for character devices become known.
+pub(crate) fn fill_in_terminals(domain: &mut Domain, chardevs: &[ChardevInfo]) {
+    let terminal = |alias: &Option<Alias>| {
+        let label = format!("char{}", alias.as_ref()?.name);
+        let found = chardevs.iter().find(|chardev| chardev.label == label)?;
+        found.filename.strip_prefix("pty:").map(str::to_owned)
+    };
+    let fill = |chardev: &mut Chardev, alias: &Option<Alias>| {
+        if chardev.type_ == CharType::Pty
+            && let Some(path) = terminal(alias)
+        {
+            let mut source = chardev.source.first().cloned().unwrap_or_default();
+            source.path = Some(path);
+            chardev.source = vec![source];
+        }
+    };
+    for serial in &mut domain.devices.serials {
+        fill(&mut serial.chardev, &serial.info.alias);
+    }
+    for channel in &mut domain.devices.channels {
+        fill(&mut channel.chardev, &channel.info.alias);
+    }
+    for console in &mut domain.devices.consoles {
+        fill(&mut console.chardev, &console.info.alias);
+        if console.chardev.type_ == CharType::Pty {
+            console.chardev.tty = console.chardev.source.first().and_then(|source| source.path.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disk_number;
+
+    #[test]
+    fn disks_count_by_letters() {
+        for (dev, number) in [("vda", 0), ("sdb", 1), ("vdz", 25), ("vdaa", 26), ("sdab", 27), ("x", 0)] {
+            assert_eq!(disk_number(dev), number, "{dev}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! A guest's log: how it was started, what its QEMU wrote, why it ended.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The most of a log that goes into an error's text, in bytes.
+const EXCERPT: u64 = 8 << 10;
+
+/// An open log, appended to.
+#[derive(Debug)]
+pub struct GuestLog {
+    path: PathBuf,
+    file: File,
+    /// Where this QEMU's own output begins.
+    start: u64,
+}
+
+impl GuestLog {
+    /// Opens the log, or makes it; only its owner can read it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let start = file.metadata()?.len();
+        Ok(Self { path: path.to_owned(), file, start })
+    }
+
+    /// A line with the time before it; what QEMU writes later begins behind it.
+    pub fn note(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.file, "{}: {text}", timestamp(SystemTime::now()))?;
+        self.start = self.file.metadata()?.len();
+        Ok(())
+    }
+
+    /// A copy for QEMU's output.
+    pub fn output(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// What QEMU has written so far, without its announcements, at most some kilobytes.
+    pub fn excerpt(&self) -> String {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(&self.path)?;
+            let end = file.metadata()?.len();
+            file.seek(SeekFrom::Start(self.start.max(end.saturating_sub(EXCERPT))))?;
+            let mut bytes = Vec::new();
+            file.take(EXCERPT).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let errors = text.lines().filter(|line| !line.starts_with("char device redirected to "));
+        errors.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The time as libvirt's logs have it: `2026-11-24 11:02:50.466+0000`.
+pub fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let seconds = since.as_secs();
+    let (year, month, day) = civil(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}+0000", since.subsec_millis())
+}
+
+/// Year, month and day of the Gregorian calendar, from days since 1970. Years begin in March, so that a leap day is the
+/// last one.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn time_as_libvirt_writes_it() {
+        let at = |millis| timestamp(UNIX_EPOCH + Duration::from_millis(millis));
+        assert_eq!(at(0), "1970-01-01 00:00:00.000+0000");
+        assert_eq!(at(951_782_400_007), "2000-02-29 00:00:00.007+0000");
+        assert_eq!(at(1_795_518_170_466), "2026-11-24 11:02:50.466+0000");
+    }
+
+    #[test]
+    fn the_excerpt_is_what_came_after_the_last_note() {
+        let dir = Scratch::new();
+        let path = dir.path().join("g.log");
+        let mut log = GuestLog::open(&path).unwrap();
+        log.note("starting up").unwrap();
+        let mut qemu = log.output().unwrap();
+        writeln!(qemu, "char device redirected to /dev/pts/3 (label charserial0)\nqemu: no such thing")
+            .unwrap();
+        assert_eq!(log.excerpt(), "qemu: no such thing");
+        let mut again = GuestLog::open(&path).unwrap();
+        again.note("starting up").unwrap();
+        assert_eq!(again.excerpt(), "");
+    }
+}

@@ -1,0 +1,194 @@
+//! The host, as clients see it through this driver.
+
+use std::sync::Arc;
+
+use virtwire_conf::Capabilities;
+use virtwire_conf::capabilities::{
+    CapsArch, CapsDomain, CapsGuest, CapsHost, CapsMachine, HostCpu, Secmodel,
+};
+use virtwire_protocol::remote::*;
+
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, check_flags};
+use crate::info::map_len;
+use crate::probe::QemuCaps;
+
+pub(crate) async fn kind(_: &Qemu) -> Result<ConnectGetTypeRet> {
+    Ok(ConnectGetTypeRet { r#type: "QEMU".into() })
+}
+
+pub(crate) async fn version(driver: &Qemu) -> Result<ConnectGetVersionRet> {
+    Ok(ConnectGetVersionRet { hv_ver: driver.caps().await?.version_number() })
+}
+
+pub(crate) async fn is_secure(_: &Qemu) -> Result<ConnectIsSecureRet> {
+    Ok(ConnectIsSecureRet { secure: 1 })
+}
+
+pub(crate) async fn hostname(driver: &Qemu) -> Result<ConnectGetHostnameRet> {
+    Ok(ConnectGetHostnameRet { hostname: driver.shared.host.name().into() })
+}
+
+/// The most that QEMU itself takes; the machines' own limits are in the capabilities.
+const MAX_VCPUS_TCG: i32 = 255;
+
+pub(crate) async fn max_vcpus(driver: &Qemu, args: ConnectGetMaxVcpusArgs) -> Result<ConnectGetMaxVcpusRet> {
+    let kind = args.r#type.map_or_else(|| "qemu".to_owned(), |kind| kind.to_string().to_lowercase());
+    match kind.as_str() {
+        // KVM takes what the host has, and more; as many as processors is what is recommended.
+        "qemu" => Ok(ConnectGetMaxVcpusRet { max_vcpus: 16 }),
+        "kvm" => {
+            let recommended =
+                driver.caps().await?.machine("pc").map_or(MAX_VCPUS_TCG, |pc| pc.cpu_max as i32);
+            Ok(ConnectGetMaxVcpusRet { max_vcpus: recommended })
+        }
+        other => Err(QEMU.invalid_arg(format_args!("unknown type '{other}'"))),
+    }
+}
+
+pub(crate) async fn capabilities(driver: &Qemu) -> Result<ConnectGetCapabilitiesRet> {
+    let caps = driver.caps().await?;
+    let host = CapsHost {
+        cpu: Some(HostCpu { arch: caps.arch.clone(), ..HostCpu::default() }),
+        secmodels: vec![Secmodel { model: "none".to_owned(), doi: "0".to_owned(), baselabel: Vec::new() }],
+        ..CapsHost::default()
+    };
+    let capabilities = Capabilities { host, guests: vec![guest(&caps)] };
+    Ok(ConnectGetCapabilitiesRet { capabilities: capabilities.to_xml().into() })
+}
+
+fn guest(caps: &Arc<QemuCaps>) -> CapsGuest {
+    let machines = caps.machines.iter().flat_map(|machine| {
+        let full = CapsMachine {
+            canonical: None,
+            max_cpus: Some(machine.cpu_max),
+            deprecated: machine.deprecated.then_some(virtwire_conf::YesNo::Yes),
+            name: machine.name.clone(),
+        };
+        let short = machine.alias.clone().map(|alias| CapsMachine {
+            canonical: Some(machine.name.clone()),
+            name: alias,
+            ..full.clone()
+        });
+        [Some(full), short].into_iter().flatten()
+    });
+    let kinds = if caps.kvm { &["qemu", "kvm"][..] } else { &["qemu"] };
+    let domain = kinds.iter().map(|kind| CapsDomain { type_: (*kind).to_owned(), ..CapsDomain::default() });
+    CapsGuest {
+        os_type: "hvm".to_owned(),
+        arch: CapsArch {
+            name: caps.arch.clone(),
+            wordsize: if caps.arch.ends_with("64") { 64 } else { 32 },
+            emulator: Some(caps.program.display().to_string()),
+            machine: machines.collect(),
+            domain: domain.collect(),
+            ..CapsArch::default()
+        },
+        features: None,
+    }
+}
+
+pub(crate) async fn node_info(driver: &Qemu) -> Result<NodeGetInfoRet> {
+    let info = driver.shared.host.node_info();
+    let mut model = [0; 32];
+    // The last byte stays the C string's end.
+    for (to, from) in model.iter_mut().take(31).zip(info.model.bytes()) {
+        *to = from;
+    }
+    let number = |number: u32| number as i32;
+    Ok(NodeGetInfoRet {
+        model,
+        memory: info.memory,
+        cpus: number(info.cpus),
+        mhz: number(info.mhz),
+        nodes: number(info.nodes),
+        sockets: number(info.sockets),
+        cores: number(info.cores),
+        threads: number(info.threads),
+    })
+}
+
+pub(crate) async fn cpu_stats(driver: &Qemu, args: NodeGetCpuStatsArgs) -> Result<NodeGetCpuStatsRet> {
+    check_flags(args.flags, 0, "virHostCPUGetStats")?;
+    let cpu = u32::try_from(args.cpu_num).ok();
+    let times = driver
+        .shared
+        .host
+        .cpu_times(cpu)
+        .ok_or_else(|| QEMU.invalid_arg(format_args!("Invalid cpuNum in virHostCPUGetStatsLinux")))?;
+    let all =
+        [("kernel", times.kernel), ("user", times.user), ("idle", times.idle), ("iowait", times.iowait)];
+    let nparams = all.len() as i32;
+    let wanted = if args.nparams == 0 { 0 } else { all.len() };
+    let params =
+        all.into_iter().take(wanted).map(|(field, value)| NodeGetCpuStats { field: field.into(), value });
+    Ok(NodeGetCpuStatsRet { params: params.collect(), nparams })
+}
+
+pub(crate) async fn memory_stats(
+    driver: &Qemu,
+    args: NodeGetMemoryStatsArgs,
+) -> Result<NodeGetMemoryStatsRet> {
+    check_flags(args.flags, 0, "virHostMemGetStats")?;
+    let host = &driver.shared.host;
+    let all = match usize::try_from(args.cell_num) {
+        Err(_) => vec![
+            ("total", host.memory("MemTotal")),
+            ("free", host.memory("MemFree")),
+            ("buffers", host.memory("Buffers")),
+            ("cached", host.memory("Cached")),
+        ],
+        Ok(number) => {
+            let cells = host.cells();
+            let cell = cells.get(number).ok_or_else(|| {
+                QEMU.invalid_arg(format_args!(
+                    "cellNum in virHostMemGetStats must be less than or equal to {}",
+                    cells.len().saturating_sub(1)
+                ))
+            })?;
+            vec![("total", cell.memory), ("free", cell.free)]
+        }
+    };
+    let nparams = all.len() as i32;
+    let wanted = if args.nparams == 0 { 0 } else { all.len() };
+    let params =
+        all.into_iter().take(wanted).map(|(field, value)| NodeGetMemoryStats { field: field.into(), value });
+    Ok(NodeGetMemoryStatsRet { params: params.collect(), nparams })
+}
+
+pub(crate) async fn cells_free_memory(
+    driver: &Qemu,
+    args: NodeGetCellsFreeMemoryArgs,
+) -> Result<NodeGetCellsFreeMemoryRet> {
+    let first = usize::try_from(args.start_cell).unwrap_or_default();
+    let most = usize::try_from(args.maxcells).unwrap_or_default();
+    let cells = driver.shared.host.cells().into_iter().skip(first).take(most).map(|cell| cell.free * 1024);
+    Ok(NodeGetCellsFreeMemoryRet { cells: cells.collect() })
+}
+
+pub(crate) async fn free_memory(driver: &Qemu) -> Result<NodeGetFreeMemoryRet> {
+    Ok(NodeGetFreeMemoryRet { free_mem: driver.shared.host.memory("MemFree") * 1024 })
+}
+
+pub(crate) async fn cpu_map(driver: &Qemu, args: NodeGetCpuMapArgs) -> Result<NodeGetCpuMapRet> {
+    check_flags(args.flags, 0, "virHostCPUGetMap")?;
+    let host = &driver.shared.host;
+    let (present, online) = (host.present(), host.cpus());
+    let count = present.iter().max().map_or(0, |last| *last as usize + 1);
+    let mut map = vec![0_u8; map_len(count)];
+    for cpu in &online {
+        if let Some(byte) = map.get_mut(cpu.id as usize / 8) {
+            *byte |= 1 << (cpu.id % 8);
+        }
+    }
+    Ok(NodeGetCpuMapRet {
+        cpumap: if args.need_map != 0 { map } else { Vec::new() },
+        online: if args.need_online != 0 { online.len() as u32 } else { 0 },
+        ret: count as i32,
+    })
+}
+
+pub(crate) async fn security_model(_: &Qemu) -> Result<NodeGetSecurityModelRet> {
+    // Lists of characters end with a NUL.
+    Ok(NodeGetSecurityModelRet { model: b"none\0".to_vec(), doi: b"0\0".to_vec() })
+}

@@ -1,0 +1,190 @@
+//! What an installed QEMU can do: asked once, over its own monitor, and kept until the program's file changes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::Signal;
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use virtwire_qmp::commands::*;
+use virtwire_qmp::replies::{CpuDefinition, MachineInfo, VersionInfo};
+use virtwire_qmp::{Monitor, QmpError};
+
+use crate::command::CommandLine;
+use crate::process::{Process, Start};
+
+/// How long QEMU may take to answer everything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What one program can do.
+#[derive(Clone, Debug)]
+pub struct QemuCaps {
+    /// The program.
+    pub program: PathBuf,
+    /// The architecture of its guests, by QEMU's name, as in `x86_64`, `aarch64`.
+    pub arch: String,
+    /// Its version.
+    pub version: VersionInfo,
+    /// The machine types, in QEMU's order.
+    pub machines: Vec<MachineInfo>,
+    /// The CPU models that guests may have here; with KVM where it can be used.
+    pub cpus: Vec<CpuDefinition>,
+    /// Guests can run on KVM here.
+    pub kvm: bool,
+    /// The monitor's commands.
+    pub commands: BTreeSet<String>,
+    /// The kinds of devices.
+    pub devices: BTreeSet<String>,
+}
+
+/// Why a program can't be used.
+#[derive(Debug)]
+pub enum ProbeError {
+    /// It does not start.
+    Start(io::Error),
+    /// Its monitor does not answer as it should.
+    Monitor(QmpError),
+    /// It took too long.
+    Silent,
+}
+
+/// What is known of the programs on this host.
+#[derive(Default)]
+pub struct CapsCache(Mutex<HashMap<PathBuf, (Identity, Arc<QemuCaps>)>>);
+
+/// Tells a file from what was there before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Identity {
+    file: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
+    kvm: bool,
+}
+
+impl CapsCache {
+    /// What `program` can do; asked when it, or the access to KVM, has changed. Whoever comes meanwhile waits for the
+    /// same answer.
+    pub async fn get(&self, program: &Path) -> Result<Arc<QemuCaps>, ProbeError> {
+        let mut known = self.0.lock().await;
+        let identity = Identity::of(program).map_err(ProbeError::Start)?;
+        if let Some((of, caps)) = known.get(program)
+            && *of == identity
+        {
+            return Ok(Arc::clone(caps));
+        }
+        let caps = Arc::new(probe(program).await?);
+        known.insert(program.to_owned(), (identity, Arc::clone(&caps)));
+        Ok(caps)
+    }
+}
+
+impl Identity {
+    fn of(program: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(program)?;
+        Ok(Self {
+            file: (meta.dev(), meta.ino()),
+            size: meta.size(),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            kvm: fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
+        })
+    }
+}
+
+impl QemuCaps {
+    /// The machine type called `name`, or whose alias it is.
+    pub fn machine(&self, name: &str) -> Option<&MachineInfo> {
+        let by_name = self.machines.iter().find(|machine| machine.name == name);
+        by_name.or_else(|| self.machines.iter().find(|machine| machine.alias.as_deref() == Some(name)))
+    }
+
+    /// The version as libvirt counts it: 1,000,000 × major + 1,000 × minor + micro.
+    pub fn version_number(&self) -> u64 {
+        let triple = &self.version.qemu;
+        u64::from(triple.major) * 1_000_000 + u64::from(triple.minor) * 1_000 + u64::from(triple.micro)
+    }
+
+    /// Whether there is such a kind of device.
+    pub fn has_device(&self, kind: &str) -> bool {
+        self.devices.contains(kind)
+    }
+}
+
+/// The program for guests of an architecture, searched in `PATH`.
+pub fn find_program(arch: &str) -> Option<PathBuf> {
+    let name = match arch {
+        "i686" => "qemu-system-i386".to_owned(),
+        "armv7l" => "qemu-system-arm".to_owned(),
+        other => format!("qemu-system-{other}"),
+    };
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    std::env::split_paths(&path).map(|dir| dir.join(&name)).find(|program| program.is_file())
+}
+
+/// Starts the program without a machine, asks, and ends it.
+async fn probe(program: &Path) -> Result<QemuCaps, ProbeError> {
+    let (ours, theirs) = StdUnixStream::pair().map_err(ProbeError::Start)?;
+    let mut line = CommandLine::default();
+    line.flag("-S");
+    line.flag("-no-user-config");
+    line.flag("-nodefaults");
+    line.flag("-nographic");
+    line.option("-machine", "none,accel=kvm:tcg");
+    let monitor = line.pass(theirs.into());
+    line.option("-chardev", format!("socket,id=monitor,fd={monitor}"));
+    line.option("-mon", "chardev=monitor,mode=control");
+    let start = Start { program, line, env: vec![("LC_ALL", "C".to_owned())], output: Stdio::null() };
+    let process = Process::start(start, Stdio::null()).map_err(ProbeError::Start)?;
+
+    let began = SystemTime::now();
+    let answer = tokio::time::timeout(PATIENCE, ask(program, ours)).await;
+    process.signal(Signal::KILL);
+    tracing::debug!(program = %program.display(), took = ?began.elapsed().unwrap_or_default(), "asked QEMU");
+    match answer {
+        Ok(Ok(caps)) => Ok(caps),
+        Ok(Err(error)) => Err(ProbeError::Monitor(error)),
+        Err(_) => Err(ProbeError::Silent),
+    }
+}
+
+async fn ask(program: &Path, socket: StdUnixStream) -> Result<QemuCaps, QmpError> {
+    socket.set_nonblocking(true)?;
+    let (monitor, _events) = Monitor::connect(UnixStream::from_std(socket)?).await?;
+    let devices = QomListTypes { implements: Some("device".to_owned()), ..QomListTypes::default() };
+    let (target, machines, cpus, kvm, commands, devices) = tokio::try_join!(
+        monitor.execute(&QueryTarget {}),
+        monitor.execute(&QueryMachines {}),
+        monitor.execute(&QueryCpuDefinitions {}),
+        monitor.execute(&QueryKvm {}),
+        monitor.execute(&QueryCommands {}),
+        monitor.execute(&devices),
+    )?;
+    Ok(QemuCaps {
+        program: program.to_owned(),
+        arch: target.arch,
+        version: monitor.greeting().version.clone(),
+        machines,
+        cpus,
+        kvm: kvm.enabled,
+        commands: commands.into_iter().map(|command| command.name).collect(),
+        devices: devices.into_iter().map(|device| device.name).collect(),
+    })
+}
+
+impl std::fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Start(error) => error.fmt(f),
+            Self::Monitor(error) => error.fmt(f),
+            Self::Silent => f.write_str("QEMU does not answer"),
+        }
+    }
+}
+
+impl std::error::Error for ProbeError {}

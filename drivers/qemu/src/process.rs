@@ -1,0 +1,182 @@
+//! A QEMU process: started so that it outlives the daemon, watched and signalled by descriptor, so that a number used
+//! again for another process can't be mistaken for it.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use command_fds::CommandFdExt;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::net::UnixStream;
+
+use crate::command::CommandLine;
+
+/// The longest path a unix socket may have, in bytes, without the closing zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// A process that is, or was, running.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    handle: Arc<OwnedFd>,
+}
+
+/// How to start it.
+pub struct Start<'a> {
+    /// The program.
+    pub program: &'a Path,
+    /// Its options and descriptors.
+    pub line: CommandLine,
+    /// Its whole environment.
+    pub env: Vec<(&'static str, String)>,
+    /// Where its output goes.
+    pub output: Stdio,
+}
+
+impl Process {
+    /// Starts a program in a process group of its own: signals to the daemon's terminal do not reach it. It inherits
+    /// the descriptors of the command line and no others.
+    pub fn start(start: Start<'_>, errors: Stdio) -> io::Result<Self> {
+        let (args, fds) = start.line.into_parts();
+        let mut command = Command::new(start.program);
+        command.args(args).env_clear().envs(start.env).process_group(0).preserved_fds(fds);
+        command.stdin(Stdio::null()).stdout(start.output).stderr(errors);
+        // Dropped at once: tokio reaps a child that nobody waits for.
+        let child = tokio::process::Command::from(command).spawn()?;
+        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        Self::from_pid(pid.ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// A process started earlier, if its command line holds `word`.
+    pub fn adopt(pid: u32, word: &str) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        let process = Self::from_pid(pid)?;
+        // Looked at while we hold it, so that it is the same one.
+        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))?;
+        if line.split(|&byte| byte == 0).any(|arg| arg == word.as_bytes()) {
+            Ok(process)
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn from_pid(pid: Pid) -> io::Result<Self> {
+        let handle = Arc::new(pidfd_open(pid, PidfdFlags::empty())?);
+        Ok(Self { pid, handle })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Waits for its end; `false` if it has not come within `limit`.
+    pub async fn ended_within(&self, limit: Duration) -> bool {
+        let handle = Arc::clone(&self.handle);
+        let wait = move || {
+            let limit = Timespec::try_from(limit).ok();
+            poll(&mut [PollFd::new(&*handle, PollFlags::IN)], limit.as_ref()).is_ok_and(|ready| ready > 0)
+        };
+        tokio::task::spawn_blocking(wait).await.unwrap_or(false)
+    }
+
+    /// Sends a signal; one to a process that has ended is lost.
+    pub fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&*self.handle, signal);
+    }
+}
+
+/// Listens on a socket in the file system for a program to be started; what was there before is removed.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let (_dir, path) = reachable(path)?;
+    UnixListener::bind(path)
+}
+
+/// Connects to a socket in the file system.
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (_dir, path) = reachable(path)?;
+    UnixStream::connect(path).await
+}
+
+/// A path that fits a socket's address; a longer one goes by way of a descriptor of its directory, held open meanwhile.
+fn reachable(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
+    use std::os::fd::AsRawFd;
+    match (path.parent(), path.file_name()) {
+        (Some(dir), Some(name)) if path.as_os_str().len() > SOCKET_PATH_MAX => {
+            let dir =
+                rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
+            Ok((Some(dir), short))
+        }
+        _ => Ok((None, path.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn sleeper() -> Process {
+        let mut line = CommandLine::default();
+        line.word("1000");
+        let start = Start { program: Path::new("sleep"), line, env: Vec::new(), output: Stdio::null() };
+        Process::start(start, Stdio::null()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn ends_by_a_signal_and_is_reaped() {
+        let process = sleeper();
+        assert!(!process.ended_within(Duration::ZERO).await);
+        process.signal(Signal::TERM);
+        assert!(process.ended_within(LONG).await);
+        process.signal(Signal::KILL);
+    }
+
+    #[tokio::test]
+    async fn only_the_right_process_is_adopted() {
+        let process = sleeper();
+        assert_eq!(Process::adopt(process.pid(), "100").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let adopted = Process::adopt(process.pid(), "1000").unwrap();
+        adopted.signal(Signal::KILL);
+        assert!(process.ended_within(LONG).await);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there() {
+        let start = Start {
+            program: Path::new("/nowhere/qemu"),
+            line: CommandLine::default(),
+            env: Vec::new(),
+            output: Stdio::null(),
+        };
+        assert_eq!(Process::start(start, Stdio::null()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn sockets_may_lie_deep() {
+        let dir = Scratch::new();
+        let deep = dir.path().join("d".repeat(100));
+        fs::create_dir(&deep).unwrap();
+        let path = deep.join("monitor.sock");
+        let listener = listen(&path).unwrap();
+        let _again = listen(&path).unwrap();
+        drop(listener);
+        connect(&path).await.unwrap();
+    }
+}

@@ -1,0 +1,48 @@
+//! A picture of the screen, as a stream.
+
+use std::fs;
+
+use virtwire_driver_api::{FromClient, StreamEnd, ToClient};
+use virtwire_protocol::remote::{DomainScreenshotArgs, DomainScreenshotRet};
+use virtwire_qmp::commands::Screendump;
+
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, check_flags, file, monitor};
+
+/// Bytes sent at a time.
+const CHUNK: usize = 256 << 10;
+
+pub(crate) async fn shot(
+    driver: &Qemu,
+    args: DomainScreenshotArgs,
+    stream: StreamEnd,
+) -> Result<DomainScreenshotRet> {
+    check_flags(args.flags, 0, "qemuDomainScreenshot")?;
+    let live = driver.guest(&args.dom)?.live()?;
+    if live.domain.devices.videos.is_empty() && args.screen > 0 {
+        return Err(QEMU.invalid_arg("no such screen"));
+    }
+    if args.screen as usize >= live.domain.devices.videos.len().max(1) {
+        return Err(QEMU.invalid_arg("no such screen"));
+    }
+    let path = live.dir.join("screen.ppm");
+    let command = Screendump { filename: path.display().to_string(), ..Screendump::default() };
+    live.monitor.execute(&command).await.map_err(monitor)?;
+    let picture = fs::read(&path);
+    let _ = fs::remove_file(&path);
+    let picture = picture.map_err(|e| file(&e, "unable to open stream"))?;
+    tokio::spawn(send(picture, stream));
+    Ok(DomainScreenshotRet { mime: Some("image/x-portable-pixmap".into()) })
+}
+
+async fn send(picture: Vec<u8>, mut stream: StreamEnd) {
+    for part in picture.chunks(CHUNK) {
+        if stream.outgoing.send(ToClient::Data(part.to_vec())).await.is_err() {
+            return;
+        }
+    }
+    if stream.outgoing.send(ToClient::End).await.is_ok() {
+        // The stream lives until the client has had enough.
+        while let Some(FromClient::Data(_) | FromClient::Hole(_)) = stream.incoming.recv().await {}
+    }
+}

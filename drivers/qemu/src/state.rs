@@ -1,0 +1,119 @@
+//! The states of a guest, and the events of their changes. Numbers are those of `libvirt/libvirt-domain.h`.
+
+use virtwire_protocol::remote::{
+    DomainEventCallbackLifecycleMsg, DomainEventCallbackRebootMsg, DomainEventLifecycleMsg,
+    DomainEventRebootMsg, Event, NonnullDomain,
+};
+
+/// A state and why (`virDomainState` and its reasons).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    /// `VIR_DOMAIN_…`
+    pub(crate) state: i32,
+    /// `VIR_DOMAIN_…_…`, whose meaning depends on the state.
+    pub(crate) reason: i32,
+}
+
+macro_rules! states {
+    ($($(#[$doc:meta])* $name:ident = $state:literal $reason:literal $word:literal $why:literal;)*) => {
+        impl State {
+            $($(#[$doc])* pub(crate) const $name: Self = Self { state: $state, reason: $reason };)*
+
+            /// libvirt's words for it, as in its status files.
+            pub(crate) fn words(self) -> (&'static str, &'static str) {
+                match (self.state, self.reason) {
+                    $(($state, $reason) => ($word, $why),)*
+                    _ => ("nostate", "unknown"),
+                }
+            }
+
+            /// The state of these words.
+            pub(crate) fn from_words(state: &str, reason: &str) -> Option<Self> {
+                match (state, reason) {
+                    $(($word, $why) => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+states! {
+    /// Started.
+    RUNNING_BOOTED = 1 1 "running" "booted";
+    /// Resumed.
+    RUNNING_UNPAUSED = 1 5 "running" "unpaused";
+    /// Reset after a crash.
+    RUNNING_CRASHED = 1 10 "running" "crashed";
+    /// Woken up.
+    RUNNING_WAKEUP = 1 8 "running" "wakeup";
+    /// Stopped for nobody knows what.
+    PAUSED_UNKNOWN = 3 0 "paused" "unknown";
+    /// Suspended by a client, or started that way.
+    PAUSED_USER = 3 1 "paused" "user";
+    /// Stopped by an I/O error.
+    PAUSED_IOERROR = 3 5 "paused" "ioerror";
+    /// Stopped by its watchdog.
+    PAUSED_WATCHDOG = 3 6 "paused" "watchdog";
+    /// Its kernel gave up.
+    PAUSED_CRASHED = 3 10 "paused" "crashed";
+    /// Being started.
+    PAUSED_STARTING_UP = 3 11 "paused" "starting up";
+    /// Has powered off; QEMU is about to end.
+    SHUTDOWN_USER = 4 1 "shutdown" "user";
+    /// Nobody knows.
+    SHUTOFF_UNKNOWN = 5 0 "shutoff" "unknown";
+    /// Has powered off.
+    SHUTOFF_SHUTDOWN = 5 1 "shutoff" "shutdown";
+    /// Destroyed by a client.
+    SHUTOFF_DESTROYED = 5 2 "shutoff" "destroyed";
+    /// QEMU ended without a word.
+    SHUTOFF_CRASHED = 5 3 "shutoff" "crashed";
+    /// Could not be started.
+    SHUTOFF_FAILED = 5 6 "shutoff" "failed";
+    /// Its kernel gave up, and it was kept.
+    CRASHED_PANICKED = 6 1 "crashed" "panicked";
+    /// Sleeps.
+    PMSUSPENDED = 7 0 "pmsuspended" "unknown";
+}
+
+impl State {
+    /// Whether its CPUs run.
+    pub(crate) fn runs(self) -> bool {
+        self.state == Self::RUNNING_BOOTED.state
+    }
+}
+
+/// What has happened to a guest: event and detail (`virDomainEventType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lifecycle(i32, i32);
+
+impl Lifecycle {
+    pub(crate) const DEFINED_ADDED: Self = Self(0, 0);
+    pub(crate) const DEFINED_UPDATED: Self = Self(0, 1);
+    pub(crate) const UNDEFINED_REMOVED: Self = Self(1, 0);
+    pub(crate) const STARTED_BOOTED: Self = Self(2, 0);
+    pub(crate) const SUSPENDED_PAUSED: Self = Self(3, 0);
+    pub(crate) const SUSPENDED_IOERROR: Self = Self(3, 2);
+    pub(crate) const SUSPENDED_WATCHDOG: Self = Self(3, 3);
+    pub(crate) const RESUMED_UNPAUSED: Self = Self(4, 0);
+    pub(crate) const STOPPED_SHUTDOWN: Self = Self(5, 0);
+    pub(crate) const STOPPED_DESTROYED: Self = Self(5, 1);
+    pub(crate) const STOPPED_CRASHED: Self = Self(5, 2);
+    pub(crate) const STOPPED_FAILED: Self = Self(5, 5);
+    pub(crate) const SHUTDOWN_GUEST: Self = Self(6, 1);
+    pub(crate) const SHUTDOWN_HOST: Self = Self(6, 2);
+    pub(crate) const PMSUSPENDED_MEMORY: Self = Self(7, 0);
+    pub(crate) const CRASHED_PANICKED: Self = Self(8, 0);
+
+    /// The event about a guest.
+    pub(crate) fn of(self, dom: NonnullDomain) -> Event {
+        let msg = DomainEventLifecycleMsg { dom, event: self.0, detail: self.1 };
+        Event::DomainLifecycle(DomainEventCallbackLifecycleMsg { callback_id: 0, msg })
+    }
+}
+
+/// The event of a guest that was reset.
+pub(crate) fn reboot(dom: NonnullDomain) -> Event {
+    Event::DomainReboot(DomainEventCallbackRebootMsg { callback_id: 0, msg: DomainEventRebootMsg { dom } })
+}

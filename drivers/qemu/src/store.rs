@@ -1,0 +1,128 @@
+//! Files that must survive anything: written beside, synced, renamed into place, and the directory synced.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Puts `text` at `path`, wholly or not at all, readable by its owner only. It is on disk when this returns.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
+    let beside = beside(path);
+    let result = write_new(&beside, text).and_then(|()| fs::rename(&beside, path));
+    if result.is_err() {
+        // What is left of a failed attempt is of no use; the failure itself is what counts.
+        let _ = fs::remove_file(&beside);
+    }
+    result?;
+    sync_dir(path)
+}
+
+/// Removes `path`; that it is not there is fine.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_dir(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes `link` point to `target`, in place of what was there.
+pub fn link(target: &Path, link: &Path) -> io::Result<()> {
+    remove(link)?;
+    symlink(target, link)?;
+    sync_dir(link)
+}
+
+/// The texts of all `NAME.xml` in a directory, by name; a directory that is not there has none.
+pub fn read_all(dir: &Path) -> io::Result<Vec<(String, io::Result<String>)>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension() == Some(OsStr::new("xml"))
+            && path.is_file()
+            && let Some(name) = path.file_stem().and_then(OsStr::to_str)
+        {
+            found.push((name.to_owned(), fs::read_to_string(&path)));
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(found)
+}
+
+/// A comment before XML that people should not edit in place, with the command that changes it.
+pub fn with_warning(command: &str, xml: &str) -> String {
+    format!(
+        "<!--\n\
+         WARNING: THIS IS AN AUTO-GENERATED FILE. CHANGES TO IT ARE LIKELY TO BE\n\
+         OVERWRITTEN AND LOST. Changes to this xml configuration should be made using:\n  \
+         virsh {}\n\
+         or other application using the libvirt API.\n\
+         -->\n\n{xml}",
+        // Two dashes would end the comment.
+        command.replace("--", "- -")
+    )
+}
+
+/// Where the next content of `path` is put together.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// A rename or removal is durable only when its directory is.
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn written_replaced_listed_removed() {
+        let dir = Scratch::new();
+        let path = dir.path().join("a.xml");
+        write(&path, "one").unwrap();
+        write(&path, "two").unwrap();
+        fs::write(dir.path().join("note.txt"), "").unwrap();
+        let all = read_all(dir.path()).unwrap();
+        assert_eq!(all.len(), 1, "nothing half-written, nothing that is not XML");
+        assert_eq!((all[0].0.as_str(), all[0].1.as_deref().unwrap()), ("a", "two"));
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert!(read_all(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_text() {
+        let dir = Scratch::new();
+        let path = dir.path().join("a.xml");
+        write(&path, "old").unwrap();
+        fs::create_dir(beside(&path)).unwrap();
+        assert!(write(&path, "new").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    }
+
+    #[test]
+    fn links_replace_links() {
+        let dir = Scratch::new();
+        let at = dir.path().join("autostart.xml");
+        link(Path::new("/first"), &at).unwrap();
+        link(Path::new("/second"), &at).unwrap();
+        assert_eq!(fs::read_link(&at).unwrap(), Path::new("/second"));
+    }
+}
