@@ -1,0 +1,58 @@
+//! What the command says when something fails.
+
+use std::fmt;
+use std::io;
+
+use virtwire_client::Error;
+
+/// Why the command has failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The daemon, or the way to it.
+    Client(Error),
+    /// A file, or the terminal.
+    Io(String, io::Error),
+    /// What the user has asked for.
+    Usage(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(Error::Remote(error)) => {
+                let name = |name: Option<&'static str>| name.unwrap_or("unknown");
+                write!(f, "error: {error}")?;
+                write!(f, "\n  code    VIR_ERR_{} ({})", name(error.code.name()), error.code.0)?;
+                write!(f, "\n  domain  VIR_FROM_{} ({})", name(error.domain.name()), error.domain.0)?;
+                if error.int1 > 0 {
+                    write!(f, "\n  errno   {}", error.int1)?;
+                }
+                Ok(())
+            }
+            Self::Client(error) => write!(f, "error: {error}"),
+            Self::Io(what, error) if what.is_empty() => write!(f, "error: {error}"),
+            Self::Io(what, error) => write!(f, "error: {what}: {error}"),
+            Self::Usage(text) => write!(f, "error: {text}"),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(String::new(), error)
+    }
+}
+
+impl Failure {
+    /// An error of this file.
+    pub(crate) fn file(name: &str) -> impl FnOnce(io::Error) -> Self {
+        let name = name.to_owned();
+        move |error| Self::Io(name, error)
+    }
+}
