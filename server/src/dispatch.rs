@@ -15,6 +15,7 @@ use virtwire_protocol::frame;
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
 use virtwire_protocol::procedures::ProcedureInfo;
 
+use crate::access::{self, Object, Resolve};
 use crate::session::Session;
 
 /// What serves a procedure: decodes the payload and returns the work, not yet begun.
@@ -91,6 +92,46 @@ impl Call {
     /// For procedures that a read-only connection may call only in part.
     pub(crate) fn refuse_read_only_if(&self, forbidden: bool) -> Result<(), VirtError> {
         if forbidden && self.cx.read_only { Err(self.info.read_only_refusal()) } else { Ok(()) }
+    }
+
+    /// Whether anybody decides on single calls.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.session.service.policy.is_guarded()
+    }
+
+    /// Whether the client has a permission on an object.
+    pub(crate) fn permits<O: Object + ?Sized>(
+        &self,
+        kind: &'static str,
+        permission: &'static str,
+        object: &O,
+    ) -> bool {
+        self.session.permits(kind, permission, object)
+    }
+
+    /// Refuses the call where the client has not.
+    pub(crate) fn permit<O: Object + ?Sized>(
+        &self,
+        kind: &'static str,
+        permission: &'static str,
+        object: &O,
+    ) -> Result<(), VirtError> {
+        if self.permits(kind, permission, object) {
+            return Ok(());
+        }
+        tracing::info!(
+            client = self.session.id,
+            procedure = self.info.name,
+            kind,
+            permission,
+            "access denied"
+        );
+        Err(access::denied())
+    }
+
+    /// Puts what the driver knows of an object in the place of what the client calls it.
+    pub(crate) async fn resolve(&self, object: &mut (impl Resolve + Send)) -> Result<(), VirtError> {
+        object.resolve(self).await
     }
 
     fn connection(&self) -> Result<Connection, VirtError> {

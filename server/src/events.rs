@@ -98,6 +98,23 @@ pub(crate) fn frames(registrations: &[Registration], event: &Event) -> Vec<Vec<u
     }
 }
 
+/// What an event is about: the kind of object as access rules call it, and the object.
+pub(crate) fn object(event: &Event) -> (&'static str, Subject<'_>) {
+    let subject = match event {
+        Event::Remote(event) => event.subject(),
+        Event::Qemu(event) => event.subject(),
+    };
+    let kind = match &subject {
+        Subject::Domain(_) => "domain",
+        Subject::Network(_) => "network",
+        Subject::StoragePool(_) => "storage_pool",
+        Subject::NodeDevice(_) => "node_device",
+        Subject::Secret(_) => "secret",
+        Subject::None => "connect",
+    };
+    (kind, subject)
+}
+
 fn remote_frames(registrations: &[Registration], event: &remote::Event) -> Vec<Vec<u8>> {
     let (kind, subject) = (event.kind(), event.subject());
     let wanted =

@@ -4,6 +4,7 @@
 //! from the definition files ([`dispatch`]), checks who asks, decodes, and polls the driver's method once where it
 //! is. If that is ready the reply is written by the same task; only a call that really waits gets a task of its own.
 
+pub mod access;
 mod admin;
 mod clients;
 pub mod config;

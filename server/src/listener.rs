@@ -11,6 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use virtwire_driver_api::Driver;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
+use crate::access::Policy;
 use crate::clients::Clients;
 use crate::config::{Access, Auth, Config, Limits, Program};
 use crate::lifetime::Lifetime;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     remote: Arc<Clients>,
     admin: Arc<Clients>,
     pub(crate) workers: [crate::admin::Workers; 2],
+    pub(crate) policy: Policy,
     pub(crate) log: Log,
     pub(crate) lifetime: Lifetime,
 }
@@ -55,6 +57,7 @@ impl Service {
             remote: Clients::new(config.limits.clone()),
             admin: Clients::new(config.admin_limits.clone()),
             workers: crate::admin::Workers::of(&config.settings),
+            policy: config.policy.clone(),
             log,
             lifetime: Lifetime::default(),
         };

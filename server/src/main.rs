@@ -36,6 +36,7 @@ fn run(options: &Options) -> Result<(), Fatal> {
     }
     let (settings, warnings) = settings(options)?;
     let log = open_log(options, &settings)?;
+    let config = options.sockets(&settings).with(settings)?;
     if options.check_config {
         for warning in warnings {
             eprintln!("virtwired: warning: {warning}");
@@ -46,7 +47,6 @@ fn run(options: &Options) -> Result<(), Fatal> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let config = options.sockets(&settings).with(settings);
     if options.daemon && !background::is_started() {
         return Ok(background::start()?);
     }

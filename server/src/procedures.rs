@@ -182,6 +182,13 @@ impl SessionProcedures for Session {
         }
     }
 
+    /// Nobody speaks for others here, and who may only look may not even ask.
+    async fn connect_set_identity(&self, cx: &CallCx, _: ConnectSetIdentityArgs) -> Result<(), VirtError> {
+        let info = remote::PROGRAM.procedure(Procedure::CONNECT_SET_IDENTITY.0);
+        let Some(info) = info else { return Err(no_support(Procedure::CONNECT_SET_IDENTITY)) };
+        Err(if cx.read_only { info.read_only_refusal() } else { info.no_support() })
+    }
+
     async fn connect_close(&self, _: &CallCx) -> Result<(), VirtError> {
         self.registrations().clear();
         // The old phase, and the driver in it, is dropped outside the lock.

@@ -22,6 +22,7 @@ use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
 use virtwire_socket::{Outgoing, receive};
 
+use crate::access::{Identity, Object};
 use crate::clients::Clients;
 use crate::config::{Access, Auth, Limits, Program};
 use crate::events::{self, Registration};
@@ -170,6 +171,22 @@ impl Session {
 
     pub(crate) fn call_cx(&self) -> CallCx {
         CallCx { read_only: self.is_read_only(), peer: self.peer, client: self.id }
+    }
+
+    /// Whether the client has a permission on an object.
+    pub(crate) fn permits<O: Object + ?Sized>(
+        &self,
+        kind: &'static str,
+        permission: &'static str,
+        object: &O,
+    ) -> bool {
+        let policy = &self.service.policy;
+        !policy.is_guarded() || policy.permits(&self.identity(), kind, permission, object)
+    }
+
+    /// Whom the connection belongs to.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { peer: self.peer, ..Identity::default() }
     }
 
     pub(crate) fn registrations(&self) -> MutexGuard<'_, Vec<Registration>> {
@@ -394,6 +411,10 @@ impl Session {
 
 impl EventSink for Session {
     fn deliver(&self, event: &Event) {
+        let (kind, subject) = events::object(event);
+        if !self.permits(kind, "getattr", &subject) {
+            return;
+        }
         let frames = events::frames(&self.registrations(), event);
         if !frames.is_empty() && self.out.backlog() > self.limits().event_backlog {
             tracing::warn!(

@@ -26,6 +26,19 @@ pub(crate) fn group(id: u32) -> Option<String> {
     name_of(&fs::read_to_string("/etc/group").ok()?, id)
 }
 
+/// The groups of a user, by name; `gid` is the one that its process has.
+pub(crate) fn groups_of(uid: u32, gid: u32) -> Vec<String> {
+    let user = user(uid);
+    let file = fs::read_to_string("/etc/group").unwrap_or_default();
+    let has = |line: &&str| {
+        let mut row = line.split(':').skip(2);
+        let number = row.next().and_then(|number| number.parse::<u32>().ok());
+        let mut members = row.next().unwrap_or_default().split(',');
+        number == Some(gid) || user.as_deref().is_some_and(|user| members.any(|member| member == user))
+    };
+    file.lines().filter(has).filter_map(|line| line.split(':').next()).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
+use super::access;
 use super::driver::{method_name, struct_path};
 use super::{prelude, procedure_doc};
 use crate::model::{Direction, Model, Module, Procedure, ReadOnly};
@@ -41,9 +42,13 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
 pub fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
     let (name, doc) = (method_name(module, procedure), procedure_doc(procedure));
     let family = ident(procedure.family.name());
+    let access = access::checks(model, procedure);
+    let (before, changing) = (&access.before, access.changes_args.then(|| quote!(mut)));
+    let counting = before.to_string().contains("only_count").then(|| quote!(let mut only_count = false;));
+    let permit = (!before.is_empty()).then(|| quote!(#counting if call.is_guarded() { #before }));
     let decode = procedure.args.as_ref().map(|args| {
         let path = struct_path(model, args);
-        quote!(let args = call.decode::<#path>(payload)?;)
+        quote!(let #changing args = call.decode::<#path>(payload)?;)
     });
     let readonly = match &procedure.readonly {
         ReadOnly::IfFlags(bits) => {
@@ -78,11 +83,15 @@ pub fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenS
     });
     let fds = take.as_ref().map(|_| quote!(, fds));
     let asked = quote!(driver.#name(&call.cx #args #stream #fds).await?);
-    let answer = match (procedure.ret.is_some(), procedure.fds_reply.max > 0) {
-        (false, false) => quote!(#asked; call.done()),
-        (true, false) => quote!(call.reply(&#asked)),
-        (false, true) => quote!(let fds = #asked; call.done_with(fds)),
-        (true, true) => quote!(let (ret, fds) = #asked; call.reply_with(&ret, fds)),
+    let changing = access.changes_ret.then(|| quote!(mut));
+    let answer = match (procedure.ret.is_some(), procedure.fds_reply.max > 0, &access.after) {
+        (false, false, _) => quote!(#asked; call.done()),
+        (true, false, None) => quote!(call.reply(&#asked)),
+        (true, false, Some(check)) => quote!(let #changing ret = #asked; #check call.reply(&ret)),
+        (false, true, _) => quote!(let fds = #asked; call.done_with(fds)),
+        (true, true, check) => {
+            quote!(let (#changing ret, fds) = #asked; #check call.reply_with(&ret, fds))
+        }
     };
     let mutable = take.as_ref().map(|_| quote!(mut));
     quote! {
@@ -93,7 +102,7 @@ pub fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenS
             let driver = call.#family()?;
             #open
             #take
-            Ok(Box::pin(async move { #answer }))
+            Ok(Box::pin(async move { #permit #answer }))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The outputs. Each module reads the model and writes one kind of Rust.
 
+mod access;
 pub mod client;
 pub mod dispatch;
 pub mod docs;

@@ -34,19 +34,47 @@ fn ping(call: Call, _: &[u8]) -> Serving {
 ///
 /// Behind `virDemoGet`, since libvirt 0.1.0.
 fn get(call: Call, payload: &[u8]) -> Serving {
-    let args = call.decode::<demo::GetArgs>(payload)?;
+    let mut args = call.decode::<demo::GetArgs>(payload)?;
     call.refuse_read_only_if(args.flags & 1 != 0)?;
     let driver = call.hypervisor()?;
-    Ok(Box::pin(async move { call.reply(&driver.get(&call.cx, args).await?) }))
+    Ok(
+        Box::pin(async move {
+            if call.is_guarded() {
+                call.resolve(&mut args.dom).await?;
+                call.permit("domain", "read", &args.dom)?;
+                if args.flags & 1 == 1 {
+                    call.permit("domain", "read_secure", &args.dom)?;
+                }
+            }
+            call.reply(&driver.get(&call.cx, args).await?)
+        }),
+    )
 }
 
 /// `DEMO_PROC_LIST` (3).
 ///
 /// Behind `virDemoList`, since libvirt 0.2.0.
 fn list(call: Call, payload: &[u8]) -> Serving {
-    let args = call.decode::<demo::ListArgs>(payload)?;
+    let mut args = call.decode::<demo::ListArgs>(payload)?;
     let driver = call.hypervisor()?;
-    Ok(Box::pin(async move { call.reply(&driver.list(&call.cx, args).await?) }))
+    Ok(
+        Box::pin(async move {
+            let mut only_count = false;
+            if call.is_guarded() {
+                call.permit("connect", "search_domains", &())?;
+                only_count = std::mem::replace(&mut args.need_results, 1) == 0;
+            }
+            let mut ret = driver.list(&call.cx, args).await?;
+            if call.is_guarded() {
+                ret.params.retain(|item| call.permits("domain", "getattr", &item));
+                ret.ret = ret.params.len() as u32;
+                if only_count {
+                    ret.params.clear();
+                }
+            }
+            call.reply(&ret)
+        }),
+    )
 }
 
 /// `DEMO_PROC_SET` (4).
@@ -58,6 +86,14 @@ fn set(call: Call, payload: &[u8]) -> Serving {
     let driver = call.hypervisor()?;
     Ok(
         Box::pin(async move {
+            if call.is_guarded() {
+                if args.flags & 3 == 0 {
+                    call.permit("domain", "write", &())?;
+                }
+                if args.source == 1 {
+                    call.permit("domain", "save", &())?;
+                }
+            }
             driver.set(&call.cx, args).await?;
             call.done()
         }),
@@ -73,6 +109,9 @@ fn download(call: Call, payload: &[u8]) -> Serving {
     let stream = call.open_stream(args.flags & 2 != 0)?;
     Ok(
         Box::pin(async move {
+            if call.is_guarded() {
+                call.permit("storage_vol", "data_read", &())?;
+            }
             driver.download(&call.cx, args, stream).await?;
             call.done()
         }),
@@ -88,6 +127,9 @@ fn upload(call: Call, payload: &[u8]) -> Serving {
     let stream = call.open_stream(false)?;
     Ok(
         Box::pin(async move {
+            if call.is_guarded() {
+                call.permit("storage_vol", "data_write", &())?;
+            }
             driver.upload(&call.cx, args, stream).await?;
             call.done()
         }),
@@ -100,6 +142,9 @@ fn open_fd(call: Call, payload: &[u8]) -> Serving {
     let driver = call.hypervisor()?;
     Ok(
         Box::pin(async move {
+            if call.is_guarded() {
+                call.permit("domain", "open_graphics", &())?;
+            }
             let fds = driver.open_fd(&call.cx, args).await?;
             call.done_with(fds)
         }),
@@ -110,5 +155,12 @@ fn open_fd(call: Call, payload: &[u8]) -> Serving {
 fn take_fds(mut call: Call, _: &[u8]) -> Serving {
     let driver = call.hypervisor()?;
     let fds = call.take_descriptors(0, 32)?;
-    Ok(Box::pin(async move { call.reply(&driver.take_fds(&call.cx, fds).await?) }))
+    Ok(
+        Box::pin(async move {
+            if call.is_guarded() {
+                call.permit("domain", "write", &())?;
+            }
+            call.reply(&driver.take_fds(&call.cx, fds).await?)
+        }),
+    )
 }

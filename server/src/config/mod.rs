@@ -6,7 +6,10 @@ mod syntax;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::access::{Policy, RuleError, Rules};
 
 pub use settings::{Auth, KEYS, Key, Mode, Problem, Setting, Settings};
 pub use syntax::{Assignment, SyntaxError, Value, parse};
@@ -44,6 +47,8 @@ pub struct Config {
     pub admin_limits: Limits,
     /// Modes and owners of sockets, and how clients authenticate.
     pub settings: Settings,
+    /// Who decides on single calls.
+    pub policy: Policy,
 }
 
 /// The directory of libvirt's sockets for root.
@@ -65,12 +70,19 @@ impl Config {
             limits: Limits::default(),
             admin_limits: Limits::admin(&Settings::default()),
             settings: Settings::default(),
+            policy: Policy::Open,
         }
     }
 
-    /// This, with the limits and modes that a file sets.
-    pub fn with(self, settings: Settings) -> Self {
-        Self { limits: Limits::from(&settings), admin_limits: Limits::admin(&settings), settings, ..self }
+    /// This, with the limits, modes and rules that a file sets.
+    pub fn with(self, settings: Settings) -> Result<Self, RuleError> {
+        let policy = if settings.access_drivers.iter().any(|name| name == "rules") {
+            Policy::Rules(Arc::new(Rules::read(Path::new(&settings.access_rules_file))?))
+        } else {
+            Policy::Open
+        };
+        let (limits, admin_limits) = (Limits::from(&settings), Limits::admin(&settings));
+        Ok(Self { policy, limits, admin_limits, settings, ..self })
     }
 
     /// Where a daemon of this user has its sockets: root's under `/run`, others' under `$XDG_RUNTIME_DIR`. A

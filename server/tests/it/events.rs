@@ -8,7 +8,7 @@ use virtwired::{Access, Limits};
 use crate::peer::Peer;
 use crate::toy::domain;
 
-fn lifecycle(dom: NonnullDomain, event: i32) -> Event {
+pub(crate) fn lifecycle(dom: NonnullDomain, event: i32) -> Event {
     let msg = DomainEventLifecycleMsg { dom, event, detail: 0 };
     Event::DomainLifecycle(DomainEventCallbackLifecycleMsg { callback_id: 0, msg })
 }

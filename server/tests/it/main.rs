@@ -1,5 +1,6 @@
 //! The daemon as its peers see it: frames in, frames out, over a socket pair.
 
+mod access;
 mod administration;
 mod calls;
 mod events;

@@ -83,10 +83,15 @@ impl Peer {
     /// Authenticated and open.
     pub(crate) async fn open_with(access: Access, limits: Limits) -> Self {
         let mut peer = Self::new(access, limits);
-        peer.authenticate().await;
-        let args = ConnectOpenArgs { name: Some("toy:///".into()), flags: 0 };
-        peer.call(Procedure::CONNECT_OPEN, &args).await.decode::<()>();
+        peer.open_toy().await;
         peer
+    }
+
+    /// Authenticates and opens.
+    pub(crate) async fn open_toy(&mut self) {
+        self.authenticate().await;
+        let args = ConnectOpenArgs { name: Some("toy:///".into()), flags: 0 };
+        self.call(Procedure::CONNECT_OPEN, &args).await.decode::<()>();
     }
 
     pub(crate) async fn open() -> Self {

@@ -37,8 +37,9 @@ impl Toy {
     }
 }
 
+/// A guest whose UUID is the first letter of its name.
 pub(crate) fn domain(name: &str) -> NonnullDomain {
-    NonnullDomain { name: name.into(), uuid: [7; 16], id: 1 }
+    NonnullDomain { name: name.into(), uuid: [name.bytes().next().unwrap_or_default(); 16], id: 1 }
 }
 
 #[async_trait]
@@ -70,6 +71,23 @@ impl HypervisorDriver for Toy {
         args: DomainLookupByNameArgs,
     ) -> Result<DomainLookupByNameRet, VirtError> {
         Err(ErrorDomain::TEST.no_domain(format_args!("no domain with matching name '{}'", args.name)))
+    }
+
+    async fn domain_lookup_by_uuid(
+        &self,
+        _: &CallCx,
+        args: DomainLookupByUuidArgs,
+    ) -> Result<DomainLookupByUuidRet, VirtError> {
+        Ok(DomainLookupByUuidRet { dom: domain(&char::from(args.uuid[0]).to_string()) })
+    }
+
+    async fn connect_list_all_domains(
+        &self,
+        _: &CallCx,
+        args: ConnectListAllDomainsArgs,
+    ) -> Result<ConnectListAllDomainsRet, VirtError> {
+        let domains = if args.need_results == 0 { vec![] } else { ["a", "b", "c"].map(domain).into() };
+        Ok(ConnectListAllDomainsRet { domains, ret: 3 })
     }
 
     async fn domain_suspend(&self, _: &CallCx, _: DomainSuspendArgs) -> Result<(), VirtError> {

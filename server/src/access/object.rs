@@ -1,0 +1,107 @@
+//! What a rule can know of an object: the attributes that libvirt hands to polkit, under the same names.
+
+use virtwire_protocol::XdrString;
+use virtwire_protocol::events::Subject;
+use virtwire_protocol::remote::{
+    NonnullDomain, NonnullInterface, NonnullNetwork, NonnullNetworkPort, NonnullNodeDevice, NonnullNwfilter,
+    NonnullNwfilterBinding, NonnullSecret, NonnullStoragePool, NonnullStorageVol,
+};
+
+/// Attribute names and values.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes(Vec<(&'static str, String)>);
+
+impl Attributes {
+    fn text(&mut self, name: &'static str, value: &XdrString) -> &mut Self {
+        self.0.push((name, value.to_str_lossy().into_owned()));
+        self
+    }
+
+    fn uuid(&mut self, name: &'static str, uuid: &[u8; 16]) -> &mut Self {
+        let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+        self.0.push((name, parts.join("-")));
+        self
+    }
+
+    /// The value of an attribute, where it is known.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Something on the wire that stands for an object.
+pub(crate) trait Object {
+    /// Says what is known of the object of this kind.
+    fn describe(&self, kind: &'static str, to: &mut Attributes);
+}
+
+/// Nothing is known: only rules for all objects of the kind apply.
+impl Object for () {
+    fn describe(&self, _: &'static str, _: &mut Attributes) {}
+}
+
+/// An id says nothing that a rule could ask.
+impl Object for i32 {
+    fn describe(&self, _: &'static str, _: &mut Attributes) {}
+}
+
+impl<T: Object> Object for &T {
+    fn describe(&self, kind: &'static str, to: &mut Attributes) {
+        (*self).describe(kind, to);
+    }
+}
+
+/// Lists of the old style have names, those of secrets UUIDs.
+impl Object for XdrString {
+    fn describe(&self, kind: &'static str, to: &mut Attributes) {
+        let name = match kind {
+            "domain" => "domain_name",
+            "network" => "network_name",
+            "storage_pool" => "pool_name",
+            "storage_vol" => "vol_name",
+            "interface" => "interface_name",
+            "node_device" => "node_device_name",
+            "nwfilter" => "nwfilter_name",
+            "secret" => "secret_uuid",
+            _ => return,
+        };
+        to.text(name, self);
+    }
+}
+
+macro_rules! objects {
+    ($($type:ident: $($how:ident $attribute:literal $($field:ident).+),*;)*) => {
+        $(impl Object for $type {
+            fn describe(&self, _: &'static str, to: &mut Attributes) {
+                to$(.$how($attribute, &self.$($field).+))*;
+            }
+        })*
+    };
+}
+
+objects! {
+    NonnullDomain: text "domain_name" name, uuid "domain_uuid" uuid;
+    NonnullNetwork: text "network_name" name, uuid "network_uuid" uuid;
+    NonnullNetworkPort: text "network_name" net.name, uuid "network_uuid" net.uuid, uuid "network_port_uuid" uuid;
+    NonnullStoragePool: text "pool_name" name, uuid "pool_uuid" uuid;
+    NonnullStorageVol: text "pool_name" pool, text "vol_name" name, text "vol_key" key;
+    NonnullInterface: text "interface_name" name, text "interface_macaddr" mac;
+    NonnullNodeDevice: text "node_device_name" name;
+    NonnullNwfilter: text "nwfilter_name" name, uuid "nwfilter_uuid" uuid;
+    NonnullNwfilterBinding: text "nwfilter_binding_portdev" portdev, text "nwfilter_name" filtername;
+    NonnullSecret: uuid "secret_uuid" uuid, text "secret_usage_target" usage_id;
+}
+
+impl Object for Subject<'_> {
+    fn describe(&self, kind: &'static str, to: &mut Attributes) {
+        match self {
+            Self::Domain(domain) => domain.describe(kind, to),
+            Self::Network(network) => network.describe(kind, to),
+            Self::StoragePool(pool) => pool.describe(kind, to),
+            Self::NodeDevice(device) => device.describe(kind, to),
+            Self::Secret(secret) => secret.describe(kind, to),
+            Self::None => {}
+        }
+    }
+}

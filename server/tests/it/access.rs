@@ -1,0 +1,171 @@
+//! Access rules: generated checks, filtered lists and events, and what they leave behind.
+
+use std::sync::Arc;
+
+use virtwire_protocol::codec::{Encode, EncodeError};
+use virtwire_protocol::procedures::{AclWhen, Direction, Family};
+use virtwire_protocol::remote;
+use virtwire_protocol::remote::*;
+use virtwired::access::{Policy, Rules};
+use virtwired::log::Log;
+use virtwired::{Access, Config, Limits, Service};
+
+use crate::peer::Peer;
+use crate::toy::{Toy, domain};
+
+fn service(toy: &Arc<Toy>, rules: &str) -> Service {
+    let policy = Policy::Rules(Arc::new(Rules::parse(rules).unwrap()));
+    Service::with(vec![toy.clone()], &Config { policy, ..Config::default() }, Log::new(None))
+}
+
+/// A client of a daemon with these rules, with the toy open.
+async fn open(rules: &str) -> Peer {
+    let toy = Toy::new();
+    let mut peer = Peer::at(&service(&toy, rules), toy, Access::ReadWrite);
+    peer.open_toy().await;
+    peer
+}
+
+const OPEN_ONLY: &str = "[[rule]]\nallow = ['connect:getattr']\n";
+/// The toy has guests `a`, `b` and `c`.
+const ONLY_B: &str = "[[rule]]\nallow = ['connect:*', 'domain:*']\nwhere = { domain_name = 'b' }\n";
+
+#[tokio::test]
+async fn nobody_opens_what_no_rule_allows() {
+    let toy = Toy::new();
+    let mut peer = Peer::at(&service(&toy, ""), toy, Access::ReadWrite);
+    peer.authenticate().await;
+    let args = ConnectOpenArgs { name: Some("toy:///".into()), flags: 0 };
+    let refused = peer.call(Procedure::CONNECT_OPEN, &args).await;
+    assert_eq!(refused.error(), (88, 55, "access denied".into()));
+}
+
+/// Zeros decode as the arguments of every procedure.
+struct Zeros(usize);
+
+impl Encode for Zeros {
+    fn encoded_len(&self) -> usize {
+        self.0
+    }
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.resize(out.len() + self.0, 0);
+        Ok(())
+    }
+}
+
+/// Bytes of zeros that are a procedure's arguments, if any number of words up to 64 is.
+async fn denied(
+    peer: &mut Peer,
+    info: &virtwire_protocol::procedures::ProcedureInfo,
+) -> Option<(i32, i32, String)> {
+    for words in 0..64 {
+        let reply = peer.call(Procedure(info.number), &Zeros(words * 4)).await;
+        if reply.header.status == virtwire_protocol::net::MessageStatus::OK {
+            return None;
+        }
+        let error = reply.error();
+        if error.2 != "Unable to decode message payload" {
+            return Some(error);
+        }
+    }
+    panic!("{} takes no zeros", info.name)
+}
+
+#[tokio::test]
+async fn class_acl_missing_every_procedure_is_refused_twice_and_the_daemon_is_well() {
+    let mut peer = open(OPEN_ONLY).await;
+    let begun = |peer: &Peer| peer.toy.begun.load(std::sync::atomic::Ordering::SeqCst);
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = descriptors();
+    for _ in 0..2 {
+        let calls =
+            remote::PROGRAM.procedures.iter().flatten().filter(|info| info.direction == Direction::Call);
+        let mut refused = 0;
+        for info in calls {
+            let connect_only =
+                info.acl.iter().all(|rule| (rule.object, rule.permission) == ("connect", "getattr"));
+            let sometimes = info.acl.iter().all(|rule| rule.when != AclWhen::Always);
+            if info.acl.is_empty() || connect_only || sometimes || info.fds_call.1 > 0 {
+                continue;
+            }
+            // What has no driver here has nothing to give; what is looked up first is not there, or not shown.
+            let served = matches!(info.family, Family::Hypervisor | Family::Storage | Family::Session);
+            let error = denied(&mut peer, info).await.unwrap_or_else(|| panic!("{} is served", info.name));
+            let by_name = info.name.contains("_LOOKUP_") || info.family == Family::Storage;
+            if served && !by_name {
+                assert_eq!(error, (88, 55, "access denied".into()), "{}", info.name);
+                refused += 1;
+            }
+        }
+        assert!(refused > 200, "{refused}");
+    }
+    assert_eq!(begun(&peer), 0);
+    assert!(peer.is_alive().await);
+    assert!(descriptors() <= before + 8, "{} descriptors, {before} before", descriptors());
+}
+
+#[tokio::test]
+async fn a_rule_may_be_for_one_object() {
+    let mut peer = open(ONLY_B).await;
+    let dump = |dom| DomainGetXmlDescArgs { dom, flags: 0 };
+    peer.call(Procedure::DOMAIN_GET_XML_DESC, &dump(domain("b"))).await.decode::<DomainGetXmlDescRet>();
+    let refused = peer.call(Procedure::DOMAIN_GET_XML_DESC, &dump(domain("a"))).await;
+    assert_eq!(refused.error().0, 88);
+}
+
+#[tokio::test]
+async fn class_acl_wrong_the_name_a_client_gives_is_not_believed() {
+    let mut peer = open(ONLY_B).await;
+    // The UUID of `a` under the name of `b`.
+    let lie = NonnullDomain { name: "b".into(), ..domain("a") };
+    let refused =
+        peer.call(Procedure::DOMAIN_GET_XML_DESC, &DomainGetXmlDescArgs { dom: lie, flags: 0 }).await;
+    assert_eq!(refused.error().0, 88);
+}
+
+#[tokio::test]
+async fn class_acl_late_no_xml_is_looked_at_before_the_rules() {
+    let mut peer = open(ONLY_B).await;
+    let args = DomainDefineXmlArgs { xml: "<this is no XML".into() };
+    assert_eq!(peer.call(Procedure::DOMAIN_DEFINE_XML, &args).await.error().0, 88);
+}
+
+#[tokio::test]
+async fn lookups_and_lists_show_what_the_rules_allow() {
+    let mut peer = open(ONLY_B).await;
+    let by_uuid = |name| DomainLookupByUuidArgs { uuid: domain(name).uuid };
+    assert_eq!(peer.call(Procedure::DOMAIN_LOOKUP_BY_UUID, &by_uuid("a")).await.error().0, 88);
+    let found: DomainLookupByUuidRet =
+        peer.call(Procedure::DOMAIN_LOOKUP_BY_UUID, &by_uuid("b")).await.decode();
+    assert_eq!(found.dom, domain("b"));
+    for (need_results, names) in [(1, vec!["b"]), (0, vec![])] {
+        let args = ConnectListAllDomainsArgs { need_results, flags: 0 };
+        let list: ConnectListAllDomainsRet =
+            peer.call(Procedure::CONNECT_LIST_ALL_DOMAINS, &args).await.decode();
+        let got: Vec<_> = list.domains.iter().map(|domain| domain.name.to_string()).collect();
+        assert_eq!((got, list.ret), (names.iter().map(|name| (*name).to_owned()).collect(), 1));
+    }
+}
+
+#[tokio::test]
+async fn class_acl_events_go_to_those_who_may_see_the_domain() {
+    let mut peer = open(ONLY_B).await;
+    let args = ConnectDomainEventCallbackRegisterAnyArgs { event_id: 0, dom: None };
+    peer.call(Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, &args)
+        .await
+        .decode::<ConnectDomainEventCallbackRegisterAnyRet>();
+    for name in ["a", "b"] {
+        peer.toy.events.emit(crate::events::lifecycle(domain(name), 2));
+    }
+    let event = peer.receive().await.unwrap();
+    let msg: DomainEventCallbackLifecycleMsg = event.decode();
+    assert_eq!(msg.msg.dom.name, "b");
+    assert!(peer.is_alive().await);
+}
+
+#[tokio::test]
+async fn class_identity_is_not_raised_on_a_read_only_connection() {
+    let mut peer = Peer::open_with(Access::ReadOnly, Limits::default()).await;
+    let refused = peer.call(Procedure::CONNECT_SET_IDENTITY, &ConnectSetIdentityArgs::default()).await;
+    assert_eq!(refused.error().0, 29);
+}
