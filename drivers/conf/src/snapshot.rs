@@ -23,7 +23,8 @@ element! {
     pub struct Snapshot {
         leaf name: Option<String>;
         leaf description: Option<String>;
-        leaf state: Option<SnapshotState>;
+        leaf state: Option<SnapshotState>
+            => DOMAIN_SNAPSHOT.config_unsupported "Invalid state '{}' in domain snapshot XML";
         child parent: Option<Parent>;
         leaf creation_time "creationTime": Option<i64>;
         child memory: Option<SnapshotMemory>;

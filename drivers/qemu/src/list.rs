@@ -7,8 +7,11 @@ use crate::error::{Result, check_flags, no_id, no_name, no_uuid};
 use crate::guest::Inner;
 use crate::state::State;
 
+/// Whether a guest has a property.
+type Property = fn(&Inner) -> bool;
+
 /// `VIR_CONNECT_LIST_DOMAINS_…`: a guest must have one property of each group of which a flag is set.
-const GROUPS: &[&[(u32, fn(&Inner) -> bool)]] = &[
+const GROUPS: &[&[(u32, Property)]] = &[
     &[(1, |guest| guest.live.is_some()), (2, |guest| guest.live.is_none())],
     &[(4, |guest| guest.persistent.is_some()), (8, |guest| guest.persistent.is_none())],
     &[

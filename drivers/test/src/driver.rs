@@ -63,6 +63,9 @@ impl TestDriver {
     }
 }
 
+/// `VIR_DRV_FEATURE_TYPED_PARAM_STRING` and `VIR_DRV_FEATURE_NETWORK_UPDATE_HAS_CORRECT_ORDER`
+const FEATURES: [i32; 2] = [9, 16];
+
 /// The path of a URI, without scheme, authority, query and fragment.
 fn path(uri: &str) -> &str {
     let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
@@ -92,6 +95,7 @@ impl Driver for TestDriver {
             storage: Some(connection.clone()),
             interface: Some(connection.clone()),
             node_device: Some(connection.clone()),
+            features: &FEATURES,
             ..Connection::new(uri, connection, events)
         })
     }

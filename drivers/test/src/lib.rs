@@ -26,4 +26,7 @@ mod registry;
 mod screenshot;
 mod storage;
 
+#[cfg(test)]
+mod tests;
+
 pub use driver::{TestConnection, TestDriver};

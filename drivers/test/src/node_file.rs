@@ -153,12 +153,12 @@ fn source(element: XmlNode<'_>) -> String {
 fn add_guest(host: &mut Host, element: XmlNode<'_>) -> Result<()> {
     let definition = Definition::parse(&source(element))?;
     check_same_guest(host, definition.name(), &definition.uuid())?;
-    let prefix = element
-        .attributes()
-        .iter()
-        .find(|a| a.value == NAMESPACE)
-        .and_then(|a| a.name.strip_prefix("xmlns:"));
-    let extra = |name: &str| prefix.and_then(|prefix| element.child(&format!("{prefix}:{name}")));
+    let extra = |name: &str| {
+        element.children().find(|child| {
+            let parts = child.name().split_once(':');
+            parts.is_some_and(|(prefix, own)| own == name && child.namespace(prefix) == Some(NAMESPACE))
+        })
+    };
     let state = match extra("runstate") {
         Some(state) => {
             let text = state.text();
@@ -218,6 +218,38 @@ mod tests {
         let node = node_of("<node><cpu><active>50</active></cpu><memory>77</memory></node>");
         assert_eq!(node.map(|node| (node.active, node.memory)), Ok((50, 77)));
         assert_eq!(node_of("<node/>"), Ok(Node::default()));
+    }
+
+    /// The guest of a node whose `<domain>` also holds `extra`.
+    fn guest_of(extra: &str) -> std::result::Result<Host, String> {
+        let xml = format!(
+            "<domain type='test' xmlns:t='{NAMESPACE}'><name>a</name><memory>1000</memory>\
+             <os><type>hvm</type></os>{extra}</domain>"
+        );
+        let mut host = Host::default();
+        add_guest(&mut host, Document::parse(&xml, TEST).unwrap().root()).map_err(|error| error.message)?;
+        Ok(host)
+    }
+
+    #[test]
+    fn states_of_listed_guests() {
+        let status = |extra: &str| {
+            let host = guest_of(extra).unwrap();
+            let guest = host.guests.by_name("a").unwrap();
+            (guest.status.state.0, guest.is_running(), guest.is_persistent(), guest.managed_save)
+        };
+        assert_eq!(status(""), (1, true, true, false));
+        assert_eq!(status("<t:runstate>3</t:runstate>"), (3, true, true, false));
+        assert_eq!(status("<t:runstate>5</t:runstate><t:hasmanagedsave/>"), (5, false, true, true));
+        assert_eq!(status("<t:transient/>"), (1, true, false, false));
+        for (extra, text) in [
+            ("<t:runstate>8</t:runstate>", "runstate '8' out of range'"),
+            ("<t:runstate>x</t:runstate>", "invalid runstate"),
+            ("<t:transient/><t:runstate>5</t:runstate>", "transient domain cannot have runstate 'shutoff'"),
+            ("<t:hasmanagedsave/>", "domain with managedsave data can only have runstate 'shutoff'"),
+        ] {
+            assert_eq!(guest_of(extra).err(), Some(format!("XML error: {text}")));
+        }
     }
 
     #[test]

@@ -62,6 +62,8 @@ const KINDS: [&str; 21] = [
     "ap_queue",
     "ap_matrix",
 ];
+/// Bits of kinds, those among them that nothing here is of.
+const KINDS_MASK: u32 = (1 << 24) - 1;
 /// The kinds, then at the far end persistent, transient, inactive and active.
 const LIST_KNOWN: u32 = !((1 << 24) | (1 << 25) | (1 << 26) | (1 << 27));
 
@@ -135,7 +137,7 @@ fn list_all(host: &mut Host, args: ConnectListAllNodeDevicesArgs) -> Result<Conn
     const INACTIVE: u32 = 1 << 30;
     const ACTIVE: u32 = 1 << 31;
     let wanted = |device: &&Device| {
-        let kinds = args.flags & ((1 << KINDS.len()) - 1);
+        let kinds = args.flags & KINDS_MASK;
         let own = device.all_kinds();
         let is_kind = KINDS.iter().enumerate().any(|(n, kind)| kinds >> n & 1 == 1 && own.contains(kind));
         (kinds == 0 || is_kind)

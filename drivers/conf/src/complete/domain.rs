@@ -57,6 +57,9 @@ fn check_devices_early(domain: &mut Domain) -> Result<(), VirtError> {
     if domain.os.type_.as_ref().is_none_or(|t| t.name.is_empty()) && domain.bootloader.is_none() {
         return Err(DOMAIN.xml_error("an os <type> must be specified"));
     }
+    if domain.os.type_.as_ref().is_some_and(|t| t.name == "exe") && domain.os.init.is_none() {
+        return Err(DOMAIN.xml_error("init binary must be specified"));
+    }
     Ok(())
 }
 

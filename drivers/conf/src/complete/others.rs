@@ -147,6 +147,12 @@ impl StoragePool {
             self.source.format.get_or_insert_with(|| PoolFormat { type_: "lvm2".to_owned() });
             self.target.get_or_insert_default().path = Some(format!("/dev/{group}"));
         }
+        if matches!(self.type_, PoolType::Fs | PoolType::Netfs) {
+            self.source.format.get_or_insert_with(|| PoolFormat { type_: "auto".to_owned() });
+        }
+        if let Some(adapter) = self.source.adapter.as_mut().filter(|adapter| adapter.name.is_some()) {
+            adapter.type_.get_or_insert_with(|| "scsi_host".to_owned());
+        }
         if self.type_ == PoolType::Netfs && self.source.hosts.iter().all(|host| host.name.is_none()) {
             return Err(domain.xml_error("missing storage pool source host name"));
         }

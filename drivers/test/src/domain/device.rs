@@ -3,7 +3,7 @@
 use virtwire_conf::Domain;
 use virtwire_conf::domain::device::Alias;
 use virtwire_conf::domain::disk::{Disk, DiskBus, DiskDevice};
-use virtwire_conf::domain::misc::Hostdev;
+use virtwire_conf::domain::misc::{ControllerType, Hostdev};
 use virtwire_conf::domain::net::{Interface, InterfaceMac, InterfaceType};
 use virtwire_conf::table::{Element, Mac};
 use virtwire_conf::xml::{Document, Node};
@@ -89,6 +89,9 @@ fn attach_disk(domain: &mut Domain, mut disk: Disk) -> Result<String> {
             TEST.operation_unsupported(format_args!("disk bus '{}' cannot be hotplugged.", bus.as_str()))
         );
     }
+    if bus == DiskBus::Usb {
+        check_usb(domain)?;
+    }
     let (name, source) = disk_paths(&disk);
     if let Some(other) = domain.devices.disks.iter().find(|other| disk_paths(other).0 == name) {
         return Err(ErrorDomain::DOMAIN.xml_error(format_args!(
@@ -121,6 +124,15 @@ fn attach_interface(domain: &mut Domain, mut interface: Interface) -> Result<Str
     Ok(alias)
 }
 
+/// The guest must have a USB controller.
+fn check_usb(domain: &Domain) -> Result<()> {
+    if domain.devices.controllers.iter().any(|controller| controller.type_ == ControllerType::Usb) {
+        return Ok(());
+    }
+    let text = "Device configuration is not compatible: Domain has no USB bus support";
+    Err(ErrorDomain::DOMAIN.config_unsupported(text))
+}
+
 /// Plugs a device in. Host devices get no alias, and nobody is told of them.
 fn plug(domain: &mut Domain, node: Node<'_>) -> Result<Option<String>> {
     match kind(node)? {
@@ -130,6 +142,14 @@ fn plug(domain: &mut Domain, node: Node<'_>) -> Result<Option<String>> {
             domain.devices.hostdevs.push(Hostdev::read(node)?);
             Ok(None)
         }
+        "hostdev" | "input" if [node.attribute("type"), node.attribute("bus")].contains(&Some("usb")) => {
+            check_usb(domain)?;
+            Err(TEST.operation_unsupported(format_args!(
+                "live attach of device '{}' is not supported",
+                node.name()
+            )))
+        }
+        "hostdev" => Err(TEST.config_unsupported("hotplug is not supported for hostdev subsys type 'vfio'")),
         kind => {
             let text = format_args!("live attach of device '{kind}' is not supported");
             Err(TEST.operation_unsupported(text))

@@ -87,6 +87,8 @@ pub(crate) struct Guest {
     running: Option<Definition>,
     /// The definition that stays when it stops.
     pub(crate) config: Option<Definition>,
+    /// Whether it was undefined while it ran.
+    pub(crate) undefined: bool,
     /// Whether it would start with the daemon.
     pub(crate) autostart: bool,
     /// Whether the next start would go on from saved memory.
@@ -127,6 +129,7 @@ impl Guest {
             status: Status::unknown(State::SHUTOFF),
             running: None,
             config: None,
+            undefined: false,
             autostart: false,
             managed_save: false,
             snapshots: Moments::default(),
@@ -280,10 +283,10 @@ impl Guest {
         self.start(id, definition, step)
     }
 
-    /// Stops. The event of a guest that goes for good still has its id.
+    /// Stops. The event of a guest that never had a definition of its own still has its id.
     pub(crate) fn stop(&mut self, step: Step) -> Event {
         self.running = None;
-        if self.is_persistent() {
+        if self.is_persistent() || self.undefined {
             self.wire.id = -1;
         }
         self.frozen = [false; 2];

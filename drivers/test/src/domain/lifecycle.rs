@@ -262,7 +262,7 @@ pub(crate) fn undefine_flags(host: &mut Host, args: wire::DomainUndefineFlagsArg
     guest.managed_save = false;
     let event = guest.lifecycle(Lifecycle::UNDEFINED);
     if running {
-        guest.config = None;
+        guest.undefined |= guest.config.take().is_some();
     } else {
         host.guests.remove_uuid(&args.dom.uuid);
     }

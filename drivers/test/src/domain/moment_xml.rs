@@ -71,7 +71,7 @@ impl Snapshot {
                 (Some(SnapshotLocation::External), None) => {
                     return Err(SNAPSHOT.xml_error("external memory snapshots require a filename"));
                 }
-                (Some(SnapshotLocation::External), Some(_)) => {
+                (Some(SnapshotLocation::External) | None, Some(_)) => {
                     let target = domain.devices.disks.first().map_or("", |disk| disk_paths(disk).0);
                     return Err(SNAPSHOT.config_unsupported(format_args!(
                         "source for disk '{target}' is not a regular file; refusing to generate external snapshot name"

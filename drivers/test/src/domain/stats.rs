@@ -112,7 +112,8 @@ const TOTALS: [(&str, u64); 3] =
     [("cpu_time", 48_772_617_035), ("user_time", 5_540_000_000), ("system_time", 6_460_000_000)];
 
 pub(crate) fn cpu(host: &mut Host, args: wire::DomainGetCpuStatsArgs) -> Result<wire::DomainGetCpuStatsRet> {
-    check_flags(args.flags, 0, "testDomainGetCPUStats")?;
+    const STRING_OKAY: u32 = 4;
+    check_flags(args.flags, STRING_OKAY, "testDomainGetCPUStats")?;
     let guest = host.guest(&args.dom)?;
     guest.check_running()?;
     let vcpus = Guest::vcpus(guest.definition().domain()).0;
