@@ -58,6 +58,9 @@ pub(crate) fn block_io(
     args: wire::DomainGetBlockIoTuneArgs,
 ) -> Result<wire::DomainGetBlockIoTuneRet> {
     check_flags(args.flags, GET_KNOWN, "testDomainGetBlockIoTune")?;
+    if args.nparams == 0 {
+        return Ok(wire::DomainGetBlockIoTuneRet { nparams: 1 + LIMITS.len() as i32, ..Default::default() });
+    }
     let mut domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain().clone();
     let path = args.disk.map(|path| path.to_string());
     let mut tune = match &path {
@@ -144,11 +147,27 @@ fn rate_params(direction: &str, rate: &Rate, floor: bool) -> Vec<TypedParam> {
     params
 }
 
+const INTERFACE_PARAMS: [(&str, Kind); 7] = [
+    ("inbound.average", Kind::Uint),
+    ("inbound.peak", Kind::Uint),
+    ("inbound.burst", Kind::Uint),
+    ("inbound.floor", Kind::Uint),
+    ("outbound.average", Kind::Uint),
+    ("outbound.peak", Kind::Uint),
+    ("outbound.burst", Kind::Uint),
+];
+
 pub(crate) fn interface_params(
     host: &mut Host,
     args: wire::DomainGetInterfaceParametersArgs,
 ) -> Result<wire::DomainGetInterfaceParametersRet> {
     check_flags(args.flags, GET_KNOWN, "testDomainGetInterfaceParameters")?;
+    if args.nparams == 0 {
+        return Ok(wire::DomainGetInterfaceParametersRet {
+            nparams: INTERFACE_PARAMS.len() as i32,
+            ..Default::default()
+        });
+    }
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
     let bandwidth = interface(domain, &args.device.to_str_lossy())?.bandwidth.clone().unwrap_or_default();
     let mut all = rate_params("inbound", &bandwidth.inbound.unwrap_or_default(), true);
@@ -175,18 +194,7 @@ pub(crate) fn set_interface_params(
     args: wire::DomainSetInterfaceParametersArgs,
 ) -> Result<()> {
     check_flags(args.flags, SET_KNOWN, "testDomainSetInterfaceParameters")?;
-    validate(
-        &args.params,
-        &[
-            ("inbound.average", Kind::Uint),
-            ("inbound.peak", Kind::Uint),
-            ("inbound.burst", Kind::Uint),
-            ("inbound.floor", Kind::Uint),
-            ("outbound.average", Kind::Uint),
-            ("outbound.peak", Kind::Uint),
-            ("outbound.burst", Kind::Uint),
-        ],
-    )?;
+    validate(&args.params, &INTERFACE_PARAMS)?;
     let id = args.device.to_string();
     host.guest_mut(&args.dom)?.change(args.flags, |domain| {
         interface(domain, &id)?;

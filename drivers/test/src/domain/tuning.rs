@@ -67,12 +67,19 @@ pub(crate) fn set_scheduler_flags(
 const HARD_LIMIT: &str = "hard_limit";
 const SOFT_LIMIT: &str = "soft_limit";
 const SWAP_HARD_LIMIT: &str = "swap_hard_limit";
+const MEMORY_PARAMS: [&str; 3] = [HARD_LIMIT, SOFT_LIMIT, SWAP_HARD_LIMIT];
 
 pub(crate) fn memory(
     host: &mut Host,
     args: wire::DomainGetMemoryParametersArgs,
 ) -> Result<wire::DomainGetMemoryParametersRet> {
     check_flags(args.flags, GET_KNOWN, "testDomainGetMemoryParameters")?;
+    if args.nparams == 0 {
+        return Ok(wire::DomainGetMemoryParametersRet {
+            nparams: MEMORY_PARAMS.len() as i32,
+            ..Default::default()
+        });
+    }
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
     let tune = domain.memtune.clone().unwrap_or_default();
     let limit = |name, size: Option<KiB>| TypedParam::new(name, size.map_or(UNLIMITED, |size| size.0));
@@ -87,7 +94,7 @@ pub(crate) fn memory(
 
 pub(crate) fn set_memory(host: &mut Host, args: wire::DomainSetMemoryParametersArgs) -> Result<()> {
     check_flags(args.flags, SET_KNOWN, "testDomainSetMemoryParameters")?;
-    let known = [HARD_LIMIT, SOFT_LIMIT, SWAP_HARD_LIMIT].map(|name| (name, Kind::Ullong));
+    let known = MEMORY_PARAMS.map(|name| (name, Kind::Ullong));
     validate(&args.params, &known)?;
     host.guest_mut(&args.dom)?.change(args.flags, |domain| {
         let mut tune = domain.memtune.take().unwrap_or_default();
@@ -151,6 +158,12 @@ pub(crate) fn blkio(
     args: wire::DomainGetBlkioParametersArgs,
 ) -> Result<wire::DomainGetBlkioParametersRet> {
     check_flags(args.flags, GET_KNOWN, "testDomainGetBlkioParameters")?;
+    if args.nparams == 0 {
+        return Ok(wire::DomainGetBlkioParametersRet {
+            nparams: 1 + PER_DEVICE.len() as i32,
+            ..Default::default()
+        });
+    }
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
     let tune = domain.blkiotune.clone().unwrap_or_default();
     let mut all = vec![TypedParam::new("weight", tune.weight.unwrap_or(0))];
@@ -208,11 +221,19 @@ pub(crate) fn set_blkio(host: &mut Host, args: wire::DomainSetBlkioParametersArg
     })
 }
 
+const NUMA_PARAMS: [(&str, Kind); 2] = [("numa_mode", Kind::Int), ("numa_nodeset", Kind::String)];
+
 pub(crate) fn numa(
     host: &mut Host,
     args: wire::DomainGetNumaParametersArgs,
 ) -> Result<wire::DomainGetNumaParametersRet> {
     check_flags(args.flags, GET_KNOWN, "testDomainGetNumaParameters")?;
+    if args.nparams == 0 {
+        return Ok(wire::DomainGetNumaParametersRet {
+            nparams: NUMA_PARAMS.len() as i32,
+            ..Default::default()
+        });
+    }
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
     let memory = domain.numatune.as_ref().and_then(|tune| tune.memory.clone()).unwrap_or_default();
     let nodeset = memory.nodeset.map(|set| set.to_string()).unwrap_or_default();
@@ -224,7 +245,7 @@ pub(crate) fn numa(
 
 pub(crate) fn set_numa(host: &mut Host, args: wire::DomainSetNumaParametersArgs) -> Result<()> {
     check_flags(args.flags, SET_KNOWN, "testDomainSetNumaParameters")?;
-    validate(&args.params, &[("numa_mode", Kind::Int), ("numa_nodeset", Kind::String)])?;
+    validate(&args.params, &NUMA_PARAMS)?;
     let mode = args.params.iter().find(|param| param.field == "numa_mode").map(|param| match param.value {
         wire::TypedParamValue::Int(mode) => mode,
         _ => -1,

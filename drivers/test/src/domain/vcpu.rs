@@ -150,7 +150,7 @@ pub(crate) fn pin_info(
     check_flags(args.flags, KNOWN | MAXIMUM, "testDomainGetVcpuPinInfo")?;
     let everywhere = first(host.node.cpus());
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
-    let (shown, bytes) = sizes(args.ncpumaps, args.maplen, Guest::vcpus(domain).0);
+    let (shown, bytes) = sizes(args.ncpumaps, args.maplen, Guest::vcpus(domain).1);
     let cpumaps = (0..shown).flat_map(|n| to_map(pin(domain, n).unwrap_or(&everywhere), bytes)).collect();
     Ok(wire::DomainGetVcpuPinInfoRet { cpumaps, num: shown as i32 })
 }
