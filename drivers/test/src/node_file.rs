@@ -182,9 +182,7 @@ fn add_guest(host: &mut Host, element: XmlNode<'_>) -> Result<()> {
     } else {
         Guest::running(host.next_id(), definition, Status::unknown(state))
     };
-    if transient {
-        guest.config = None;
-    }
+    guest.persistent = !transient;
     guest.managed_save = saved;
     host.guests.insert(guest);
     Ok(())

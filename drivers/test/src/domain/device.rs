@@ -150,6 +150,8 @@ fn plug(domain: &mut Domain, node: Node<'_>) -> Result<Option<String>> {
             )))
         }
         "hostdev" => Err(TEST.config_unsupported("hotplug is not supported for hostdev subsys type 'vfio'")),
+        "memory" if domain.max_memory.is_none() => Err(ErrorDomain::DOMAIN
+            .config_unsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined")),
         kind => {
             let text = format_args!("live attach of device '{kind}' is not supported");
             Err(TEST.operation_unsupported(text))

@@ -85,8 +85,10 @@ pub(crate) struct Guest {
     pub(crate) status: Status,
     /// What the running guest is made of.
     running: Option<Definition>,
-    /// The definition that stays when it stops.
-    pub(crate) config: Option<Definition>,
+    /// The definition that the next start is made from.
+    pub(crate) stored: Definition,
+    /// Whether that definition stays when the guest stops.
+    pub(crate) persistent: bool,
     /// Whether it was undefined while it ran.
     pub(crate) undefined: bool,
     /// Whether it would start with the daemon.
@@ -121,14 +123,16 @@ impl Object for Guest {
 }
 
 impl Guest {
-    fn new(definition: &Definition) -> Self {
+    /// A guest that is defined, and off.
+    pub(crate) fn defined(definition: Definition) -> Self {
         let name = definition.name().to_owned();
         Self {
             wire: wire::NonnullDomain { name: name.as_str().into(), uuid: definition.uuid(), id: -1 },
             name,
             status: Status::unknown(State::SHUTOFF),
             running: None,
-            config: None,
+            stored: definition,
+            persistent: true,
             undefined: false,
             autostart: false,
             managed_save: false,
@@ -139,21 +143,16 @@ impl Guest {
         }
     }
 
-    /// A guest that is defined, and off.
-    pub(crate) fn defined(definition: Definition) -> Self {
-        Self { config: Some(definition.clone()), ..Self::new(&definition) }
-    }
-
     /// A guest that runs and will be gone when it stops.
     pub(crate) fn transient(id: i32, definition: Definition, step: Step) -> (Self, Event) {
-        let mut guest = Self::new(&definition);
+        let mut guest = Self { persistent: false, ..Self::defined(definition.clone()) };
         let event = guest.start(id, definition, step);
         (guest, event)
     }
 
     /// A guest that has run for a while, and stays when it stops.
     pub(crate) fn running(id: i32, definition: Definition, status: Status) -> Self {
-        let mut guest = Self { config: Some(definition.clone()), ..Self::new(&definition) };
+        let mut guest = Self::defined(definition.clone());
         guest.start(id, definition, Step::BOOT);
         guest.status = status;
         guest
@@ -166,7 +165,7 @@ impl Guest {
 
     /// Whether a definition stays when it stops.
     pub(crate) fn is_persistent(&self) -> bool {
-        self.config.is_some()
+        self.persistent
     }
 
     /// The guest must run.
@@ -176,16 +175,12 @@ impl Guest {
 
     /// What it is made of now: the running definition, else the stored one.
     pub(crate) fn definition(&self) -> &Definition {
-        match (&self.running, &self.config) {
-            (Some(definition), _) | (None, Some(definition)) => definition,
-            // A guest with neither leaves the registry in the same call.
-            (None, None) => unreachable!("a guest without a definition"),
-        }
+        self.running.as_ref().unwrap_or(&self.stored)
     }
 
-    /// The stored definition, else the running one.
+    /// The definition that stays, else the running one.
     pub(crate) fn stored_definition(&self) -> &Definition {
-        self.config.as_ref().unwrap_or_else(|| self.definition())
+        if self.persistent { &self.stored } else { self.definition() }
     }
 
     /// Which definitions `flags` (see [`affect`]) mean: the running one, the stored one.
@@ -217,22 +212,21 @@ impl Guest {
     pub(crate) fn one_definition_mut(&mut self, flags: u32) -> Result<&mut Definition> {
         check_one(flags)?;
         let (live, _) = self.affected(flags)?;
-        let definition = if live { self.running.as_mut() } else { self.config.as_mut() };
-        definition.ok_or_else(not_running)
+        if live { self.running.as_mut().ok_or_else(not_running) } else { Ok(&mut self.stored) }
     }
 
     /// All definitions that `flags` mean.
     pub(crate) fn definitions(&self, flags: u32) -> Result<Vec<&Definition>> {
         let (live, config) = self.affected(flags)?;
         let running = self.running.as_ref().filter(|_| live);
-        Ok(running.into_iter().chain(self.config.as_ref().filter(|_| config)).collect())
+        Ok(running.into_iter().chain(config.then_some(&self.stored)).collect())
     }
 
     /// All definitions that `flags` mean, to be changed.
     pub(crate) fn definitions_mut(&mut self, flags: u32) -> Result<Vec<&mut Definition>> {
         let (live, config) = self.affected(flags)?;
         let running = self.running.as_mut().filter(|_| live);
-        Ok(running.into_iter().chain(self.config.as_mut().filter(|_| config)).collect())
+        Ok(running.into_iter().chain(config.then_some(&mut self.stored)).collect())
     }
 
     /// Changes all definitions that `flags` mean, or none if one of them refuses.
@@ -297,7 +291,7 @@ impl Guest {
     pub(crate) fn set_name(&mut self, name: &str) {
         self.name = name.to_owned();
         self.wire.name = name.into();
-        for definition in self.running.iter_mut().chain(self.config.as_mut()) {
+        for definition in self.running.iter_mut().chain([&mut self.stored]) {
             definition.edit().name = name.to_owned();
         }
     }

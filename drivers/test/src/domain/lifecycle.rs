@@ -45,7 +45,8 @@ fn define_xml(host: &mut Host, xml: &str) -> Result<wire::NonnullDomain> {
     check_same_guest(host, definition.name(), &uuid)?;
     let (dom, event) = match host.guests.by_uuid_mut(&uuid) {
         Some(guest) => {
-            guest.config = Some(definition);
+            guest.stored = definition;
+            guest.persistent = true;
             (guest.wire.clone(), guest.lifecycle(Lifecycle::REDEFINED))
         }
         None => {
@@ -262,7 +263,8 @@ pub(crate) fn undefine_flags(host: &mut Host, args: wire::DomainUndefineFlagsArg
     guest.managed_save = false;
     let event = guest.lifecycle(Lifecycle::UNDEFINED);
     if running {
-        guest.undefined |= guest.config.take().is_some();
+        guest.undefined |= guest.persistent;
+        guest.persistent = false;
     } else {
         host.guests.remove_uuid(&args.dom.uuid);
     }

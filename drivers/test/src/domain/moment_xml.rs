@@ -95,7 +95,11 @@ impl Snapshot {
     }
 
     /// Reads a snapshot that was described in full: name, parent and the rest.
-    pub(super) fn parse(xml: &str) -> Result<(String, Option<String>, Self)> {
+    /// `check` sees name and parent first.
+    pub(super) fn parse(
+        xml: &str,
+        check: impl FnOnce(&str, Option<&str>) -> Result<()>,
+    ) -> Result<(String, Option<String>, Self)> {
         let whole = virtwire_conf::Snapshot::parse(xml, &ParseOptions::test())?;
         let name =
             filled(whole.name).ok_or_else(|| SNAPSHOT.xml_error("a redefined snapshot must have a name"))?;
@@ -111,9 +115,10 @@ impl Snapshot {
         if memory && state == State::SHUTOFF {
             return Err(SNAPSHOT.xml_error("memory state cannot be saved with offline or disk-only snapshot"));
         }
+        let parent = whole.parent.map(|parent| parent.name);
+        check(&name, parent.as_deref())?;
         let definition = definition(whole.domain.as_deref())
             .unwrap_or_else(|| Err(SNAPSHOT.internal_error("missing domain in snapshot")))?;
-        let parent = whole.parent.map(|parent| parent.name);
         Ok((name, parent, Self { description: whole.description, state, created, definition }))
     }
 

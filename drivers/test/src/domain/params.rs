@@ -27,10 +27,12 @@ impl Kind {
     }
 }
 
-/// Refuses parameters that are unknown, of another type, or given twice.
+/// Refuses parameters that are unknown, of another type, or given twice; the first by name is told of.
 pub(super) fn validate(params: &[TypedParam], known: &[(&str, Kind)]) -> Result<()> {
+    let mut params: Vec<_> = params.iter().collect();
+    params.sort_by(|a, b| a.field.as_bytes().cmp(b.field.as_bytes()));
     for (n, param) in params.iter().enumerate() {
-        if params[..n].iter().any(|other| other.field == param.field) {
+        if n > 0 && params[n - 1].field == param.field {
             let text = format_args!("parameter '{}' occurs multiple times", param.field);
             return Err(ErrorDomain::NONE.invalid_arg(text));
         }

@@ -158,8 +158,8 @@ fn taken(guest: &Guest, xml: &str) -> Result<Named> {
 
 /// A snapshot whose description was kept elsewhere.
 fn redefined(guest: &Guest, xml: &str) -> Result<Named> {
-    let (name, parent, snapshot) = Snapshot::parse(xml)?;
-    check_parent(&guest.snapshots, &name, parent.as_deref())?;
+    let (name, parent, snapshot) =
+        Snapshot::parse(xml, |name, parent| check_parent(&guest.snapshots, name, parent))?;
     if snapshot.definition.uuid() != guest.wire.uuid {
         return Err(ErrorDomain::DOMAIN_SNAPSHOT.invalid_arg(format_args!(
             "definition for snapshot {name} must use uuid {}",
@@ -326,7 +326,7 @@ pub(crate) fn revert(host: &mut Host, args: wire::DomainRevertToSnapshotArgs) ->
             "transient domain needs to request run or pause to revert to inactive snapshot",
         ));
     }
-    let (running, persistent) = (guest.is_running(), guest.is_persistent());
+    let running = guest.is_running();
     let id = if inactive { 0 } else { host.next_id() };
     let guest = host.guest_mut(&args.snap.dom)?;
     guest.snapshots.current = Some(name);
@@ -348,11 +348,7 @@ pub(crate) fn revert(host: &mut Host, args: wire::DomainRevertToSnapshotArgs) ->
             events.push(guest.go(Step::PAUSE_FROM_SNAPSHOT));
         }
     }
-    if persistent {
-        guest.config = Some(definition);
-    } else if inactive {
-        host.guests.remove_uuid(&args.snap.dom.uuid);
-    }
+    guest.stored = definition;
     events.into_iter().for_each(|event| host.emit(event));
     Ok(())
 }
