@@ -14,8 +14,9 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-driver-api", &["virtwire-codegen", "virtwire-protocol"]),
     ("virtwire-conf", &["virtwire-protocol"]),
     ("virtwire-qmp", &[]),
+    ("virtwire-cpu", &["virtwire-conf", "virtwire-protocol"]),
     ("virtwire-driver-test", &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol"]),
-    ("virtwire-driver-qemu", &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-qmp"]),
+    ("virtwire-driver-qemu", &["virtwire-conf", "virtwire-cpu", "virtwire-driver-api", "virtwire-protocol", "virtwire-qmp"]),
     (
         "virtwired",
         &[

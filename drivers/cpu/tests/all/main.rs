@@ -1,0 +1,3 @@
+//! The crate against recorded answers of the real daemon.
+
+mod corpus;
