@@ -14,7 +14,7 @@ use crate::x86::{VENDORS, X86};
 pub struct Baseline {
     /// Name all features, those of the model too, sorted.
     pub expand: bool,
-    /// Leave out what can't be migrated.
+    /// Leave out what can't be migrated. A hypervisor that only emulates has no such features.
     pub migratable: bool,
 }
 
@@ -75,7 +75,8 @@ fn x86(cpus: &[Cpu], usable: Option<&[Usable]>, how: Baseline) -> Result<Cpu, Vi
     }
     let mut common = common.unwrap_or_default().difference(table.not_for_guests);
     if how.migratable {
-        common = common.difference(table.not_migratable);
+        let not = if usable.is_some() { table.not_migratable_by_qemu } else { table.not_migratable };
+        common = common.difference(not);
     }
     if common.is_empty() {
         return Err(ErrorDomain::CPU.operation_failed("CPUs are incompatible"));
@@ -122,6 +123,7 @@ fn told(table: &X86, decoded: &Decoded, expand: bool) -> Vec<Feature> {
     };
     let mut features = with(require, Policy::Require);
     features.extend(with(decoded.disable, Policy::Disable));
+    features.extend(with(decoded.removed, Policy::Disable));
     if expand {
         features.sort_by(|a, b| a.name.cmp(&b.name));
     }

@@ -12,7 +12,7 @@ use crate::x86::X86;
 pub struct HostCpu {
     /// The architecture.
     pub arch: String,
-    /// The vendor, by libvirt's name.
+    /// The vendor, by libvirt's name; where there is none, any will do.
     pub vendor: Option<String>,
     /// What it has.
     pub features: FeatureSet,
@@ -68,8 +68,8 @@ pub fn compare(host: &HostCpu, cpu: &Cpu) -> Result<Comparison, VirtError> {
     {
         return Ok(Comparison::Incompatible(format!("CPU arch {arch} does not match host arch")));
     }
-    if let Some(vendor) = &cpu.vendor
-        && host.vendor.as_ref() != Some(vendor)
+    if let (Some(vendor), Some(own)) = (&cpu.vendor, &host.vendor)
+        && vendor != own
     {
         return Ok(Comparison::Incompatible(format!(
             "host CPU vendor does not match required CPU vendor {vendor}"

@@ -3,10 +3,6 @@
 use crate::set::FeatureSet;
 use crate::x86::{Model, X86};
 
-/// What a disabled feature counts against one that is added: a guest loses more by what a model takes for granted and is
-/// not there.
-const WEIGHT_OF_DISABLED: usize = 2;
-
 /// A model that a hypervisor offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usable {
@@ -25,20 +21,25 @@ pub struct Decoded {
     pub require: FeatureSet,
     /// What the model has and must not be seen.
     pub disable: FeatureSet,
+    /// What the model had once and must not be seen; told last.
+    pub removed: FeatureSet,
 }
 
 impl Decoded {
-    fn cost(&self) -> usize {
-        self.require.len() + WEIGHT_OF_DISABLED * self.disable.len()
+    /// How far the model is from the features. A disabled feature counts more than an added one, and the more the more
+    /// there are, by pairs; so the daemon's answers have it.
+    fn distance(&self) -> usize {
+        let disabled = self.disable.len() + self.removed.len();
+        let pairs = disabled.div_ceil(2);
+        2 * (self.require.len() + disabled) + pairs * (pairs + 2)
     }
 
     fn of(model: &'static Model, features: FeatureSet, blockers: FeatureSet) -> Self {
-        let blocked = model.features.intersection(blockers);
-        Self {
-            model,
-            require: features.difference(model.features),
-            disable: model.features.difference(features).union(blocked),
-        }
+        let require = features.difference(model.features);
+        let missing = model.features.difference(features);
+        // What the hypervisor's model has and ours lacks has to be turned off as well.
+        let disable = missing.union(blockers.difference(require));
+        Self { model, require, disable, removed: model.removed.difference(features).difference(disable) }
     }
 
     fn has_signature(&self, signature: Option<(u32, u32)>) -> bool {
@@ -74,7 +75,11 @@ pub fn decode_host(
 ) -> Option<Decoded> {
     let candidates = candidates(vendor).filter(|model| model.for_hosts);
     let decoded = candidates.map(|model| Decoded::of(model, features, FeatureSet::default()));
-    nearest(decoded.filter(|decoded| decoded.disable.is_empty()), signature, None)
+    nearest(
+        decoded.filter(|decoded| decoded.disable.is_empty() && decoded.removed.is_empty()),
+        signature,
+        None,
+    )
 }
 
 /// The models, last ones first: of equally near ones the later wins.
@@ -89,7 +94,7 @@ fn nearest(
     preferred: Option<&str>,
 ) -> Option<Decoded> {
     candidates.min_by_key(|decoded| {
-        (preferred != Some(decoded.model.name), !decoded.has_signature(signature), decoded.cost())
+        (preferred != Some(decoded.model.name), !decoded.has_signature(signature), decoded.distance())
     })
 }
 
@@ -122,7 +127,7 @@ mod tests {
         let table = X86::table();
         let usable = [Usable { name: "Penryn".into(), blockers: table.set(["ssse3", "avx"]) }];
         let decoded = decode_guest(features("Penryn", &[]), None, None, None, Some(&usable)).unwrap();
-        assert_eq!(table.names(&decoded.disable), ["ssse3"]);
+        assert_eq!(table.names(&decoded.disable), ["ssse3", "avx"]);
     }
 
     #[test]

@@ -18,8 +18,9 @@ pub(crate) const VENDORS: &[(Vendor, &str)] =
 /// Features that the operating system or the kernel's resource control turns on: no guest's CPU has them of its own.
 const NOT_FOR_GUESTS: &[&str] = &["cmt", "mbm_total", "mbm_local", "osxsave", "ospke"];
 
-/// Features that keep a guest from being migrated.
-const NOT_MIGRATABLE: &[&str] = &["invtsc"];
+/// Features that keep a guest from being migrated: what is said of hosts, and what QEMU says of its guests.
+const NOT_MIGRATABLE: &[&str] = &["invtsc", "xsaves"];
+const NOT_MIGRATABLE_BY_QEMU: &[&str] = &["invtsc"];
 
 /// The table, read.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct X86 {
     pub(crate) not_for_guests: FeatureSet,
     /// See [`NOT_MIGRATABLE`].
     pub(crate) not_migratable: FeatureSet,
+    /// See [`NOT_MIGRATABLE_BY_QEMU`].
+    pub(crate) not_migratable_by_qemu: FeatureSet,
 }
 
 /// Where a feature shows.
@@ -67,6 +70,8 @@ pub struct Model {
     pub vendor: Option<Vendor>,
     /// What it has.
     pub features: FeatureSet,
+    /// What it had once: whoever knows the model by an older definition has to be told that it is disabled.
+    pub removed: FeatureSet,
     /// Families and models of the CPUs that it stands for.
     pub signatures: Vec<(u32, u32)>,
     /// A guest's features may be told as this model.
@@ -154,6 +159,7 @@ fn read(text: &'static str) -> Option<X86> {
         models: Vec::new(),
         not_for_guests: FeatureSet::default(),
         not_migratable: FeatureSet::default(),
+        not_migratable_by_qemu: FeatureSet::default(),
     };
     for line in logical_lines(text) {
         match line[0] {
@@ -166,6 +172,7 @@ fn read(text: &'static str) -> Option<X86> {
     }
     table.not_for_guests = table.set(NOT_FOR_GUESTS.iter().copied());
     table.not_migratable = table.set(NOT_MIGRATABLE.iter().copied());
+    table.not_migratable_by_qemu = table.set(NOT_MIGRATABLE_BY_QEMU.iter().copied());
     (table.features.len() <= FeatureSet::CAPACITY).then_some(table)
 }
 
@@ -208,7 +215,7 @@ fn read_features(table: &mut X86, kind: &str, words: &[&'static str]) -> Option<
     Some(())
 }
 
-/// `NAME VENDOR USE SIGNATURES [= MODEL] [+FEATURE …] [-FEATURE …]`.
+/// `NAME VENDOR USE SIGNATURES [= MODEL] [+FEATURE …] [-FEATURE …] [!FEATURE …]`.
 fn read_model(table: &X86, words: &[&'static str]) -> Option<Model> {
     let [name, vendor, usage, signatures, rest @ ..] = words else { return None };
     let (base, changes) = match rest {
@@ -216,10 +223,12 @@ fn read_model(table: &X86, words: &[&'static str]) -> Option<Model> {
         changes => (FeatureSet::default(), changes),
     };
     let mut features = base;
+    let mut removed = FeatureSet::default();
     for change in changes {
         match change.split_at_checked(1)? {
             ("+", name) => features.insert(table.feature(name)?),
             ("-", name) => features.remove(table.feature(name)?),
+            ("!", name) => removed.insert(table.feature(name)?),
             _ => return None,
         }
     }
@@ -231,6 +240,7 @@ fn read_model(table: &X86, words: &[&'static str]) -> Option<Model> {
         name,
         vendor: (*vendor != "-").then_some(vendor),
         features,
+        removed,
         signatures: signatures.split(',').filter_map(pair).collect(),
         for_guests: usage.contains('g'),
         for_hosts: usage.contains('h'),
