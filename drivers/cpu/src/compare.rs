@@ -3,6 +3,7 @@
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::arch::{Kind, kind};
+use crate::decode::Usable;
 use crate::definition::{Cpu, Policy};
 use crate::set::FeatureSet;
 use crate::x86::X86;
@@ -102,6 +103,20 @@ pub fn compare(host: &HostCpu, cpu: &Cpu) -> Result<Comparison, VirtError> {
         return Ok(Comparison::Incompatible(why));
     }
     Ok(if extra.is_empty() { Comparison::Identical } else { Comparison::Superset })
+}
+
+/// Holds `cpu` against what a hypervisor makes of the host's CPU. A model that the hypervisor has whole is taken as it
+/// is, whatever else the definition says, unless it asks for features.
+///
+/// # Errors
+/// As [`compare`].
+pub fn hypervisor_compare(host: &HostCpu, cpu: &Cpu, usable: &[Usable]) -> Result<Comparison, VirtError> {
+    let whole = |usable: &Usable| cpu.model.as_ref() == Some(&usable.name) && usable.blockers.is_empty();
+    let asks = cpu.arch.is_none() && !cpu.features.is_empty();
+    if !asks && usable.iter().any(whole) {
+        return Ok(Comparison::Superset);
+    }
+    compare(host, cpu)
 }
 
 fn wanted(table: &X86, model: &str, cpu: &Cpu) -> Result<Wanted, VirtError> {

@@ -15,7 +15,7 @@ mod x86;
 
 pub use arch::{Kind, kind, model_names};
 pub use baseline::{Baseline, baseline, hypervisor_baseline};
-pub use compare::{Comparison, HostCpu, compare};
+pub use compare::{Comparison, HostCpu, compare, hypervisor_compare};
 pub use decode::{Decoded, Usable, decode_guest, decode_host};
 pub use definition::{Cpu, Expect, Feature, Policy, Signature};
 pub use set::FeatureSet;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use virtwire_conf::xml::{Document, Node};
 use virtwire_cpu::{
     Baseline, Cpu, Expect, FeatureSet, HostCpu, Usable, X86, baseline, compare, hypervisor_baseline,
+    hypervisor_compare,
 };
 use virtwire_protocol::{ErrorDomain, VirtError};
 
@@ -99,9 +100,13 @@ fn recorded(corpus: &Path) -> Recorded {
 fn ask(recorded: &Recorded, step: &str, inputs: &[String]) -> Outcome {
     let hypervisor = if step.contains("-kvm") { &recorded.kvm } else { &recorded.qemu };
     if step.contains("compare") {
-        let host = if step.starts_with("hypervisor") { &hypervisor.cpu } else { &recorded.host };
         let cpu = Cpu::parse(&inputs[0], Expect::Either)?;
-        return Ok(Answer::Number(compare(host, &cpu)?.result(step.ends_with("fail-incompatible"))?));
+        let outcome = if step.starts_with("hypervisor") {
+            hypervisor_compare(&hypervisor.cpu, &cpu, &hypervisor.usable)?
+        } else {
+            compare(&recorded.host, &cpu)?
+        };
+        return Ok(Answer::Number(outcome.result(step.ends_with("fail-incompatible"))?));
     }
     let mut how = Baseline { expand: step.ends_with("-expand"), migratable: step.ends_with("-migratable") };
     how.migratable &= !step.contains("-qemu");
