@@ -1,5 +1,7 @@
 //! Virtual networks.
 
+mod metadata;
+
 use std::net::Ipv4Addr;
 use std::string::String; // the protocol has one of its own
 
@@ -11,6 +13,7 @@ use virtwire_driver_api::{CallCx, NetworkDriver, async_trait};
 use virtwire_protocol::remote::{self as wire, Event, *};
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use crate::domain::guest::affect;
 use crate::driver::{TestConnection, serve};
 use crate::error::{Result, TEST, check_flags, uuid_text};
 use crate::host::Host;
@@ -31,10 +34,10 @@ enum Lifecycle {
 /// A network.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
-    definition: virtwire_conf::Network,
+    pub(crate) definition: virtwire_conf::Network,
     /// A new definition, from the next start on.
-    next: Option<virtwire_conf::Network>,
-    active: bool,
+    pub(crate) next: Option<virtwire_conf::Network>,
+    pub(crate) active: bool,
     persistent: bool,
     autostart: bool,
 }
@@ -59,7 +62,7 @@ impl Network {
         Self { definition, next: None, active: true, persistent: true, autostart: false }
     }
 
-    fn wire(&self) -> wire::NonnullNetwork {
+    pub(crate) fn wire(&self) -> wire::NonnullNetwork {
         wire::NonnullNetwork { name: self.name().into(), uuid: self.uuid().unwrap_or_default() }
     }
 
@@ -71,6 +74,18 @@ impl Network {
             detail: 0,
         };
         Event::NetworkLifecycle(msg)
+    }
+
+    /// Which definitions `flags` (see [`affect`]) mean: that of the running network, the stored one.
+    pub(crate) fn affected(&self, flags: u32) -> Result<(bool, bool)> {
+        let (live, config) = (flags & affect::LIVE != 0, flags & affect::CONFIG != 0);
+        if config && !self.persistent {
+            return Err(NETWORK.operation_invalid("cannot change persistent config of a transient network"));
+        }
+        if live && !self.active {
+            return Err(NETWORK.operation_invalid("network is not running"));
+        }
+        Ok(if live || config { (live, config) } else { (self.active, !self.active) })
     }
 
     fn stop(&mut self) -> Event {
@@ -99,7 +114,14 @@ impl Host {
         found.ok_or_else(|| TEST.no_network(format_args!("no network with matching name '{name}'")))
     }
 
-    /// The network that a client means: here, its name decides.
+    /// The network that a client means, by its UUID.
+    fn network_by_uuid_mut(&mut self, net: &wire::NonnullNetwork) -> Result<&mut Network> {
+        let missing =
+            || TEST.no_network(format_args!("no network with matching uuid '{}'", uuid_text(&net.uuid)));
+        self.networks.by_uuid_mut(&net.uuid).ok_or_else(missing)
+    }
+
+    /// The network that a client means, by its name.
     fn network_mut(&mut self, net: &wire::NonnullNetwork) -> Result<&mut Network> {
         let name = net.name.to_str_lossy();
         let found = self.networks.by_name_mut(&name);
@@ -300,11 +322,11 @@ fn set_autostart(host: &mut Host, args: NetworkSetAutostartArgs) -> Result<()> {
 }
 
 fn is_active(host: &mut Host, args: NetworkIsActiveArgs) -> Result<NetworkIsActiveRet> {
-    Ok(NetworkIsActiveRet { active: host.network_mut(&args.net)?.active.into() })
+    Ok(NetworkIsActiveRet { active: host.network_by_uuid_mut(&args.net)?.active.into() })
 }
 
 fn is_persistent(host: &mut Host, args: NetworkIsPersistentArgs) -> Result<NetworkIsPersistentRet> {
-    Ok(NetworkIsPersistentRet { persistent: host.network_mut(&args.net)?.persistent.into() })
+    Ok(NetworkIsPersistentRet { persistent: host.network_by_uuid_mut(&args.net)?.persistent.into() })
 }
 
 /// `virNetworkUpdateSection`, with the element that each one holds.
@@ -332,18 +354,9 @@ mod command {
 }
 
 fn update(host: &mut Host, args: NetworkUpdateArgs) -> Result<()> {
-    const LIVE: u32 = 1;
-    const CONFIG: u32 = 2;
-    check_flags(args.flags, LIVE | CONFIG, "testNetworkUpdate")?;
-    let network = host.network_mut(&args.net)?;
-    if args.flags & CONFIG != 0 && !network.persistent {
-        return Err(NETWORK.operation_invalid("cannot change persistent config of a transient network"));
-    }
-    if args.flags & LIVE != 0 && !network.active {
-        return Err(NETWORK.operation_invalid("network is not running"));
-    }
-    let live = args.flags & LIVE != 0 || (args.flags & CONFIG == 0 && network.active);
-    let config = args.flags & CONFIG != 0 || (args.flags & LIVE == 0 && !network.active);
+    check_flags(args.flags, affect::LIVE | affect::CONFIG, "testNetworkUpdate")?;
+    let network = host.network_by_uuid_mut(&args.net)?;
+    let (live, config) = network.affected(args.flags)?;
     let xml = args.xml.to_str_lossy();
     let change = |definition: &virtwire_conf::Network| {
         let mut changed = definition.clone();
@@ -483,6 +496,8 @@ serve! {
         network_undefine(NetworkUndefineArgs) = undefine;
         network_update(NetworkUpdateArgs) = update;
         network_get_xml_desc(NetworkGetXmlDescArgs) -> NetworkGetXmlDescRet = get_xml_desc;
+        network_get_metadata(NetworkGetMetadataArgs) -> NetworkGetMetadataRet = metadata::get;
+        network_set_metadata(NetworkSetMetadataArgs) = metadata::set;
         network_get_bridge_name(NetworkGetBridgeNameArgs) -> NetworkGetBridgeNameRet = bridge_name;
         network_get_autostart(NetworkGetAutostartArgs) -> NetworkGetAutostartRet = autostart;
         network_set_autostart(NetworkSetAutostartArgs) = set_autostart;

@@ -149,7 +149,8 @@ pub(crate) fn launch_security_info(
     host: &mut Host,
     args: wire::DomainGetLaunchSecurityInfoArgs,
 ) -> Result<wire::DomainGetLaunchSecurityInfoRet> {
-    check_flags(args.flags, 0, "testDomainGetLaunchSecurityInfo")?;
+    const STRING_OKAY: u32 = 4;
+    check_flags(args.flags | STRING_OKAY, 0, "testDomainGetLaunchSecurityInfo")?;
     host.guest(&args.dom)?;
     Ok(wire::DomainGetLaunchSecurityInfoRet::default())
 }

@@ -196,6 +196,17 @@ impl Host {
         found.ok_or_else(|| TEST.no_storage_pool(format_args!("no storage pool with matching name '{name}'")))
     }
 
+    /// The pool that a client means, by its UUID.
+    fn pool_by_uuid(&self, pool: &wire::NonnullStoragePool) -> Result<&Pool> {
+        let missing = || {
+            TEST.no_storage_pool(format_args!(
+                "no storage pool with matching uuid '{}'",
+                uuid_text(&pool.uuid)
+            ))
+        };
+        self.pools.by_uuid(&pool.uuid).ok_or_else(missing)
+    }
+
     fn pool_mut(&mut self, name: &str) -> Result<&mut Pool> {
         let found = self.pools.by_name_mut(name);
         found.ok_or_else(|| TEST.no_storage_pool(format_args!("no storage pool with matching name '{name}'")))

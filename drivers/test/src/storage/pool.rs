@@ -4,7 +4,7 @@ use virtwire_conf::{FormatOptions, ParseOptions, StoragePool};
 use virtwire_protocol::remote::{self as wire, Event, *};
 
 use super::{Lifecycle, Pool, check_same};
-use crate::error::{Result, TEST, check_flags, uuid_text};
+use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
 use crate::registry::{Object, passes};
 
@@ -85,10 +85,8 @@ pub(super) fn by_uuid(
     host: &mut Host,
     args: StoragePoolLookupByUuidArgs,
 ) -> Result<StoragePoolLookupByUuidRet> {
-    let found = host.pools.by_uuid(&args.uuid).ok_or_else(|| {
-        TEST.no_storage_pool(format_args!("no storage pool with matching uuid '{}'", uuid_text(&args.uuid)))
-    });
-    Ok(StoragePoolLookupByUuidRet { pool: found?.wire() })
+    let pool = wire::NonnullStoragePool { uuid: args.uuid, ..Default::default() };
+    Ok(StoragePoolLookupByUuidRet { pool: host.pool_by_uuid(&pool)?.wire() })
 }
 
 pub(super) fn by_volume(
@@ -249,14 +247,12 @@ pub(super) fn set_autostart(host: &mut Host, args: StoragePoolSetAutostartArgs) 
 }
 
 pub(super) fn is_active(host: &mut Host, args: StoragePoolIsActiveArgs) -> Result<StoragePoolIsActiveRet> {
-    Ok(StoragePoolIsActiveRet { active: host.pool(&args.pool.name.to_str_lossy())?.active.into() })
+    Ok(StoragePoolIsActiveRet { active: host.pool_by_uuid(&args.pool)?.active.into() })
 }
 
 pub(super) fn is_persistent(
     host: &mut Host,
     args: StoragePoolIsPersistentArgs,
 ) -> Result<StoragePoolIsPersistentRet> {
-    Ok(StoragePoolIsPersistentRet {
-        persistent: host.pool(&args.pool.name.to_str_lossy())?.persistent.into(),
-    })
+    Ok(StoragePoolIsPersistentRet { persistent: host.pool_by_uuid(&args.pool)?.persistent.into() })
 }

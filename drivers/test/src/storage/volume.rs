@@ -38,7 +38,7 @@ pub(super) fn list_all(
     args: StoragePoolListAllVolumesArgs,
 ) -> Result<StoragePoolListAllVolumesRet> {
     check_flags(args.flags, 0, "testStoragePoolListAllVolumes")?;
-    let pool = host.pool(&args.pool.name.to_str_lossy())?;
+    let pool = host.pool_by_uuid(&args.pool)?;
     if !pool.active {
         return Err(TEST.operation_invalid("storage pool is not active"));
     }
