@@ -2,6 +2,7 @@
 
 mod arguments;
 mod call;
+mod demo;
 mod failure;
 mod procedures;
 mod shape;
@@ -21,6 +22,8 @@ struct Options {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Start a daemon with the test hypervisor, live a guest's life on it, tell what happens
+    Demo,
     Call(call::Options),
     Support(support::Options),
 }
@@ -28,6 +31,7 @@ enum Command {
 fn main() -> ExitCode {
     let options = Options::parse();
     let done = match options.command {
+        Command::Demo => block_on(demo::run()),
         Command::Call(options) => block_on(call::run(options)),
         Command::Support(options) => {
             support::run(&options);
