@@ -36,6 +36,8 @@ pub struct Connection {
 struct Opened {
     uri: String,
     callback_ids: bool,
+    /// Whether it is the administration that the connection leads to.
+    admin: bool,
     options: Options,
 }
 
@@ -99,20 +101,20 @@ impl Connection {
 
     /// Opens a connection to a daemon's administration on a socket that is connected already.
     pub async fn over_admin(socket: UnixStream) -> Result<Self, Error> {
-        let connection = Self::start(socket, Options::default());
+        let connection = Self::start(socket, true, Options::default());
         connection.admin_connect_open(&admin::ConnectOpenArgs { flags: 0 }).await?;
         Ok(connection)
     }
 
-    fn start(socket: UnixStream, options: Options) -> Self {
+    fn start(socket: UnixStream, admin: bool, options: Options) -> Self {
         let link = Arc::new(Link::new(socket));
         tokio::spawn(reader::run(Arc::downgrade(&link), options.keepalive));
-        Self { link, opened: Arc::new(Opened { uri: String::new(), callback_ids: false, options }) }
+        Self { link, opened: Arc::new(Opened { uri: String::new(), callback_ids: false, admin, options }) }
     }
 
     //= libvirt docs/kbase/internals/rpc.rst, "Wire examples"; the order of calls is that of libvirt's client
     async fn greet(socket: UnixStream, uri: &str, target: &Target, options: Options) -> Result<Self, Error> {
-        let mut connection = Self::start(socket, options.clone());
+        let mut connection = Self::start(socket, false, options.clone());
         let types = connection.auth_list().await?.types;
         // Nothing to choose from, or a choice that holds "none", lets the client in.
         if let Some(first) = types.first()
@@ -132,7 +134,7 @@ impl Connection {
         };
         let callback_ids = connection.supports_feature(feature::REMOTE_EVENT_CALLBACK).await?;
         connection.supports_feature(feature::REMOTE_CLOSE_CALLBACK).await?;
-        connection.opened = Arc::new(Opened { uri, callback_ids, options });
+        connection.opened = Arc::new(Opened { uri, callback_ids, admin: false, options });
         Ok(connection)
     }
 
@@ -148,7 +150,7 @@ impl Connection {
 
     /// Says goodbye and ends the connection. Calls that run end with [`Error::Closed`].
     pub async fn close(&self) -> Result<(), Error> {
-        let goodbye = self.connect_close().await;
+        let goodbye = if self.opened.admin { self.admin_connect_close() } else { self.connect_close() }.await;
         self.link.close();
         match goodbye {
             // Some daemons close before their answer is out.

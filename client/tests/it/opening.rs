@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use virtwire_client::protocol::admin;
 use virtwire_client::protocol::remote::{
     AuthListRet, AuthType, ConnectGetUriRet, ConnectOpenArgs, ConnectSupportsFeatureRet, Procedure,
 };
@@ -92,6 +93,22 @@ async fn a_client_without_a_uri_asks_the_daemon_for_it() {
     };
     let (connection, ()) = tokio::join!(Connection::over(ours, ""), daemon);
     assert_eq!(connection.unwrap().uri(), "qemu:///system");
+}
+
+/// The administration knows no authentication and no features, and has a goodbye of its own.
+#[tokio::test]
+async fn the_administration_is_opened_and_closed_in_its_own_program() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut peer = Peer::new(theirs);
+    let daemon = async {
+        for procedure in [admin::Procedure::CONNECT_OPEN, admin::Procedure::CONNECT_CLOSE] {
+            let call = peer.next().await.unwrap();
+            assert_eq!((call.header.prog, call.header.proc), (admin::PROGRAM.number, procedure.0));
+            peer.reply(&call, &()).await;
+        }
+    };
+    let client = async { Connection::over_admin(ours).await.unwrap().close().await.unwrap() };
+    tokio::join!(client, daemon);
 }
 
 #[tokio::test]
