@@ -38,8 +38,20 @@ macro_rules! commands {
             }
         )*
 
-        /// Every command of this table.
-        pub const ALL: &[&str] = &[$($name),*];
+        /// Every command of this table, with the names of its arguments; those have dashes for underscores on the wire.
+        pub const ROWS: &[(&str, &[&str])] = &[
+            $(($name, &[$(wire_name!($field $($wire)?)),*]),)*
+        ];
+    };
+}
+
+/// The name of an argument: the one given, or the field's own.
+macro_rules! wire_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $wire:literal) => {
+        $wire
     };
 }
 
@@ -416,9 +428,9 @@ mod tests {
 
     #[test]
     fn no_command_has_two_rows() {
-        let mut names = ALL.to_vec();
+        let mut names: Vec<_> = ROWS.iter().map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), ALL.len());
+        assert_eq!(names.len(), ROWS.len());
     }
 }

@@ -34,6 +34,9 @@ macro_rules! events {
             Other,
         }
 
+        /// Every event of this table.
+        pub const ALL: &[&str] = &[$($name),*];
+
         impl Event {
             /// What the event says, decoded.
             pub fn kind(&self) -> EventKind {

@@ -1,4 +1,4 @@
-//! The monitor against a scripted QEMU that keeps the protocol, and against ones that do not.
+//! Against a scripted QEMU that keeps the protocol, and against ones that do not.
 
 use std::future::poll_fn;
 use std::io::{IoSliceMut, Read};
