@@ -21,9 +21,6 @@ use crate::users;
 /// The servers of a daemon: a name, and the program of its clients.
 const SERVERS: [(&str, Program); 2] = [("admin", Program::Admin), ("libvirtd", Program::Remote)];
 
-/// `VIR_CLIENT_TRANS_UNIX`
-const TRANSPORT_UNIX: u32 = 0;
-
 fn param(field: &str, value: TypedParamValue) -> TypedParam {
     TypedParam { field: field.into(), value }
 }
@@ -41,7 +38,7 @@ fn client(name: &XdrString, session: &Session) -> NonnullClient {
         srv: NonnullServer { name: name.clone() },
         id: session.id,
         timestamp: since as i64,
-        transport: TRANSPORT_UNIX,
+        transport: session.socket().number(),
     }
 }
 
@@ -236,6 +233,10 @@ impl AdminProcedures for Session {
             params.extend(users::group(peer.gid).map(|name| param("unix_group_name", text(name))));
             params.push(param("unix_process_id", TypedParamValue::Int(peer.pid)));
         }
+        let address = session.socket().address();
+        params.extend(address.map(|address| param("sock_addr", text(address.to_string()))));
+        params.extend(session.identity().sasl.map(|name| param("sasl_user_name", text(name))));
+        params.extend(session.socket().dname().map(|name| param("tls_x509_dname", text(name.to_owned()))));
         Ok(ClientGetInfoRet { params })
     }
 
@@ -339,8 +340,13 @@ impl AdminProcedures for Session {
         args: ServerUpdateTlsFilesArgs,
     ) -> Result<(), VirtError> {
         no_flags(args.flags, "adminServerUpdateTlsFiles")?;
-        server(&args.srv.name)?;
-        Err(ErrorDomain::RPC.internal_error("no tls service found, unable to update tls files"))
+        let tls = match server(&args.srv.name)? {
+            Program::Remote => self.service.tls.as_ref(),
+            Program::Admin => None,
+        };
+        let missing = "no tls service found, unable to update tls files";
+        let tls = tls.ok_or_else(|| ErrorDomain::RPC.internal_error(missing))?;
+        tls.reload().map_err(|error| ErrorDomain::RPC.system_error(error))
     }
 
     async fn connect_set_daemon_timeout(

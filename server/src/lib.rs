@@ -20,6 +20,7 @@ mod procedures;
 mod serve;
 mod session;
 mod streams;
+mod transport;
 mod users;
 
 pub use config::{Access, Config, Limits, Program};

@@ -2,21 +2,24 @@
 
 mod bind;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::AbortHandle;
 use virtwire_driver_api::Driver;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use crate::access::Policy;
 use crate::clients::Clients;
-use crate::config::{Access, Auth, Config, Limits, Program};
+use crate::config::{Access, Auth, Config, Limits, Program, Settings};
 use crate::lifetime::Lifetime;
 use crate::log::Log;
 use crate::session::Session;
+use crate::transport::{Acceptor, Socket};
 use bind::Handed;
 
 /// Drivers and clients of a running daemon. Connections can be handed to it; sockets are [`Daemon`]'s.
@@ -31,6 +34,7 @@ pub(crate) struct Shared {
     remote: Arc<Clients>,
     admin: Arc<Clients>,
     pub(crate) workers: [crate::admin::Workers; 2],
+    pub(crate) tls: Option<Acceptor>,
     pub(crate) policy: Policy,
     pub(crate) log: Log,
     pub(crate) lifetime: Lifetime,
@@ -47,29 +51,23 @@ pub(crate) struct Entrance {
 impl Service {
     /// A daemon without sockets. The first driver that has a default URI serves clients that name none.
     pub fn new(drivers: Vec<Arc<dyn Driver>>, limits: Limits) -> Self {
-        Self::with(drivers, &Config { limits, ..Config::default() }, Log::new(None))
+        let config = Config { limits, ..Config::default() };
+        Self { shared: Arc::new(Shared::new(drivers, &config, None, Log::new(None))) }
     }
 
     /// A daemon without sockets, with limits and settings of its own.
-    pub fn with(drivers: Vec<Arc<dyn Driver>>, config: &Config, log: Log) -> Self {
-        let shared = Shared {
-            drivers,
-            remote: Clients::new(config.limits.clone()),
-            admin: Clients::new(config.admin_limits.clone()),
-            workers: crate::admin::Workers::of(&config.settings),
-            policy: config.policy.clone(),
-            log,
-            lifetime: Lifetime::default(),
-        };
-        Self { shared: Arc::new(shared) }
+    pub fn with(drivers: Vec<Arc<dyn Driver>>, config: &Config, log: Log) -> io::Result<Self> {
+        let settings = &config.settings;
+        let tls = (config.listen && settings.listen_tls).then(|| Acceptor::new(settings)).transpose()?;
+        Ok(Self { shared: Arc::new(Shared::new(drivers, config, tls, log)) })
     }
 
     /// Serves one connection to its end.
     pub async fn serve(&self, socket: UnixStream, program: Program, access: Access) {
-        self.admit(socket, Entrance { program, access, auth: Auth::None }).await;
+        self.admit(Socket::Unix(socket), Entrance { program, access, auth: Auth::None }).await;
     }
 
-    async fn admit(&self, socket: UnixStream, entrance: Entrance) {
+    async fn admit(&self, socket: Socket, entrance: Entrance) {
         let clients = Arc::clone(self.shared.clients(entrance.program));
         let session = clients.enter(|id| Session::new(Arc::clone(&self.shared), socket, id, entrance));
         let id = session.id;
@@ -78,20 +76,25 @@ impl Service {
     }
 
     /// Accepts connections for ever. Clients over the limit wait in the kernel's queue.
-    async fn listen(&self, listener: UnixListener, entrance: Entrance) {
+    async fn listen(&self, listener: Listener, entrance: Entrance) {
         let clients = self.shared.clients(entrance.program);
-        let reserve = match entrance.access {
-            Access::ReadWrite => 0,
-            Access::ReadOnly => reserve(clients.maxima().0),
-        };
+        let local = matches!(listener, Listener::Unix(_)) && entrance.access == Access::ReadWrite;
+        let reserve = if local { 0 } else { reserve(clients.maxima().0) };
+        // Handshakes under way, oldest first.
+        let mut greeting = Greeting::default();
         loop {
             clients.room(reserve).await;
             match listener.accept().await {
-                Ok((socket, _)) => {
+                Ok(arrival) => {
                     // Other sockets of the server may have filled it meanwhile.
                     clients.room(reserve).await;
                     let service = self.clone();
-                    tokio::spawn(async move { service.admit(socket, entrance).await });
+                    let most = clients.maxima().1;
+                    let secret = matches!(arrival, Arrival::Tls(_));
+                    let task = tokio::spawn(async move { service.arrive(arrival, entrance).await });
+                    if secret {
+                        greeting.add(task.abort_handle(), most);
+                    }
                     // The client is counted once its task has begun.
                     tokio::task::yield_now().await;
                 }
@@ -102,6 +105,24 @@ impl Service {
                 }
             }
         }
+    }
+
+    async fn arrive(&self, arrival: Arrival, entrance: Entrance) {
+        let socket = match arrival {
+            Arrival::Plain(socket) => socket,
+            Arrival::Tls(tcp) => {
+                let Some(acceptor) = &self.shared.tls else { return };
+                let address = tcp.peer_addr();
+                match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+                    Ok(Ok(socket)) => Socket::Tls(Box::new(socket)),
+                    Ok(Err(error)) => return tracing::warn!(?address, %error, "a TLS client is not let in"),
+                    Err(_) => return tracing::warn!(?address, "a TLS client takes too long"),
+                }
+            }
+        };
+        // From here on the client is one of the server's, and goes by the server's limits.
+        let service = self.clone();
+        tokio::spawn(async move { service.admit(socket, entrance).await });
     }
 
     /// Ends all connections once what is on its way to them has been sent.
@@ -138,6 +159,50 @@ fn reserve(max: usize) -> usize {
     (max / 10).min(20)
 }
 
+/// TLS handshakes that have begun. Where too many have, the oldest is given up.
+#[derive(Default)]
+struct Greeting(VecDeque<AbortHandle>);
+
+impl Greeting {
+    fn add(&mut self, task: AbortHandle, most: usize) {
+        self.0.retain(|task| !task.is_finished());
+        if most > 0
+            && self.0.len() >= most
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(task);
+    }
+}
+
+/// Where connections come in.
+enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+    Tls(TcpListener),
+}
+
+/// A connection that has come in.
+enum Arrival {
+    Plain(Socket),
+    /// TLS has to be spoken first.
+    Tls(TcpStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Arrival> {
+        let tcp = match self {
+            Self::Unix(listener) => return Ok(Arrival::Plain(Socket::Unix(listener.accept().await?.0))),
+            Self::Tcp(listener) | Self::Tls(listener) => listener.accept().await?.0,
+        };
+        tcp.set_nodelay(true)?;
+        Ok(if matches!(self, Self::Tls(_)) { Arrival::Tls(tcp) } else { Arrival::Plain(Socket::Tcp(tcp)) })
+    }
+}
+
+/// How long a client may take for the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a listener that cannot accept waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long an administrator who has ended the daemon may stay.
@@ -146,6 +211,19 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Shared {
+    fn new(drivers: Vec<Arc<dyn Driver>>, config: &Config, tls: Option<Acceptor>, log: Log) -> Self {
+        Self {
+            drivers,
+            remote: Clients::new(config.limits.clone()),
+            admin: Clients::new(config.admin_limits.clone()),
+            workers: crate::admin::Workers::of(&config.settings),
+            tls,
+            policy: config.policy.clone(),
+            log,
+            lifetime: Lifetime::default(),
+        }
+    }
+
     /// The server of a program.
     pub(crate) fn clients(&self, program: Program) -> &Arc<Clients> {
         match program {
@@ -171,7 +249,7 @@ impl Shared {
 /// A daemon with its sockets.
 pub struct Daemon {
     service: Service,
-    listeners: Vec<(UnixListener, Entrance)>,
+    listeners: Vec<(Listener, Entrance)>,
     sockets: Vec<PathBuf>,
 }
 
@@ -179,8 +257,11 @@ impl Daemon {
     /// Creates the sockets, or takes those that the service manager has created. A socket that an earlier daemon
     /// left behind is replaced; one that answers is not.
     pub fn bind(config: &Config, drivers: Vec<Arc<dyn Driver>>, log: Log) -> io::Result<Self> {
-        let mut daemon =
-            Self { service: Service::with(drivers, config, log), listeners: Vec::new(), sockets: Vec::new() };
+        let mut daemon = Self {
+            service: Service::with(drivers, config, log)?,
+            listeners: Vec::new(),
+            sockets: Vec::new(),
+        };
         let settings = &config.settings;
         let group = settings.unix_sock_group.as_deref().map(bind::group).transpose()?;
         // Nothing but the mode stands before a socket without authentication.
@@ -211,7 +292,7 @@ impl Daemon {
         ] {
             let Some(path) = path else { continue };
             if let Some(listener) = handed.unix(ending, path)? {
-                daemon.listeners.push((listener, entrance));
+                daemon.listeners.push((Listener::Unix(listener), entrance));
                 continue;
             }
             // A service manager that hands over some sockets means the others not to be.
@@ -221,10 +302,36 @@ impl Daemon {
             let backlog = daemon.service.shared.clients(entrance.program).limits().queued_clients;
             let listener = bind::unix(path, mode, group, backlog)
                 .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-            daemon.listeners.push((listener, entrance));
+            daemon.listeners.push((Listener::Unix(listener), entrance));
             daemon.sockets.push(path.clone());
         }
+        if config.listen {
+            daemon.listen_on_network(settings)?;
+        }
         Ok(daemon)
+    }
+
+    fn listen_on_network(&mut self, settings: &Settings) -> io::Result<()> {
+        let address = settings.listen_addr.as_deref();
+        let entrance = |auth| Entrance { program: Program::Remote, access: Access::ReadWrite, auth };
+        if settings.listen_tcp {
+            let listener = bind::tcp(address, &settings.tcp_port)?;
+            self.listeners.push((Listener::Tcp(listener), entrance(settings.auth_tcp)));
+        }
+        if settings.listen_tls {
+            let listener = bind::tcp(address, &settings.tls_port)?;
+            self.listeners.push((Listener::Tls(listener), entrance(settings.auth_tls)));
+        }
+        Ok(())
+    }
+
+    /// The addresses of its network sockets.
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        let tcp = self.listeners.iter().filter_map(|(listener, _)| match listener {
+            Listener::Unix(_) => None,
+            Listener::Tcp(listener) | Listener::Tls(listener) => listener.local_addr().ok(),
+        });
+        tcp.collect()
     }
 
     /// What serves the connections.

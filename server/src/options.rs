@@ -105,6 +105,7 @@ impl Options {
         if self.socket_admin.is_some() {
             config.socket_admin.clone_from(&self.socket_admin);
         }
+        config.listen = self.listen;
         config
     }
 }

@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::io::Interest;
-use tokio::net::UnixStream;
 use tokio::time::Sleep;
 use virtwire_driver_api::{CallCx, Connection, Event, EventSink, Peer, StreamEnd};
 use virtwire_protocol::error::VirtError;
@@ -20,7 +18,7 @@ use virtwire_protocol::frame::{FRAME_MAX, Frame, FrameBuffer, FrameError};
 use virtwire_protocol::keepalive;
 use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
-use virtwire_socket::{Outgoing, receive};
+use virtwire_socket::Outgoing;
 
 use crate::access::{Identity, Object};
 use crate::clients::Clients;
@@ -29,6 +27,7 @@ use crate::events::{self, Registration};
 use crate::listener::{Entrance, Shared};
 use crate::serve;
 use crate::streams::Streams;
+use crate::transport::Socket;
 
 /// The alarm of a client that may take for ever to authenticate.
 const FOR_EVER: Duration = Duration::from_secs(86_400 * 365);
@@ -61,7 +60,7 @@ pub(crate) struct Session {
     pub(crate) streams: Streams,
     clients: Arc<Clients>,
     entrance: Entrance,
-    out: Outgoing,
+    out: Outgoing<Socket>,
     phase: Mutex<Phase>,
     registrations: Mutex<Vec<Registration>>,
     /// Calls that wait for something.
@@ -92,12 +91,8 @@ struct Input {
 }
 
 impl Session {
-    pub(crate) fn new(service: Arc<Shared>, socket: UnixStream, id: u64, entrance: Entrance) -> Arc<Self> {
-        let peer = socket.peer_cred().ok().map(|cred| Peer {
-            pid: cred.pid().unwrap_or_default(),
-            uid: cred.uid(),
-            gid: cred.gid(),
-        });
+    pub(crate) fn new(service: Arc<Shared>, socket: Socket, id: u64, entrance: Entrance) -> Arc<Self> {
+        let peer = socket.peer();
         // The administration socket is root's alone, and knows no authentication.
         let phase = match entrance.program {
             Program::Remote => Phase::Greeting,
@@ -184,9 +179,15 @@ impl Session {
         !policy.is_guarded() || policy.permits(&self.identity(), kind, permission, object)
     }
 
+    /// What the connection runs over.
+    pub(crate) fn socket(&self) -> &Socket {
+        self.out.socket()
+    }
+
     /// Whom the connection belongs to.
     pub(crate) fn identity(&self) -> Identity {
-        Identity { peer: self.peer, ..Identity::default() }
+        let certificate = self.socket().dname().map(str::to_owned);
+        Identity { peer: self.peer, certificate, ..Identity::default() }
     }
 
     pub(crate) fn registrations(&self) -> MutexGuard<'_, Vec<Registration>> {
@@ -345,25 +346,17 @@ impl Session {
     }
 
     fn read(&self, input: &mut Input) -> Result<(), Ended> {
-        let mut bytes = None;
-        let socket = self.out.socket();
-        let read = socket.try_io(Interest::READABLE, || {
-            let got = receive(socket, input.buffer.space(), &mut input.descriptors)?;
-            bytes = Some(got.bytes);
-            // A short read has emptied the socket; saying so spares the read that would only find that out.
-            if got.drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (bytes, read) {
-            (Some(0), _) => Err(Ended::ByPeer),
-            (Some(bytes), _) => {
+        match self.out.socket().receive(input.buffer.space(), &mut input.descriptors) {
+            Ok(0) => Err(Ended::ByPeer),
+            Ok(bytes) => {
                 input.buffer.filled(bytes);
                 if let Some(timer) = &mut input.keepalive {
                     timer.heard(Instant::now());
                 }
                 Ok(())
             }
-            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Err(Ended::Io(error)),
-            (None, _) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(Ended::Io(error)),
         }
     }
 

@@ -14,7 +14,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
 };
 
-pub use outgoing::Outgoing;
+pub use outgoing::{Outgoing, Transmit};
 
 /// The most descriptors taken in with one read; the kernel closes the rest.
 const DESCRIPTORS: usize = 32;

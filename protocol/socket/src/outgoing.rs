@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -13,10 +13,46 @@ use tokio::sync::Notify;
 
 use crate::{transmit, transmit_descriptor};
 
+/// A socket that frames go out through. Nothing here waits: what cannot be done is `WouldBlock`.
+pub trait Transmit {
+    /// Writes as much as fits.
+    fn transmit(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// The same where the socket was said to be writable; `WouldBlock` takes that back.
+    fn transmit_ready(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Sends a descriptor, where the socket was said to be writable.
+    fn transmit_descriptor(&self, descriptor: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Whether bytes that it has taken are still inside it.
+    fn holds_back(&self) -> bool {
+        false
+    }
+
+    /// Writes what it holds back.
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Transmit for UnixStream {
+    fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
+        transmit(self, bytes)
+    }
+
+    fn transmit_ready(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, || transmit(self, bytes))
+    }
+
+    fn transmit_descriptor(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        self.try_io(Interest::WRITABLE, || transmit_descriptor(self, descriptor))
+    }
+}
+
 /// Frames on their way out, over the socket they go to.
 #[derive(Debug)]
-pub struct Outgoing {
-    socket: UnixStream,
+pub struct Outgoing<S = UnixStream> {
+    socket: S,
     state: Mutex<State>,
     /// Told whenever the backlog has shrunk: streams wait for it.
     room: Notify,
@@ -29,8 +65,10 @@ struct State {
     bytes: usize,
     /// The connection's task.
     waker: Option<Waker>,
-    /// No more can be sent; the task ends the connection once `parts` is empty.
+    /// No more can be sent; the task ends the connection once everything has been.
     closing: bool,
+    /// The task ends the connection now.
+    aborted: bool,
 }
 
 #[derive(Debug)]
@@ -39,14 +77,14 @@ enum Part {
     Descriptor(OwnedFd),
 }
 
-impl Outgoing {
+impl<S: Transmit> Outgoing<S> {
     /// Nothing is on its way yet.
-    pub fn new(socket: UnixStream) -> Self {
+    pub fn new(socket: S) -> Self {
         Self { socket, state: Mutex::default(), room: Notify::new() }
     }
 
     /// The socket, for the task that reads.
-    pub fn socket(&self) -> &UnixStream {
+    pub fn socket(&self) -> &S {
         &self.socket
     }
 
@@ -62,12 +100,15 @@ impl Outgoing {
         }
         let mut sent = 0;
         if state.parts.is_empty() {
-            sent = match transmit(&self.socket, &frame) {
+            sent = match self.socket.transmit(&frame) {
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => return state.close(),
             };
             if sent == frame.len() && descriptors.is_empty() {
+                if self.socket.holds_back() {
+                    state.wake();
+                }
                 return;
             }
         }
@@ -94,13 +135,14 @@ impl Outgoing {
         let mut state = self.state();
         state.parts.clear();
         state.bytes = 0;
+        state.aborted = true;
         state.close();
     }
 
     /// Whether the connection's task has nothing left to do.
     pub fn is_done(&self) -> bool {
         let state = self.state();
-        state.closing && state.parts.is_empty()
+        state.closing && (state.aborted || (state.parts.is_empty() && !self.socket.holds_back()))
     }
 
     /// Whether something waits; registers the task that is to be woken when that changes.
@@ -109,7 +151,7 @@ impl Outgoing {
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
         }
-        !state.parts.is_empty()
+        !state.parts.is_empty() || self.socket.holds_back()
     }
 
     /// Wakes the connection's task, to look at its limits again.
@@ -122,12 +164,12 @@ impl Outgoing {
         let mut state = self.state();
         let before = state.bytes;
         while let Some(part) = state.parts.front_mut() {
-            let written = self.socket.try_io(Interest::WRITABLE, || match part {
-                Part::Bytes { frame, sent } => transmit(&self.socket, &frame[*sent..]),
+            let written = match part {
+                Part::Bytes { frame, sent } => self.socket.transmit_ready(&frame[*sent..]),
                 Part::Descriptor(descriptor) => {
-                    transmit_descriptor(&self.socket, descriptor.as_fd()).map(|()| 0)
+                    self.socket.transmit_descriptor(descriptor.as_fd()).map(|()| 0)
                 }
-            });
+            };
             match written {
                 Ok(count) => {
                     let done = match part {
@@ -143,12 +185,11 @@ impl Outgoing {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {
-                    state.parts.clear();
-                    state.bytes = 0;
-                    state.closing = true;
-                }
+                Err(_) => state.fail(),
             }
+        }
+        if self.socket.flush().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            state.fail();
         }
         if state.bytes < before || state.closing {
             self.room.notify_waiters();
@@ -171,6 +212,13 @@ impl Outgoing {
 }
 
 impl State {
+    /// The socket takes nothing more.
+    fn fail(&mut self) {
+        self.parts.clear();
+        self.bytes = 0;
+        (self.closing, self.aborted) = (true, true);
+    }
+
     fn close(&mut self) {
         self.closing = true;
         self.wake();

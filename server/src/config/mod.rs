@@ -49,6 +49,8 @@ pub struct Config {
     pub settings: Settings,
     /// Who decides on single calls.
     pub policy: Policy,
+    /// Whether to listen on the network as well.
+    pub listen: bool,
 }
 
 /// The directory of libvirt's sockets for root.
@@ -71,6 +73,7 @@ impl Config {
             admin_limits: Limits::admin(&Settings::default()),
             settings: Settings::default(),
             policy: Policy::Open,
+            listen: false,
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use listenfd::ListenFd;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 
 /// A listening socket, with mode and group set before anybody can connect.
 pub(super) fn unix(path: &Path, mode: u32, group: Option<u32>, backlog: u32) -> io::Result<UnixListener> {
@@ -29,6 +29,23 @@ pub(super) fn unix(path: &Path, mode: u32, group: Option<u32>, backlog: u32) -> 
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     rustix::net::listen(&socket, backlog.try_into().unwrap_or(i32::MAX))?;
     UnixListener::from_std(socket.into())
+}
+
+/// A listening TCP socket; on all addresses, of both families where the host has both, if none is given.
+pub(super) fn tcp(address: Option<&str>, port: &str) -> io::Result<TcpListener> {
+    let number: u16 = port
+        .parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("'{port}' is no port")))?;
+    let bind = |address: &str| std::net::TcpListener::bind((address, number));
+    let listener = match address {
+        Some(address) => bind(address),
+        None => bind("::").or_else(|_| bind("0.0.0.0")),
+    };
+    let place = address.unwrap_or("*");
+    let listener =
+        listener.map_err(|error| io::Error::new(error.kind(), format!("{place}:{port}: {error}")))?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 /// The id of a group by name or number.

@@ -15,7 +15,7 @@ use crate::toy::{Toy, domain};
 
 fn service(toy: &Arc<Toy>, rules: &str) -> Service {
     let policy = Policy::Rules(Arc::new(Rules::parse(rules).unwrap()));
-    Service::with(vec![toy.clone()], &Config { policy, ..Config::default() }, Log::new(None))
+    Service::with(vec![toy.clone()], &Config { policy, ..Config::default() }, Log::new(None)).unwrap()
 }
 
 /// A client of a daemon with these rules, with the toy open.

@@ -6,6 +6,7 @@ mod calls;
 mod events;
 mod hostile;
 mod limits;
+mod network;
 mod peer;
 mod streams;
 mod toy;
