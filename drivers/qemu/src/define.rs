@@ -151,8 +151,8 @@ pub(crate) async fn to_native(
     }
     let line = argv::build(&domain, argv::Context { dir: &dir, monitor: None, kvm: false })?;
     let program = domain.devices.emulator.clone().unwrap_or_default();
-    let text = shell(&crate::lifecycle::environment(&dir), &program, line.args());
-    Ok(ConnectDomainXmlToNativeRet { native_config: format!("{text}\n").into() })
+    let text = shell(&crate::lifecycle::environment(&dir), &program, line.args()).replace(" \\\n", " ");
+    Ok(ConnectDomainXmlToNativeRet { native_config: text.into() })
 }
 
 /// A transient guest, or a stored one in a form of its own, made known to be started.

@@ -129,6 +129,11 @@ impl Qemu {
         });
     }
 
+    /// Where this driver raises its events.
+    pub fn events(&self) -> Arc<EventHub> {
+        Arc::clone(&self.shared.events)
+    }
+
     fn guests(&self) -> MutexGuard<'_, Guests> {
         self.shared.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,7 +14,7 @@ pub(crate) type Result<T, E = VirtError> = std::result::Result<T, E>;
 
 /// The guest has to run for that.
 pub(crate) fn not_running() -> VirtError {
-    QEMU.operation_invalid("domain is not running")
+    ErrorDomain::DOMAIN.operation_invalid("domain is not running")
 }
 
 /// No guest of this name.

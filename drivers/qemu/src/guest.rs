@@ -63,8 +63,10 @@ pub(crate) struct Live {
 /// Why a guest will end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// A client destroys it.
+    /// A client destroys it, and QEMU ends when it is asked to.
     Destroyed,
+    /// A client destroys it, and QEMU had to be killed.
+    Killed,
     /// It has powered off.
     Shutdown,
     /// Its kernel gave up.

@@ -6,7 +6,9 @@ use virtwire_protocol::qemu::{DomainMonitorCommandArgs, DomainMonitorCommandRet}
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
-use crate::{console, control, define, info, list, machine, memory, metadata, monitor, screen, stats};
+use crate::{
+    absent, console, control, define, info, list, machine, memory, metadata, monitor, screen, stats, tune,
+};
 
 /// Implements the family: a row for each procedure says which function serves it. What needs more than the driver
 /// and the arguments stands below the rows, as the trait has it.
@@ -108,6 +110,39 @@ serve! {
         domain_block_stats(DomainBlockStatsArgs) -> DomainBlockStatsRet = stats::block;
         domain_block_stats_flags(DomainBlockStatsFlagsArgs) -> DomainBlockStatsFlagsRet = stats::block_flags;
         domain_get_block_info(DomainGetBlockInfoArgs) -> DomainGetBlockInfoRet = stats::block_info;
+
+        domain_get_scheduler_parameters(DomainGetSchedulerParametersArgs) -> DomainGetSchedulerParametersRet = tune::scheduler;
+        domain_get_scheduler_parameters_flags(DomainGetSchedulerParametersFlagsArgs) -> DomainGetSchedulerParametersFlagsRet = tune::scheduler_flags;
+        domain_get_memory_parameters(DomainGetMemoryParametersArgs) -> DomainGetMemoryParametersRet = tune::memory;
+        domain_get_blkio_parameters(DomainGetBlkioParametersArgs) -> DomainGetBlkioParametersRet = tune::blkio;
+        domain_get_numa_parameters(DomainGetNumaParametersArgs) -> DomainGetNumaParametersRet = tune::numa;
+        domain_get_emulator_pin_info(DomainGetEmulatorPinInfoArgs) -> DomainGetEmulatorPinInfoRet = tune::emulator_pin;
+        domain_get_vcpu_pin_info(DomainGetVcpuPinInfoArgs) -> DomainGetVcpuPinInfoRet = tune::vcpu_pin;
+
+        connect_get_sysinfo(ConnectGetSysinfoArgs) -> ConnectGetSysinfoRet = absent::sysinfo;
+        domain_get_time(DomainGetTimeArgs) -> DomainGetTimeRet = absent::time;
+        domain_set_time(DomainSetTimeArgs) = absent::set_time;
+        domain_get_hostname(DomainGetHostnameArgs) -> DomainGetHostnameRet = absent::hostname;
+        domain_get_fsinfo(DomainGetFsinfoArgs) -> DomainGetFsinfoRet = absent::fsinfo;
+        domain_fsfreeze(DomainFsfreezeArgs) -> DomainFsfreezeRet = absent::fsfreeze;
+        domain_fsthaw(DomainFsthawArgs) -> DomainFsthawRet = absent::fsthaw;
+        domain_fstrim(DomainFstrimArgs) = absent::fstrim;
+        domain_get_guest_info(DomainGetGuestInfoArgs) -> DomainGetGuestInfoRet = absent::guest_info;
+        domain_get_guest_vcpus(DomainGetGuestVcpusArgs) -> DomainGetGuestVcpusRet = absent::guest_vcpus;
+        domain_set_user_password(DomainSetUserPasswordArgs) = absent::set_user_password;
+        domain_pm_suspend_for_duration(DomainPmSuspendForDurationArgs) = absent::pm_suspend;
+        domain_authorized_ssh_keys_get(DomainAuthorizedSshKeysGetArgs) -> DomainAuthorizedSshKeysGetRet = absent::ssh_keys;
+        domain_interface_addresses(DomainInterfaceAddressesArgs) -> DomainInterfaceAddressesRet = absent::interface_addresses;
+        domain_snapshot_num(DomainSnapshotNumArgs) -> DomainSnapshotNumRet = absent::snapshot_num;
+        domain_snapshot_list_names(DomainSnapshotListNamesArgs) -> DomainSnapshotListNamesRet = absent::snapshot_names;
+        domain_list_all_snapshots(DomainListAllSnapshotsArgs) -> DomainListAllSnapshotsRet = absent::snapshots;
+        domain_has_current_snapshot(DomainHasCurrentSnapshotArgs) -> DomainHasCurrentSnapshotRet = absent::has_current_snapshot;
+        domain_snapshot_current(DomainSnapshotCurrentArgs) -> DomainSnapshotCurrentRet = absent::current_snapshot;
+        domain_list_all_checkpoints(DomainListAllCheckpointsArgs) -> DomainListAllCheckpointsRet = absent::checkpoints;
+        domain_get_disk_errors(DomainGetDiskErrorsArgs) -> DomainGetDiskErrorsRet = absent::disk_errors;
+        domain_get_iothread_info(DomainGetIothreadInfoArgs) -> DomainGetIothreadInfoRet = absent::iothreads;
+        domain_managed_save_remove(DomainManagedSaveRemoveArgs) = absent::managed_save_remove;
+        domain_abort_job(DomainAbortJobArgs) = absent::abort_job;
 
         qemu_domain_monitor_command(DomainMonitorCommandArgs) -> DomainMonitorCommandRet = monitor::command;
     }

@@ -1,12 +1,13 @@
 //! What clients ask about one guest.
 
 use virtwire_protocol::remote::*;
+use virtwire_qmp::commands::QueryCpusFast;
 
 use crate::define::text;
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result, check_flags, not_running};
+use crate::error::{QEMU, Result, check_flags, monitor, not_running};
 use crate::state::State;
-use crate::stats::cpu_time;
+use crate::stats::{cpu_time, thread_time};
 
 /// `VIR_DOMAIN_XML_…`
 const XML_INACTIVE: u32 = 2;
@@ -107,7 +108,7 @@ pub(crate) async fn scheduler_type(
     args: DomainGetSchedulerTypeArgs,
 ) -> Result<DomainGetSchedulerTypeRet> {
     driver.guest(&args.dom)?;
-    Ok(DomainGetSchedulerTypeRet { r#type: "posix".into(), nparams: 0 })
+    Ok(DomainGetSchedulerTypeRet { r#type: "posix".into(), nparams: crate::tune::SCHEDULER_PARAMETERS })
 }
 
 pub(crate) async fn has_managed_save(
@@ -138,8 +139,12 @@ pub(crate) async fn vcpus(driver: &Qemu, args: DomainGetVcpusArgs) -> Result<Dom
     let count = count.min(args.maxinfo.try_into().unwrap_or_default());
     let host = driver.shared.host.cpus().len();
     let maplen: usize = args.maplen.try_into().unwrap_or_default();
-    let info =
-        (0..count).map(|number| VcpuInfo { number: number as u32, state: 1, ..Default::default() }).collect();
+    let threads = live.monitor.execute(&QueryCpusFast {}).await.map_err(monitor)?;
+    let info = threads.iter().zip(0..count).map(|(thread, number)| {
+        let (time, cpu) = thread_time(live.process.pid(), thread.thread_id).unwrap_or_default();
+        VcpuInfo { number: number as u32, state: 1, cpu_time: time, cpu }
+    });
+    let info: Vec<_> = info.collect();
     let mut map = vec![0_u8; maplen];
     for cpu in (0..host).filter(|cpu| cpu / 8 < maplen) {
         map[cpu / 8] |= 1 << (cpu % 8);

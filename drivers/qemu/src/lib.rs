@@ -4,6 +4,7 @@
 //! started, [`lifecycle`] starts and ends it and follows what it tells. The list of guests is never locked while
 //! anything waits, so that a guest that hangs holds up nobody else.
 
+mod absent;
 pub mod argv;
 pub mod command;
 mod console;
@@ -31,6 +32,7 @@ mod state;
 mod stats;
 mod status;
 pub mod store;
+mod tune;
 
 #[cfg(test)]
 mod scratch;

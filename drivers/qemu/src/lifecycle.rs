@@ -253,7 +253,7 @@ impl Qemu {
             let monitor = live.monitor.clone();
             if !restart {
                 live.ending = Some(Ending::Shutdown);
-                inner.state = State::SHUTDOWN_USER;
+                inner.state = State::SHUTDOWN_UNKNOWN;
             }
             (restart, monitor)
         };
@@ -308,6 +308,9 @@ impl Qemu {
         };
         live.process.signal(Signal::TERM);
         if !live.process.ended_within(KILL_PATIENCE).await {
+            if let (Some(live), Ending::Destroyed) = (&mut guest.lock().live, ending) {
+                live.ending = Some(Ending::Killed);
+            }
             live.process.signal(Signal::KILL);
             live.process.ended_within(END_PATIENCE).await;
         }
@@ -324,7 +327,9 @@ impl Qemu {
             let handle = guest.handle_of(&inner);
             let Some(live) = inner.live.take() else { return };
             let (state, event) = match live.ending {
-                Some(Ending::Destroyed) => (State::SHUTOFF_DESTROYED, Lifecycle::STOPPED_DESTROYED),
+                Some(Ending::Destroyed | Ending::Killed) => {
+                    (State::SHUTOFF_DESTROYED, Lifecycle::STOPPED_DESTROYED)
+                }
                 Some(Ending::Shutdown) => (State::SHUTOFF_SHUTDOWN, Lifecycle::STOPPED_SHUTDOWN),
                 Some(Ending::Crashed) => (State::SHUTOFF_CRASHED, Lifecycle::STOPPED_CRASHED),
                 // Without a word before: it must have crashed.
@@ -345,6 +350,10 @@ impl Qemu {
         let _ = fs::remove_file(self.shared.dirs.pid(&guest.name));
         if transient {
             self.remove(guest);
+        }
+        if live.ending == Some(Ending::Destroyed) {
+            // QEMU announces an end that it is asked for; its own word may come too late to be heard.
+            self.emit(Lifecycle::SHUTDOWN_HOST.of(handle.clone()));
         }
         self.emit(event.of(handle));
     }

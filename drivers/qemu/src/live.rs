@@ -6,8 +6,9 @@ use virtwire_conf::Domain;
 use virtwire_conf::domain::chardev::{CharType, Chardev};
 use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
 use virtwire_conf::domain::disk::DiskBus;
-use virtwire_conf::domain::display::GraphicsType;
+use virtwire_conf::domain::display::{GraphicsType, ListenType};
 use virtwire_conf::domain::misc::{ControllerType, MemballoonModel};
+use virtwire_conf::domain::tune::Resource;
 use virtwire_qmp::replies::ChardevInfo;
 
 use crate::argv::is_q35;
@@ -23,7 +24,11 @@ const VNC_PORTS: std::ops::RangeInclusive<u16> = 5900..=65535;
 pub(crate) fn domain(stored: &Domain, id: i32) -> Result<Domain> {
     let mut domain = stored.clone();
     domain.id = Some(id);
+    domain
+        .resource
+        .get_or_insert_with(|| Resource { partition: Some("/machine".to_owned()), ..Resource::default() });
     name_devices(&mut domain);
+    number_sources(&mut domain);
     for graphics in &mut domain.devices.graphics {
         if graphics.type_ == GraphicsType::Vnc
             && graphics.socket.is_none()
@@ -31,8 +36,25 @@ pub(crate) fn domain(stored: &Domain, id: i32) -> Result<Domain> {
         {
             graphics.port = Some(free_port()?.into());
         }
+        if graphics.type_ == GraphicsType::Vnc && graphics.socket.is_none() {
+            let address = graphics.listen_attr.get_or_insert_with(|| "127.0.0.1".to_owned()).clone();
+            for listen in graphics.listens.iter_mut().filter(|listen| listen.type_ == ListenType::Address) {
+                listen.address.get_or_insert_with(|| address.clone());
+            }
+        }
     }
     Ok(domain)
+}
+
+/// Sources are numbered from the last disk; the last image of a chain says that nothing is behind it.
+fn number_sources(domain: &mut Domain) {
+    let count = domain.devices.disks.len();
+    for (place, disk) in domain.devices.disks.iter_mut().enumerate() {
+        if let Some(source) = &mut disk.source {
+            source.index = u32::try_from(count - place).ok();
+            disk.backing_store.get_or_insert_default();
+        }
+    }
 }
 
 fn free_port() -> Result<u16> {

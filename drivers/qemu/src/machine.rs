@@ -29,21 +29,21 @@ pub(crate) async fn hostname(driver: &Qemu) -> Result<ConnectGetHostnameRet> {
     Ok(ConnectGetHostnameRet { hostname: driver.shared.host.name().into() })
 }
 
-/// The most that QEMU itself takes; the machines' own limits are in the capabilities.
-const MAX_VCPUS_TCG: i32 = 255;
+/// The most that KVM takes on this architecture, and what is taken without it.
+const MAX_VCPUS: (i32, i32) = (255, 16);
 
 pub(crate) async fn max_vcpus(driver: &Qemu, args: ConnectGetMaxVcpusArgs) -> Result<ConnectGetMaxVcpusRet> {
-    let kind = args.r#type.map_or_else(|| "qemu".to_owned(), |kind| kind.to_string().to_lowercase());
-    match kind.as_str() {
-        // KVM takes what the host has, and more; as many as processors is what is recommended.
-        "qemu" => Ok(ConnectGetMaxVcpusRet { max_vcpus: 16 }),
-        "kvm" => {
-            let recommended =
-                driver.caps().await?.machine("pc").map_or(MAX_VCPUS_TCG, |pc| pc.cpu_max as i32);
-            Ok(ConnectGetMaxVcpusRet { max_vcpus: recommended })
-        }
-        other => Err(QEMU.invalid_arg(format_args!("unknown type '{other}'"))),
-    }
+    let kind = match args.r#type {
+        Some(kind) => kind.to_string().to_lowercase(),
+        None if driver.caps().await?.kvm => "kvm".to_owned(),
+        None => "qemu".to_owned(),
+    };
+    let max_vcpus = match kind.as_str() {
+        "kvm" => MAX_VCPUS.0,
+        "qemu" => MAX_VCPUS.1,
+        other => return Err(QEMU.invalid_arg(format_args!("unknown type '{other}'"))),
+    };
+    Ok(ConnectGetMaxVcpusRet { max_vcpus })
 }
 
 pub(crate) async fn capabilities(driver: &Qemu) -> Result<ConnectGetCapabilitiesRet> {

@@ -33,7 +33,7 @@ pub(crate) async fn set_flags(driver: &Qemu, args: DomainSetMemoryFlagsArgs) -> 
     let to_live = args.flags & LIVE != 0 || (args.flags & CONFIG == 0 && live.is_some());
     if args.flags & MAXIMUM != 0 {
         if to_live {
-            let text = "initial memory size of a domain cannot be modified on a running domain";
+            let text = "cannot resize the maximum memory on an active domain";
             return Err(QEMU.operation_invalid(text));
         }
         let mut changed = (*domain).clone();
@@ -64,6 +64,7 @@ pub(crate) async fn set_flags(driver: &Qemu, args: DomainSetMemoryFlagsArgs) -> 
 /// `VIR_DOMAIN_MEMORY_STAT_…`
 const ACTUAL_BALLOON: i32 = 6;
 const RSS: i32 = 7;
+const LAST_UPDATE: i32 = 9;
 
 pub(crate) async fn stats(driver: &Qemu, args: DomainMemoryStatsArgs) -> Result<DomainMemoryStatsRet> {
     check_flags(args.flags, 0, "qemuDomainMemoryStats")?;
@@ -75,6 +76,7 @@ pub(crate) async fn stats(driver: &Qemu, args: DomainMemoryStatsArgs) -> Result<
         _ => live.domain.current_memory.map(|memory| memory.0),
     };
     stats.extend(actual.map(|val| DomainMemoryStat { tag: ACTUAL_BALLOON, val }));
+    stats.push(DomainMemoryStat { tag: LAST_UPDATE, val: 0 });
     stats.extend(resident(live.process.pid()).map(|val| DomainMemoryStat { tag: RSS, val }));
     stats.truncate(args.max_stats as usize);
     Ok(DomainMemoryStatsRet { stats })

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_fds::CommandFdExt;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use crate::command::CommandLine;
@@ -80,12 +81,16 @@ impl Process {
 
     /// Waits for its end; `false` if it has not come within `limit`.
     pub async fn ended_within(&self, limit: Duration) -> bool {
-        let handle = Arc::clone(&self.handle);
-        let wait = move || {
-            let limit = Timespec::try_from(limit).ok();
-            poll(&mut [PollFd::new(&*handle, PollFlags::IN)], limit.as_ref()).is_ok_and(|ready| ready > 0)
+        // The handle is readable once the process has ended.
+        let ended = async {
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe; an OwnedFd keeps its descriptor for life"
+            )]
+            let handle = AsyncFd::with_interest(self.handle.try_clone()?, Interest::READABLE)?;
+            handle.readable().await.map(drop)
         };
-        tokio::task::spawn_blocking(wait).await.unwrap_or(false)
+        matches!(tokio::time::timeout(limit, ended).await, Ok(Ok(())))
     }
 
     /// Sends a signal; one to a process that has ended is lost.

@@ -25,14 +25,18 @@ pub(crate) async fn shot(
     if args.screen as usize >= live.domain.devices.videos.len().max(1) {
         return Err(QEMU.invalid_arg("no such screen"));
     }
-    let path = live.dir.join("screen.ppm");
-    let command = Screendump { filename: path.display().to_string(), ..Screendump::default() };
+    let path = live.dir.join("screen");
+    let mut command = Screendump { filename: path.display().to_string(), ..Screendump::default() };
+    // QEMU before 7.1 knows only one format.
+    let version = &live.monitor.greeting().version.qemu;
+    let png = (version.major, version.minor) >= (7, 1);
+    command.format = png.then(|| "png".to_owned());
     live.monitor.execute(&command).await.map_err(monitor)?;
     let picture = fs::read(&path);
     let _ = fs::remove_file(&path);
     let picture = picture.map_err(|e| file(&e, "unable to open stream"))?;
     tokio::spawn(send(picture, stream));
-    Ok(DomainScreenshotRet { mime: Some("image/x-portable-pixmap".into()) })
+    Ok(DomainScreenshotRet { mime: Some(if png { "image/png" } else { "image/x-portable-pixmap" }.into()) })
 }
 
 async fn send(picture: Vec<u8>, mut stream: StreamEnd) {

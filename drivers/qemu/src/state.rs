@@ -60,7 +60,7 @@ states! {
     /// Being started.
     PAUSED_STARTING_UP = 3 11 "paused" "starting up";
     /// Has powered off; QEMU is about to end.
-    SHUTDOWN_USER = 4 1 "shutdown" "user";
+    SHUTDOWN_UNKNOWN = 4 0 "shutdown" "unknown";
     /// Nobody knows.
     SHUTOFF_UNKNOWN = 5 0 "shutoff" "unknown";
     /// Has powered off.

@@ -1,6 +1,7 @@
 //! Counters of running guests: processors, memory, disks, network.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use virtwire_conf::Domain;
@@ -33,10 +34,18 @@ const TICK: u64 = 10_000_000;
 /// Time that a process has used.
 pub(crate) fn cpu_time(pid: u32) -> Option<CpuTime> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything.
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<u64>().ok();
-    Some(CpuTime { user: next()? * TICK, system: next()? * TICK })
+    Some(CpuTime { user: field(&text, 14)? * TICK, system: field(&text, 15)? * TICK })
+}
+
+/// Time that one thread has used, in nanoseconds, and the processor it ran on last.
+pub(crate) fn thread_time(pid: u32, thread: u32) -> Option<(u64, i32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+    Some(((field(&text, 14)? + field(&text, 15)?) * TICK, field(&text, 39)? as i32))
+}
+
+/// A field of `/proc/PID/stat`, counted from 1 as proc(5) does; the second may hold anything.
+fn field(text: &str, number: usize) -> Option<u64> {
+    text.rsplit_once(')')?.1.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
 }
 
 /// KiB of memory that a process has in RAM.
@@ -53,6 +62,7 @@ const BALLOON: u32 = 4;
 const VCPU: u32 = 8;
 const INTERFACE: u32 = 16;
 const BLOCK: u32 = 32;
+const DIRTYRATE: u32 = 512;
 
 pub(crate) async fn all(
     driver: &Qemu,
@@ -90,6 +100,9 @@ async fn record(guest: &Guest, wanted: u32) -> DomainStatsRecord {
         params.push(TypedParam::new("cpu.time", time.total()));
         params.push(TypedParam::new("cpu.user", time.user));
         params.push(TypedParam::new("cpu.system", time.system));
+        params.push(TypedParam::new("cpu.cache.monitor.count", 0_u32));
+        params.push(TypedParam::new("cpu.haltpoll.success.time", 0_u64));
+        params.push(TypedParam::new("cpu.haltpoll.fail.time", 0_u64));
     }
     if wanted & BALLOON != 0 {
         balloon(&mut params, &domain, live.as_ref()).await;
@@ -102,6 +115,13 @@ async fn record(guest: &Guest, wanted: u32) -> DomainStatsRecord {
     }
     if wanted & BLOCK != 0 {
         blocks(&mut params, &domain, live.as_ref()).await;
+    }
+    if wanted & DIRTYRATE != 0 && live.is_some() {
+        // Nothing has been measured.
+        params.push(TypedParam::new("dirtyrate.calc_status", 0));
+        params.push(TypedParam::new("dirtyrate.calc_start_time", 0_i64));
+        params.push(TypedParam::new("dirtyrate.calc_period", 0));
+        params.push(TypedParam::new("dirtyrate.calc_mode", "page-sampling"));
     }
     DomainStatsRecord { dom, params }
 }
@@ -116,6 +136,9 @@ async fn balloon(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Li
     }
     params.push(TypedParam::new("balloon.current", current));
     params.push(TypedParam::new("balloon.maximum", maximum));
+    if live.is_some() {
+        params.push(TypedParam::new("balloon.last-update", 0_u64));
+    }
     if let Some(rss) = live.and_then(|live| resident(live.process.pid())) {
         params.push(TypedParam::new("balloon.rss", rss));
     }
@@ -147,9 +170,21 @@ async fn blocks(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Liv
         if let Some(path) = path_of(disk) {
             params.push(TypedParam::new(format!("block.{index}.path"), path));
         }
-        let Some(counters) = counters(&stats, disk) else { continue };
-        for (field, value) in fields(counters) {
-            params.push(TypedParam::new(format!("block.{index}.{field}"), value));
+        if let Some(number) = disk.source.as_ref().and_then(|source| source.index) {
+            params.push(TypedParam::new(format!("block.{index}.backingIndex"), number));
+        }
+        if let Some(counters) = counters(&stats, disk) {
+            for (field, value) in fields(counters) {
+                params.push(TypedParam::new(format!("block.{index}.{field}"), value));
+            }
+        }
+        if live.is_some()
+            && let Some(meta) = path_of(disk).and_then(|path| fs::metadata(path).ok())
+        {
+            let highest = counters(&stats, disk).map_or(0, |counters| counters.wr_highest_offset);
+            params.push(TypedParam::new(format!("block.{index}.allocation"), highest));
+            params.push(TypedParam::new(format!("block.{index}.capacity"), meta.len()));
+            params.push(TypedParam::new(format!("block.{index}.physical"), meta.blocks() * 512));
         }
     }
 }
@@ -243,7 +278,6 @@ pub(crate) async fn block_flags(
 }
 
 pub(crate) async fn block_info(driver: &Qemu, args: DomainGetBlockInfoArgs) -> Result<DomainGetBlockInfoRet> {
-    use std::os::unix::fs::MetadataExt;
     check_flags(args.flags, 0, "qemuDomainGetBlockInfo")?;
     let (domain, live): (Option<Arc<Domain>>, _) = {
         let guest = driver.guest(&args.dom)?;

@@ -1,5 +1,7 @@
 //! Real guests under a real QEMU. Where it is not installed, each test says that it was skipped.
 
+mod host;
+mod lives;
 mod probing;
 
 use std::path::PathBuf;

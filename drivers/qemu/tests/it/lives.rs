@@ -1,0 +1,133 @@
+//! Guests start, speak, pause, reboot, power off, crash, and outlive the daemon.
+
+use virtwire_driver_api::{CallCx, HypervisorDriver};
+use virtwire_protocol::remote::*;
+
+use crate::host::{GREETING, Host};
+use crate::qemu;
+
+const RUNNING: (i32, i32) = (1, 1);
+const STARTED: [(i32, i32); 2] = [(4, 0), (2, 0)];
+
+#[tokio::test]
+async fn a_guest_boots_speaks_and_powers_off() {
+    if qemu("a_guest_boots_speaks_and_powers_off").is_none() {
+        return;
+    }
+    let (mut host, cx) = (Host::new().await, CallCx::default());
+    let dom = host.define("speaks", &host.talking()).await;
+    host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+    assert_eq!(host.lives().await, [(0, 0), STARTED[0], STARTED[1]]);
+    assert_eq!(host.state(&dom).await, RUNNING);
+
+    let mut console = host.console(&dom).await;
+    console.hear(GREETING).await;
+    console.say("abc").await;
+    console.hear("abc").await;
+
+    host.driver.domain_suspend(&cx, DomainSuspendArgs { dom: dom.clone() }).await.unwrap();
+    assert_eq!((host.lives().await, host.state(&dom).await), ([(3, 0)], (3, 1)));
+    host.driver.domain_resume(&cx, DomainResumeArgs { dom: dom.clone() }).await.unwrap();
+    assert_eq!((host.lives().await, host.state(&dom).await), ([(4, 0)], (1, 5)));
+
+    console.say("r").await;
+    assert_eq!(host.lives().await, [(-1, 0)], "the guest has reset itself");
+    console.hear(GREETING).await;
+    console.say("q").await;
+    let lives: [(i32, i32); 2] = host.lives().await;
+    // Firmware resets the machine once more on its way; what counts comes after.
+    let last = if lives[0] == (-1, 0) { [lives[1], host.lives::<1>().await[0]] } else { lives };
+    assert_eq!(last, [(6, 1), (5, 0)], "powered off by the guest, then gone");
+    assert_eq!(host.state(&dom).await, (5, 1));
+}
+
+#[tokio::test]
+async fn a_destroyed_guest_is_gone_and_its_definition_is_not() {
+    if qemu("a_destroyed_guest_is_gone_and_its_definition_is_not").is_none() {
+        return;
+    }
+    let (mut host, cx) = (Host::new().await, CallCx::default());
+    let dom = host.define("victim", "").await;
+    host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+    let twice = host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap_err();
+    assert_eq!(twice.message, "Requested operation is not valid: domain is already running");
+    host.driver.domain_destroy(&cx, DomainDestroyArgs { dom: dom.clone() }).await.unwrap();
+    assert_eq!(host.lives().await, [(0, 0), STARTED[0], STARTED[1], (6, 2), (5, 1)]);
+    assert_eq!(host.state(&dom).await, (5, 2));
+    let again = host.driver.domain_destroy(&cx, DomainDestroyArgs { dom }).await.unwrap_err();
+    assert_eq!((again.code.0, again.domain.0), (55, 20));
+}
+
+#[tokio::test]
+async fn a_transient_guest_leaves_nothing() {
+    if qemu("a_transient_guest_leaves_nothing").is_none() {
+        return;
+    }
+    let (mut host, cx) = (Host::new().await, CallCx::default());
+    let args = DomainCreateXmlArgs { xml_desc: host.xml("passing", "").into(), flags: 1 };
+    let dom = host.driver.domain_create_xml(&cx, args).await.unwrap().dom;
+    assert_eq!((host.lives().await, host.state(&dom).await), ([(2, 0), (3, 0)], (3, 1)));
+    host.driver.domain_destroy(&cx, DomainDestroyArgs { dom: dom.clone() }).await.unwrap();
+    let gone = host.driver.domain_get_state(&cx, DomainGetStateArgs { dom, flags: 0 }).await.unwrap_err();
+    assert_eq!(gone.code.0, 42);
+    assert!(
+        std::fs::read_dir(host.dir.join("etc/libvirt/qemu")).unwrap().flatten().all(|e| e.path().is_dir())
+    );
+}
+
+#[tokio::test]
+async fn a_killed_qemu_is_a_crashed_guest() {
+    if qemu("a_killed_qemu_is_a_crashed_guest").is_none() {
+        return;
+    }
+    let (mut host, cx) = (Host::new().await, CallCx::default());
+    let dom = host.define("crashes", "").await;
+    host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+    let pid = std::fs::read_to_string(host.dir.join("run/libvirt/qemu/crashes.pid")).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(host.lives().await, [(0, 0), STARTED[0], STARTED[1], (5, 5)]);
+    assert_eq!(host.state(&dom).await, (5, 3));
+}
+
+/// Each daemon is a runtime of its own: when the first ends, everything of it is gone at once.
+#[test]
+fn a_guest_outlives_the_daemon() {
+    if qemu("a_guest_outlives_the_daemon").is_none() {
+        return;
+    }
+    let daemon =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let cx = CallCx::default();
+    let first = daemon();
+    let (dom, dir) = first.block_on(async {
+        let host = Host::new().await;
+        let dom = host.define("survives", &host.talking()).await;
+        host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+        host.console(&dom).await.hear(GREETING).await;
+        (dom, host.leave())
+    });
+    drop(first);
+
+    daemon().block_on(async {
+        let mut host = Host::at(dir).await;
+        assert_eq!(host.state(&dom).await, RUNNING);
+        let mut console = host.console(&dom).await;
+        console.say("x").await;
+        console.hear("x").await;
+        console.say("q").await;
+        assert_eq!(host.lives().await, [(6, 1), (5, 0)]);
+    });
+}
+
+#[tokio::test]
+async fn why_qemu_would_not_start_is_said_in_its_own_words() {
+    if qemu("why_qemu_would_not_start_is_said_in_its_own_words").is_none() {
+        return;
+    }
+    let (host, cx) = (Host::new().await, CallCx::default());
+    let dom = host.define("fails", &host.talking().replace("disk.img", "nowhere.img")).await;
+    let error = host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap_err();
+    assert!(error.message.contains("(vm='fails')") && error.message.contains("nowhere.img"), "{error}");
+    assert_eq!(host.state(&dom).await, (5, 6));
+}
