@@ -258,8 +258,7 @@ impl Qemu {
             (restart, monitor)
         };
         if restart {
-            let _ = monitor.execute(&SystemReset {}).await;
-            let _ = monitor.execute(&Cont {}).await;
+            start_again(monitor);
             return;
         }
         let event = if by_guest { Lifecycle::SHUTDOWN_GUEST } else { Lifecycle::SHUTDOWN_HOST };
@@ -277,8 +276,7 @@ impl Qemu {
             }
             Some(LifecycleAction::Restart | LifecycleAction::CoredumpRestart) => {
                 let Ok(live) = guest.live() else { return };
-                let _ = live.monitor.execute(&SystemReset {}).await;
-                let _ = live.monitor.execute(&Cont {}).await;
+                start_again(live.monitor);
             }
             _ => {
                 if let Some(live) = &mut guest.lock().live {
@@ -439,6 +437,17 @@ impl Qemu {
         self.follow(&guest, id, events);
         Ok(())
     }
+}
+
+/// Resets a guest and lets it run. In a task of its own: whoever takes a monitor's events must not wait for its
+/// replies.
+fn start_again(monitor: Monitor) {
+    tokio::spawn(async move {
+        let reset = monitor.execute(&SystemReset {}).await;
+        if let Err(error) = reset.and(monitor.execute(&Cont {}).await) {
+            tracing::warn!(%error, "a guest could not be started again");
+        }
+    });
 }
 
 /// How long a QEMU that is destroyed may take to end by itself.
