@@ -193,19 +193,19 @@ settings! {
     unix_sock_group: Option<String> = None;
     /// The mode of the read-only socket.
     unix_sock_ro_perms: Mode = Mode(0o777);
-    /// The mode of the read-write socket; by default 0700, and 0777 where polkit decides.
+    /// The mode of the read-write socket; 0700 by default.
     unix_sock_rw_perms: Option<Mode> = None;
     /// The mode of the administration socket.
     unix_sock_admin_perms: Mode = Mode(0o700);
     /// The directory of the unix sockets.
     unix_sock_dir: Option<String> = None;
-    /// Authentication on the read-only socket: none, polkit or sasl.
+    /// Authentication on the read-only socket. Only none can be had yet; others are refused.
     auth_unix_ro: Auth = Auth::None;
-    /// Authentication on the read-write socket: none, polkit or sasl.
+    /// Authentication on the read-write socket. Only none can be had yet; others are refused.
     auth_unix_rw: Auth = Auth::None;
-    /// Authentication on plain TCP: sasl, or none, which lets everybody in.
+    /// Authentication on plain TCP. Only none can be had yet, which lets everybody in; others are refused.
     auth_tcp: Auth = Auth::Sasl;
-    /// Authentication on TLS, behind the client's certificate: none or sasl.
+    /// Authentication on TLS, behind the client's certificate. Only none can be had yet; others are refused.
     auth_tls: Auth = Auth::None;
     /// The least strength of SASL's encryption on plain TCP; below 112 is refused.
     tcp_min_ssf: u32 = 112;
@@ -230,9 +230,8 @@ settings! {
     /// Which TLS versions and ciphers: NORMAL, SECURE128, SECURE192 or SECURE256, perhaps with -VERS-TLS1.2.
     tls_priority: Option<String> = None;
     /// SASL users, with `*` and `?`; all where it is not given, nobody where it is empty.
+    /// Understood, without effect yet.
     sasl_allowed_username_list: Option<Vec<String>> = None;
-    /// The file of SASL users and their salted hashes.
-    sasl_users_file: String = "/etc/libvirt/sasl-users".into();
     /// Clients at a time, over all sockets.
     max_clients: u32 = 5000;
     /// Connections that may wait to be accepted.
@@ -272,12 +271,16 @@ settings! {
     /// Where messages go: "3:stderr", "2:file:PATH", "3:syslog:NAME", "3:journald".
     log_outputs: Option<String> = None;
     /// Audit records: 0 never, 1 where the host audits, 2 always.
+    /// Understood, without effect yet.
     audit_level: u32 = 1;
     /// Whether audit records go to the log as well.
+    /// Understood, without effect yet.
     audit_logging: bool = false;
     /// The host's UUID, in the place of the firmware's.
+    /// Understood, without effect yet.
     host_uuid: Option<String> = None;
     /// Where the host's UUID comes from: smbios or machine-id.
+    /// Understood, without effect yet.
     host_uuid_source: Option<String> = None;
     /// Seconds of silence after which a client is pinged; -1 never.
     keepalive_interval: i32 = 5;
@@ -292,6 +295,7 @@ settings! {
     /// Obsolete, not used.
     admin_keepalive_required: bool = false;
     /// Seconds that Open vSwitch may take to answer.
+    /// Understood, without effect yet.
     ovs_timeout: u32 = 5;
 }
 
@@ -352,8 +356,14 @@ impl Settings {
             ),
             (self.tcp_min_ssf < 112, "tcp_min_ssf", "minimum SSF levels lower than 112 are not supported"),
             (self.log_level > 4, "log_level", "log_level: the levels are 1, 2, 3 and 4"),
-            (self.auth_tcp == Auth::Polkit, "auth_tcp", "auth_tcp: polkit knows local clients only"),
-            (self.auth_tls == Auth::Polkit, "auth_tls", "auth_tls: polkit knows local clients only"),
+            (self.auth_unix_ro != Auth::None, "auth_unix_ro", "auth_unix_ro: only 'none' can be had here"),
+            (self.auth_unix_rw != Auth::None, "auth_unix_rw", "auth_unix_rw: only 'none' can be had here"),
+            (
+                self.listen_tcp && self.auth_tcp != Auth::None,
+                "listen_tcp",
+                "listen_tcp: auth_tcp can only be 'none' here, which lets everybody in, and must say so",
+            ),
+            (self.auth_tls != Auth::None, "auth_tls", "auth_tls: only 'none' can be had here"),
             (
                 self.access_drivers.iter().any(|name| !["none", "rules"].contains(&name.as_str())),
                 "access_drivers",
@@ -417,6 +427,11 @@ mod tests {
             ("tls_allowed_dn_list = 5", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
             ("tls_allowed_dn_list = [ 5 ]", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
             ("auth_unix_rw = \"foo\"", "1: auth_unix_rw: unsupported auth foo"),
+            ("auth_unix_rw = \"polkit\"", "1: auth_unix_rw: only 'none' can be had here"),
+            (
+                "listen_tcp = 1",
+                "1: listen_tcp: auth_tcp can only be 'none' here, which lets everybody in, and must say so",
+            ),
             ("unix_sock_rw_perms = \"9x\"", "1: unix_sock_rw_perms: Failed to parse mode '9x'"),
             ("max_workers = 0", "1: 'max_workers' must be greater than 0"),
             ("tcp_min_ssf = 50", "1: minimum SSF levels lower than 112 are not supported"),
@@ -433,13 +448,13 @@ mod tests {
 
     #[test]
     fn values_of_each_type() {
-        let text = "unix_sock_rw_perms = \"0770\"\nauth_unix_rw = \"sasl\"\nkeepalive_interval = -1\n\
+        let text = "unix_sock_rw_perms = \"0770\"\nauth_tcp = \"none\"\nkeepalive_interval = -1\n\
                     tls_allowed_dn_list = []\nsasl_allowed_username_list = [\"a\", \"b*\"]\nlisten_tcp = 1\n";
         let (settings, warnings) = read(text).unwrap();
         assert_eq!(warnings, []);
         let expected = Settings {
             unix_sock_rw_perms: Some(Mode(0o770)),
-            auth_unix_rw: Auth::Sasl,
+            auth_tcp: Auth::None,
             keepalive_interval: -1,
             tls_allowed_dn_list: Some(vec![]),
             sasl_allowed_username_list: Some(vec!["a".into(), "b*".into()]),

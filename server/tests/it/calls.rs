@@ -54,7 +54,7 @@ async fn features_are_the_daemons_and_the_drivers() {
 }
 
 #[tokio::test]
-async fn the_connection_ends_behind_the_answer_to_close() {
+async fn class_life_cycle_the_connection_ends_behind_the_answer_to_close() {
     let mut peer = Peer::open().await;
     peer.call(Procedure::CONNECT_CLOSE, &()).await.decode::<()>();
     assert!(peer.receive().await.is_none());
@@ -84,7 +84,7 @@ async fn what_no_driver_serves_is_not_supported() {
 }
 
 #[tokio::test]
-async fn a_panic_answers_its_own_call_only() {
+async fn class_error_path_a_panic_answers_its_own_call_only() {
     let mut peer = Peer::open().await;
     let error =
         peer.call(Procedure::DOMAIN_RESET, &DomainResetArgs { dom: domain("a"), flags: 0 }).await.error();
@@ -93,7 +93,7 @@ async fn a_panic_answers_its_own_call_only() {
 }
 
 #[tokio::test]
-async fn calls_that_wait_let_others_pass() {
+async fn class_hung_guest_calls_that_wait_let_others_pass() {
     let mut peer = Peer::open().await;
     let slow = peer.send(Procedure::DOMAIN_SUSPEND, &suspend()).await;
     let kind: ConnectGetTypeRet = peer.call(Procedure::CONNECT_GET_TYPE, &()).await.decode();
@@ -120,7 +120,7 @@ async fn no_more_is_read_while_as_many_calls_wait_as_a_client_may_have() {
 }
 
 #[tokio::test]
-async fn a_read_only_connection_is_refused_by_the_generated_rule() {
+async fn class_read_only_every_write_is_refused_by_the_generated_rule() {
     let mut peer = Peer::open_with(Access::ReadOnly, Limits::default()).await;
     let calls = remote::PROGRAM.procedures.iter().flatten().filter(|info| info.direction == Direction::Call);
     for info in calls.filter(|info| info.readonly == ReadOnly::Refused) {
@@ -132,7 +132,7 @@ async fn a_read_only_connection_is_refused_by_the_generated_rule() {
 }
 
 #[tokio::test]
-async fn a_flag_may_decide_what_a_read_only_connection_gets() {
+async fn class_secret_shown_a_flag_may_decide_what_a_read_only_connection_gets() {
     let mut peer = Peer::open_with(Access::ReadOnly, Limits::default()).await;
     let dump = |flags| DomainGetXmlDescArgs { dom: domain("a"), flags };
     peer.call(Procedure::DOMAIN_GET_XML_DESC, &dump(2)).await.decode::<DomainGetXmlDescRet>();

@@ -24,7 +24,7 @@ impl Encode for Raw {
 }
 
 #[tokio::test]
-async fn calls_that_cannot_be_are_answered() {
+async fn class_dispatch_calls_that_cannot_be_are_answered() {
     let mut peer = Peer::open().await;
     let long_string = {
         let mut out = Vec::new();
@@ -91,7 +91,7 @@ async fn what_means_nothing_here_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_length_nobody_could_mean_ends_the_connection() {
+async fn class_counts_and_lengths_a_length_nobody_could_mean_ends_the_connection() {
     for word in [0_u32, 3, 27, 33_554_437, u32::MAX] {
         let mut peer = Peer::open().await;
         peer.write(&word.to_be_bytes()).await;
@@ -107,7 +107,7 @@ async fn frames_are_small_before_authentication() {
 }
 
 #[tokio::test]
-async fn descriptors_must_match_their_frame() {
+async fn class_descriptors_must_match_their_frame() {
     // 33 announced.
     let mut peer = Peer::open().await;
     let header = MessageHeader { r#type: MessageType::CALL_WITH_FDS, ..peer.header(3) };
@@ -127,7 +127,7 @@ async fn descriptors_must_match_their_frame() {
 
 /// Every procedure, with nothing, with zeros, with ones: answered by its serial, and the daemon lives.
 #[tokio::test]
-async fn every_procedure_survives_nonsense() {
+async fn class_counts_and_lengths_every_procedure_survives_nonsense() {
     let mut peer = Peer::open().await;
     let calls = remote::PROGRAM.procedures.iter().flatten().filter(|info| info.direction == Direction::Call);
     let leave = [Procedure::CONNECT_CLOSE, Procedure::DOMAIN_SUSPEND, Procedure::DOMAIN_RESET];

@@ -116,7 +116,7 @@ async fn read_only_clients_leave_room_for_the_others() {
 }
 
 #[tokio::test]
-async fn sockets_have_the_modes_that_they_should() {
+async fn class_paths_sockets_have_the_modes_that_they_should() {
     use std::os::unix::fs::PermissionsExt;
     let daemon = Running::new("modes", Limits::default());
     for (socket, mode) in [("libvirt-sock", 0o700), ("libvirt-sock-ro", 0o777), ("libvirt-admin-sock", 0o700)]
@@ -128,7 +128,7 @@ async fn sockets_have_the_modes_that_they_should() {
 }
 
 #[tokio::test]
-async fn registrations_have_a_limit() {
+async fn class_memory_registrations_have_a_limit() {
     let mut peer = Peer::open_with(Access::ReadWrite, Limits { registrations: 2, ..Limits::default() }).await;
     let register = |event_id| ConnectDomainEventCallbackRegisterAnyArgs { event_id, dom: None };
     for event in [0, 1] {

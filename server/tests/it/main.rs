@@ -9,4 +9,5 @@ mod limits;
 mod network;
 mod peer;
 mod streams;
+mod threat_model;
 mod toy;

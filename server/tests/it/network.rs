@@ -83,11 +83,9 @@ impl Networked {
 
     async fn virsh(&self, uri: String) -> Result<String, String> {
         let ran = tokio::task::spawn_blocking(move || {
-            Command::new("virsh")
-                .args(["-q", "-c", &uri, "list", "--name"])
-                .env("LC_ALL", "C")
-                .output()
-                .unwrap()
+            // A goodbye to a daemon that has left must not end virsh before it says why.
+            let script = "trap '' PIPE; exec virsh -q -c \"$0\" list --name";
+            Command::new("sh").args(["-c", script, &uri]).env("LC_ALL", "C").output().unwrap()
         });
         let output = ran.await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
