@@ -19,4 +19,4 @@ pub use compare::{Comparison, HostCpu, compare, hypervisor_compare};
 pub use decode::{Decoded, Usable, decode_guest, decode_host};
 pub use definition::{Cpu, Expect, Feature, Policy, Signature};
 pub use set::FeatureSet;
-pub use x86::{FeatureAt, Model, Vendor, X86};
+pub use x86::{FeatureAt, Model, Vendor, X86, vendor_name};

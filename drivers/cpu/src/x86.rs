@@ -15,6 +15,11 @@ pub type Vendor = &'static str;
 pub(crate) const VENDORS: &[(Vendor, &str)] =
     &[("Intel", "GenuineIntel"), ("AMD", "AuthenticAMD"), ("Hygon", "HygonGenuine")];
 
+/// libvirt's name for the vendor that a CPU itself names so.
+pub fn vendor_name(id: &str) -> Option<Vendor> {
+    VENDORS.iter().find(|(_, known)| *known == id).map(|(name, _)| *name)
+}
+
 /// Features that the operating system or the kernel's resource control turns on: no guest's CPU has them of its own.
 const NOT_FOR_GUESTS: &[&str] = &["cmt", "mbm_total", "mbm_local", "osxsave", "ospke"];
 
@@ -106,6 +111,11 @@ impl X86 {
     /// The name of a feature.
     pub fn name(&self, feature: usize) -> &'static str {
         self.features.get(feature).map_or("", |(name, _)| name)
+    }
+
+    /// Whether a feature shows in a model specific register, not to the CPUID instruction.
+    pub fn shows_in_register(&self, feature: usize) -> bool {
+        matches!(self.features.get(feature), Some((_, FeatureAt::Msr { .. })))
     }
 
     /// The names of the features in a set, in the table's order.

@@ -7,7 +7,8 @@ use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
 use crate::{
-    absent, console, control, define, info, list, machine, memory, metadata, monitor, screen, stats, tune,
+    absent, caps, console, control, define, info, list, machine, memory, metadata, monitor, screen, stats,
+    tune,
 };
 
 /// Implements the family: a row for each procedure says which function serves it. What needs more than the driver
@@ -42,6 +43,15 @@ serve! {
         connect_get_hostname() -> ConnectGetHostnameRet = machine::hostname;
         connect_get_max_vcpus(ConnectGetMaxVcpusArgs) -> ConnectGetMaxVcpusRet = machine::max_vcpus;
         connect_get_capabilities() -> ConnectGetCapabilitiesRet = machine::capabilities;
+        connect_get_domain_capabilities(ConnectGetDomainCapabilitiesArgs)
+            -> ConnectGetDomainCapabilitiesRet = caps::domain_capabilities;
+        connect_get_cpu_model_names(ConnectGetCpuModelNamesArgs) -> ConnectGetCpuModelNamesRet = caps::cpu_model_names;
+        connect_compare_cpu(ConnectCompareCpuArgs) -> ConnectCompareCpuRet = caps::compare_cpu;
+        connect_compare_hypervisor_cpu(ConnectCompareHypervisorCpuArgs)
+            -> ConnectCompareHypervisorCpuRet = caps::compare_hypervisor_cpu;
+        connect_baseline_cpu(ConnectBaselineCpuArgs) -> ConnectBaselineCpuRet = caps::baseline_cpu;
+        connect_baseline_hypervisor_cpu(ConnectBaselineHypervisorCpuArgs)
+            -> ConnectBaselineHypervisorCpuRet = caps::baseline_hypervisor_cpu;
         connect_domain_xml_to_native(ConnectDomainXmlToNativeArgs) -> ConnectDomainXmlToNativeRet = define::to_native;
         node_get_info() -> NodeGetInfoRet = machine::node_info;
         node_get_cpu_stats(NodeGetCpuStatsArgs) -> NodeGetCpuStatsRet = machine::cpu_stats;

@@ -6,6 +6,7 @@
 
 mod absent;
 pub mod argv;
+mod caps;
 pub mod command;
 mod console;
 mod control;

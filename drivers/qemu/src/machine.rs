@@ -8,6 +8,7 @@ use virtwire_conf::capabilities::{
 };
 use virtwire_protocol::remote::*;
 
+use crate::caps::KVM_MAX_VCPUS;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags};
 use crate::info::map_len;
@@ -29,21 +30,14 @@ pub(crate) async fn hostname(driver: &Qemu) -> Result<ConnectGetHostnameRet> {
     Ok(ConnectGetHostnameRet { hostname: driver.shared.host.name().into() })
 }
 
-/// The most that KVM takes on this architecture, and what is taken without it.
-const MAX_VCPUS: (i32, i32) = (255, 16);
-
-pub(crate) async fn max_vcpus(driver: &Qemu, args: ConnectGetMaxVcpusArgs) -> Result<ConnectGetMaxVcpusRet> {
-    let kind = match args.r#type {
-        Some(kind) => kind.to_string().to_lowercase(),
-        None if driver.caps().await?.kvm => "kvm".to_owned(),
-        None => "qemu".to_owned(),
-    };
-    let max_vcpus = match kind.as_str() {
-        "kvm" => MAX_VCPUS.0,
-        "qemu" => MAX_VCPUS.1,
-        other => return Err(QEMU.invalid_arg(format_args!("unknown type '{other}'"))),
-    };
-    Ok(ConnectGetMaxVcpusRet { max_vcpus })
+pub(crate) async fn max_vcpus(_: &Qemu, args: ConnectGetMaxVcpusArgs) -> Result<ConnectGetMaxVcpusRet> {
+    let kind = args.r#type.map_or_else(|| "qemu".to_owned(), |kind| kind.to_string().to_lowercase());
+    match kind.as_str() {
+        // KVM takes what the host has, and more; as many as processors is what is recommended.
+        "qemu" => Ok(ConnectGetMaxVcpusRet { max_vcpus: 16 }),
+        "kvm" => Ok(ConnectGetMaxVcpusRet { max_vcpus: KVM_MAX_VCPUS as i32 }),
+        other => Err(QEMU.invalid_arg(format_args!("unknown type '{other}'"))),
+    }
 }
 
 pub(crate) async fn capabilities(driver: &Qemu) -> Result<ConnectGetCapabilitiesRet> {

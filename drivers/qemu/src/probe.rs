@@ -17,6 +17,7 @@ use virtwire_qmp::commands::*;
 use virtwire_qmp::replies::{CpuDefinition, MachineInfo, VersionInfo};
 use virtwire_qmp::{Monitor, QmpError};
 
+use crate::caps::cpus::GuestCpus;
 use crate::command::CommandLine;
 use crate::process::{Process, Start};
 
@@ -57,7 +58,14 @@ pub enum ProbeError {
 
 /// What is known of the programs on this host.
 #[derive(Default)]
-pub struct CapsCache(Mutex<HashMap<PathBuf, (Identity, Arc<QemuCaps>)>>);
+pub struct CapsCache {
+    programs: Known<PathBuf, QemuCaps>,
+    /// By program, and whether it uses KVM.
+    cpus: Known<(PathBuf, bool), GuestCpus>,
+}
+
+/// Answers, with the state of the program's file when they were given.
+type Known<K, V> = Mutex<HashMap<K, (Identity, Arc<V>)>>;
 
 /// Tells a file from what was there before.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,7 +80,7 @@ impl CapsCache {
     /// What `program` can do; asked when it, or the access to KVM, has changed. Whoever comes meanwhile waits for the
     /// same answer.
     pub async fn get(&self, program: &Path) -> Result<Arc<QemuCaps>, ProbeError> {
-        let mut known = self.0.lock().await;
+        let mut known = self.programs.lock().await;
         let identity = Identity::of(program).map_err(ProbeError::Start)?;
         if let Some((of, caps)) = known.get(program)
             && *of == identity
@@ -82,6 +90,23 @@ impl CapsCache {
         let caps = Arc::new(probe(program).await?);
         known.insert(program.to_owned(), (identity, Arc::clone(&caps)));
         Ok(caps)
+    }
+
+    /// Which CPUs its guests may have, with KVM or without.
+    pub(crate) async fn cpus(&self, program: &Path, kvm: bool) -> Result<Arc<GuestCpus>, ProbeError> {
+        let mut known = self.cpus.lock().await;
+        let identity = Identity::of(program).map_err(ProbeError::Start)?;
+        let key = (program.to_owned(), kvm);
+        if let Some((of, cpus)) = known.get(&key)
+            && *of == identity
+        {
+            return Ok(Arc::clone(cpus));
+        }
+        let (accelerator, whole) = if kvm { ("kvm", "host") } else { ("tcg", "max") };
+        let ask = |monitor| async move { GuestCpus::ask(&monitor, whole).await };
+        let cpus = Arc::new(interview(program, accelerator, ask).await?);
+        known.insert(key, (identity, Arc::clone(&cpus)));
+        Ok(cpus)
     }
 }
 
@@ -127,15 +152,26 @@ pub fn find_program(arch: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(&name)).find(|program| program.is_file())
 }
 
-/// Starts the program without a machine, asks, and ends it.
 async fn probe(program: &Path) -> Result<QemuCaps, ProbeError> {
+    interview(program, "kvm:tcg", |monitor| ask(program, monitor)).await
+}
+
+/// Starts the program without a machine, asks, and ends it.
+async fn interview<T, F>(
+    program: &Path,
+    accelerators: &str,
+    ask: impl FnOnce(Monitor) -> F,
+) -> Result<T, ProbeError>
+where
+    F: Future<Output = Result<T, QmpError>>,
+{
     let (ours, theirs) = StdUnixStream::pair().map_err(ProbeError::Start)?;
     let mut line = CommandLine::default();
     line.flag("-S");
     line.flag("-no-user-config");
     line.flag("-nodefaults");
     line.flag("-nographic");
-    line.option("-machine", "none,accel=kvm:tcg");
+    line.option("-machine", format!("none,accel={accelerators}"));
     let monitor = line.pass(theirs.into());
     line.option("-chardev", format!("socket,id=monitor,fd={monitor}"));
     line.option("-mon", "chardev=monitor,mode=control");
@@ -143,7 +179,12 @@ async fn probe(program: &Path) -> Result<QemuCaps, ProbeError> {
     let process = Process::start(start, Stdio::null()).map_err(ProbeError::Start)?;
 
     let began = SystemTime::now();
-    let answer = tokio::time::timeout(PATIENCE, ask(program, ours)).await;
+    let conversation = async {
+        ours.set_nonblocking(true)?;
+        let (monitor, _events) = Monitor::connect(UnixStream::from_std(ours)?).await?;
+        ask(monitor).await
+    };
+    let answer = tokio::time::timeout(PATIENCE, conversation).await;
     process.signal(Signal::KILL);
     tracing::debug!(program = %program.display(), took = ?began.elapsed().unwrap_or_default(), "asked QEMU");
     match answer {
@@ -153,9 +194,7 @@ async fn probe(program: &Path) -> Result<QemuCaps, ProbeError> {
     }
 }
 
-async fn ask(program: &Path, socket: StdUnixStream) -> Result<QemuCaps, QmpError> {
-    socket.set_nonblocking(true)?;
-    let (monitor, _events) = Monitor::connect(UnixStream::from_std(socket)?).await?;
+async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
     let devices = QomListTypes { implements: Some("device".to_owned()), ..QomListTypes::default() };
     let (target, machines, cpus, kvm, commands, devices) = tokio::try_join!(
         monitor.execute(&QueryTarget {}),
