@@ -33,7 +33,17 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     ("virtwire-trace", &["virtwire-protocol", "virtwire-socket"]),
     ("virtwire-conformance", &["virtwire-protocol", "virtwire-socket"]),
-    ("virtwire", &["virtwire-client", "virtwire-codegen", "virtwire-protocol", "virtwired"]),
+    (
+        "virtwire",
+        &[
+            "virtwire-client",
+            "virtwire-codegen",
+            "virtwire-driver-test",
+            "virtwire-protocol",
+            "virtwire-trace",
+            "virtwired",
+        ],
+    ),
 ];
 
 /// May see all; nobody may see it.
