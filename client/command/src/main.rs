@@ -7,6 +7,7 @@ mod failure;
 mod procedures;
 mod shape;
 mod support;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -22,17 +23,21 @@ struct Options {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Start a daemon with the test hypervisor, live a guest's life on it, tell what happens
+    /// See it work: a daemon, a client, a guest's life, and what each call takes on the wire
+    ///
+    /// Everything is private to the demonstration and gone at its end.
     Demo,
     Call(call::Options),
     Support(support::Options),
+    Trace(trace::Options),
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     let done = match options.command {
-        Command::Demo => block_on(demo::run()),
         Command::Call(options) => block_on(call::run(options)),
+        Command::Demo => block_on(demo::run()),
+        Command::Trace(options) => block_on(trace::run(options)),
         Command::Support(options) => {
             support::run(&options);
             Ok(())
