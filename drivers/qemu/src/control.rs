@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use virtwire_conf::Domain;
+use virtwire_driver_api::CallCx;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{Cont, InjectNmi, SendKey, Stop, SystemPowerdown, SystemReset};
 
@@ -15,11 +16,17 @@ use crate::state::{Lifecycle, State};
 
 /// `VIR_DOMAIN_START_PAUSED`
 const PAUSED: u32 = 1;
+/// `VIR_DOMAIN_START_AUTODESTROY`
+const AUTODESTROY: u32 = 2;
 /// Flags of starting that make no difference here: bypass the cache, force a boot, validate, reset NVRAM.
 const START_HARMLESS: u32 = 4 | 8 | 16 | 32;
 
-pub(crate) async fn create_xml(driver: &Qemu, args: DomainCreateXmlArgs) -> Result<DomainCreateXmlRet> {
-    check_flags(args.flags, PAUSED | START_HARMLESS, "qemuDomainCreateXML")?;
+pub(crate) async fn create_xml(
+    driver: &Qemu,
+    cx: &CallCx,
+    args: DomainCreateXmlArgs,
+) -> Result<DomainCreateXmlRet> {
+    check_flags(args.flags, PAUSED | AUTODESTROY | START_HARMLESS, "qemuDomainCreateXML")?;
     let domain = Domain::parse(&args.xml_desc.to_str_lossy(), driver.options().await?)?;
     let guest = transient(driver, &domain).await?;
     let _job = guest.job.lock().await;
@@ -28,6 +35,9 @@ pub(crate) async fn create_xml(driver: &Qemu, args: DomainCreateXmlArgs) -> Resu
             driver.remove(&guest);
         }
         return Err(error);
+    }
+    if args.flags & AUTODESTROY != 0 {
+        driver.bind(&guest, cx.client);
     }
     Ok(DomainCreateXmlRet { dom: guest.handle() })
 }
@@ -40,12 +50,16 @@ pub(crate) async fn create(driver: &Qemu, args: DomainCreateArgs) -> Result<()> 
 
 pub(crate) async fn create_with_flags(
     driver: &Qemu,
+    cx: &CallCx,
     args: DomainCreateWithFlagsArgs,
 ) -> Result<DomainCreateWithFlagsRet> {
-    check_flags(args.flags, PAUSED | START_HARMLESS, "qemuDomainCreateWithFlags")?;
+    check_flags(args.flags, PAUSED | AUTODESTROY | START_HARMLESS, "qemuDomainCreateWithFlags")?;
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     driver.start(&guest, args.flags & PAUSED != 0).await?;
+    if args.flags & AUTODESTROY != 0 {
+        driver.bind(&guest, cx.client);
+    }
     Ok(DomainCreateWithFlagsRet { dom: guest.handle() })
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use virtwire_conf::{Domain, FormatOptions};
+use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 
 use crate::argv;
@@ -39,32 +40,36 @@ pub(crate) async fn define_flags(
 /// Keeps a definition: on disk first, so that what is acknowledged is not lost.
 async fn store_definition(driver: &Qemu, domain: Domain) -> Result<(Arc<Guest>, Lifecycle)> {
     let (name, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_default().into_bytes());
+    check_name(&name)?;
     let definition = Definition::new(domain);
-    if let Some(guest) = driver.by_uuid(&uuid) {
+    while let Some(guest) = driver.by_uuid(&uuid) {
         if guest.name != name {
             let uuid = uuid::Uuid::from_bytes(uuid).hyphenated();
             let text = format_args!("domain '{}' is already defined with uuid {uuid}", guest.name);
             return Err(QEMU.operation_failed(text));
         }
         let _job = guest.job.lock().await;
+        if !driver.knows(&guest) {
+            continue;
+        }
         write(driver, &name, &definition.xml)?;
         let mut inner = guest.lock();
-        let event = match inner.persistent {
-            Some(_) => Lifecycle::DEFINED_UPDATED,
-            None => Lifecycle::DEFINED_ADDED,
-        };
         inner.updated = inner.live.is_some();
         inner.persistent = Some(definition);
         drop(inner);
         drop(_job);
-        return Ok((guest, event));
+        return Ok((guest, Lifecycle::DEFINED_UPDATED));
     }
     let xml = Arc::clone(&definition.xml);
     let guest = Arc::new(Guest::new(name.clone(), uuid, Some(definition), false));
-    driver.add(Arc::clone(&guest))?;
-    if let Err(error) = write(driver, &name, &xml) {
-        driver.remove(&guest);
-        return Err(error);
+    {
+        // Nobody removes it before it is on disk.
+        let _job = guest.job.lock().await;
+        driver.add(Arc::clone(&guest))?;
+        if let Err(error) = write(driver, &name, &xml) {
+            driver.remove(&guest);
+            return Err(error);
+        }
     }
     Ok((guest, Lifecycle::DEFINED_ADDED))
 }
@@ -73,8 +78,22 @@ async fn store_definition(driver: &Qemu, domain: Domain) -> Result<(Arc<Guest>, 
 pub(crate) fn write(driver: &Qemu, name: &str, xml: &str) -> Result<()> {
     let path = driver.shared.dirs.definition(name);
     let text = store::with_warning(&format!("edit {name}"), xml);
-    store::write(&path, &text)
-        .map_err(|e| file(&e, format_args!("cannot write data to file '{}'", path.display())))
+    store::write(&path, &text).map_err(|e| {
+        VirtError::system(
+            ErrorDomain::NONE,
+            &e,
+            format_args!("Failed to create file '{}.new'", path.display()),
+        )
+    })
+}
+
+/// Names that would break the lines of files and logs are refused.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.contains('\n') {
+        let text = format_args!("invalid char in name: {}", '\n');
+        return Err(VirtError::new(ErrorDomain::XML, ErrorCode::XML_DETAIL, text));
+    }
+    Ok(())
 }
 
 pub(crate) async fn undefine(driver: &Qemu, args: DomainUndefineArgs) -> Result<()> {
@@ -158,12 +177,13 @@ pub(crate) async fn to_native(
 /// A transient guest, or a stored one in a form of its own, made known to be started.
 pub(crate) async fn transient(driver: &Qemu, domain: &Domain) -> Result<Arc<Guest>> {
     let (name, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_default().into_bytes());
+    check_name(&name)?;
     if let Some(guest) = driver.by_uuid(&uuid)
         && guest.name == name
     {
         if guest.lock().live.is_some() {
-            let text = format_args!("domain is already active as '{name}'");
-            return Err(QEMU.operation_invalid(text));
+            let text = format_args!("domain '{name}' is already active");
+            return Err(ErrorDomain::DOMAIN.operation_invalid(text));
         }
         return Ok(guest);
     }

@@ -12,6 +12,7 @@ use virtwire_driver_api::{CallCx, Connection, Driver, EventHub, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
 
+use crate::autodestroy::{Bound, Guard};
 use crate::dirs::Dirs;
 use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     guests: Mutex<Guests>,
     /// Who has which console, by its path; telling the holder ends its stream.
     consoles: Mutex<HashMap<String, oneshot::Sender<()>>>,
+    /// What ends with the connection of its client.
+    bound: Mutex<Vec<Bound>>,
 }
 
 /// All guests, by UUID in the order of their definition.
@@ -78,6 +81,7 @@ impl Qemu {
             options: OnceCell::new(),
             guests: Mutex::default(),
             consoles: Mutex::default(),
+            bound: Mutex::default(),
             dirs,
         };
         let driver = Self { shared: Arc::new(shared) };
@@ -142,6 +146,10 @@ impl Qemu {
         self.shared.consoles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn bound(&self) -> MutexGuard<'_, Vec<Bound>> {
+        self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All guests, in the order in which they became known.
     pub(crate) fn all(&self) -> Vec<Arc<Guest>> {
         self.guests().all.clone()
@@ -174,6 +182,27 @@ impl Qemu {
             return Err(QEMU.operation_failed(text));
         }
         guests.add(guest);
+        Ok(())
+    }
+
+    /// Whether this is still the guest that clients mean by its UUID.
+    pub(crate) fn knows(&self, guest: &Arc<Guest>) -> bool {
+        self.by_uuid(&guest.uuid).is_some_and(|known| Arc::ptr_eq(&known, guest))
+    }
+
+    /// Puts a guest of another name in the place of one.
+    pub(crate) fn take_place(&self, old: &Guest, new: &Arc<Guest>) -> Result<()> {
+        let mut guests = self.guests();
+        if guests.by_name.contains_key(&new.name) {
+            let text = format_args!("domain with name '{}' already exists", new.name);
+            return Err(ErrorDomain::DOMAIN.operation_invalid(text));
+        }
+        guests.by_name.remove(&old.name);
+        guests.by_name.insert(new.name.clone(), Arc::clone(new));
+        guests.by_uuid.insert(new.uuid, Arc::clone(new));
+        if let Some(place) = guests.all.iter_mut().find(|guest| guest.uuid == new.uuid) {
+            *place = Arc::clone(new);
+        }
         Ok(())
     }
 
@@ -284,7 +313,7 @@ impl Driver for QemuDriver {
         "qemu"
     }
 
-    async fn open(&self, _: &CallCx, uri: &str) -> Result<Connection, VirtError> {
+    async fn open(&self, cx: &CallCx, uri: &str) -> Result<Connection, VirtError> {
         let path = uri.strip_prefix("qemu://").map_or("", |rest| rest.find('/').map_or("", |at| &rest[at..]));
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let failed =
@@ -305,6 +334,7 @@ impl Driver for QemuDriver {
         Ok(Connection {
             features: FEATURES,
             monitor_events: true,
+            guard: Some(Arc::new(Guard { driver: driver.clone(), client: cx.client })),
             ..Connection::new(driver.shared.uri, hypervisor, events)
         })
     }

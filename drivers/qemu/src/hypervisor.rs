@@ -7,8 +7,8 @@ use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
 use crate::{
-    absent, caps, console, control, define, info, list, machine, memory, metadata, monitor, screen, stats,
-    tune,
+    absent, actions, caps, console, control, define, info, list, machine, memory, metadata, monitor, rename,
+    screen, stats, tune,
 };
 
 /// Implements the family: a row for each procedure says which function serves it. What needs more than the driver
@@ -77,9 +77,9 @@ serve! {
         domain_get_autostart(DomainGetAutostartArgs) -> DomainGetAutostartRet = define::autostart;
         domain_set_autostart(DomainSetAutostartArgs) = define::set_autostart;
 
-        domain_create_xml(DomainCreateXmlArgs) -> DomainCreateXmlRet = control::create_xml;
         domain_create(DomainCreateArgs) = control::create;
-        domain_create_with_flags(DomainCreateWithFlagsArgs) -> DomainCreateWithFlagsRet = control::create_with_flags;
+        domain_rename(DomainRenameArgs) -> DomainRenameRet = rename::rename;
+        domain_set_lifecycle_action(DomainSetLifecycleActionArgs) = actions::set;
         domain_suspend(DomainSuspendArgs) = control::suspend;
         domain_resume(DomainResumeArgs) = control::resume;
         domain_shutdown(DomainShutdownArgs) = control::shutdown;
@@ -155,6 +155,22 @@ serve! {
         domain_abort_job(DomainAbortJobArgs) = absent::abort_job;
 
         qemu_domain_monitor_command(DomainMonitorCommandArgs) -> DomainMonitorCommandRet = monitor::command;
+    }
+
+    async fn domain_create_xml(
+        &self,
+        cx: &CallCx,
+        args: DomainCreateXmlArgs,
+    ) -> Result<DomainCreateXmlRet, VirtError> {
+        control::create_xml(self, cx, args).await
+    }
+
+    async fn domain_create_with_flags(
+        &self,
+        cx: &CallCx,
+        args: DomainCreateWithFlagsArgs,
+    ) -> Result<DomainCreateWithFlagsRet, VirtError> {
+        control::create_with_flags(self, cx, args).await
     }
 
     async fn domain_open_console(

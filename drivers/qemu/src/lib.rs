@@ -5,7 +5,9 @@
 //! anything waits, so that a guest that hangs holds up nobody else.
 
 mod absent;
+mod actions;
 pub mod argv;
+mod autodestroy;
 mod caps;
 pub mod command;
 mod console;
@@ -28,6 +30,7 @@ mod metadata;
 mod monitor;
 pub mod probe;
 pub mod process;
+mod rename;
 mod screen;
 mod state;
 mod stats;

@@ -11,7 +11,8 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 use virtwire_conf::domain::LifecycleAction;
 use virtwire_conf::{Domain, FormatOptions};
-use virtwire_qmp::commands::{Cont, QueryChardev, SetAction, SetPassword, SystemReset};
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_qmp::commands::{Cont, QueryChardev, QueryStatus, SetAction, SetPassword, SystemReset};
 use virtwire_qmp::events::{Event as QmpEvent, EventKind};
 use virtwire_qmp::{Monitor, QmpError};
 
@@ -56,6 +57,7 @@ impl Qemu {
             Ok(started) => started,
             Err(error) => {
                 let _ = fs::remove_dir_all(&dir);
+                self.forget_status(&guest.name);
                 guest.lock().state = State::SHUTOFF_FAILED;
                 return Err(error);
             }
@@ -125,6 +127,14 @@ impl Qemu {
         let start = Start { program: &program, line, env, output: Stdio::from(output) };
         let process = Process::start(start, Stdio::from(errors))
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
+
+        // A daemon that comes after this one, killed now, would not know of it otherwise.
+        if let Err(error) = self.write_status(domain, State::PAUSED_STARTING_UP, process.pid(), dir) {
+            process.signal(Signal::KILL);
+            let path = self.shared.dirs.status(&domain.name);
+            let what = format_args!("Failed to create file '{}.new'", path.display());
+            return Err(VirtError::system(ErrorDomain::NONE, &error, what));
+        }
 
         match self.greet(domain, &socket, &process).await {
             Ok((monitor, events)) => Ok((process, monitor, events)),
@@ -344,8 +354,7 @@ impl Qemu {
             let _ = log.note(&format!("shutting down, reason={}", words.1));
         }
         let _ = fs::remove_dir_all(&live.dir);
-        let _ = fs::remove_file(self.shared.dirs.status(&guest.name));
-        let _ = fs::remove_file(self.shared.dirs.pid(&guest.name));
+        self.forget_status(&guest.name);
         if transient {
             self.remove(guest);
         }
@@ -358,42 +367,55 @@ impl Qemu {
 
     /// Writes down what a daemon that comes after this one needs to find the guest again.
     pub(crate) fn save_status(&self, guest: &Guest) {
-        let (text, pid) = {
+        let (live, state) = {
             let inner = guest.lock();
             let Some(live) = &inner.live else { return };
-            let options = FormatOptions { secure: true, ..FormatOptions::default() };
-            let pid = live.process.pid();
-            (
-                status::write(
-                    inner.state,
-                    pid,
-                    &live.dir.join("monitor.sock"),
-                    &live.domain.to_xml(&options),
-                ),
-                pid,
-            )
+            (live.clone(), inner.state)
         };
-        let dirs = &self.shared.dirs;
-        let written = crate::store::write(&dirs.status(&guest.name), &text)
-            .and_then(|()| fs::write(dirs.pid(&guest.name), format!("{pid}\n")));
-        if let Err(error) = written {
+        if let Err(error) = self.write_status(&live.domain, state, live.process.pid(), &live.dir) {
             tracing::warn!(guest = guest.name, %error, "its status cannot be saved");
         }
     }
 
-    /// Finds the guests that an earlier daemon left running.
+    fn write_status(&self, domain: &Domain, state: State, pid: u32, dir: &Path) -> std::io::Result<()> {
+        let xml = domain.to_xml(&FormatOptions { secure: true, ..FormatOptions::default() });
+        let text = status::write(state, pid, &dir.join("monitor.sock"), &xml);
+        let dirs = &self.shared.dirs;
+        crate::store::write(&dirs.status(&domain.name), &text)?;
+        fs::write(dirs.pid(&domain.name), format!("{pid}\n"))
+    }
+
+    fn forget_status(&self, name: &str) {
+        let _ = fs::remove_file(self.shared.dirs.status(name));
+        let _ = fs::remove_file(self.shared.dirs.pid(name));
+    }
+
+    /// Finds the guests that an earlier daemon left running. One that does not answer is waited for in the background,
+    /// where nobody can start it a second time.
     pub(crate) async fn adopt_all(&self) {
         let found = crate::store::read_all(&self.shared.dirs.run).unwrap_or_default();
+        let mut adoptions = tokio::task::JoinSet::new();
         for (name, text) in found {
-            let adopted = match text.map_err(|error| error.to_string()).and_then(|text| status::read(&text)) {
-                Ok(status) => self.adopt(&name, status).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = adopted {
-                tracing::warn!(guest = name, error, "it ran once and does so no more");
-                let _ = fs::remove_file(self.shared.dirs.status(&name));
-                let _ = fs::remove_file(self.shared.dirs.pid(&name));
+            let driver = self.clone();
+            let status = text.map_err(|error| error.to_string()).and_then(|text| status::read(&text));
+            if let Ok(status) = &status {
+                self.ids_from(status.domain.id.unwrap_or_default());
             }
+            adoptions.spawn(async move {
+                let adopted = match status {
+                    Ok(status) => driver.adopt(&name, status).await.map_err(|error| error.to_string()),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = adopted {
+                    tracing::warn!(guest = name, error, "it ran once and does so no more");
+                    driver.forget_status(&name);
+                }
+            });
+        }
+        let all = async { while adoptions.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_PATIENCE, all).await.is_err() {
+            tracing::warn!(guests = adoptions.len(), "their monitors do not answer");
+            adoptions.detach_all();
         }
     }
 
@@ -401,13 +423,14 @@ impl Qemu {
         let id = status.domain.id.unwrap_or_default();
         let word = format!("guest={},debug-threads=on", crate::command::escape(name));
         let process = Process::adopt(status.pid, &word)?;
-        let greet = async { Monitor::connect(connect(&status.monitor).await?).await };
-        let greeted = tokio::time::timeout(END_PATIENCE, greet).await;
-        let (monitor, events) = greeted?.map_err(|error| std::io::Error::other(error.to_string()))?;
-        let running = monitor.execute(&virtwire_qmp::commands::QueryStatus {}).await;
-        let running = running.map_err(|error| std::io::Error::other(error.to_string()))?.running;
-        let guest = match self.by_name(name) {
-            Some(guest) => guest,
+        if status.state == State::PAUSED_STARTING_UP {
+            // Nobody was told that it had started.
+            process.signal(Signal::KILL);
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        let stored = self.by_name(name);
+        let guest = match &stored {
+            Some(guest) => Arc::clone(guest),
             None => {
                 let uuid = status.domain.uuid.unwrap_or_default().into_bytes();
                 let guest = Arc::new(Guest::new(name.to_owned(), uuid, None, false));
@@ -415,7 +438,23 @@ impl Qemu {
                 guest
             }
         };
-        self.ids_from(id);
+        let _job = guest.job.lock().await;
+        let greet = async {
+            let (monitor, events) = Monitor::connect(connect(&status.monitor).await?).await?;
+            let running = monitor.execute(&QueryStatus {}).await?.running;
+            Ok::<_, QmpError>((monitor, events, running))
+        };
+        let (monitor, events, running) = match greet.await {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                // Alive without a monitor, it could not be told from one that is off, and started twice.
+                process.signal(Signal::KILL);
+                if stored.is_none() {
+                    self.remove(&guest);
+                }
+                return Err(std::io::Error::other(error.to_string()));
+            }
+        };
         let dir = status.monitor.parent().map(Path::to_owned).unwrap_or_default();
         {
             let mut inner = guest.lock();

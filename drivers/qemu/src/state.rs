@@ -91,7 +91,9 @@ pub(crate) struct Lifecycle(i32, i32);
 impl Lifecycle {
     pub(crate) const DEFINED_ADDED: Self = Self(0, 0);
     pub(crate) const DEFINED_UPDATED: Self = Self(0, 1);
+    pub(crate) const DEFINED_RENAMED: Self = Self(0, 2);
     pub(crate) const UNDEFINED_REMOVED: Self = Self(1, 0);
+    pub(crate) const UNDEFINED_RENAMED: Self = Self(1, 1);
     pub(crate) const STARTED_BOOTED: Self = Self(2, 0);
     pub(crate) const SUSPENDED_PAUSED: Self = Self(3, 0);
     pub(crate) const SUSPENDED_IOERROR: Self = Self(3, 2);
