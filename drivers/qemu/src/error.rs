@@ -59,7 +59,15 @@ pub(crate) fn check_flags(flags: u32, known: u32, function: &str) -> Result<()> 
         0 => Ok(()),
         unknown => {
             let text = format_args!("unsupported flags (0x{unknown:x}) in function {function}");
-            Err(QEMU.invalid_arg(text))
+            // The message stands alone; the error names function and argument.
+            Err(VirtError {
+                message: text.to_string(),
+                str1: Some(function.to_owned()),
+                str2: Some("flags".to_owned()),
+                int1: 0,
+                int2: 0,
+                ..QEMU.invalid_arg("")
+            })
         }
     }
 }
