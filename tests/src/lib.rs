@@ -1,5 +1,12 @@
 //! The harness of Virtwire's tests: daemons on private sockets, real libvirt programs as peers, a guest of a few
 //! hundred bytes, golden files. The cases are in `tests/it`.
 
+pub mod bench;
+pub mod compare;
+pub mod daemon;
+pub mod folder;
 pub mod golden;
+pub mod guest;
+pub mod peers;
+pub mod process;
 pub mod repo;

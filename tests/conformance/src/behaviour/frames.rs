@@ -68,11 +68,17 @@ fn alive(peer: &mut Peer) -> Result<(), Failure> {
     expect("a call afterwards", 0, peer.call(Procedure::CONNECT_GET_LIB_VERSION, &())?.code()?)
 }
 
+/// To be sent in one write: a daemon may close the connection as soon as it has seen the length.
+fn length_and_zeros(length: u32) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    bytes
+}
+
 fn length_too_small(target: &Target) -> Result<(), Failure> {
     for word in [0_u32, 4, 27] {
         let mut peer = target.open()?;
-        peer.write(&word.to_be_bytes())?;
-        peer.write(&[0; 28])?;
+        peer.write(&length_and_zeros(word))?;
         ended(&mut peer)?;
     }
     Ok(())
@@ -80,8 +86,7 @@ fn length_too_small(target: &Target) -> Result<(), Failure> {
 
 fn length_too_large(target: &Target) -> Result<(), Failure> {
     let mut peer = target.open()?;
-    peer.write(&33_554_437_u32.to_be_bytes())?;
-    peer.write(&[0; 28])?;
+    peer.write(&length_and_zeros(33_554_437))?;
     ended(&mut peer)
 }
 

@@ -1,0 +1,148 @@
+/* load URI CALL CONNECTIONS SECONDS [DOMAINS]
+ *
+ * Calls a daemon through libvirt's own C library, one thread per connection, as fast as answers come. First defines
+ * DOMAINS domains, which the connections keep: the test hypervisor forgets them with the last one.
+ * Prints one line: calls per second, median latency and 99th percentile in microseconds.
+ */
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct worker {
+    pthread_t thread;
+    virConnectPtr connection;
+    double *latencies; /* microseconds */
+    size_t count, room;
+};
+
+static atomic_int stop;
+static int (*call)(virConnectPtr);
+
+static void die(const char *what)
+{
+    fprintf(stderr, "load: %s: %s\n", what, virGetLastErrorMessage());
+    exit(1);
+}
+
+static double microseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1e6 + now.tv_nsec / 1e3;
+}
+
+static int lib_version(virConnectPtr connection)
+{
+    unsigned long version;
+    return virConnectGetLibVersion(connection, &version);
+}
+
+static int list_all_domains(virConnectPtr connection)
+{
+    virDomainPtr *domains;
+    int count = virConnectListAllDomains(connection, &domains, 0);
+    for (int i = 0; i < count; i++)
+        virDomainFree(domains[i]);
+    if (count >= 0)
+        free(domains);
+    return count;
+}
+
+static const struct { const char *name; int (*call)(virConnectPtr); } calls[] = {
+    {"lib-version", lib_version},
+    {"list-all-domains", list_all_domains},
+};
+
+static void define(virConnectPtr connection, int number)
+{
+    char xml[256];
+    snprintf(xml, sizeof xml,
+             "<domain type='test'><name>load-%d</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>"
+             "<os><type>hvm</type></os></domain>", number);
+    virDomainPtr domain = virDomainDefineXML(connection, xml);
+    if (!domain)
+        die("define");
+    virDomainFree(domain);
+}
+
+static void *work(void *data)
+{
+    struct worker *worker = data;
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        double begin = microseconds();
+        if (call(worker->connection) < 0)
+            die("call");
+        if (worker->count == worker->room) {
+            worker->room = worker->room ? worker->room * 2 : 4096;
+            worker->latencies = realloc(worker->latencies, worker->room * sizeof *worker->latencies);
+            if (!worker->latencies)
+                die("memory");
+        }
+        worker->latencies[worker->count++] = microseconds() - begin;
+    }
+    return NULL;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static void quiet(void *data, virErrorPtr error) { (void)data; (void)error; }
+
+int main(int argc, char **argv)
+{
+    if (argc < 5) {
+        fprintf(stderr, "usage: load URI CALL CONNECTIONS SECONDS [DOMAINS]\n");
+        return 2;
+    }
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        if (!strcmp(calls[i].name, argv[2]))
+            call = calls[i].call;
+    size_t connections = strtoul(argv[3], NULL, 10);
+    if (!call || !connections) {
+        fprintf(stderr, "load: no such call, or no connections\n");
+        return 2;
+    }
+    virSetErrorFunc(NULL, quiet);
+    struct worker *workers = calloc(connections, sizeof *workers);
+    if (!workers)
+        die("memory");
+    for (size_t i = 0; i < connections; i++)
+        if (!(workers[i].connection = virConnectOpen(argv[1])))
+            die("open");
+    for (int i = 0, count = argc > 5 ? atoi(argv[5]) : 0; i < count; i++)
+        define(workers[0].connection, i);
+
+    double begin = microseconds();
+    for (size_t i = 0; i < connections; i++)
+        pthread_create(&workers[i].thread, NULL, work, &workers[i]);
+    usleep(atof(argv[4]) * 1e6);
+    atomic_store(&stop, 1);
+    size_t count = 0;
+    for (size_t i = 0; i < connections; i++) {
+        pthread_join(workers[i].thread, NULL);
+        count += workers[i].count;
+    }
+    double seconds = (microseconds() - begin) / 1e6;
+
+    double *all = malloc(count * sizeof *all);
+    if (!all)
+        die("memory");
+    size_t at = 0;
+    for (size_t i = 0; i < connections; i++) {
+        memcpy(all + at, workers[i].latencies, workers[i].count * sizeof *all);
+        at += workers[i].count;
+        virConnectClose(workers[i].connection);
+    }
+    qsort(all, count, sizeof *all, ascending);
+    printf("%.0f %.2f %.2f\n", count / seconds, all[count / 2], all[count * 99 / 100]);
+    return 0;
+}

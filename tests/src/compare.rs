@@ -1,0 +1,152 @@
+//! The same virsh commands to two daemons, and where their answers differ.
+//!
+//! A file of sessions has one virsh command per line; a blank line begins a new session, which is a virsh of its own;
+//! `#` begins a comment. `{dir}` is the folder of the sessions' file, `{tmp}` an empty one.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+
+use regex_lite::{Captures, Regex};
+
+use crate::daemon::virsh;
+use crate::folder::Folder;
+use crate::process;
+
+/// One command and both answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// The command.
+    pub command: String,
+    /// The answers, canonical.
+    pub answers: [String; 2],
+}
+
+impl Answer {
+    /// Whether both are the same.
+    pub fn is_equal(&self) -> bool {
+        self.answers[0] == self.answers[1]
+    }
+}
+
+/// What differs, `-` the first daemon's lines and `+` the second's.
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.command)?;
+        let [left, right] = self.answers.each_ref().map(|answer| answer.lines().collect::<Vec<_>>());
+        let head = left.iter().zip(&right).take_while(|(a, b)| a == b).count();
+        let (left, right) = (&left[head..], &right[head..]);
+        let tail = left.iter().rev().zip(right.iter().rev()).take_while(|(a, b)| a == b).count();
+        for line in &left[..left.len() - tail] {
+            writeln!(f, "    - {line}")?;
+        }
+        for line in &right[..right.len() - tail] {
+            writeln!(f, "    + {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// All commands of a file, answered by both.
+///
+/// # Panics
+/// If virsh can't be run.
+pub fn compare(uris: [&str; 2], file: &Path) -> std::io::Result<Vec<Answer>> {
+    let text = std::fs::read_to_string(file)?;
+    let file = file.canonicalize()?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let mut found = Vec::new();
+    for session in sessions(&text) {
+        let [left, right] = uris.map(|uri| answers(uri, &session, folder));
+        for ((command, left), right) in session.into_iter().zip(left).zip(right) {
+            found.push(Answer { command: command.to_owned(), answers: [left, right] });
+        }
+    }
+    Ok(found)
+}
+
+fn sessions(text: &str) -> Vec<Vec<&str>> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    lines.split(|line| line.is_empty()).filter(|session| !session.is_empty()).map(<[_]>::to_vec).collect()
+}
+
+/// What one virsh answers to each command of a session.
+fn answers(uri: &str, session: &[&str], folder: &Path) -> Vec<String> {
+    const MARK: &str = "==== next ====";
+    let empty = Folder::new();
+    let script: String = session.iter().map(|command| format!("{command}; echo '{MARK}'; ")).collect();
+    let script =
+        script.replace("{dir}", &folder.to_string_lossy()).replace("{tmp}", &empty.to_string_lossy());
+    // Both outputs to one pipe and by the line, so that errors stay with their commands.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec stdbuf -oL \"$@\" 2>&1", "sh"]);
+    let virsh = virsh(uri);
+    shell.arg(virsh.get_program()).args(virsh.get_args()).arg(script).current_dir(folder);
+    shell.envs(virsh.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let text = canonical(&process::run(&mut shell).text);
+    let mut answers: Vec<String> =
+        text.split(MARK).map(|answer| answer.trim_matches('\n').to_owned()).collect();
+    answers.resize(session.len(), String::new());
+    answers
+}
+
+/// A text without what differs from run to run: generated UUIDs and addresses are numbered as they appear, times and
+/// the folders of test daemons are replaced.
+pub fn canonical(text: &str) -> String {
+    let numbered = [
+        ("UUID", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"),
+        ("MAC", r"\b52:54:00(:[0-9a-f]{2}){3}\b"),
+    ];
+    let replaced = [
+        ("TIME", r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( ?[+-]\d{4})?"),
+        // Seconds since 1970, and what the test hypervisor derives from them.
+        ("TIME", r"\b1[6-9]\d{8,}\b"),
+        ("SECONDS", r"\b\d+\.\d+ ?s\b"),
+        ("FOLDER", r"/[^ ]*/virtwire-\d+-\d+"),
+    ];
+    let regex = |pattern| Regex::new(pattern).expect("a pattern of this program");
+    let mut text = text.to_owned();
+    for (name, pattern) in numbered {
+        let mut seen = Vec::new();
+        text = regex(pattern)
+            .replace_all(&text, |found: &Captures<'_>| {
+                let value = found[0].to_owned();
+                let number = seen.iter().position(|known| *known == value).unwrap_or_else(|| {
+                    seen.push(value);
+                    seen.len() - 1
+                });
+                format!("{name}-{}", number + 1)
+            })
+            .into_owned();
+    }
+    for (name, pattern) in replaced {
+        text = regex(pattern).replace_all(&text, name).into_owned();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_parted_by_blank_lines() {
+        assert_eq!(
+            sessions("# one\nlist\nuri\n\n\n# two\nversion\n"),
+            [vec!["list", "uri"], vec!["version"]]
+        );
+    }
+
+    #[test]
+    fn generated_values_become_numbers_and_equal_ones_stay_equal() {
+        let text = "52:54:00:01:02:03 52:54:00:01:02:04 52:54:00:01:02:03 2024-01-02 03:04:05 x";
+        assert_eq!(canonical(text), "MAC-1 MAC-2 MAC-1 TIME x");
+    }
+
+    #[test]
+    fn a_difference_is_shown_without_what_is_equal() {
+        let answers = ["a\nb\nc".to_owned(), "a\nx\nc".to_owned()];
+        let answer = Answer { command: "list".to_owned(), answers };
+        assert_eq!(answer.to_string(), "list\n    - b\n    + x\n");
+    }
+}

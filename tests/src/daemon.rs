@@ -1,0 +1,200 @@
+//! Daemons on private sockets: virtwired of this source tree, and the real libvirtd.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::folder::Folder;
+use crate::peers::PYTHON;
+use crate::process::{self, Finished, PATIENCE, Program};
+use crate::repo;
+
+/// A running daemon, ready for clients. Dropping it ends it and removes its folder.
+pub struct Daemon {
+    // Ended before its folder is removed: fields are dropped in this order.
+    program: Program,
+    folder: Folder,
+    sockets: PathBuf,
+    started: Duration,
+}
+
+impl Daemon {
+    /// virtwired as an ordinary process; its state is in a folder of its own.
+    ///
+    /// # Panics
+    /// If it can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn virtwired() -> Self {
+        let folder = Folder::new();
+        let mut command = Command::new(virtwired());
+        command.arg("--socket").arg(folder.join("libvirt-sock")).arg("--root").arg(folder.join("root"));
+        let sockets = folder.to_owned();
+        Self::start(folder, sockets, &mut command)
+    }
+
+    /// virtwired by the same means as [`Daemon::libvirtd`], so that both find the same files at the same paths.
+    ///
+    /// # Panics
+    /// If it can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn private_virtwired() -> Self {
+        Self::private(&virtwired())
+    }
+
+    /// The real libvirtd, in namespaces of its own (`tests/private-daemon.sh`).
+    ///
+    /// # Panics
+    /// If it doesn't get ready.
+    #[track_caller]
+    pub fn libvirtd() -> Self {
+        Self::private(Path::new("libvirtd"))
+    }
+
+    #[track_caller]
+    fn private(program: &Path) -> Self {
+        let folder = Folder::new();
+        let mut command = Command::new("bash");
+        command.arg(repo::file("private-daemon.sh")).arg(&*folder).arg(program);
+        // The usual place of this file is outside what the daemon has of its own.
+        command.args(["--pid-file", "/run/libvirt/daemon.pid"]);
+        let sockets = folder.join("run");
+        Self::start(folder, sockets, &mut command)
+    }
+
+    #[track_caller]
+    fn start(folder: Folder, sockets: PathBuf, command: &mut Command) -> Self {
+        // Both daemons tell systemd that they are ready; here that is this test.
+        let path = folder.join("notify");
+        let notified = UnixDatagram::bind(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let _ = notified.set_read_timeout(Some(Duration::from_millis(200)));
+        let begin = Instant::now();
+        let mut program = Program::start(command.env("NOTIFY_SOCKET", &path));
+        let mut message = [0; 256];
+        let ready = loop {
+            match notified.recv(&mut message) {
+                Ok(count) if message[..count].starts_with(b"READY=1") => break true,
+                _ if begin.elapsed() > PATIENCE || !program.is_running() => break false,
+                _ => {}
+            }
+        };
+        assert!(ready, "the daemon does not get ready; it printed:\n{}", program.printed());
+        Self { program, folder, sockets, started: begin.elapsed() }
+    }
+
+    /// Its folder. For daemons in namespaces of their own, `run`, `lib`, `etc`, `log` and `cache` below it are theirs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Its read-write socket; `libvirt-sock-ro` and `libvirt-admin-sock` are beside it.
+    pub fn socket(&self) -> PathBuf {
+        self.sockets.join("libvirt-sock")
+    }
+
+    /// Another of its sockets.
+    pub fn socket_named(&self, name: &str) -> PathBuf {
+        self.sockets.join(name)
+    }
+
+    /// The URI that reaches a hypervisor through this daemon: of `test:///default`, `test+unix:///default?socket=…`.
+    ///
+    /// # Panics
+    /// If `uri` has no scheme.
+    pub fn uri(&self, uri: &str) -> String {
+        let (scheme, rest) = uri.split_once(':').expect("a URI has a scheme");
+        format!("{scheme}+unix:{rest}?socket={}", self.socket().display())
+    }
+
+    /// How long it took to get ready.
+    pub fn started(&self) -> Duration {
+        self.started
+    }
+
+    /// The process id: of the daemon itself, or of what keeps its namespaces.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// The daemon's resident memory in KiB, wherever below [`Daemon::pid`] it runs.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon_pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
+    }
+
+    /// The process id of the daemon itself.
+    pub fn daemon_pid(&self) -> u32 {
+        let mut pids = vec![self.pid()];
+        let mut next = 0;
+        while let Some(&pid) = pids.get(next) {
+            next += 1;
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if matches!(name.trim(), "libvirtd" | "virtwired") {
+                return pid;
+            }
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        self.pid()
+    }
+
+    /// Runs one virsh command to its end.
+    #[track_caller]
+    pub fn virsh(&self, uri: &str, arguments: &[&str]) -> Finished {
+        process::run(virsh(&self.uri(uri)).args(arguments))
+    }
+
+    /// Runs a virsh that must succeed, and returns what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn virsh_ok(&self, uri: &str, arguments: &[&str]) -> String {
+        let finished = self.virsh(uri, arguments);
+        assert!(finished.status.success(), "virsh {arguments:?}: {}", finished.text);
+        finished.text
+    }
+
+    /// Runs a Python program of this crate; it finds the URI in its first argument.
+    #[track_caller]
+    pub fn python(&self, uri: &str, script: &str) -> Finished {
+        process::run(Command::new(PYTHON).arg(repo::file(script)).arg(self.uri(uri)))
+    }
+}
+
+/// Stock virsh, in English and without its history.
+pub fn virsh(uri: &str) -> Command {
+    let mut command = Command::new("virsh");
+    command.args(["-c", uri]).env("LC_ALL", "C").env("XDG_CACHE_HOME", std::env::temp_dir());
+    command
+}
+
+/// The path of virtwired, built once as this program was.
+///
+/// # Panics
+/// If it can't be built.
+pub fn virtwired() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build).clone()
+}
+
+fn build() -> PathBuf {
+    let own = std::env::current_exe().expect("a program has a path");
+    // A test is in target/debug/deps, a program in target/debug.
+    let folder = own.parent().expect("it is in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--quiet", "--package", "virtwired", "--bin", "virtwired"])
+        .current_dir(repo::root());
+    command.arg("--target-dir").arg(folder.parent().expect("it is in a target folder"));
+    if !folder.ends_with("debug") {
+        command.arg("--release");
+    }
+    let done = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    folder.join("virtwired")
+}

@@ -1,0 +1,175 @@
+//! Programs under test: with a time limit, ended when dropped, waited for by what they print.
+
+use std::fmt::Display;
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything that should come may take, before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running program. Dropping it kills it.
+pub struct Program {
+    name: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    output: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+/// What a finished program said, standard output and standard error as they came.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Everything it printed.
+    pub text: String,
+}
+
+impl Program {
+    /// Starts a program; its input is a pipe, its outputs are read from now on.
+    ///
+    /// # Panics
+    /// If the program can't be started.
+    #[track_caller]
+    pub fn start(command: &mut Command) -> Program {
+        let name = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (sender, output) = mpsc::channel();
+        read_into(child.stdout.take(), sender.clone());
+        read_into(child.stderr.take(), sender);
+        Program { name, stdin: child.stdin.take(), child, output, seen: String::new() }
+    }
+
+    /// The program's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the program has printed `text`, and returns everything up to its end; the next wait starts behind it.
+    ///
+    /// # Panics
+    /// If it ends or [`PATIENCE`] passes before that.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                let rest = self.seen.split_off(at + text.len());
+                return std::mem::replace(&mut self.seen, rest);
+            }
+            match self.more(deadline) {
+                Ok(()) => (),
+                Err(why) => {
+                    panic!("{}: {why} while waiting for {text:?}; it printed:\n{}", self.name, self.seen)
+                }
+            }
+        }
+    }
+
+    /// Writes to the program's standard input.
+    ///
+    /// # Panics
+    /// If the program doesn't take it.
+    #[track_caller]
+    pub fn type_text(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        stdin
+            .write_all(text.as_bytes())
+            .and_then(|()| stdin.flush())
+            .unwrap_or_else(|e| panic!("{}: {e}", self.name));
+    }
+
+    /// Closes the program's input, and waits for its end.
+    ///
+    /// # Panics
+    /// If [`PATIENCE`] passes before that.
+    #[track_caller]
+    pub fn finish(mut self) -> Finished {
+        drop(self.stdin.take());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.more(deadline) {
+                Ok(()) => (),
+                Err(Stopped::Ended) => break,
+                Err(why) => panic!("{}: {why}; it printed:\n{}", self.name, self.seen),
+            }
+        }
+        let status = self.child.wait().unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        Finished { status, text: std::mem::take(&mut self.seen) }
+    }
+
+    /// Everything printed up to now that no wait has taken.
+    pub fn printed(&mut self) -> &str {
+        while let Ok(bytes) = self.output.try_recv() {
+            self.seen += &String::from_utf8_lossy(&bytes);
+        }
+        &self.seen
+    }
+
+    /// Whether the program still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn more(&mut self, deadline: Instant) -> Result<(), Stopped> {
+        match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(bytes) => {
+                self.seen += &String::from_utf8_lossy(&bytes);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) => Err(Stopped::TooSlow),
+            Err(RecvTimeoutError::Disconnected) => Err(Stopped::Ended),
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Errors say that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program to its end, with nothing on its input.
+///
+/// # Panics
+/// If it can't be started or takes longer than [`PATIENCE`].
+#[track_caller]
+pub fn run(command: &mut Command) -> Finished {
+    Program::start(command).finish()
+}
+
+enum Stopped {
+    Ended,
+    TooSlow,
+}
+
+impl Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Stopped::Ended => f.write_str("it ended"),
+            Stopped::TooSlow => write!(f, "nothing more for {} s", PATIENCE.as_secs()),
+        }
+    }
+}
+
+fn read_into(from: Option<impl Read + Send + 'static>, to: Sender<Vec<u8>>) {
+    let Some(mut from) = from else { return };
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if to.send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+}
