@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::{ServerConnection, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -20,6 +22,9 @@ use crate::glob;
 
 /// What libvirt's daemon sends when it accepts the client's certificate, as the first byte inside TLS.
 const ACCEPTED: u8 = 1;
+
+/// How long a client that is not let in may take to end its side.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Accepts TLS connections. The certificates can be read again while it does.
 pub(crate) struct Acceptor {
@@ -47,7 +52,7 @@ impl Acceptor {
     }
 
     /// The handshake, and the verdict on the client.
-    pub(crate) async fn accept(&self, tcp: TcpStream) -> io::Result<TlsSocket> {
+    pub(crate) async fn accept(&self, mut tcp: TcpStream) -> io::Result<TlsSocket> {
         let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
         let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
         while connection.is_handshaking() {
@@ -63,6 +68,7 @@ impl Acceptor {
                     if let Err(error) = connection.process_new_packets() {
                         // The alert that says why.
                         let _ = connection.write_tls(&mut Wire(&tcp));
+                        see_off(&mut tcp).await;
                         return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                     }
                 }
@@ -102,6 +108,15 @@ impl Acceptor {
             ),
         ))
     }
+}
+
+/// Ends our side and reads until the client ends its own. To close with something unread would reset the connection, and
+/// the client would not learn why.
+async fn see_off(tcp: &mut TcpStream) {
+    let _ = tcp.shutdown().await;
+    let mut rest = [0; 1024];
+    let gone = async { while matches!(tcp.read(&mut rest).await, Ok(count) if count > 0) {} };
+    let _ = tokio::time::timeout(FAREWELL, gone).await;
 }
 
 /// `None` where it would block.
