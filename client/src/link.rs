@@ -11,8 +11,7 @@ use virtwire_protocol::calls::{Calls, UnknownSerial};
 use virtwire_protocol::codec::{self, Reader};
 use virtwire_protocol::error::VirtError;
 use virtwire_protocol::frame::{self, Frame};
-use virtwire_protocol::keepalive;
-use virtwire_protocol::net::{MessageError, MessageHeader, MessageStatus, MessageType};
+use virtwire_protocol::net::{MessageError, MessageHeader, MessageStatus};
 use virtwire_protocol::procedures::Program;
 use virtwire_protocol::remote::ConnectDomainEventCallbackDeregisterAnyArgs;
 use virtwire_socket::Outgoing;
@@ -282,17 +281,5 @@ fn answer(frame: &Frame<'_>, descriptors: Vec<OwnedFd>) -> Result<Reply, Error> 
             Err(VirtError::from(error).into())
         }
         other => Err(ProtocolError::Status(other.0).into()),
-    }
-}
-
-/// A keepalive frame: serial 0, empty.
-pub(crate) fn pulse(procedure: keepalive::Procedure) -> MessageHeader {
-    MessageHeader {
-        prog: keepalive::PROGRAM.number,
-        vers: keepalive::PROGRAM.version,
-        proc: procedure.0,
-        r#type: MessageType::MESSAGE,
-        serial: 0,
-        status: MessageStatus::OK,
     }
 }

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::time::Sleep;
-use virtwire_protocol::frame::{Frame, FrameBuffer, FrameError};
+use virtwire_protocol::frame::{self, Frame, FrameBuffer, FrameError};
 use virtwire_protocol::keepalive;
 use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageType, VIR_NET_MESSAGE_NUM_FDS_MAX};
 use virtwire_socket::receive;
 
-use crate::link::{Link, pulse};
+use crate::link::Link;
 use crate::{Error, ProtocolError};
 
 /// What the task alone knows.
@@ -100,7 +100,7 @@ impl Input {
         let next = match timer.poll(Instant::now()) {
             Keepalive::Wait(next) => next,
             Keepalive::Ping => {
-                link.send(&pulse(keepalive::Procedure::PING), &[])?;
+                link.send(&frame::keepalive(keepalive::Procedure::PING), &[])?;
                 Instant::now()
             }
             // A connection that is not read, since streams are full, cannot hear pongs either.
@@ -165,7 +165,7 @@ fn hand_out(link: &Arc<Link>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) -> R
         MessageType::STREAM | MessageType::STREAM_HOLE => link.stream(frame),
         MessageType::MESSAGE if header.prog == keepalive::PROGRAM.number => {
             if header.proc == keepalive::Procedure::PING.0 {
-                link.send(&pulse(keepalive::Procedure::PONG), &[])?;
+                link.send(&frame::keepalive(keepalive::Procedure::PONG), &[])?;
             }
             Ok(())
         }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::codec::{self, Encode, EncodeError, Reader};
+use crate::keepalive;
 use crate::net::{
     MessageHeader, MessageStatus, MessageType, VIR_NET_MESSAGE_HEADER_MAX, VIR_NET_MESSAGE_LEN_MAX,
     VIR_NET_MESSAGE_MAX, VIR_NET_MESSAGE_NUM_FDS_MAX,
@@ -175,6 +176,18 @@ pub fn encode<T: Encode + ?Sized>(
     value.encode(&mut out)?;
     finish(&mut out)?;
     Ok(out)
+}
+
+/// The header of a keepalive message, which has no serial and no payload.
+pub const fn keepalive(procedure: keepalive::Procedure) -> MessageHeader {
+    MessageHeader {
+        prog: keepalive::PROGRAM.number,
+        vers: keepalive::PROGRAM.version,
+        proc: procedure.0,
+        r#type: MessageType::MESSAGE,
+        serial: 0,
+        status: MessageStatus::OK,
+    }
 }
 
 /// A whole frame around bytes: stream data, or a payload that is encoded already.

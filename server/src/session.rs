@@ -13,11 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::time::Sleep;
 use virtwire_driver_api::{CallCx, Connection, Event, EventSink, Peer, StreamEnd};
 use virtwire_protocol::error::VirtError;
-use virtwire_protocol::frame;
-use virtwire_protocol::frame::{FRAME_MAX, Frame, FrameBuffer, FrameError};
+use virtwire_protocol::frame::{self, FRAME_MAX, Frame, FrameBuffer, FrameError};
 use virtwire_protocol::keepalive;
 use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
-use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
+use virtwire_protocol::net::{MessageHeader, MessageType};
 use virtwire_socket::Outgoing;
 
 use crate::access::{Identity, Object};
@@ -327,6 +326,11 @@ impl Session {
         }
     }
 
+    fn pulse(&self, procedure: keepalive::Procedure) {
+        let bytes = frame::encode_bytes(&frame::keepalive(procedure), &[]).unwrap_or_default();
+        self.out.send(bytes, Vec::new());
+    }
+
     fn keepalive(&self, input: &mut Input) -> Result<(), Ended> {
         let Some(timer) = &mut input.keepalive else {
             input.known |= self.is_authenticated();
@@ -336,7 +340,7 @@ impl Session {
         let next = match timer.poll(now) {
             Keepalive::Wait(next) => next,
             Keepalive::Ping => {
-                self.out.send(pulse(keepalive::Procedure::PING), Vec::new());
+                self.pulse(keepalive::Procedure::PING);
                 now
             }
             Keepalive::Dead => return Err(Ended::Dead),
@@ -394,7 +398,7 @@ impl Session {
                 if (frame.header.prog, frame.header.proc)
                     == (keepalive::PROGRAM.number, keepalive::Procedure::PING.0) =>
             {
-                self.out.send(pulse(keepalive::Procedure::PONG), Vec::new());
+                self.pulse(keepalive::Procedure::PONG);
             }
             // Replies, messages and unknown types mean nothing here; the real daemon drops them as well.
             _ => {}
@@ -449,17 +453,4 @@ impl std::fmt::Display for Ended {
             Self::Io(error) => error.fmt(f),
         }
     }
-}
-
-/// A keepalive frame; serial 0, empty.
-fn pulse(procedure: keepalive::Procedure) -> Vec<u8> {
-    let header = MessageHeader {
-        prog: keepalive::PROGRAM.number,
-        vers: keepalive::PROGRAM.version,
-        proc: procedure.0,
-        r#type: MessageType::MESSAGE,
-        serial: 0,
-        status: MessageStatus::OK,
-    };
-    frame::encode_bytes(&header, &[]).unwrap_or_default()
 }

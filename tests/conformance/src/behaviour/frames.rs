@@ -2,7 +2,7 @@
 
 use virtwire_protocol::frame;
 use virtwire_protocol::keepalive;
-use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
+use virtwire_protocol::net::{MessageHeader, MessageType};
 use virtwire_protocol::remote::{PROGRAM, Procedure};
 
 use super::{OBSERVED, Row};
@@ -183,27 +183,16 @@ fn no_descriptors(target: &Target) -> Result<(), Failure> {
     expect("code", 0, peer.reply(&header)?.code()?)
 }
 
-fn pulse(procedure: i32) -> MessageHeader {
-    MessageHeader {
-        prog: keepalive::PROGRAM.number,
-        vers: keepalive::PROGRAM.version,
-        proc: procedure,
-        r#type: MessageType::MESSAGE,
-        serial: 0,
-        status: MessageStatus::OK,
-    }
-}
-
 fn ping(target: &Target) -> Result<(), Failure> {
     for mut peer in [target.connect()?, target.open()?] {
-        peer.send(&pulse(keepalive::Procedure::PING.0), &[])?;
-        expect("pong", pulse(keepalive::Procedure::PONG.0), peer.receive()?.header)?;
+        peer.send(&frame::keepalive(keepalive::Procedure::PING), &[])?;
+        expect("pong", frame::keepalive(keepalive::Procedure::PONG), peer.receive()?.header)?;
     }
     Ok(())
 }
 
 fn unknown_pulse(target: &Target) -> Result<(), Failure> {
     let mut peer = target.open()?;
-    peer.send(&pulse(77), &[])?;
+    peer.send(&frame::keepalive(keepalive::Procedure(77)), &[])?;
     alive(&mut peer)
 }
