@@ -1,13 +1,13 @@
 //! A guest's console as a stream, both ways.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::chardev::{CharMode, CharType, Chardev};
@@ -36,15 +36,16 @@ pub(crate) async fn open(driver: &Qemu, args: DomainOpenConsoleArgs, stream: Str
     let cannot = |e: io::Error| file(&e, format_args!("unable to open console '{path}'"));
     match chardev.type_ {
         CharType::Pty => {
-            let pty = Pty::open(Path::new(&path)).map_err(cannot)?;
+            let console = Console::pty(Path::new(&path)).map_err(cannot)?;
             driver.hold_console(&path, args.flags & FORCE != 0, |gone| {
-                tokio::spawn(pump_pty(pty, stream, gone))
+                tokio::spawn(pump(console, stream, gone))
             })
         }
         CharType::Unix if chardev.source.first().and_then(|s| s.mode) != Some(CharMode::Connect) => {
             let socket = UnixStream::connect(&path).await.map_err(cannot)?;
+            let console = Console::socket(socket).map_err(cannot)?;
             driver.hold_console(&path, args.flags & FORCE != 0, |gone| {
-                tokio::spawn(pump_socket(socket, stream, gone))
+                tokio::spawn(pump(console, stream, gone))
             })
         }
         _ => Err(QEMU.internal_error(format_args!("character device {alias} is not using a PTY"))),
@@ -71,13 +72,22 @@ fn find<'a>(domain: &'a Domain, wanted: Option<&str>) -> Result<(String, &'a Cha
     })
 }
 
-/// A terminal that is polled.
-struct Pty(AsyncFd<std::fs::File>);
+/// QEMU's end of a character device, polled.
+struct Console(AsyncFd<File>);
 
-impl Pty {
-    fn open(path: &Path) -> io::Result<Self> {
+impl Console {
+    fn pty(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NOCTTY | OFlags::NONBLOCK;
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(path)?;
+        Self::new(file)
+    }
+
+    fn socket(socket: UnixStream) -> io::Result<Self> {
+        Self::new(OwnedFd::from(socket.into_std()?).into())
+    }
+
+    /// The file must not block.
+    fn new(file: File) -> io::Result<Self> {
         #[expect(deprecated, reason = "its successor is unsafe; a File keeps its descriptor for life")]
         Ok(Self(AsyncFd::new(file)?))
     }
@@ -107,11 +117,11 @@ impl Pty {
 /// Told to let the console go, for another client.
 pub(crate) type Gone = tokio::sync::oneshot::Receiver<()>;
 
-async fn pump_pty(pty: Pty, mut stream: StreamEnd, mut gone: Gone) {
+async fn pump(console: Console, mut stream: StreamEnd, mut gone: Gone) {
     let mut buf = vec![0; CHUNK];
     loop {
         tokio::select! {
-            read = pty.read(&mut buf) => match read {
+            read = console.read(&mut buf) => match read {
                 Ok(count) if count > 0 => {
                     let data = buf.get(..count).unwrap_or_default().to_vec();
                     if stream.outgoing.send(ToClient::Data(data)).await.is_err() {
@@ -122,33 +132,7 @@ async fn pump_pty(pty: Pty, mut stream: StreamEnd, mut gone: Gone) {
                 _ => break,
             },
             item = stream.incoming.recv() => match item {
-                Some(FromClient::Data(bytes)) => if pty.write_all(&bytes).await.is_err() { break },
-                Some(FromClient::Hole(_)) => {}
-                Some(FromClient::Finish) => break,
-                Some(FromClient::Abort) | None => return,
-            },
-            _ = &mut gone => break,
-        }
-    }
-    let _ = stream.outgoing.send(ToClient::End).await;
-}
-
-async fn pump_socket(mut socket: UnixStream, mut stream: StreamEnd, mut gone: Gone) {
-    let mut buf = vec![0; CHUNK];
-    let (mut reader, mut writer) = socket.split();
-    loop {
-        tokio::select! {
-            read = reader.read(&mut buf) => match read {
-                Ok(count) if count > 0 => {
-                    let data = buf.get(..count).unwrap_or_default().to_vec();
-                    if stream.outgoing.send(ToClient::Data(data)).await.is_err() {
-                        return;
-                    }
-                }
-                _ => break,
-            },
-            item = stream.incoming.recv() => match item {
-                Some(FromClient::Data(bytes)) => if writer.write_all(&bytes).await.is_err() { break },
+                Some(FromClient::Data(bytes)) => if console.write_all(&bytes).await.is_err() { break },
                 Some(FromClient::Hole(_)) => {}
                 Some(FromClient::Finish) => break,
                 Some(FromClient::Abort) | None => return,
