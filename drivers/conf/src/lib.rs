@@ -18,6 +18,7 @@
 //!
 //! No I/O, no host, no wire: what must be known about a host comes in as a [`QemuHost`].
 
+mod arch;
 pub mod capabilities;
 pub mod complete;
 pub mod domain;
@@ -31,6 +32,7 @@ pub mod storage;
 pub mod table;
 pub mod xml;
 
+pub use arch::ARCHITECTURES;
 pub use capabilities::Capabilities;
 pub use complete::{Emulator, Flavor, ParseOptions, QemuHost};
 pub use domain::Domain;

@@ -1,5 +1,8 @@
 //! The host as the hypervisor sees it.
 
+use virtwire_conf::ARCHITECTURES;
+use virtwire_conf::domain::VirtType;
+use virtwire_conf::table::Value;
 use virtwire_conf::xml::Document;
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
@@ -34,64 +37,6 @@ pub(crate) fn capabilities(host: &mut Host) -> Result<wire::ConnectGetCapabiliti
     Ok(wire::ConnectGetCapabilitiesRet { capabilities: host.node.capabilities().into() })
 }
 
-/// Architectures by libvirt's names.
-const ARCHITECTURES: [&str; 34] = [
-    "alpha",
-    "armv6l",
-    "armv7l",
-    "armv7b",
-    "aarch64",
-    "cris",
-    "i686",
-    "ia64",
-    "lm32",
-    "loongarch64",
-    "m68k",
-    "microblaze",
-    "microblazeel",
-    "mips",
-    "mipsel",
-    "mips64",
-    "mips64el",
-    "or32",
-    "parisc",
-    "parisc64",
-    "ppc",
-    "ppc64",
-    "ppc64le",
-    "ppcemb",
-    "riscv32",
-    "riscv64",
-    "s390",
-    "s390x",
-    "sh4",
-    "sh4eb",
-    "sparc",
-    "sparc64",
-    "unicore32",
-    "x86_64",
-];
-
-/// Kinds of guests by libvirt's names.
-const VIRT_TYPES: [&str; 16] = [
-    "qemu",
-    "kqemu",
-    "kvm",
-    "xen",
-    "lxc",
-    "uml",
-    "openvz",
-    "test",
-    "vmware",
-    "hyperv",
-    "vbox",
-    "phyp",
-    "parallels",
-    "bhyve",
-    "vz",
-    "hvf",
-];
-
 pub(crate) fn domain_capabilities_of(
     _: &mut Host,
     args: wire::ConnectGetDomainCapabilitiesArgs,
@@ -99,7 +44,7 @@ pub(crate) fn domain_capabilities_of(
     check_flags(args.flags, 0, "testConnectGetDomainCapabilities")?;
     let text = |value: Option<virtwire_protocol::XdrString>| value.map(|value| value.to_string());
     let kind = text(args.virttype).unwrap_or_else(|| "test".into());
-    if !VIRT_TYPES.contains(&kind.as_str()) {
+    if VirtType::parse(&kind).is_err() {
         return Err(TEST.invalid_arg(format_args!("unknown virttype: {kind}")));
     }
     let arch = text(args.arch).unwrap_or_else(|| "i686".into());
@@ -117,12 +62,16 @@ pub(crate) fn cpu_models(
 ) -> Result<wire::ConnectGetCpuModelNamesRet> {
     check_flags(args.flags, 0, "testConnectGetCPUModelNames")?;
     let arch = args.arch.to_string();
-    if !ARCHITECTURES.contains(&arch.as_str()) {
-        return Err(TEST.invalid_arg(format_args!("cannot find architecture {arch}")));
-    }
-    let models = crate::cpu::models(&arch);
-    let shown = if args.need_results == 0 { &[] } else { models };
+    let models = match virtwire_cpu::kind(&arch) {
+        None => return Err(TEST.invalid_arg(format_args!("cannot find architecture {arch}"))),
+        Some(None) => {
+            let detail = format_args!("'{arch}' architecture is not supported by CPU driver");
+            return Err(ErrorDomain::CPU.no_support(detail));
+        }
+        Some(Some(kind)) => virtwire_cpu::model_names(kind),
+    };
     let ret = models.len() as i32;
+    let shown = if args.need_results == 0 { &[][..] } else { &models };
     Ok(wire::ConnectGetCpuModelNamesRet { models: shown.iter().map(|name| (*name).into()).collect(), ret })
 }
 

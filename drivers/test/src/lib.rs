@@ -9,7 +9,6 @@
 
 mod clock;
 mod connect;
-mod cpu;
 mod defaults;
 mod domain;
 mod driver;

@@ -15,7 +15,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-conf", &["virtwire-protocol"]),
     ("virtwire-qmp", &[]),
     ("virtwire-cpu", &["virtwire-conf", "virtwire-protocol"]),
-    ("virtwire-driver-test", &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol"]),
+    ("virtwire-driver-test", &["virtwire-conf", "virtwire-cpu", "virtwire-driver-api", "virtwire-protocol"]),
     (
         "virtwire-driver-qemu",
         &["virtwire-conf", "virtwire-cpu", "virtwire-driver-api", "virtwire-protocol", "virtwire-qmp"],

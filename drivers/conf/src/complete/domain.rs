@@ -143,53 +143,13 @@ fn memory(domain: &mut Domain, nodes_first: bool) -> Result<(), VirtError> {
 /// Operating system types libvirt knows.
 const OS_TYPES: &[&str] = &["hvm", "xen", "linux", "exe", "uml", "xenpvh"];
 
-/// Architectures libvirt knows.
-const ARCHES: &[&str] = &[
-    "alpha",
-    "armv6l",
-    "armv7l",
-    "armv7b",
-    "aarch64",
-    "cris",
-    "i686",
-    "ia64",
-    "lm32",
-    "loongarch64",
-    "m68k",
-    "microblaze",
-    "microblazeel",
-    "mips",
-    "mipsel",
-    "mips64",
-    "mips64el",
-    "openrisc",
-    "parisc",
-    "parisc64",
-    "ppc",
-    "ppc64",
-    "ppc64le",
-    "ppcemb",
-    "riscv32",
-    "riscv64",
-    "s390",
-    "s390x",
-    "sh4",
-    "sh4eb",
-    "sparc",
-    "sparc64",
-    "unicore32",
-    "x86_64",
-    "xtensa",
-    "xtensaeb",
-];
-
 fn boot(domain: &mut Domain, host_arch: &str) -> Result<(), VirtError> {
     if let Some(kind) = &mut domain.os.type_ {
         if !OS_TYPES.contains(&kind.name.as_str()) {
             return Err(DOMAIN.config_unsupported(format_args!("unknown OS type '{}'", kind.name)));
         }
         let arch = kind.arch.get_or_insert_with(|| host_arch.to_owned());
-        if !ARCHES.contains(&arch.as_str()) {
+        if !crate::ARCHITECTURES.contains(&arch.as_str()) {
             return Err(DOMAIN.config_unsupported(format_args!("Unknown architecture {arch}")));
         }
         let devices = &domain.devices;

@@ -6,6 +6,8 @@ mod domain;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use virtwire_conf::domain::VirtType;
+use virtwire_conf::table::Value;
 use virtwire_cpu::{
     Baseline, Cpu, Expect, HostCpu, Kind, X86, baseline, compare, hypervisor_baseline, hypervisor_compare,
     kind, model_names, vendor_name,
@@ -53,32 +55,12 @@ struct Wanted {
     virttype: Option<XdrString>,
 }
 
-/// Kinds of virtualization that a definition may name.
-const VIRT_TYPES: &[&str] = &[
-    "qemu",
-    "kqemu",
-    "kvm",
-    "xen",
-    "lxc",
-    "uml",
-    "openvz",
-    "test",
-    "vmware",
-    "hyperv",
-    "vbox",
-    "phyp",
-    "parallels",
-    "bhyve",
-    "vz",
-    "hvf",
-];
-
 async fn choose(driver: &Qemu, wanted: Wanted) -> Result<Chosen> {
     let text = |word: Option<XdrString>| word.map(|word| word.to_string());
     let (emulator, arch) = (text(wanted.emulator), text(wanted.arch));
     let (machine, virttype) = (text(wanted.machine), text(wanted.virttype));
     if let Some(virt) = &virttype
-        && !VIRT_TYPES.contains(&virt.as_str())
+        && VirtType::parse(virt).is_err()
     {
         return Err(QEMU.invalid_arg(format_args!("unknown virttype: {virt}")));
     }
