@@ -8,7 +8,7 @@ set -euo pipefail
 packages=(
     libvirt-clients libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev python3-libvirt
     qemu-system-x86 qemu-utils
-    gcc libc6-dev iproute2
+    gcc libc6-dev iproute2 openssl
 )
 
 say() { printf 'setup: %s\n' "$*"; }

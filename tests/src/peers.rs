@@ -1,12 +1,10 @@
 //! The real programs that are peers in the tests, and what happens where one is absent.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
 use crate::process;
-use crate::repo;
 
 /// Something outside this repository that a case needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,37 +59,15 @@ impl Peer {
     }
 }
 
-/// Whether all these peers are here. If not, says `skipped: CASE (reason)`, which no test runner hides.
+/// Whether all these peers are here. If not, the test says that it is skipped, and why.
 ///
 /// # Panics
-/// If one is absent and `VIRTWIRE_NO_SKIP` is set, as it is where everything has been installed.
+/// If one is absent and `VIRTWIRE_NO_SKIP` is set.
 #[track_caller]
-pub fn here(case: &str, peers: &[Peer]) -> bool {
+pub fn here(peers: &[Peer]) -> bool {
     let Some(reason) = peers.iter().find_map(|peer| peer.absent()) else { return true };
-    skipped(case, &reason);
+    virtwire_skip::without_program(reason);
     false
-}
-
-/// Says that a case isn't run, and why.
-///
-/// # Panics
-/// If `VIRTWIRE_NO_SKIP` is set.
-#[track_caller]
-pub fn skipped(case: &str, reason: &str) {
-    assert!(env::var_os("VIRTWIRE_NO_SKIP").is_none(), "{case} would be skipped: {reason}");
-    // Not by println!, which the test runner captures.
-    let _ = writeln!(io::stdout(), "skipped: {case} ({reason})");
-}
-
-/// The material beside the repository, `../shared` or `VIRTWIRE_SHARED`; says `skipped: CASE (reason)` where absent.
-pub fn shared(case: &str, name: &str) -> Option<PathBuf> {
-    let folder = env::var_os("VIRTWIRE_SHARED").map_or_else(|| repo::root().join("../shared"), PathBuf::from);
-    let path = folder.join(name);
-    if !path.exists() {
-        let _ = writeln!(io::stdout(), "skipped: {case} (shared/{name} is not beside the repository)");
-        return None;
-    }
-    Some(path)
 }
 
 fn version_of(program: &str) -> Option<String> {

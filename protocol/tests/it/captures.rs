@@ -41,7 +41,7 @@ fn our_own() {
 
 #[test]
 fn shared_ones() {
-    let Some(path) = shared("captures::shared_ones", "wire/captures") else { return };
+    let Some(path) = shared("wire/captures") else { return };
     let frames = folder(&path);
     assert!(frames > 7500, "only {frames} frames");
 }
@@ -50,7 +50,7 @@ fn shared_ones() {
 #[test]
 fn connections_fall_into_their_frames() {
     let own = root().join("tests/captures");
-    let shared = shared("captures::connections_fall_into_their_frames", "wire/captures");
+    let shared = shared("wire/captures");
     for file in [Some(own), shared].into_iter().flatten().flat_map(|folder| json_files(&folder)) {
         let capture = json(&file);
         let mut buffers = HashMap::<_, FrameBuffer>::new();

@@ -13,7 +13,7 @@ const OPEN_FLAGS: &[&str] = &["VIR_DOMAIN_SNAPSHOT_XML_SECURE", "VIR_DOMAIN_SAVE
 
 #[test]
 fn programs_and_procedures() {
-    let Some(folder) = shared("programs_and_procedures", "wire") else { return };
+    let Some(folder) = shared("wire") else { return };
     let model = our_model();
     let between = since_between();
     let mut seen = 0;
@@ -37,7 +37,7 @@ fn programs_and_procedures() {
 
 #[test]
 fn read_only_rules() {
-    let Some(folder) = shared("read_only_rules", "wire") else { return };
+    let Some(folder) = shared("wire") else { return };
     let model = our_model();
     let table = json(&folder.join("readonly.json"));
     let rows = list(&table, "rows");

@@ -11,14 +11,14 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A file or folder below `../shared` (or `$VIRTWIRE_SHARED`); without it, `test` says that it was skipped.
-pub(crate) fn shared(test: &str, below: &str) -> Option<PathBuf> {
+/// A file or folder below `../shared` (or `$VIRTWIRE_SHARED`); without it, the test says that it was skipped.
+pub(crate) fn shared(below: &str) -> Option<PathBuf> {
     let base = env::var_os("VIRTWIRE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     let path = base.join(below);
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped {test}: no {}", path.display());
+    virtwire_skip::without_data(format_args!("no {}", path.display()));
     None
 }
 

@@ -32,8 +32,8 @@ pub(crate) fn our_model() -> Model {
 }
 
 /// Every table with the module that must equal it.
-fn each(test: &str, check: impl Fn(&Module, &Table)) {
-    let Some(folder) = shared(test, "wire") else { return };
+fn each(check: impl Fn(&Module, &Table)) {
+    let Some(folder) = shared("wire") else { return };
     let model = our_model();
     let load = |name: &str| json(&folder.join(format!("{name}.json")));
     for (stem, name) in FILES {
@@ -126,7 +126,7 @@ fn by_name<T>(rows: &[Value], content: impl Fn(&Value) -> T) -> BTreeMap<String,
 
 #[test]
 fn constants_and_enums() {
-    each("constants_and_enums", |module, table| {
+    each(|module, table| {
         let ours = module.consts.iter().map(|c| (c.name.clone(), Some(c.value))).collect();
         same("constant", ours, by_name(table.rows("consts"), |row| row["value"].as_i64()));
         let enums = module.types.iter().filter_map(|def| match &def.kind {
@@ -142,7 +142,7 @@ fn constants_and_enums() {
 
 #[test]
 fn types_down_to_the_last_field() {
-    each("types_down_to_the_last_field", |module, table| {
+    each(|module, table| {
         let field = |field: &Field| (field.xdr.clone(), shape(&field.ty));
         let row_field = |row: &Value| (string(row, "name").unwrap_or_default(), table.shape(row));
         let (mut aliases, mut structs, mut unions) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -182,7 +182,7 @@ fn types_down_to_the_last_field() {
 /// What the model no longer tells: the declared type before typedefs are followed, and the comment behind.
 #[test]
 fn declarations_as_written() {
-    each("declarations_as_written", |module, table| {
+    each(|module, table| {
         let file = format!("{}.x", module.naming.module);
         let source = text(&root().join("protocol/x").join(&file));
         let tokens = lex::tokens(&file, &source).unwrap_or_else(|e| panic!("{e}"));

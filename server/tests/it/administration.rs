@@ -19,7 +19,7 @@ impl Administered {
     /// `None`, with a word about it, where there is no virt-admin.
     fn new(name: &str) -> Option<Self> {
         if Command::new("virt-admin").arg("--version").output().is_err() {
-            eprintln!("skipped: no virt-admin here");
+            virtwire_skip::without_program("no virt-admin");
             return None;
         }
         let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));

@@ -9,10 +9,16 @@ use virtwired::{Config, Daemon};
 
 use crate::toy::Toy;
 
-/// Runs a shell script in a directory; whether all of it went well.
-fn shell(dir: &Path, script: &str) -> bool {
-    let ran = Command::new("sh").args(["-ec", script]).current_dir(dir).output();
-    ran.is_ok_and(|output| output.status.success())
+/// Whether these programs are here; if not, the test says that it is skipped.
+fn programs(names: &[&str]) -> bool {
+    let missing = names.iter().find(|name| Command::new(name).arg("version").output().is_err());
+    missing.inspect(|name| virtwire_skip::without_program(format_args!("no {name}"))).is_none()
+}
+
+/// Runs a shell script in a directory.
+fn shell(dir: &Path, script: &str) {
+    let ran = Command::new("sh").args(["-ec", script]).current_dir(dir).output().expect("a shell");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 /// An authority, the daemon's certificate, clients `anna` and `mallory` (of another authority), and a list that
@@ -57,10 +63,10 @@ impl Networked {
     fn new(name: &str, change: impl FnOnce(&mut Settings)) -> Option<Self> {
         let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        if Command::new("virsh").arg("--version").output().is_err() || !shell(&dir, PKI) {
-            eprintln!("skipped: no virsh or no openssl here");
+        if !programs(&["virsh", "openssl"]) {
             return None;
         }
+        shell(&dir, PKI);
         let path = |file: &str| dir.join(file).display().to_string();
         let mut settings = Settings {
             listen_tcp: true,
@@ -137,9 +143,10 @@ async fn the_names_of_certificates_decide_where_there_is_a_list() {
 async fn certificates_that_cannot_work_are_refused_at_the_start() {
     let dir = std::env::temp_dir().join(format!("virtwired-{}-sanity", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
-    if !shell(&dir, PKI) {
-        return eprintln!("skipped: no openssl here");
+    if !programs(&["openssl"]) {
+        return;
     }
+    shell(&dir, PKI);
     let path = |file: &str| dir.join(file).display().to_string();
     for (cert, key, ca, text) in [
         ("missing.pem", "server.key", "ca.pem", "Cannot read server certificate"),

@@ -7,7 +7,7 @@ use virtwire_tests::bench;
 use virtwire_tests::peers::{self, Peer};
 
 fn main() -> ExitCode {
-    if !peers::here("bench", &[Peer::Root, Peer::Libvirtd, Peer::Gcc]) {
+    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Gcc]) {
         return ExitCode::SUCCESS;
     }
     let mut arguments = env::args().skip(1);

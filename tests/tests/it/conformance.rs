@@ -37,14 +37,14 @@ fn virtwired_conforms() {
 /// What the suite asks for is what libvirt does.
 #[test]
 fn libvirtd_conforms() {
-    if peers::here("libvirtd_conforms", &[Peer::Root, Peer::Libvirtd]) {
+    if peers::here(&[Peer::Root, Peer::Libvirtd]) {
         judge(&Daemon::libvirtd());
     }
 }
 
 #[test]
 fn virsh_bears_every_awkward_daemon() {
-    if !peers::here("virsh_bears_every_awkward_daemon", &[Peer::Virsh]) {
+    if !peers::here(&[Peer::Virsh]) {
         return;
     }
     for way in AWKWARD {

@@ -12,6 +12,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-socket", &[]),
     ("virtwire-client", &["virtwire-codegen", "virtwire-protocol", "virtwire-socket"]),
     ("virtwire-driver-api", &["virtwire-codegen", "virtwire-protocol"]),
+    ("virtwire-skip", &[]),
     ("virtwire-conf", &["virtwire-protocol"]),
     ("virtwire-qmp", &[]),
     ("virtwire-cpu", &["virtwire-conf", "virtwire-protocol"]),

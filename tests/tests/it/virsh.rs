@@ -10,8 +10,7 @@ const URI: &str = "test:///default";
 
 #[test]
 fn virsh_shows_the_test_hypervisor_as_libvirtd_has_it() {
-    let name = "virsh_shows_the_test_hypervisor_as_libvirtd_has_it";
-    if !peers::here(name, &[Peer::Root, Peer::Libvirtd, Peer::Virsh]) {
+    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Virsh]) {
         return;
     }
     let (real, own) = (Daemon::libvirtd(), Daemon::virtwired());
@@ -28,7 +27,7 @@ const FLOOR: usize = 95;
 
 #[test]
 fn python_sees_the_same_of_both() {
-    if !peers::here("python_sees_the_same_of_both", &[Peer::Root, Peer::Libvirtd, Peer::Python]) {
+    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Python]) {
         return;
     }
     let [real, own] = [Daemon::libvirtd(), Daemon::virtwired()].map(|daemon| {
@@ -42,7 +41,7 @@ fn python_sees_the_same_of_both() {
 
 #[test]
 fn virsh_prints_events_as_they_happen() {
-    if !peers::here("virsh_prints_events_as_they_happen", &[Peer::Virsh]) {
+    if !peers::here(&[Peer::Virsh]) {
         return;
     }
     let daemon = Daemon::virtwired();

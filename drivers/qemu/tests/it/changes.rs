@@ -11,7 +11,7 @@ use crate::qemu;
 
 #[tokio::test]
 async fn a_renamed_guest_is_the_same_guest() {
-    if qemu("a_renamed_guest_is_the_same_guest").is_none() {
+    if qemu().is_none() {
         return;
     }
     let (mut host, cx) = (Host::new().await, CallCx::default());
@@ -34,7 +34,7 @@ async fn a_renamed_guest_is_the_same_guest() {
 
 #[tokio::test]
 async fn names_that_files_cannot_have_are_refused() {
-    if qemu("names_that_files_cannot_have_are_refused").is_none() {
+    if qemu().is_none() {
         return;
     }
     let (host, cx) = (Host::new().await, CallCx::default());
@@ -52,7 +52,7 @@ async fn names_that_files_cannot_have_are_refused() {
 
 #[tokio::test]
 async fn a_guest_bound_to_its_client_ends_with_it() {
-    if qemu("a_guest_bound_to_its_client_ends_with_it").is_none() {
+    if qemu().is_none() {
         return;
     }
     let host = Host::new().await;
@@ -60,8 +60,7 @@ async fn a_guest_bound_to_its_client_ends_with_it() {
         (CallCx { client: 1, ..CallCx::default() }, CallCx { client: 2, ..CallCx::default() });
     let driver = QemuDriver::new(host.dir.join("bound"));
     let Ok(connection) = driver.open(&mine, "qemu:///system").await else {
-        println!("skipped: a_guest_bound_to_its_client_ends_with_it (not root)");
-        return;
+        return virtwire_skip::without_program("not root");
     };
     let others = driver.open(&other, "qemu:///system").await.unwrap();
     let args = DomainCreateXmlArgs { xml_desc: host.xml("bound", "").into(), flags: 1 | 2 };

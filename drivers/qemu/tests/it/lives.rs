@@ -11,7 +11,7 @@ const STARTED: [(i32, i32); 2] = [(4, 0), (2, 0)];
 
 #[tokio::test]
 async fn a_guest_boots_speaks_and_powers_off() {
-    if qemu("a_guest_boots_speaks_and_powers_off").is_none() {
+    if qemu().is_none() {
         return;
     }
     let (mut host, cx) = (Host::new().await, CallCx::default());
@@ -43,7 +43,7 @@ async fn a_guest_boots_speaks_and_powers_off() {
 
 #[tokio::test]
 async fn a_destroyed_guest_is_gone_and_its_definition_is_not() {
-    if qemu("a_destroyed_guest_is_gone_and_its_definition_is_not").is_none() {
+    if qemu().is_none() {
         return;
     }
     let (mut host, cx) = (Host::new().await, CallCx::default());
@@ -60,7 +60,7 @@ async fn a_destroyed_guest_is_gone_and_its_definition_is_not() {
 
 #[tokio::test]
 async fn a_transient_guest_leaves_nothing() {
-    if qemu("a_transient_guest_leaves_nothing").is_none() {
+    if qemu().is_none() {
         return;
     }
     let (mut host, cx) = (Host::new().await, CallCx::default());
@@ -77,7 +77,7 @@ async fn a_transient_guest_leaves_nothing() {
 
 #[tokio::test]
 async fn a_killed_qemu_is_a_crashed_guest() {
-    if qemu("a_killed_qemu_is_a_crashed_guest").is_none() {
+    if qemu().is_none() {
         return;
     }
     let (mut host, cx) = (Host::new().await, CallCx::default());
@@ -93,7 +93,7 @@ async fn a_killed_qemu_is_a_crashed_guest() {
 /// Each daemon is a runtime of its own: when the first ends, everything of it is gone at once.
 #[test]
 fn a_guest_outlives_the_daemon() {
-    if qemu("a_guest_outlives_the_daemon").is_none() {
+    if qemu().is_none() {
         return;
     }
     let daemon =
@@ -122,7 +122,7 @@ fn a_guest_outlives_the_daemon() {
 
 #[tokio::test]
 async fn why_qemu_would_not_start_is_said_in_its_own_words() {
-    if qemu("why_qemu_would_not_start_is_said_in_its_own_words").is_none() {
+    if qemu().is_none() {
         return;
     }
     let (host, cx) = (Host::new().await, CallCx::default());

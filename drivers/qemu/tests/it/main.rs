@@ -9,11 +9,11 @@ use std::path::PathBuf;
 
 use virtwire_driver_qemu::probe::find_program;
 
-/// The program, or `None` with a line that says which test did not run.
-pub(crate) fn qemu(test: &str) -> Option<PathBuf> {
+/// The program, or `None` and then the test says that it was skipped.
+pub(crate) fn qemu() -> Option<PathBuf> {
     let program = find_program("x86_64");
     if program.is_none() {
-        println!("skipped: {test} (no qemu-system-x86_64)");
+        virtwire_skip::without_program("no qemu-system-x86_64");
     }
     program
 }

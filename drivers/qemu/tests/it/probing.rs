@@ -8,7 +8,7 @@ use crate::qemu;
 
 #[tokio::test]
 async fn what_is_installed_is_asked_once() {
-    let Some(program) = qemu("what_is_installed_is_asked_once") else { return };
+    let Some(program) = qemu() else { return };
     let cache = CapsCache::default();
     let (first, second) = tokio::join!(cache.get(&program), cache.get(&program));
     let (caps, second) = (first.unwrap(), second.unwrap());

@@ -17,8 +17,8 @@ struct Qemu {
 }
 
 impl Qemu {
-    /// Starts it, or says that `test` did not run.
-    async fn start(test: &str) -> Option<Self> {
+    /// Starts it, or says that the test was skipped.
+    async fn start() -> Option<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let theirs = OwnedFd::from(theirs);
         let child = Command::new("qemu-system-x86_64")
@@ -28,7 +28,7 @@ impl Qemu {
             .stderr(Stdio::null())
             .spawn();
         let Ok(child) = child else {
-            println!("skipped: {test} (no qemu-system-x86_64)");
+            virtwire_skip::without_program("no qemu-system-x86_64");
             return None;
         };
         ours.set_nonblocking(true).unwrap();
@@ -60,7 +60,7 @@ fn members<'s>(objects: &BTreeMap<&str, &'s Value>, type_name: &Value) -> BTreeS
 
 #[tokio::test]
 async fn it_has_every_command_and_event() {
-    let Some(qemu) = Qemu::start("it_has_every_command_and_event").await else { return };
+    let Some(qemu) = Qemu::start().await else { return };
     let text = qemu.monitor.execute(&QueryQmpSchema {}).await.unwrap();
     let schema: Vec<Value> = serde_json::from_str(text.get()).unwrap();
 
@@ -84,7 +84,7 @@ async fn it_has_every_command_and_event() {
 
 #[tokio::test]
 async fn it_stops_goes_on_and_ends() {
-    let Some(mut qemu) = Qemu::start("it_stops_goes_on_and_ends").await else { return };
+    let Some(mut qemu) = Qemu::start().await else { return };
     assert_eq!(qemu.monitor.execute(&QueryStatus {}).await.unwrap().status, RunState::Prelaunch);
     qemu.monitor.execute(&Cont {}).await.unwrap();
     qemu.monitor.execute(&Stop {}).await.unwrap();
