@@ -8,6 +8,7 @@ set -euo pipefail
 packages=(
     libvirt-clients libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev python3-libvirt
     qemu-system-x86 qemu-utils
+    libsasl2-modules
     gcc libc6-dev iproute2 openssl
 )
 

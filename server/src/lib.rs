@@ -6,6 +6,7 @@
 
 pub mod access;
 mod admin;
+pub mod auth;
 mod clients;
 pub mod config;
 mod dispatch;

@@ -14,6 +14,7 @@ use virtwire_driver_api::Driver;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use crate::access::Policy;
+use crate::auth::Sasl;
 use crate::clients::Clients;
 use crate::config::{Access, Auth, Config, Limits, Program, Settings};
 use crate::lifetime::Lifetime;
@@ -34,8 +35,10 @@ pub(crate) struct Shared {
     remote: Arc<Clients>,
     admin: Arc<Clients>,
     pub(crate) workers: [crate::admin::Workers; 2],
+    pub(crate) settings: Settings,
     pub(crate) tls: Option<Acceptor>,
     pub(crate) policy: Policy,
+    pub(crate) sasl: Sasl,
     pub(crate) log: Log,
     pub(crate) lifetime: Lifetime,
 }
@@ -62,9 +65,10 @@ impl Service {
         Ok(Self { shared: Arc::new(Shared::new(drivers, config, tls, log)) })
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection to its end, as one that has come in at a unix socket.
     pub async fn serve(&self, socket: UnixStream, program: Program, access: Access) {
-        self.admit(Socket::Unix(socket), Entrance { program, access, auth: Auth::None }).await;
+        let auth = self.shared.settings.auth_unix(program, access);
+        self.admit(Socket::Unix(socket), Entrance { program, access, auth }).await;
     }
 
     async fn admit(&self, socket: Socket, entrance: Entrance) {
@@ -217,8 +221,10 @@ impl Shared {
             remote: Clients::new(config.limits.clone()),
             admin: Clients::new(config.admin_limits.clone()),
             workers: crate::admin::Workers::of(&config.settings),
+            settings: config.settings.clone(),
             tls,
             policy: config.policy.clone(),
+            sasl: Sasl::new(&config.settings),
             log,
             lifetime: Lifetime::default(),
         }
@@ -264,33 +270,20 @@ impl Daemon {
         };
         let settings = &config.settings;
         let group = settings.unix_sock_group.as_deref().map(bind::group).transpose()?;
-        // Nothing but the mode stands before a socket without authentication.
-        let open = if settings.auth_unix_rw == Auth::None { 0o700 } else { 0o777 };
+        // Only polkit is meant to stand before a socket that all may open.
+        let open = if settings.auth_unix_rw == Auth::Polkit { 0o777 } else { 0o700 };
         let mode = settings.unix_sock_rw_perms.map_or(open, |mode| mode.0);
         let admin_mode = settings.unix_sock_admin_perms.0;
         let mut handed = Handed::take();
         let (remote, admin) = (Program::Remote, Program::Admin);
-        for (path, ending, entrance, mode) in [
-            (
-                Some(&config.socket),
-                "",
-                Entrance { program: remote, access: Access::ReadWrite, auth: settings.auth_unix_rw },
-                mode,
-            ),
-            (
-                config.socket_ro.as_ref(),
-                "-ro",
-                Entrance { program: remote, access: Access::ReadOnly, auth: settings.auth_unix_ro },
-                settings.unix_sock_ro_perms.0,
-            ),
-            (
-                config.socket_admin.as_ref(),
-                "-admin",
-                Entrance { program: admin, access: Access::ReadWrite, auth: Auth::None },
-                admin_mode,
-            ),
+        let ro_mode = settings.unix_sock_ro_perms.0;
+        for (path, ending, program, access, mode) in [
+            (Some(&config.socket), "", remote, Access::ReadWrite, mode),
+            (config.socket_ro.as_ref(), "-ro", remote, Access::ReadOnly, ro_mode),
+            (config.socket_admin.as_ref(), "-admin", admin, Access::ReadWrite, admin_mode),
         ] {
             let Some(path) = path else { continue };
+            let entrance = Entrance { program, access, auth: settings.auth_unix(program, access) };
             if let Some(listener) = handed.unix(ending, path)? {
                 daemon.listeners.push((Listener::Unix(listener), entrance));
                 continue;

@@ -12,6 +12,7 @@ use virtwire_protocol::qemu::{
 use virtwire_protocol::remote::*;
 use virtwire_protocol::{qemu, remote};
 
+use crate::auth::{Message, Refused};
 use crate::config::Auth;
 use crate::dispatch::SessionProcedures;
 use crate::events::{Filter, MONITOR, MonitorFilter, Registration};
@@ -145,19 +146,29 @@ impl SessionProcedures for Session {
     }
 
     async fn auth_sasl_init(&self, _: &CallCx) -> Result<AuthSaslInitRet, VirtError> {
-        Err(ErrorDomain::RPC.auth_failed("authentication failed"))
+        Ok(AuthSaslInitRet { mechlist: self.sasl_init()?.into() })
     }
 
-    async fn auth_sasl_start(&self, _: &CallCx, _: AuthSaslStartArgs) -> Result<AuthSaslStartRet, VirtError> {
-        Err(ErrorDomain::RPC.auth_failed("authentication failed"))
+    async fn auth_sasl_start(
+        &self,
+        _: &CallCx,
+        args: AuthSaslStartArgs,
+    ) -> Result<AuthSaslStartRet, VirtError> {
+        let data = (args.nil == 0).then_some(args.data);
+        let Message { complete, data } = self.sasl_start(args.mech, data).await?;
+        let nil = data.is_none().into();
+        Ok(AuthSaslStartRet { complete: complete.into(), nil, data: data.unwrap_or_default() })
     }
 
-    async fn auth_sasl_step(&self, _: &CallCx, _: AuthSaslStepArgs) -> Result<AuthSaslStepRet, VirtError> {
-        Err(ErrorDomain::RPC.auth_failed("authentication failed"))
+    async fn auth_sasl_step(&self, _: &CallCx, args: AuthSaslStepArgs) -> Result<AuthSaslStepRet, VirtError> {
+        let data = (args.nil == 0).then_some(args.data);
+        let Message { complete, data } = self.sasl_step(data).await?;
+        let nil = data.is_none().into();
+        Ok(AuthSaslStepRet { complete: complete.into(), nil, data: data.unwrap_or_default() })
     }
 
     async fn auth_polkit(&self, _: &CallCx) -> Result<AuthPolkitRet, VirtError> {
-        Err(ErrorDomain::RPC.auth_failed("authentication failed"))
+        Err(self.refuse(Refused("polkit is not the way to authenticate")))
     }
 
     async fn connect_open(&self, cx: &CallCx, args: ConnectOpenArgs) -> Result<(), VirtError> {

@@ -20,6 +20,7 @@ use virtwire_protocol::net::{MessageHeader, MessageType};
 use virtwire_socket::Outgoing;
 
 use crate::access::{Identity, Object};
+use crate::auth::Login;
 use crate::clients::Clients;
 use crate::config::{Access, Auth, Limits, Program};
 use crate::events::{self, Registration};
@@ -57,6 +58,7 @@ pub(crate) struct Session {
     pub(crate) peer: Option<Peer>,
     pub(crate) service: Arc<Shared>,
     pub(crate) streams: Streams,
+    pub(crate) login: Login,
     clients: Arc<Clients>,
     entrance: Entrance,
     out: Outgoing<Socket>,
@@ -105,6 +107,7 @@ impl Session {
             peer,
             streams: Streams::new(clients.limits().stream_backlog),
             service,
+            login: Login::default(),
             clients,
             entrance,
             out: Outgoing::new(socket),
@@ -143,7 +146,7 @@ impl Session {
     }
 
     pub(crate) fn is_authenticated(&self) -> bool {
-        !matches!(*self.phase(), Phase::Greeting)
+        matches!(*self.phase(), Phase::Authenticated | Phase::Open(_))
     }
 
     /// The open hypervisor.
@@ -186,7 +189,7 @@ impl Session {
     /// Whom the connection belongs to.
     pub(crate) fn identity(&self) -> Identity {
         let certificate = self.socket().dname().map(str::to_owned);
-        Identity { peer: self.peer, certificate, ..Identity::default() }
+        Identity { peer: self.peer, sasl: self.login.name().map(str::to_owned), certificate }
     }
 
     pub(crate) fn registrations(&self) -> MutexGuard<'_, Vec<Registration>> {

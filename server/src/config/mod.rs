@@ -1,5 +1,6 @@
 //! What the daemon listens on, and what a connection may cost.
 
+mod setting;
 mod settings;
 mod syntax;
 
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use crate::access::{Policy, RuleError, Rules};
 
-pub use settings::{Auth, KEYS, Key, Mode, Problem, Setting, Settings};
+pub use setting::{Auth, Mode, Setting};
+pub use settings::{KEYS, Key, Problem, Settings};
 pub use syntax::{Assignment, SyntaxError, Value, parse};
 
 /// What a socket is for.

@@ -2,144 +2,10 @@
 
 use std::fmt::Write;
 
+use super::setting::{Auth, Mode, Setting};
 use super::syntax::{Assignment, Value};
-
-/// A type that a setting may have.
-pub trait Setting: Sized {
-    /// What a file must hold, in libvirt's words.
-    const EXPECTED: &'static str;
-
-    /// The value, if it is of this type; else why not, where more can be said than [`EXPECTED`](Self::EXPECTED).
-    fn from_value(value: &Value) -> Result<Self, Option<String>>;
-
-    /// The value as a file would have it; `None` where there is none.
-    fn show(&self) -> Option<String>;
-}
-
-impl Setting for bool {
-    const EXPECTED: &'static str = "a bool";
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        match value {
-            Value::Number(number @ (0 | 1)) => Ok(*number == 1),
-            _ => Err(None),
-        }
-    }
-    fn show(&self) -> Option<String> {
-        Some(u8::from(*self).to_string())
-    }
-}
-
-impl Setting for u32 {
-    const EXPECTED: &'static str = "an unsigned integer";
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        match value {
-            Value::Number(number @ 0..) => {
-                Self::try_from(*number).map_err(|_| Some("must be in range 0:4294967295".to_owned()))
-            }
-            _ => Err(None),
-        }
-    }
-    fn show(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-}
-
-impl Setting for i32 {
-    const EXPECTED: &'static str = "an integer";
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        match value {
-            Value::Number(number) => Self::try_from(*number)
-                .map_err(|_| Some("must be in range -2147483648:2147483647".to_owned())),
-            _ => Err(None),
-        }
-    }
-    fn show(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-}
-
-impl Setting for String {
-    const EXPECTED: &'static str = "a string";
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        match value {
-            Value::Text(text) => Ok(text.clone()),
-            _ => Err(None),
-        }
-    }
-    fn show(&self) -> Option<String> {
-        Some(format!("\"{self}\""))
-    }
-}
-
-impl Setting for Vec<String> {
-    const EXPECTED: &'static str = "a string list";
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        match value {
-            Value::List(items) => items.iter().map(String::from_value).collect(),
-            // libvirt takes a lone string for a list of one.
-            Value::Text(text) => Ok(vec![text.clone()]),
-            Value::Number(_) => Err(None),
-        }
-    }
-    fn show(&self) -> Option<String> {
-        let items: Vec<_> = self.iter().filter_map(Setting::show).collect();
-        Some(format!("[{}]", items.join(", ")))
-    }
-}
-
-impl<T: Setting> Setting for Option<T> {
-    const EXPECTED: &'static str = T::EXPECTED;
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        T::from_value(value).map(Some)
-    }
-    fn show(&self) -> Option<String> {
-        self.as_ref().and_then(T::show)
-    }
-}
-
-/// How clients of a socket authenticate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// Whoever may connect may use it.
-    None,
-    /// As the host's policy says.
-    Polkit,
-    /// By name and proof.
-    Sasl,
-}
-
-impl Auth {
-    const NAMES: [(&'static str, Self); 3] =
-        [("none", Self::None), ("polkit", Self::Polkit), ("sasl", Self::Sasl)];
-}
-
-impl Setting for Auth {
-    const EXPECTED: &'static str = "a string";
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        let name = String::from_value(value)?;
-        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
-        found.map(|(_, auth)| *auth).ok_or_else(|| Some(format!("unsupported auth {name}")))
-    }
-    fn show(&self) -> Option<String> {
-        Self::NAMES.iter().find(|(_, auth)| auth == self).map(|(name, _)| format!("\"{name}\""))
-    }
-}
-
-/// The mode of a socket, in octal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mode(pub u32);
-
-impl Setting for Mode {
-    const EXPECTED: &'static str = "a string";
-    fn from_value(value: &Value) -> Result<Self, Option<String>> {
-        let text = String::from_value(value)?;
-        let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
-        mode.map(Self).ok_or_else(|| Some(format!("Failed to parse mode '{text}'")))
-    }
-    fn show(&self) -> Option<String> {
-        Some(format!("\"{:04o}\"", self.0))
-    }
-}
+use super::{Access, Program};
+use crate::auth::MECHANISMS;
 
 /// One row of the table.
 pub struct Key {
@@ -199,13 +65,14 @@ settings! {
     unix_sock_admin_perms: Mode = Mode(0o700);
     /// The directory of the unix sockets.
     unix_sock_dir: Option<String> = None;
-    /// Authentication on the read-only socket. Only none can be had yet; others are refused.
+    /// Authentication on the read-only socket: none or sasl.
     auth_unix_ro: Auth = Auth::None;
-    /// Authentication on the read-write socket. Only none can be had yet; others are refused.
+    /// Authentication on the read-write socket: none or sasl.
     auth_unix_rw: Auth = Auth::None;
-    /// Authentication on plain TCP. Only none can be had yet, which lets everybody in; others are refused.
+    /// Authentication on plain TCP: none, which lets everybody in, or sasl, which lets nobody in, since no mechanism
+    /// here encrypts.
     auth_tcp: Auth = Auth::Sasl;
-    /// Authentication on TLS, behind the client's certificate. Only none can be had yet; others are refused.
+    /// Authentication on TLS, behind the client's certificate: none or sasl.
     auth_tls: Auth = Auth::None;
     /// The least strength of SASL's encryption on plain TCP; below 112 is refused.
     tcp_min_ssf: u32 = 112;
@@ -229,8 +96,12 @@ settings! {
     tls_allowed_dn_list: Option<Vec<String>> = None;
     /// Which TLS versions and ciphers: NORMAL, SECURE128, SECURE192 or SECURE256, perhaps with -VERS-TLS1.2.
     tls_priority: Option<String> = None;
+    /// SASL mechanisms: SCRAM-SHA-256; PLAIN, over TLS only; EXTERNAL, which takes the name from the certificate, or
+    /// from the user of a unix socket.
+    sasl_mechanisms: Vec<String> = vec!["SCRAM-SHA-256".into()];
+    /// The users that SASL knows, as virtwired-passwd writes them.
+    sasl_users_file: String = "/etc/libvirt/sasl-users".into();
     /// SASL users, with `*` and `?`; all where it is not given, nobody where it is empty.
-    /// Understood, without effect yet.
     sasl_allowed_username_list: Option<Vec<String>> = None;
     /// Clients at a time, over all sockets.
     max_clients: u32 = 5000;
@@ -335,7 +206,22 @@ impl Settings {
         let line_of = |key: &str| assignments.iter().rfind(|a| a.key == key).map_or(0, |a| a.line);
         match settings.contradiction() {
             Some((key, what)) => Err(Problem { line: line_of(key), what: what.to_owned() }),
-            None => Ok((settings, warnings)),
+            None => {
+                if settings.listen_tcp && settings.auth_tcp == Auth::Sasl {
+                    let what = "listen_tcp: no SASL mechanism here encrypts, so clients on plain TCP will be refused";
+                    warnings.push(Problem { line: line_of("listen_tcp"), what: what.into() });
+                }
+                Ok((settings, warnings))
+            }
+        }
+    }
+
+    /// How clients of a unix socket authenticate. The administration's is root's alone.
+    pub(crate) fn auth_unix(&self, program: Program, access: Access) -> Auth {
+        match (program, access) {
+            (Program::Admin, _) => Auth::None,
+            (Program::Remote, Access::ReadWrite) => self.auth_unix_rw,
+            (Program::Remote, Access::ReadOnly) => self.auth_unix_ro,
         }
     }
 
@@ -356,14 +242,15 @@ impl Settings {
             ),
             (self.tcp_min_ssf < 112, "tcp_min_ssf", "minimum SSF levels lower than 112 are not supported"),
             (self.log_level > 4, "log_level", "log_level: the levels are 1, 2, 3 and 4"),
-            (self.auth_unix_ro != Auth::None, "auth_unix_ro", "auth_unix_ro: only 'none' can be had here"),
-            (self.auth_unix_rw != Auth::None, "auth_unix_rw", "auth_unix_rw: only 'none' can be had here"),
+            (self.auth_unix_ro == Auth::Polkit, "auth_unix_ro", "auth_unix_ro: polkit cannot be had here"),
+            (self.auth_unix_rw == Auth::Polkit, "auth_unix_rw", "auth_unix_rw: polkit cannot be had here"),
+            (self.auth_tcp == Auth::Polkit, "auth_tcp", "auth_tcp: polkit knows local users only"),
+            (self.auth_tls == Auth::Polkit, "auth_tls", "auth_tls: polkit knows local users only"),
             (
-                self.listen_tcp && self.auth_tcp != Auth::None,
-                "listen_tcp",
-                "listen_tcp: auth_tcp can only be 'none' here, which lets everybody in, and must say so",
+                self.sasl_mechanisms.iter().any(|name| MECHANISMS.iter().all(|row| row.0 != name)),
+                "sasl_mechanisms",
+                "sasl_mechanisms: only SCRAM-SHA-256, PLAIN and EXTERNAL are known",
             ),
-            (self.auth_tls != Auth::None, "auth_tls", "auth_tls: only 'none' can be had here"),
             (
                 self.access_drivers.iter().any(|name| !["none", "rules"].contains(&name.as_str())),
                 "access_drivers",
@@ -416,6 +303,14 @@ mod tests {
     }
 
     #[test]
+    fn what_lets_nobody_in_is_a_warning() {
+        let warnings = read("\nlisten_tcp = 1").unwrap().1;
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].to_string().starts_with("2: listen_tcp: no SASL mechanism here encrypts"));
+        assert_eq!(read("listen_tcp = 1\nauth_tcp = \"none\"").unwrap().1, []);
+    }
+
+    #[test]
     fn a_bad_value_is_refused_with_line_and_reason() {
         for (text, problem) in [
             ("max_clients = \"x\"", "1: expected an unsigned integer for 'max_clients' parameter"),
@@ -427,10 +322,11 @@ mod tests {
             ("tls_allowed_dn_list = 5", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
             ("tls_allowed_dn_list = [ 5 ]", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
             ("auth_unix_rw = \"foo\"", "1: auth_unix_rw: unsupported auth foo"),
-            ("auth_unix_rw = \"polkit\"", "1: auth_unix_rw: only 'none' can be had here"),
+            ("auth_unix_rw = \"polkit\"", "1: auth_unix_rw: polkit cannot be had here"),
+            ("auth_tls = \"polkit\"", "1: auth_tls: polkit knows local users only"),
             (
-                "listen_tcp = 1",
-                "1: listen_tcp: auth_tcp can only be 'none' here, which lets everybody in, and must say so",
+                "sasl_mechanisms = [ \"DIGEST-MD5\" ]",
+                "1: sasl_mechanisms: only SCRAM-SHA-256, PLAIN and EXTERNAL are known",
             ),
             ("unix_sock_rw_perms = \"9x\"", "1: unix_sock_rw_perms: Failed to parse mode '9x'"),
             ("max_workers = 0", "1: 'max_workers' must be greater than 0"),

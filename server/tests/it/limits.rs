@@ -47,16 +47,20 @@ async fn one_more_unauthenticated_client_than_allowed_drops_the_oldest() {
 }
 
 /// A daemon with sockets in a directory of its own.
-struct Running {
-    dir: std::path::PathBuf,
+pub(crate) struct Running {
+    pub(crate) dir: std::path::PathBuf,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
     fn new(name: &str, limits: Limits) -> Self {
+        Self::with(name, |config| Config { limits, ..config })
+    }
+
+    pub(crate) fn with(name: &str, change: impl FnOnce(Config) -> Config) -> Self {
         let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
-        let config = Config { limits, ..Config::in_dir(dir.clone()) };
+        let config = change(Config::in_dir(dir.clone()));
         let daemon = Daemon::bind(&config, vec![Toy::new()], Log::new(None)).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(daemon.run(async {
@@ -65,11 +69,11 @@ impl Running {
         Self { dir, stop: Some(stop), task }
     }
 
-    async fn connect(&self, socket: &str) -> Peer {
+    pub(crate) async fn connect(&self, socket: &str) -> Peer {
         Peer::on(UnixStream::connect(self.dir.join(socket)).await.unwrap())
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         drop(self.stop.take());
         self.task.await.unwrap();
         assert!(!Path::new(&self.dir.join("libvirt-sock")).exists());

@@ -10,7 +10,7 @@ use virtwired::{Config, Daemon};
 use crate::toy::Toy;
 
 /// Whether these programs are here; if not, the test says that it is skipped.
-fn programs(names: &[&str]) -> bool {
+pub(crate) fn programs(names: &[&str]) -> bool {
     let missing = names.iter().find(|name| Command::new(name).arg("version").output().is_err());
     missing.inspect(|name| virtwire_skip::without_program(format_args!("no {name}"))).is_none()
 }
@@ -52,15 +52,26 @@ openssl ca -config ca.cnf -keyfile ca.key -cert ca.pem -revoke gone.pem
 openssl ca -config ca.cnf -keyfile ca.key -cert ca.pem -gencrl -out crl.pem
 "#;
 
-struct Networked {
-    dir: PathBuf,
-    ports: Vec<u16>,
+/// What virsh says of the guests at a URI, or why it does not; with the passwords of a file.
+pub(crate) async fn virsh(uri: String, passwords: &Path) -> Result<String, String> {
+    // A goodbye to a daemon that has left must not end virsh before it says why.
+    let script = "trap '' PIPE; exec virsh -q -c \"$0\" list --name";
+    let mut virsh = Command::new("sh");
+    virsh.args(["-c", script, &uri]).env("LC_ALL", "C").env("LIBVIRT_AUTH_FILE", passwords);
+    let output = tokio::task::spawn_blocking(move || virsh.output().unwrap()).await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+pub(crate) struct Networked {
+    pub(crate) dir: PathBuf,
+    pub(crate) ports: Vec<u16>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Networked {
     /// `None`, with a word about it, where openssl or virsh are missing.
-    fn new(name: &str, change: impl FnOnce(&mut Settings)) -> Option<Self> {
+    pub(crate) fn new(name: &str, change: impl FnOnce(&mut Settings)) -> Option<Self> {
         let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         if !programs(&["virsh", "openssl"]) {
@@ -88,14 +99,7 @@ impl Networked {
     }
 
     async fn virsh(&self, uri: String) -> Result<String, String> {
-        let ran = tokio::task::spawn_blocking(move || {
-            // A goodbye to a daemon that has left must not end virsh before it says why.
-            let script = "trap '' PIPE; exec virsh -q -c \"$0\" list --name";
-            Command::new("sh").args(["-c", script, &uri]).env("LC_ALL", "C").output().unwrap()
-        });
-        let output = ran.await.unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        virsh(uri, Path::new("/dev/null")).await
     }
 
     async fn tls(&self, client: &str) -> Result<String, String> {
@@ -103,7 +107,7 @@ impl Networked {
         self.virsh(format!("toy+tls://localhost:{}/?pkipath={}", self.ports[1], pki.display())).await
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.task.abort();
         std::fs::remove_dir_all(&self.dir).unwrap();
     }

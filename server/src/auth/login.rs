@@ -1,0 +1,104 @@
+//! The login procedures of a connection.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use virtwire_protocol::XdrString;
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+
+use super::Refused;
+use super::sasl::{Exchange, Sasl, Step};
+use crate::config::Auth;
+use crate::session::{Phase, Session};
+
+/// How far a client has come with its login.
+#[derive(Default)]
+pub(crate) struct Login {
+    exchange: Mutex<Option<Exchange>>,
+    name: OnceLock<String>,
+}
+
+/// A message of SASL: whether it is the last, and its data.
+pub(crate) struct Message {
+    pub(crate) complete: bool,
+    pub(crate) data: Option<Vec<u8>>,
+}
+
+impl Login {
+    /// The name that the client has proved to have.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.get().map(String::as_str)
+    }
+
+    fn put(&self, exchange: Option<Exchange>) -> Option<Exchange> {
+        std::mem::replace(&mut self.exchange.lock().unwrap_or_else(PoisonError::into_inner), exchange)
+    }
+}
+
+impl Session {
+    /// Begins a login: the mechanisms to choose from.
+    pub(crate) fn sasl_init(&self) -> Result<String, VirtError> {
+        let offer = if self.auth() != Auth::Sasl || self.is_authenticated() {
+            Err(Refused("SASL is not the way to authenticate now"))
+        } else if self.login.put(Some(Exchange::Offered)).is_some() {
+            Err(Refused("a SASL login has begun already"))
+        } else {
+            self.service.sasl.offer(self.socket())
+        };
+        offer.map_err(|refused| self.refuse(refused))
+    }
+
+    /// The client's first message.
+    pub(crate) async fn sasl_start(
+        &self,
+        mechanism: XdrString,
+        data: Option<Vec<u8>>,
+    ) -> Result<Message, VirtError> {
+        self.sasl(move |sasl, session, exchange| match exchange {
+            Exchange::Offered => sasl.start(session.socket(), &mechanism.to_str_lossy(), data.as_deref()),
+            Exchange::Challenged(_) => Err(Refused("a SASL login has begun already")),
+        })
+        .await
+    }
+
+    /// The client's next message.
+    pub(crate) async fn sasl_step(&self, data: Option<Vec<u8>>) -> Result<Message, VirtError> {
+        self.sasl(move |sasl, _, exchange| sasl.step(exchange, data.as_deref())).await
+    }
+
+    /// One message in, one out. Passwords cost time, and it is not the other clients' time.
+    async fn sasl(
+        &self,
+        step: impl FnOnce(&Sasl, &Self, Exchange) -> Result<Step, Refused> + Send + 'static,
+    ) -> Result<Message, VirtError> {
+        let (exchange, me) = (self.login.put(None), self.me.upgrade());
+        let (Some(exchange), Some(me)) = (exchange, me) else {
+            return Err(self.refuse(Refused("no SASL login has begun")));
+        };
+        let done = tokio::task::spawn_blocking(move || step(&me.service.sasl, &me, exchange)).await;
+        match done.unwrap_or(Err(Refused("the login failed in an unforeseen way"))) {
+            Ok(Step::Goes(exchange, data)) => {
+                self.login.put(Some(exchange));
+                Ok(Message { complete: false, data: Some(data) })
+            }
+            Ok(Step::Done(name, data)) => {
+                tracing::info!(client = self.id, name, "logged in");
+                let _ = self.login.name.set(name);
+                self.authenticated();
+                Ok(Message { complete: true, data })
+            }
+            Err(refused) => Err(self.refuse(refused)),
+        }
+    }
+
+    /// The client gets libvirt's one text, whatever the reason, and the connection ends: a guess costs a connection.
+    pub(crate) fn refuse(&self, Refused(reason): Refused) -> VirtError {
+        let address = self.socket().address();
+        tracing::warn!(client = self.id, ?address, reason, "authentication failed");
+        let mut phase = self.phase();
+        // Who is let in already stays so.
+        if matches!(*phase, Phase::Greeting) {
+            *phase = Phase::Closed;
+        }
+        ErrorDomain::RPC.auth_failed("authentication failed")
+    }
+}

@@ -1,0 +1,177 @@
+//! SASL (RFC 4422): which mechanisms are offered where, and a login from its start to its end.
+
+use std::path::PathBuf;
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::scram::Challenge;
+use super::verifier::{Sum, Verifier};
+use super::{PasswordFile, Refused};
+use crate::config::Settings;
+use crate::glob;
+use crate::transport::Socket;
+use crate::users;
+
+/// A way to prove who one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    /// The password is proved and never sent.
+    ScramSha256,
+    /// The password is sent.
+    Plain,
+    /// The transport knows who it is: by certificate, or by user id.
+    External,
+}
+
+/// The mechanisms by name, best first.
+pub(crate) const MECHANISMS: [(&str, Mechanism); 3] = [
+    ("SCRAM-SHA-256", Mechanism::ScramSha256),
+    ("PLAIN", Mechanism::Plain),
+    ("EXTERNAL", Mechanism::External),
+];
+
+impl Mechanism {
+    fn of(name: &str) -> Option<Self> {
+        MECHANISMS.iter().find(|(known, _)| *known == name).map(|(_, mechanism)| *mechanism)
+    }
+
+    /// Whether it may be used here. None of them encrypts what comes after it, so none is strong enough for plain
+    /// TCP (`tcp_min_ssf`).
+    fn fits(self, socket: &Socket) -> bool {
+        match (self, socket) {
+            (_, Socket::Tcp(_)) => false,
+            (Self::ScramSha256, Socket::Unix(_) | Socket::Tls(_)) | (Self::Plain, Socket::Tls(_)) => true,
+            (Self::Plain, Socket::Unix(_)) => false,
+            (Self::External, _) => external(socket).is_some(),
+        }
+    }
+}
+
+/// Who the transport says that the client is.
+fn external(socket: &Socket) -> Option<String> {
+    match socket {
+        Socket::Unix(_) => users::user(socket.peer()?.uid),
+        Socket::Tls(_) => socket.dname().map(str::to_owned),
+        Socket::Tcp(_) => None,
+    }
+}
+
+/// What all logins of a daemon share.
+pub(crate) struct Sasl {
+    mechanisms: Vec<Mechanism>,
+    users: PathBuf,
+    /// Patterns of names; `None` is everybody.
+    allowed: Option<Vec<String>>,
+    /// What decoys are made of.
+    secret: Sum,
+}
+
+/// A login that has begun.
+pub(crate) enum Exchange {
+    /// The client knows the mechanisms.
+    Offered,
+    /// The client is to prove that it knows the password.
+    Challenged(Box<Challenge>),
+}
+
+/// What comes next of a login.
+pub(crate) enum Step {
+    /// The client must answer this.
+    Goes(Exchange, Vec<u8>),
+    /// It is this user; there may be a last word for the client.
+    Done(String, Option<Vec<u8>>),
+}
+
+impl Sasl {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let mut secret = Sum::default();
+        // Without random numbers no login succeeds; the decoys are then of no use to anybody.
+        let _ = SystemRandom::new().fill(&mut secret);
+        Self {
+            mechanisms: settings.sasl_mechanisms.iter().filter_map(|name| Mechanism::of(name)).collect(),
+            users: PathBuf::from(&settings.sasl_users_file),
+            allowed: settings.sasl_allowed_username_list.clone(),
+            secret,
+        }
+    }
+
+    /// The names of the mechanisms that may be used over this socket.
+    pub(crate) fn offer(&self, socket: &Socket) -> Result<String, Refused> {
+        let fits = |mechanism: Mechanism| self.mechanisms.contains(&mechanism) && mechanism.fits(socket);
+        let names: Vec<_> = MECHANISMS.iter().filter(|row| fits(row.1)).map(|row| row.0).collect();
+        if names.is_empty() { Err(Refused("no SASL mechanisms are available")) } else { Ok(names.join(",")) }
+    }
+
+    /// The first message of a login.
+    pub(crate) fn start(
+        &self,
+        socket: &Socket,
+        mechanism: &str,
+        data: Option<&[u8]>,
+    ) -> Result<Step, Refused> {
+        let data = data.unwrap_or_default();
+        let mechanism = Mechanism::of(mechanism).filter(|known| self.mechanisms.contains(known));
+        match mechanism.filter(|mechanism| mechanism.fits(socket)) {
+            Some(Mechanism::ScramSha256) => {
+                let (challenge, answer) = Challenge::new(data, |name| self.keys(name))?;
+                Ok(Step::Goes(Exchange::Challenged(Box::new(challenge)), answer))
+            }
+            Some(Mechanism::Plain) => self.done(self.plain(data)?, None),
+            Some(Mechanism::External) => {
+                let name = external(socket).ok_or(Refused("the transport does not know the client"))?;
+                if !data.is_empty() && data != name.as_bytes() {
+                    return Err(Refused("nobody speaks for others here"));
+                }
+                self.done(name, None)
+            }
+            None => Err(Refused("the SASL mechanism was not offered")),
+        }
+    }
+
+    /// The next message.
+    pub(crate) fn step(&self, exchange: Exchange, data: Option<&[u8]>) -> Result<Step, Refused> {
+        let Exchange::Challenged(challenge) = exchange else {
+            return Err(Refused("no SASL login has begun"));
+        };
+        let (name, answer) = challenge.prove(data.unwrap_or_default())?;
+        self.done(name, Some(answer))
+    }
+
+    fn done(&self, name: String, last: Option<Vec<u8>>) -> Result<Step, Refused> {
+        let fits = |list: &Vec<String>| list.iter().any(|pattern| glob::matches(pattern, &name));
+        if self.allowed.as_ref().is_none_or(fits) {
+            Ok(Step::Done(name, last))
+        } else {
+            Err(Refused("the user is not in sasl_allowed_username_list"))
+        }
+    }
+
+    /// A user's keys; a decoy's where there is no such user.
+    fn keys(&self, name: &str) -> Result<Verifier, Refused> {
+        let users = PasswordFile::read(&self.users).map_err(|error| {
+            tracing::error!(%error, "the SASL users cannot be read");
+            Refused("the users file cannot be read")
+        })?;
+        Ok(users.get(name).cloned().unwrap_or_else(|| Verifier::decoy(&self.secret, name)))
+    }
+
+    //= RFC 4616, section 2
+    //# message   = [authzid] UTF8NUL authcid UTF8NUL passwd
+    fn plain(&self, message: &[u8]) -> Result<String, Refused> {
+        let malformed = Refused("malformed PLAIN message");
+        let mut parts = std::str::from_utf8(message).map_err(|_| malformed)?.split('\0');
+        let (Some(authzid), Some(name), Some(password), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(malformed);
+        };
+        if !authzid.is_empty() && authzid != name {
+            return Err(Refused("nobody speaks for others here"));
+        }
+        if self.keys(name)?.fits(password) {
+            Ok(name.to_owned())
+        } else {
+            Err(Refused("no such user, or the wrong password"))
+        }
+    }
+}
