@@ -9,7 +9,6 @@ use std::process::Command;
 
 use regex_lite::{Captures, Regex};
 
-use crate::daemon::virsh;
 use crate::folder::Folder;
 use crate::process;
 
@@ -47,17 +46,20 @@ impl fmt::Display for Answer {
     }
 }
 
+/// A command line like virsh, connected to a URI.
+pub type Shell = fn(&str) -> Command;
+
 /// All commands of a file, answered by both.
 ///
 /// # Panics
-/// If virsh can't be run.
-pub fn compare(uris: [&str; 2], file: &Path) -> std::io::Result<Vec<Answer>> {
+/// If the shell can't be run.
+pub fn compare(shell: Shell, uris: [&str; 2], file: &Path) -> std::io::Result<Vec<Answer>> {
     let text = std::fs::read_to_string(file)?;
     let file = file.canonicalize()?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     let mut found = Vec::new();
     for session in sessions(&text) {
-        let [left, right] = uris.map(|uri| answers(uri, &session, folder));
+        let [left, right] = uris.map(|uri| answers(shell(uri), &session, folder));
         for ((command, left), right) in session.into_iter().zip(left).zip(right) {
             found.push(Answer { command: command.to_owned(), answers: [left, right] });
         }
@@ -70,20 +72,15 @@ fn sessions(text: &str) -> Vec<Vec<&str>> {
     lines.split(|line| line.is_empty()).filter(|session| !session.is_empty()).map(<[_]>::to_vec).collect()
 }
 
-/// What one virsh answers to each command of a session.
-fn answers(uri: &str, session: &[&str], folder: &Path) -> Vec<String> {
+/// What one shell answers to each command of a session.
+fn answers(shell: Command, session: &[&str], folder: &Path) -> Vec<String> {
     const MARK: &str = "==== next ====";
     let empty = Folder::new();
     let script: String = session.iter().map(|command| format!("{command}; echo '{MARK}'; ")).collect();
     let script =
         script.replace("{dir}", &folder.to_string_lossy()).replace("{tmp}", &empty.to_string_lossy());
-    // Both outputs to one pipe and by the line, so that errors stay with their commands.
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec stdbuf -oL \"$@\" 2>&1", "sh"]);
-    let virsh = virsh(uri);
-    shell.arg(virsh.get_program()).args(virsh.get_args()).arg(script).current_dir(folder);
-    shell.envs(virsh.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let text = canonical(&process::run(&mut shell).text);
+    let mut command = process::one_output(&shell);
+    let text = canonical(&process::run(command.arg(script).current_dir(folder)).text);
     let mut answers: Vec<String> =
         text.split(MARK).map(|answer| answer.trim_matches('\n').to_owned()).collect();
     answers.resize(session.len(), String::new());
@@ -95,7 +92,7 @@ fn answers(uri: &str, session: &[&str], folder: &Path) -> Vec<String> {
 pub fn canonical(text: &str) -> String {
     let numbered = [
         ("UUID", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"),
-        ("MAC", r"\b52:54:00(:[0-9a-f]{2}){3}\b"),
+        ("MAC", r"\b(52:54:00|00:16:3e)(:[0-9a-f]{2}){3}\b"),
     ];
     let replaced = [
         ("TIME", r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( ?[+-]\d{4})?"),

@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::folder::Folder;
-use crate::peers::PYTHON;
 use crate::process::{self, Finished, PATIENCE, Program};
 use crate::repo;
 
@@ -158,10 +157,13 @@ impl Daemon {
         finished.text
     }
 
-    /// Runs a Python program of this crate; it finds the URI in its first argument.
+    /// A virsh that stays connected, so that the daemon's test hypervisor is the same for all clients meanwhile.
     #[track_caller]
-    pub fn python(&self, uri: &str, script: &str) -> Finished {
-        process::run(Command::new(PYTHON).arg(repo::file(script)).arg(self.uri(uri)))
+    pub fn keep_open(&self, uri: &str) -> Program {
+        let mut keeper = Program::start(&mut virsh(&self.uri(uri)));
+        keeper.type_text("echo kept\n");
+        keeper.wait_for("kept");
+        keeper
     }
 }
 
@@ -183,9 +185,7 @@ pub fn virtwired() -> PathBuf {
 
 fn build() -> PathBuf {
     let own = std::env::current_exe().expect("a program has a path");
-    // A test is in target/debug/deps, a program in target/debug.
-    let folder = own.parent().expect("it is in a folder");
-    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let folder = repo::profile(&own);
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["build", "--quiet", "--package", "virtwired", "--bin", "virtwired"])

@@ -2,6 +2,7 @@
 //! hundred bytes, golden files. The cases are in `tests/it`.
 
 pub mod bench;
+pub mod clients;
 pub mod compare;
 pub mod daemon;
 pub mod folder;

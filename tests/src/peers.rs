@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use crate::process;
+use crate::{process, repo};
 
 /// Something outside this repository that a case needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +15,22 @@ pub enum Peer {
     Libvirtd,
     /// libvirt's command line.
     Virsh,
+    /// An older virsh, unpacked by `tests/setup.sh` and not installed.
+    OldVirsh,
+    /// libvirt's command line for daemons.
+    VirtAdmin,
     /// Python with libvirt's binding.
     Python,
+    /// Perl with libvirt's binding.
+    SysVirt,
+    /// libvirt-glib, and Python to reach it.
+    Glib,
+    /// virt-install, virt-xml and virt-clone.
+    Virtinst,
+    /// The monitor of guests. Debian's releases have it or not.
+    VirtTop,
+    /// Go's compiler, and go-libvirt. For its size, the compiler is left to who has it.
+    Go,
     /// QEMU for x86.
     Qemu,
     /// A C compiler, and libvirt's headers.
@@ -43,30 +57,72 @@ impl Peer {
                 None => Some("libvirtd is not installed".to_owned()),
             },
             Peer::Virsh => not_installed("virsh"),
+            Peer::OldVirsh => {
+                let here = old_virsh_folder().join("usr/bin/virsh").exists();
+                (!here).then(|| "no older virsh is unpacked below the build folder".to_owned())
+            }
+            Peer::VirtAdmin => not_installed("virt-admin"),
+            Peer::Virtinst => not_installed("virt-install"),
+            Peer::VirtTop => not_installed("virt-top"),
+            Peer::Go => not_installed("go").or_else(|| {
+                let library = Path::new(GO_LIBRARIES).join("src/github.com/digitalocean/go-libvirt");
+                (!library.exists()).then(|| "go-libvirt is not installed".to_owned())
+            }),
             Peer::Qemu => not_installed("qemu-system-x86_64"),
             Peer::Gcc => not_installed("gcc").or_else(|| {
                 let headers = Path::new("/usr/include/libvirt/libvirt.h");
                 (!headers.exists()).then(|| "libvirt's headers are not installed".to_owned())
             }),
-            Peer::Python => {
-                let works = Command::new(PYTHON)
-                    .args(["-c", "import libvirt"])
-                    .output()
-                    .is_ok_and(|o| o.status.success());
-                (!works).then(|| "python3-libvirt is not installed".to_owned())
+            Peer::Python => unless_works(PYTHON, &["-c", "import libvirt"], "python3-libvirt"),
+            Peer::SysVirt => unless_works("perl", &["-MSys::Virt", "-e1"], "Sys::Virt"),
+            Peer::Glib => {
+                let program = "import gi; gi.require_version('LibvirtGObject', '1.0')";
+                unless_works(PYTHON, &["-c", program], "libvirt-glib's introspection")
             }
         }
     }
+
+    /// Whether `tests/setup.sh` leaves it out, so that its absence is told and nothing more.
+    fn is_optional(self) -> bool {
+        matches!(self, Peer::VirtTop | Peer::Go)
+    }
+}
+
+/// Where Debian has Go libraries.
+pub const GO_LIBRARIES: &str = "/usr/share/gocode";
+
+/// The older virsh on its own libraries, in English and without its history.
+pub fn old_virsh(uri: &str) -> Command {
+    let folder = old_virsh_folder();
+    let mut command = Command::new(folder.join("usr/bin/virsh"));
+    command.args(["-c", uri]).env("LC_ALL", "C").env("XDG_CACHE_HOME", env::temp_dir());
+    let libraries = fs::read_dir(folder.join("usr/lib")).into_iter().flatten().flatten();
+    let libraries = libraries.map(|entry| entry.path()).find(|path| path.join("libvirt.so.0").exists());
+    command.env("LD_LIBRARY_PATH", libraries.unwrap_or_default());
+    command
+}
+
+fn old_virsh_folder() -> PathBuf {
+    repo::target().join("peers/virsh-9.0")
+}
+
+fn unless_works(program: &str, arguments: &[&str], name: &str) -> Option<String> {
+    let works = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
+    (!works).then(|| format!("{name} is not installed"))
 }
 
 /// Whether all these peers are here. If not, the test says that it is skipped, and why.
 ///
 /// # Panics
-/// If one is absent and `VIRTWIRE_NO_SKIP` is set.
+/// If one is absent that `tests/setup.sh` installs, and `VIRTWIRE_NO_SKIP` is set.
 #[track_caller]
 pub fn here(peers: &[Peer]) -> bool {
-    let Some(reason) = peers.iter().find_map(|peer| peer.absent()) else { return true };
-    virtwire_skip::without_program(reason);
+    let absent = peers.iter().find_map(|peer| peer.absent().map(|reason| (peer, reason)));
+    match absent {
+        None => return true,
+        Some((peer, reason)) if peer.is_optional() => virtwire_skip::without_data(reason),
+        Some((_, reason)) => virtwire_skip::without_program(reason),
+    }
     false
 }
 

@@ -148,6 +148,17 @@ pub fn run(command: &mut Command) -> Finished {
     Program::start(command).finish()
 }
 
+/// The same command with both outputs in one pipe and by the line, so that errors stay where they belong.
+pub fn one_output(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "exec stdbuf -oL \"$@\" 2>&1", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+}
+
 enum Stopped {
     Ended,
     TooSlow,

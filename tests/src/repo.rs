@@ -13,6 +13,21 @@ pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+/// The folder that this program was built in, `target` if nothing else was said.
+///
+/// # Panics
+/// If the program is not in such a folder.
+pub fn target() -> PathBuf {
+    let own = std::env::current_exe().expect("a program has a path");
+    profile(&own).parent().expect("it is in a target folder").to_owned()
+}
+
+/// The folder of a profile in [`target`]: a test is in `target/debug/deps`, a program in `target/debug`.
+pub fn profile(program: &Path) -> &Path {
+    let folder = program.parent().expect("it is in a folder");
+    if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }
+}
+
 /// Every file of the source tree, relative to [`root`] and sorted; hidden folders and build output left out.
 pub fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();

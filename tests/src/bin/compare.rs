@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use virtwire_tests::compare::compare;
+use virtwire_tests::daemon::virsh;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -12,7 +13,7 @@ fn main() -> ExitCode {
         eprintln!("usage: compare URI_A URI_B FILE");
         return ExitCode::from(2);
     };
-    let answers = match compare([left, right], Path::new(file)) {
+    let answers = match compare(virsh, [left, right], Path::new(file)) {
         Ok(answers) => answers,
         Err(error) => {
             eprintln!("{file}: {error}");

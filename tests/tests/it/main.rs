@@ -1,7 +1,7 @@
 //! Every test that needs more than one crate, in one binary.
 
+mod clients;
 mod conformance;
 mod layering;
 mod one_call;
 mod style;
-mod virsh;
