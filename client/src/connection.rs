@@ -1,9 +1,7 @@
 //! Opening a connection, in the order that libvirt's own client keeps to.
 
 use std::fmt;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +16,8 @@ use crate::call::{self, Call, Reply, Request};
 use crate::link::{Link, Purpose};
 use crate::reader;
 use crate::stream::Stream;
-use crate::uri::Target;
+use crate::transport::{self, Wire};
+use crate::uri::{ClientConfig, Mode, Target};
 
 /// A connection to a daemon. Clones are the same connection; it ends when all of them, their calls, streams and
 /// events are gone, or with [`close`](Self::close).
@@ -70,17 +69,19 @@ mod feature {
 const READ_ONLY: u32 = 1;
 
 impl Connection {
-    /// Opens a connection by a libvirt URI, such as `qemu:///system` or
-    /// `test+unix:///default?socket=/run/virtwire/libvirt-sock`. An empty URI takes what the daemon opens by itself.
+    /// Opens a connection by a libvirt URI, such as `qemu:///system`, `qemu+ssh://root@host/system`, `qemu://host/system`
+    /// (TLS) or `test+unix:///default?socket=/run/virtwire/libvirt-sock`, or by an alias of `libvirt.conf`.
+    ///
+    /// An empty URI is `LIBVIRT_DEFAULT_URI`, else `uri_default` of `libvirt.conf`, else what the daemon opens by itself.
     pub async fn open(uri: &str) -> Result<Self, Error> {
         Self::open_with(uri, Options::default()).await
     }
 
     /// [`open`](Self::open) with options.
     pub async fn open_with(uri: &str, options: Options) -> Result<Self, Error> {
-        let target = Target::parse(uri)?;
-        let socket = connect(&target.socket(options.read_only)).await?;
-        Self::greet(socket, uri, &target, options).await
+        let (target, options) = resolve(uri, options)?;
+        let wire = transport::connect(&target, options.read_only).await?;
+        Self::greet(wire, uri, &target, options).await
     }
 
     /// Opens a connection on a socket that is connected already; of the URI only what the daemon is told counts.
@@ -90,31 +91,37 @@ impl Connection {
 
     /// [`over`](Self::over) with options.
     pub async fn over_with(socket: UnixStream, uri: &str, options: Options) -> Result<Self, Error> {
-        Self::greet(socket, uri, &Target::parse(uri)?, options).await
+        Self::greet(socket.into(), uri, &Target::parse(uri)?, options).await
     }
 
     /// Opens a connection to a daemon's administration, `libvirtd:///system`; its procedures are the methods
     /// `admin_…`.
     pub async fn open_admin(uri: &str) -> Result<Self, Error> {
-        Self::over_admin(connect(&Target::parse(uri)?.admin_socket()).await?).await
+        let target = Target::parse(&ClientConfig::load()?.resolve(uri)?)?;
+        Self::greet_admin(transport::unix(&target.admin_socket()).await?).await
     }
 
     /// Opens a connection to a daemon's administration on a socket that is connected already.
     pub async fn over_admin(socket: UnixStream) -> Result<Self, Error> {
-        let connection = Self::start(socket, true, Options::default());
+        Self::greet_admin(socket.into()).await
+    }
+
+    async fn greet_admin(wire: Wire) -> Result<Self, Error> {
+        let connection = Self::start(wire, true, Options::default());
         connection.admin_connect_open(&admin::ConnectOpenArgs { flags: 0 }).await?;
         Ok(connection)
     }
 
-    fn start(socket: UnixStream, admin: bool, options: Options) -> Self {
-        let link = Arc::new(Link::new(socket));
-        tokio::spawn(reader::run(Arc::downgrade(&link), options.keepalive));
+    fn start(wire: Wire, admin: bool, options: Options) -> Self {
+        let descriptors = wire.carries_descriptors();
+        let link = Arc::new(Link::new(wire.socket, descriptors));
+        tokio::spawn(reader::run(Arc::downgrade(&link), options.keepalive, wire.helper));
         Self { link, opened: Arc::new(Opened { uri: String::new(), callback_ids: false, admin, options }) }
     }
 
     //= libvirt docs/kbase/internals/rpc.rst, "Wire examples"; the order of calls is that of libvirt's client
-    async fn greet(socket: UnixStream, uri: &str, target: &Target, options: Options) -> Result<Self, Error> {
-        let mut connection = Self::start(socket, false, options.clone());
+    async fn greet(wire: Wire, uri: &str, target: &Target, options: Options) -> Result<Self, Error> {
+        let mut connection = Self::start(wire, false, options.clone());
         let types = connection.auth_list().await?.types;
         // Nothing to choose from, or a choice that holds "none", lets the client in.
         if let Some(first) = types.first()
@@ -258,9 +265,16 @@ impl fmt::Debug for Connection {
     }
 }
 
-async fn connect(path: &Path) -> Result<UnixStream, Error> {
-    let failed = |error: io::Error| Error::Connect(path.to_owned(), Arc::new(error));
-    UnixStream::connect(path).await.map_err(failed)
+/// What a URI means with `libvirt.conf` and the environment.
+fn resolve(uri: &str, mut options: Options) -> Result<(Target, Options), Error> {
+    let config = ClientConfig::load()?;
+    let mut target = Target::parse(&config.resolve(uri)?)?;
+    if target.parameters.mode == Mode::Auto {
+        target.parameters.mode = config.remote_mode;
+    }
+    target.parameters.tls_priority = target.parameters.tls_priority.or(config.tls_priority);
+    options.keepalive = options.keepalive.or(config.keepalive);
+    Ok((target, options))
 }
 
 /// Bytes that are XDR already.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use virtwire_protocol::calls::UnknownSerial;
@@ -10,6 +9,7 @@ use virtwire_protocol::codec::{DecodeError, EncodeError};
 use virtwire_protocol::error::VirtError;
 use virtwire_protocol::frame::FrameError;
 
+use crate::transport::{HelperError, TlsError};
 use crate::uri::UriError;
 
 /// Why a call, a stream or the opening of a connection has failed.
@@ -23,15 +23,19 @@ pub enum Error {
     Protocol(ProtocolError),
     /// The socket has failed.
     Io(Arc<io::Error>),
-    /// Nobody listens at this socket.
-    Connect(PathBuf, Arc<io::Error>),
+    /// Nobody listens at this place: a socket's path, or host and port.
+    Connect(String, Arc<io::Error>),
+    /// There is no TLS connection.
+    Tls(Box<TlsError>),
+    /// The program that carries the connection, such as `ssh`, has failed.
+    Helper(Box<HelperError>),
     /// The connection has been closed, by either side.
     Closed,
     /// The daemon has not answered pings.
     Silent,
     /// An argument is larger than the wire allows. Nothing was sent.
     Encode(EncodeError),
-    /// The URI cannot be understood, or asks for a transport that is not known.
+    /// The URI cannot be understood, or asks for what cannot be had.
     Uri(UriError),
     /// The daemon asks for an authentication that is not known here, by number: 1 is SASL, 2 polkit.
     Authentication(i32),
@@ -74,7 +78,9 @@ impl fmt::Display for Error {
             Self::Remote(error) => error.fmt(f),
             Self::Protocol(error) => write!(f, "protocol violation: {error}"),
             Self::Io(error) => error.fmt(f),
-            Self::Connect(path, error) => write!(f, "cannot connect to {}: {error}", path.display()),
+            Self::Connect(place, error) => write!(f, "cannot connect to {place}: {error}"),
+            Self::Tls(error) => error.fmt(f),
+            Self::Helper(error) => error.fmt(f),
             Self::Closed => f.write_str("the connection is closed"),
             Self::Silent => f.write_str("the daemon does not answer"),
             Self::Encode(error) => write!(f, "too large for the wire: {error}"),
@@ -109,6 +115,8 @@ impl std::error::Error for Error {
             Self::Remote(error) => Some(error),
             Self::Protocol(error) => Some(error),
             Self::Io(error) | Self::Connect(_, error) => Some(error.as_ref()),
+            Self::Tls(error) => Some(error),
+            Self::Helper(error) => Some(error),
             Self::Encode(error) => Some(error),
             Self::Uri(error) => Some(error),
             Self::Closed
@@ -155,6 +163,18 @@ impl From<UnknownSerial> for Error {
 impl From<EncodeError> for Error {
     fn from(error: EncodeError) -> Self {
         Self::Encode(error)
+    }
+}
+
+impl From<TlsError> for Error {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(Box::new(error))
+    }
+}
+
+impl From<HelperError> for Error {
+    fn from(error: HelperError) -> Self {
+        Self::Helper(Box::new(error))
     }
 }
 

@@ -25,6 +25,7 @@ mod events;
 mod link;
 mod reader;
 mod stream;
+mod transport;
 mod uri;
 
 pub use call::{Call, Reply};
@@ -32,6 +33,7 @@ pub use connection::{Connection, Options};
 pub use error::{Error, ProtocolError};
 pub use events::{Event, EventStream};
 pub use stream::{Chunk, Stream};
-pub use uri::{Mode, Scope, Target, UriError};
+pub use transport::{HelperError, TlsError};
+pub use uri::{ClientConfig, HostKeys, Mode, Parameters, Proxy, Scope, Target, Transport, UriError};
 /// The messages: arguments, results, events and errors.
 pub use virtwire_protocol as protocol;

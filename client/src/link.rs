@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use virtwire_protocol::calls::{Calls, UnknownSerial};
 use virtwire_protocol::codec::{self, Reader};
@@ -14,7 +13,7 @@ use virtwire_protocol::frame::{self, Frame};
 use virtwire_protocol::net::{MessageError, MessageHeader, MessageStatus};
 use virtwire_protocol::procedures::Program;
 use virtwire_protocol::remote::ConnectDomainEventCallbackDeregisterAnyArgs;
-use virtwire_socket::Outgoing;
+use virtwire_socket::{Outgoing, Socket};
 
 use crate::call::{self, Call, Reply, ReplySender, Request};
 use crate::events::{Registration, Registry};
@@ -28,7 +27,11 @@ pub(crate) const IN_BACKLOG: usize = 4 << 20;
 
 /// One connection.
 pub(crate) struct Link {
-    pub(crate) out: Outgoing,
+    pub(crate) out: Outgoing<Socket>,
+    /// Whether descriptors can go with a call.
+    descriptors: bool,
+    /// Whether it is us who end the connection.
+    leaving: AtomicBool,
     table: Mutex<Table>,
     /// Bytes of streams that nobody has taken yet.
     queued: AtomicUsize,
@@ -66,9 +69,11 @@ pub(crate) enum Purpose {
 }
 
 impl Link {
-    pub(crate) fn new(socket: UnixStream) -> Self {
+    pub(crate) fn new(socket: Socket, descriptors: bool) -> Self {
         Self {
             out: Outgoing::new(socket),
+            descriptors,
+            leaving: AtomicBool::new(false),
             table: Mutex::default(),
             queued: AtomicUsize::new(0),
             ended: Notify::new(),
@@ -81,6 +86,9 @@ impl Link {
 
     /// Sends a call; its slot is there before its first byte is.
     pub(crate) fn call(&self, mut request: Request, reply: ReplySender) -> Result<u32, Error> {
+        if !request.descriptors.is_empty() && !self.descriptors {
+            return Err(Error::Unsupported("descriptors, which go through unix sockets only"));
+        }
         let serial = {
             let mut table = self.table();
             if let Some(end) = &table.end {
@@ -228,7 +236,13 @@ impl Link {
 
     /// Lets the connection end once everything has been sent.
     pub(crate) fn close(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
         self.out.close();
+    }
+
+    /// Whether it is us who end the connection.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Waits until the connection has ended; says why.

@@ -9,15 +9,14 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::Interest;
 use tokio::time::Sleep;
 use virtwire_protocol::frame::{self, Frame, FrameBuffer, FrameError};
 use virtwire_protocol::keepalive;
 use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageType, VIR_NET_MESSAGE_NUM_FDS_MAX};
-use virtwire_socket::receive;
 
 use crate::link::Link;
+use crate::transport::Helper;
 use crate::{Error, ProtocolError};
 
 /// What the task alone knows.
@@ -41,7 +40,7 @@ enum Wake {
 /// Serves a connection to its end, and tells everybody who waits why it ended.
 ///
 /// The task does not keep the connection alive: it ends when nobody holds it any more.
-pub(crate) async fn run(link: Weak<Link>, keepalive: Option<(Duration, u32)>) {
+pub(crate) async fn run(link: Weak<Link>, keepalive: Option<(Duration, u32)>, mut helper: Option<Helper>) {
     let keepalive = keepalive.map(|(interval, count)| {
         let now = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until((now + interval).into()));
@@ -67,6 +66,14 @@ pub(crate) async fn run(link: Weak<Link>, keepalive: Option<(Duration, u32)>) {
             Wake::End => Err(Error::Closed),
         };
         if let Err(reason) = step {
+            // What a program such as `ssh` has to say is the better reason.
+            let explanation = match (&mut helper, &reason) {
+                (Some(helper), Error::Closed | Error::Io(_) | Error::Protocol(_)) if !link.is_leaving() => {
+                    helper.explanation().await
+                }
+                _ => None,
+            };
+            let reason = explanation.map_or(reason, Error::from);
             tracing::debug!(%reason, "connection ends");
             return link.end(reason);
         }
@@ -112,26 +119,18 @@ impl Input {
     }
 
     fn read(&mut self, link: &Link) -> Result<(), Error> {
-        let mut bytes = None;
-        let socket = link.out.socket();
-        let read = socket.try_io(Interest::READABLE, || {
-            let got = receive(socket, self.buffer.space(), &mut self.descriptors)?;
-            bytes = Some(got.bytes);
-            // A short read has emptied the socket; saying so spares the read that would only find that out.
-            if got.drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (bytes, read) {
-            (Some(0), _) if self.buffer.is_partial() => Err(ProtocolError::CutShort.into()),
-            (Some(0), _) => Err(Error::Closed),
-            (Some(bytes), _) => {
+        match link.out.socket().receive(self.buffer.space(), &mut self.descriptors) {
+            Ok(0) if self.buffer.is_partial() => Err(ProtocolError::CutShort.into()),
+            Ok(0) => Err(Error::Closed),
+            Ok(bytes) => {
                 self.buffer.filled(bytes);
                 if let Some((timer, _)) = &mut self.keepalive {
                     timer.heard(Instant::now());
                 }
                 Ok(())
             }
-            (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => Err(error.into()),
-            (None, _) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod calls;
 pub mod codec;
+pub mod config_file;
 pub mod error;
 pub mod events;
 pub mod frame;

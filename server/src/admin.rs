@@ -16,6 +16,7 @@ use crate::dispatch::AdminProcedures;
 use crate::log::Outputs;
 use crate::procedures::LIB_VERSION;
 use crate::session::{Phase, Session};
+use crate::transport;
 use crate::users;
 
 /// The servers of a daemon: a name, and the program of its clients.
@@ -38,7 +39,7 @@ fn client(name: &XdrString, session: &Session) -> NonnullClient {
         srv: NonnullServer { name: name.clone() },
         id: session.id,
         timestamp: since as i64,
-        transport: session.socket().number(),
+        transport: transport::number(session.socket()),
     }
 }
 
@@ -236,7 +237,8 @@ impl AdminProcedures for Session {
         let address = session.socket().address();
         params.extend(address.map(|address| param("sock_addr", text(address.to_string()))));
         params.extend(session.identity().sasl.map(|name| param("sasl_user_name", text(name))));
-        params.extend(session.socket().dname().map(|name| param("tls_x509_dname", text(name.to_owned()))));
+        params
+            .extend(session.socket().peer_name().map(|name| param("tls_x509_dname", text(name.to_owned()))));
         Ok(ClientGetInfoRet { params })
     }
 

@@ -27,7 +27,7 @@ use crate::events::{self, Registration};
 use crate::listener::{Entrance, Shared};
 use crate::serve;
 use crate::streams::Streams;
-use crate::transport::Socket;
+use crate::transport::{self, Socket};
 
 /// The alarm of a client that may take for ever to authenticate.
 const FOR_EVER: Duration = Duration::from_secs(86_400 * 365);
@@ -93,7 +93,7 @@ struct Input {
 
 impl Session {
     pub(crate) fn new(service: Arc<Shared>, socket: Socket, id: u64, entrance: Entrance) -> Arc<Self> {
-        let peer = socket.peer();
+        let peer = transport::peer(&socket);
         // The administration socket is root's alone, and knows no authentication.
         let phase = match entrance.program {
             Program::Remote => Phase::Greeting,
@@ -188,7 +188,7 @@ impl Session {
 
     /// Whom the connection belongs to.
     pub(crate) fn identity(&self) -> Identity {
-        let certificate = self.socket().dname().map(str::to_owned);
+        let certificate = self.socket().peer_name().map(str::to_owned);
         Identity { peer: self.peer, sasl: self.login.name().map(str::to_owned), certificate }
     }
 

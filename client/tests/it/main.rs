@@ -1,9 +1,11 @@
 //! The client against a peer that says what the test tells it to.
 
 mod calls;
+mod daemon;
 mod descriptors;
 mod events;
 mod hostile;
 mod opening;
 mod peer;
 mod streams;
+mod transports;

@@ -1,8 +1,10 @@
-//! Bytes and descriptors over a unix socket, without waiting. Client and daemon share it.
+//! Bytes and descriptors over sockets, without waiting. Client and daemon share it.
 //!
 //! Each descriptor goes with a message of one byte of its own, behind its frame.
 
 mod outgoing;
+mod socket;
+pub mod tls;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -15,6 +17,8 @@ use rustix::net::{
 };
 
 pub use outgoing::{Outgoing, Transmit};
+pub use socket::Socket;
+pub use tls::TlsSocket;
 
 /// The most descriptors taken in with one read; the kernel closes the rest.
 const DESCRIPTORS: usize = 32;

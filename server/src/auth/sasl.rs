@@ -9,7 +9,7 @@ use super::verifier::{Sum, Verifier};
 use super::{PasswordFile, Refused};
 use crate::config::Settings;
 use crate::glob;
-use crate::transport::Socket;
+use crate::transport::{self, Socket};
 use crate::users;
 
 /// A way to prove who one is.
@@ -50,8 +50,8 @@ impl Mechanism {
 /// Who the transport says that the client is.
 fn external(socket: &Socket) -> Option<String> {
     match socket {
-        Socket::Unix(_) => users::user(socket.peer()?.uid),
-        Socket::Tls(_) => socket.dname().map(str::to_owned),
+        Socket::Unix(_) => users::user(transport::peer(socket)?.uid),
+        Socket::Tls(_) => socket.peer_name().map(str::to_owned),
         Socket::Tcp(_) => None,
     }
 }

@@ -2,7 +2,6 @@
 
 mod setting;
 mod settings;
-mod syntax;
 
 use std::fmt;
 use std::io;
@@ -14,7 +13,7 @@ use crate::access::{Policy, RuleError, Rules};
 
 pub use setting::{Auth, Mode, Setting};
 pub use settings::{KEYS, Key, Problem, Settings};
-pub use syntax::{Assignment, SyntaxError, Value, parse};
+pub use virtwire_protocol::config_file::{Assignment, SyntaxError, Value, parse};
 
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

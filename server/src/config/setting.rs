@@ -1,6 +1,6 @@
 //! The types of settings: what a file may say, and how it is shown.
 
-use super::syntax::Value;
+use super::Value;
 
 /// A type that a setting may have.
 pub trait Setting: Sized {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::setting::{Auth, Mode, Setting};
-use super::syntax::{Assignment, Value};
+use super::{Assignment, Value};
 use super::{Access, Program};
 use crate::auth::MECHANISMS;
 
@@ -282,7 +282,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::syntax::parse;
+    use crate::config::parse;
 
     fn read(text: &str) -> Result<(Settings, Vec<Problem>), Problem> {
         Settings::from_assignments(&parse(text).unwrap())
