@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::setting::{Auth, Mode, Setting};
-use super::{Assignment, Value};
 use super::{Access, Program};
+use super::{Assignment, Value};
 use crate::auth::MECHANISMS;
 
 /// One row of the table.
