@@ -12,7 +12,7 @@ use virtwire_protocol::qemu::{
 use virtwire_protocol::remote::*;
 use virtwire_protocol::{qemu, remote};
 
-use crate::auth::{Message, Refused};
+use crate::auth::Message;
 use crate::config::Auth;
 use crate::dispatch::SessionProcedures;
 use crate::events::{Filter, MONITOR, MonitorFilter, Registration};
@@ -134,11 +134,12 @@ fn no_support(procedure: Procedure) -> VirtError {
 #[async_trait]
 impl SessionProcedures for Session {
     async fn auth_list(&self, _: &CallCx) -> Result<AuthListRet, VirtError> {
+        if !self.needs_login() {
+            self.authenticated();
+        }
         let types = match self.auth() {
-            Auth::None => {
-                self.authenticated();
-                AuthType::NONE
-            }
+            _ if !self.needs_login() => AuthType::NONE,
+            Auth::None => AuthType::NONE,
             Auth::Sasl => AuthType::SASL,
             Auth::Polkit => AuthType::POLKIT,
         };
@@ -168,7 +169,8 @@ impl SessionProcedures for Session {
     }
 
     async fn auth_polkit(&self, _: &CallCx) -> Result<AuthPolkitRet, VirtError> {
-        Err(self.refuse(Refused("polkit is not the way to authenticate")))
+        self.polkit().await?;
+        Ok(AuthPolkitRet { complete: 1 })
     }
 
     async fn connect_open(&self, cx: &CallCx, args: ConnectOpenArgs) -> Result<(), VirtError> {

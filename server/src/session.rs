@@ -126,6 +126,11 @@ impl Session {
         self.entrance.program
     }
 
+    /// What its socket is for.
+    pub(crate) fn access(&self) -> Access {
+        self.entrance.access
+    }
+
     /// How this client authenticates.
     pub(crate) fn auth(&self) -> Auth {
         self.entrance.auth
@@ -279,6 +284,8 @@ impl Session {
             }
         }
         self.out.abort();
+        // Calls that still wait hold the session, and must not hold the client.
+        self.socket().shut();
         *self.phase() = Phase::Closed;
         self.registrations().clear();
         self.streams.clear();

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -56,6 +57,19 @@ impl Socket {
             Self::Tcp(socket) => socket.poll_write_ready(cx),
             Self::Tls(socket) => socket.tcp().poll_write_ready(cx),
         }
+    }
+
+    /// Ends the connection in both directions, whoever still holds the socket. What has been sent arrives.
+    pub fn shut(&self) {
+        // It may have ended already.
+        let _ = match self {
+            Self::Unix(socket) => shutdown(socket, Shutdown::Both),
+            Self::Tcp(socket) => shutdown(socket, Shutdown::Both),
+            Self::Tls(socket) => {
+                socket.say_goodbye();
+                shutdown(socket.tcp(), Shutdown::Both)
+            }
+        };
     }
 
     /// Reads what is there: the count of bytes, 0 at the end.

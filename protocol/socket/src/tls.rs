@@ -191,11 +191,19 @@ impl TlsSocket {
     }
 }
 
-impl Drop for TlsSocket {
-    fn drop(&mut self) {
+impl TlsSocket {
+    /// Says that nothing more will come; once is enough.
+    pub(crate) fn say_goodbye(&self) {
         let mut connection = self.connection();
         connection.send_close_notify();
+        // Who is not there any more need not know.
         let _ = connection.write_tls(&mut Wire(&self.tcp));
+    }
+}
+
+impl Drop for TlsSocket {
+    fn drop(&mut self) {
+        self.say_goodbye();
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use virtwire_protocol::XdrString;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
-use super::Refused;
 use super::sasl::{Exchange, Sasl, Step};
+use super::{Refused, polkit};
 use crate::config::Auth;
 use crate::session::{Phase, Session};
 
@@ -35,6 +35,44 @@ impl Login {
 }
 
 impl Session {
+    /// Whether this client has to authenticate: root need not ask the host's policy.
+    pub(crate) fn needs_login(&self) -> bool {
+        match self.auth() {
+            Auth::None => false,
+            Auth::Sasl => true,
+            Auth::Polkit => self.peer.is_none_or(|peer| peer.uid != 0),
+        }
+    }
+
+    /// Asks the host's policy.
+    pub(crate) async fn polkit(&self) -> Result<(), VirtError> {
+        let peer = match self.peer {
+            Some(peer) if self.auth() == Auth::Polkit && !self.is_authenticated() => peer,
+            _ => return Err(self.refuse(Refused("polkit is not the way to authenticate now"))),
+        };
+        let action = polkit::action(self.access());
+        match polkit::check(peer, action, self.limits().auth_timeout).await {
+            Ok(()) => {
+                tracing::info!(client = self.id, pid = peer.pid, uid = peer.uid, action, "let in by polkit");
+                self.authenticated();
+                Ok(())
+            }
+            Err(error) => {
+                let reason = error.message.as_str();
+                tracing::warn!(
+                    client = self.id,
+                    pid = peer.pid,
+                    uid = peer.uid,
+                    action,
+                    reason,
+                    "not let in by polkit"
+                );
+                self.turn_away();
+                Err(error)
+            }
+        }
+    }
+
     /// Begins a login: the mechanisms to choose from.
     pub(crate) fn sasl_init(&self) -> Result<String, VirtError> {
         let offer = if self.auth() != Auth::Sasl || self.is_authenticated() {
@@ -91,14 +129,18 @@ impl Session {
     }
 
     /// The client gets libvirt's one text, whatever the reason, and the connection ends: a guess costs a connection.
-    pub(crate) fn refuse(&self, Refused(reason): Refused) -> VirtError {
+    fn refuse(&self, Refused(reason): Refused) -> VirtError {
         let address = self.socket().address();
         tracing::warn!(client = self.id, ?address, reason, "authentication failed");
+        self.turn_away();
+        ErrorDomain::RPC.auth_failed("authentication failed")
+    }
+
+    /// Nothing more is read from a client that has not been let in. Who is in stays so.
+    fn turn_away(&self) {
         let mut phase = self.phase();
-        // Who is let in already stays so.
         if matches!(*phase, Phase::Greeting) {
             *phase = Phase::Closed;
         }
-        ErrorDomain::RPC.auth_failed("authentication failed")
     }
 }

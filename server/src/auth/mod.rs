@@ -1,7 +1,8 @@
-//! Who a client is: SASL with the users of a file.
+//! Who a client is: SASL with the users of a file, or polkit for local processes.
 
 mod login;
 mod password_file;
+mod polkit;
 mod sasl;
 mod scram;
 mod verifier;

@@ -59,15 +59,15 @@ settings! {
     unix_sock_group: Option<String> = None;
     /// The mode of the read-only socket.
     unix_sock_ro_perms: Mode = Mode(0o777);
-    /// The mode of the read-write socket; 0700 by default.
+    /// The mode of the read-write socket; 0777 by default where polkit stands before it, else 0700.
     unix_sock_rw_perms: Option<Mode> = None;
     /// The mode of the administration socket.
     unix_sock_admin_perms: Mode = Mode(0o700);
     /// The directory of the unix sockets.
     unix_sock_dir: Option<String> = None;
-    /// Authentication on the read-only socket: none or sasl.
+    /// Authentication on the read-only socket: none, polkit or sasl.
     auth_unix_ro: Auth = Auth::None;
-    /// Authentication on the read-write socket: none or sasl.
+    /// Authentication on the read-write socket: none, polkit or sasl.
     auth_unix_rw: Auth = Auth::None;
     /// Authentication on plain TCP: none, which lets everybody in, or sasl, which lets nobody in, since no mechanism
     /// here encrypts.
@@ -242,8 +242,6 @@ impl Settings {
             ),
             (self.tcp_min_ssf < 112, "tcp_min_ssf", "minimum SSF levels lower than 112 are not supported"),
             (self.log_level > 4, "log_level", "log_level: the levels are 1, 2, 3 and 4"),
-            (self.auth_unix_ro == Auth::Polkit, "auth_unix_ro", "auth_unix_ro: polkit cannot be had here"),
-            (self.auth_unix_rw == Auth::Polkit, "auth_unix_rw", "auth_unix_rw: polkit cannot be had here"),
             (self.auth_tcp == Auth::Polkit, "auth_tcp", "auth_tcp: polkit knows local users only"),
             (self.auth_tls == Auth::Polkit, "auth_tls", "auth_tls: polkit knows local users only"),
             (
@@ -322,7 +320,6 @@ mod tests {
             ("tls_allowed_dn_list = 5", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
             ("tls_allowed_dn_list = [ 5 ]", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
             ("auth_unix_rw = \"foo\"", "1: auth_unix_rw: unsupported auth foo"),
-            ("auth_unix_rw = \"polkit\"", "1: auth_unix_rw: polkit cannot be had here"),
             ("auth_tls = \"polkit\"", "1: auth_tls: polkit knows local users only"),
             (
                 "sasl_mechanisms = [ \"DIGEST-MD5\" ]",

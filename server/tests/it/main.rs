@@ -8,6 +8,7 @@ mod hostile;
 mod limits;
 mod network;
 mod peer;
+mod polkit;
 mod sasl;
 mod streams;
 mod threat_model;

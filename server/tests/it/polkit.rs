@@ -1,0 +1,226 @@
+//! polkit, with an authority of our own on a bus of our own: the real virsh, as a user who is not root.
+//!
+//! The texts are the real daemon's, to whom the same authority gave the same answers.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use zbus::OwnedVariant;
+
+use crate::network::programs;
+
+/// A directory that goes, and processes that end, with the test.
+struct Host {
+    dir: PathBuf,
+    children: Vec<Child>,
+}
+
+impl Host {
+    /// `None`, with a word about it, where a program is missing.
+    fn new(name: &str) -> Option<Self> {
+        if !programs(&["virsh", "dbus-daemon", "setpriv"]) {
+            return None;
+        }
+        let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Some(Self { dir, children: Vec::new() })
+    }
+
+    /// Starts a bus and returns its address.
+    fn bus(&mut self) -> String {
+        let address = format!("unix:path={}", self.dir.join("bus").display());
+        let config = self.dir.join("bus.conf");
+        let text = format!(
+            "<busconfig><type>custom</type><listen>{address}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
+             <allow user=\"*\"/><allow own=\"*\"/><allow send_destination=\"*\"/>\
+             <allow receive_sender=\"*\"/></policy></busconfig>"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut bus = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", config.display()))
+            .args(["--nofork", "--print-address"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It prints its address once it listens.
+        let mut line = String::new();
+        BufReader::new(bus.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.children.push(bus);
+        address
+    }
+
+    /// Starts virtwired, whose system bus is at this address.
+    fn virtwired(&mut self, bus: &str, settings: &str) {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        std::fs::write(path("conf"), settings).unwrap();
+        let told = UnixDatagram::bind(path("notify")).unwrap();
+        let daemon = Command::new(env!("CARGO_BIN_EXE_virtwired"))
+            .args(["--config", &path("conf"), "--socket", &path("libvirt-sock"), "--root", &path("root")])
+            .env("NOTIFY_SOCKET", path("notify"))
+            .env("DBUS_SYSTEM_BUS_ADDRESS", bus)
+            .spawn()
+            .unwrap();
+        self.children.push(daemon);
+        let mut word = [0; 64];
+        let count = told.recv(&mut word).unwrap();
+        assert_eq!(&word[..count], b"READY=1");
+    }
+
+    /// What virsh says, run by somebody who is not root; by root itself where asked for.
+    async fn virsh(&self, socket: &str, options: &'static [&str], as_root: bool) -> Result<String, String> {
+        let socket = self.dir.join(socket);
+        let uri = format!("test+unix:///default?socket={}", socket.display());
+        let mut virsh = if as_root || !is_root() {
+            Command::new("virsh")
+        } else {
+            let mut other = Command::new("setpriv");
+            other.args(["--reuid=65534", "--regid=65534", "--clear-groups", "virsh"]);
+            other
+        };
+        virsh.args(["-q", "-c", &uri]).args(options).args(["list", "--name"]).env("LC_ALL", "C");
+        let output = tokio::task::spawn_blocking(move || virsh.stdin(Stdio::null()).output().unwrap());
+        let output = output.await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn is_root() -> bool {
+    uid() == 0
+}
+
+/// What an authority answers.
+type Answer = (bool, bool, HashMap<String, String>);
+
+/// What it was asked: the kind of subject, its properties, the action and the flags.
+type Question = (String, HashMap<String, OwnedVariant>, String, u32);
+
+/// An authority that says what it is told to.
+#[derive(Clone, Default)]
+struct Authority {
+    answer: Arc<Mutex<Option<Answer>>>,
+    asked: Arc<Mutex<Vec<Question>>>,
+}
+
+#[zbus::interface(name = "org.freedesktop.PolicyKit1.Authority")]
+impl Authority {
+    fn check_authorization(
+        &self,
+        subject: (String, HashMap<String, OwnedVariant>),
+        action: String,
+        details: HashMap<String, String>,
+        flags: u32,
+        cancellation: String,
+    ) -> zbus::fdo::Result<Answer> {
+        assert!(details.is_empty() && cancellation.is_empty());
+        self.asked.lock().unwrap().push((subject.0, subject.1, action, flags));
+        let answer = self.answer.lock().unwrap().clone();
+        answer.ok_or_else(|| zbus::fdo::Error::Failed("No such action".into()))
+    }
+}
+
+impl Authority {
+    async fn on(&self, bus: &str) -> zbus::Connection {
+        zbus::connection::Builder::address(bus)
+            .name("org.freedesktop.PolicyKit1")
+            .serve_at("/org/freedesktop/PolicyKit1/Authority", self.clone())
+            .build()
+            .await
+            .unwrap()
+    }
+
+    fn answers(&self, authorized: bool, challenge: bool, dismissed: bool) {
+        let details = dismissed.then(|| ("polkit.dismissed".to_owned(), "true".to_owned()));
+        *self.answer.lock().unwrap() = Some((authorized, challenge, details.into_iter().collect()));
+        self.asked.lock().unwrap().clear();
+    }
+}
+
+fn failed(reason: &str) -> Result<String, String> {
+    Err(format!("error: failed to connect to the hypervisor\nerror: {reason}"))
+}
+
+const POLKIT: &str = "auth_unix_rw = \"polkit\"\nauth_unix_ro = \"polkit\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn class_polkit_the_authority_decides_and_the_texts_are_the_real_daemons() {
+    let Some(mut host) = Host::new("polkit") else { return };
+    let bus = host.bus();
+    host.virtwired(&bus, POLKIT);
+    let (rw, ro) = ("libvirt-sock", "libvirt-sock-ro");
+    let unknown = "GDBus.Error:org.freedesktop.DBus.Error.ServiceUnknown: The name org.freedesktop.PolicyKit1 was \
+                   not provided by any .service files";
+    assert_eq!(host.virsh(rw, &[], false).await, failed(&format!("error from service: {unknown}")));
+
+    let authority = Authority::default();
+    let _bus = authority.on(&bus).await;
+    let said = host.virsh(rw, &[], false).await;
+    let text = "error from service: GDBus.Error:org.freedesktop.DBus.Error.Failed: No such action";
+    assert_eq!(said, failed(text));
+    authority.answers(false, false, false);
+    assert_eq!(host.virsh(rw, &[], false).await, failed("authentication failed: access denied by policy"));
+    authority.answers(false, true, false);
+    let text = "authentication unavailable: no polkit agent available to authenticate action \
+                'org.libvirt.unix.manage'";
+    assert_eq!(host.virsh(rw, &[], false).await, failed(text));
+    authority.answers(false, true, true);
+    let text = "authentication cancelled: user cancelled authentication process";
+    assert_eq!(host.virsh(rw, &[], false).await, failed(text));
+
+    let me = if is_root() { 65534 } else { uid() as i32 };
+    for (socket, options, action) in
+        [(rw, &[][..], "org.libvirt.unix.manage"), (ro, &["-r"], "org.libvirt.unix.monitor")]
+    {
+        authority.answers(true, false, false);
+        assert_eq!(host.virsh(socket, options, false).await, Ok("test".into()), "{socket}");
+        let asked = std::mem::take(&mut *authority.asked.lock().unwrap());
+        let [(kind, subject, about, flags)] = &asked[..] else { panic!("asked {} times", asked.len()) };
+        assert_eq!((kind.as_str(), about.as_str(), flags), ("unix-process", action, &1));
+        assert_eq!(i32::try_from(&*subject["uid"]), Ok(me));
+        assert!(u32::try_from(&*subject["pid"]).unwrap() > 1);
+        assert!(u64::try_from(&*subject["start-time"]).unwrap() > 0);
+    }
+
+    // Root is not asked for.
+    authority.answers(false, false, false);
+    if is_root() {
+        assert_eq!(host.virsh(rw, &[], true).await, Ok("test".into()));
+        assert!(authority.asked.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn class_polkit_without_a_bus_or_with_a_mute_one_nobody_is_let_in_and_nobody_waits() {
+    let Some(mut host) = Host::new("polkit-no-bus") else { return };
+    let path = host.dir.join("bus");
+    let bus = format!("unix:path={}", path.display());
+    host.virtwired(&bus, &format!("{POLKIT}auth_timeout = 1\n"));
+    let text =
+        "internal error: Unable to get system bus connection: Could not connect: No such file or directory";
+    assert_eq!(host.virsh("libvirt-sock", &[], false).await, failed(text));
+    // One that takes connections and says nothing.
+    let _mute = UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let before = std::time::Instant::now();
+    assert!(host.virsh("libvirt-sock", &[], false).await.is_err());
+    assert!(before.elapsed() < std::time::Duration::from_secs(4), "{:?}", before.elapsed());
+}
