@@ -6,8 +6,10 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 use virtwire_protocol::codec::{self, Decode, Encode};
 use virtwire_protocol::frame;
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
@@ -15,6 +17,7 @@ use virtwire_protocol::procedures::Program;
 
 use crate::Error;
 use crate::events::EventStream;
+use crate::fallback;
 use crate::link::{Link, Purpose};
 use crate::stream::Stream;
 
@@ -39,6 +42,7 @@ pub(crate) type ReplySender = oneshot::Sender<Result<Reply, Error>>;
 pub struct Call<T> {
     link: Arc<Link>,
     state: State,
+    deadline: Option<Duration>,
     finish: fn(Reply) -> Result<T, Error>,
 }
 
@@ -48,6 +52,9 @@ enum State {
     Sent {
         serial: u32,
         reply: oneshot::Receiver<Result<Reply, Error>>,
+        /// What to send instead if the daemon does not know the procedure.
+        older: Option<Box<Request>>,
+        alarm: Option<Pin<Box<Sleep>>>,
     },
     Done,
 }
@@ -91,7 +98,15 @@ impl<T> Call<T> {
         request: Result<Request, Error>,
         finish: fn(Reply) -> Result<T, Error>,
     ) -> Self {
-        Self { link, state: State::Made(request), finish }
+        let deadline = link.deadline();
+        Self { link, state: State::Made(request), deadline, finish }
+    }
+
+    /// Gives the call up after this time, counted from its first poll, with [`Error::Deadline`]. Takes the place of
+    /// [`Options::deadline`](crate::Options::deadline).
+    pub fn within(mut self, time: Duration) -> Self {
+        self.deadline = Some(time);
+        self
     }
 
     /// Sends the call without waiting for its reply.
@@ -112,21 +127,49 @@ impl<T> Future for Call<T> {
         loop {
             match std::mem::replace(&mut self.state, State::Done) {
                 State::Made(request) => {
-                    let (sender, reply) = oneshot::channel();
-                    let serial = self.link.call(request?, sender)?;
-                    self.state = State::Sent { serial, reply };
+                    let alarm = self.deadline.map(|time| Box::pin(tokio::time::sleep(time)));
+                    self.state = self.link.send_call(request?, alarm)?;
                 }
-                State::Sent { serial, mut reply } => {
-                    let Poll::Ready(got) = Pin::new(&mut reply).poll(cx) else {
-                        self.state = State::Sent { serial, reply };
-                        return Poll::Pending;
+                State::Sent { serial, mut reply, older, mut alarm } => {
+                    let answer = match Pin::new(&mut reply).poll(cx) {
+                        // A sender is dropped only with the whole connection.
+                        Poll::Ready(answer) => answer.unwrap_or(Err(Error::Closed)),
+                        Poll::Pending => {
+                            let late = alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx).is_ready());
+                            self.state = State::Sent { serial, reply, older, alarm };
+                            if !late {
+                                return Poll::Pending;
+                            }
+                            self.link.forget(serial);
+                            self.state = State::Done;
+                            return Poll::Ready(Err(Error::Deadline(self.deadline.unwrap_or_default())));
+                        }
                     };
-                    // A sender is dropped only with the whole connection.
-                    return Poll::Ready(got.unwrap_or(Err(Error::Closed)).and_then(self.finish));
+                    match (answer, older) {
+                        (Err(error), Some(older)) if fallback::is_unknown(&error) => {
+                            self.link.lacks(&older.header);
+                            self.state = self.link.send_call(*older, alarm)?;
+                        }
+                        (answer, _) => return Poll::Ready(answer.and_then(self.finish)),
+                    }
                 }
                 State::Done => return Poll::Ready(Err(Error::Closed)),
             }
         }
+    }
+}
+
+impl Link {
+    /// Sends a call, in its older form if the daemon is known to lack the newer.
+    fn send_call(&self, request: Request, alarm: Option<Pin<Box<Sleep>>>) -> Result<State, Error> {
+        let mut older = fallback::older(&request).map(Box::new);
+        let request = match older.take_if(|older| self.is_lacking(&older.header)) {
+            Some(older) => *older,
+            None => request,
+        };
+        let (sender, reply) = oneshot::channel();
+        let serial = self.call(request, sender)?;
+        Ok(State::Sent { serial, reply, older, alarm })
     }
 }
 

@@ -13,6 +13,7 @@ use virtwire_protocol::{XdrString, admin};
 
 use crate::Error;
 use crate::call::{self, Call, Reply, Request};
+use crate::close::CloseReason;
 use crate::link::{Link, Purpose};
 use crate::reader;
 use crate::stream::Stream;
@@ -48,13 +49,23 @@ pub struct Options {
     /// Silence after which the daemon is pinged, and how many unanswered pings end the connection. `None` leaves it
     /// to the daemon to ping; its pings are always answered.
     pub keepalive: Option<(Duration, u32)>,
+    /// What opening a connection may take.
+    pub open_deadline: Option<Duration>,
+    /// What a call may take, and the end of a stream; [`Call::within`] says it for one call. `None` waits for ever.
+    pub deadline: Option<Duration>,
     /// Events of one registration that may wait to be taken; those that come on top are counted and lost.
     pub event_queue: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { read_only: false, keepalive: None, event_queue: 4096 }
+        Self {
+            read_only: false,
+            keepalive: None,
+            open_deadline: Some(Duration::from_secs(60)),
+            deadline: None,
+            event_queue: 4096,
+        }
     }
 }
 
@@ -80,8 +91,11 @@ impl Connection {
     /// [`open`](Self::open) with options.
     pub async fn open_with(uri: &str, options: Options) -> Result<Self, Error> {
         let (target, options) = resolve(uri, options)?;
-        let wire = transport::connect(&target, options.read_only).await?;
-        Self::greet(wire, uri, &target, options).await
+        let open = async {
+            let wire = transport::connect(&target, options.read_only).await?;
+            Self::greet(wire, uri, &target, options.clone()).await
+        };
+        within(options.open_deadline, open).await
     }
 
     /// Opens a connection on a socket that is connected already; of the URI only what the daemon is told counts.
@@ -91,7 +105,8 @@ impl Connection {
 
     /// [`over`](Self::over) with options.
     pub async fn over_with(socket: UnixStream, uri: &str, options: Options) -> Result<Self, Error> {
-        Self::greet(socket.into(), uri, &Target::parse(uri)?, options).await
+        let target = Target::parse(uri)?;
+        within(options.open_deadline, Self::greet(socket.into(), uri, &target, options)).await
     }
 
     /// Opens a connection to a daemon's administration, `libvirtd:///system`; its procedures are the methods
@@ -114,7 +129,7 @@ impl Connection {
 
     fn start(wire: Wire, admin: bool, options: Options) -> Self {
         let descriptors = wire.carries_descriptors();
-        let link = Arc::new(Link::new(wire.socket, descriptors));
+        let link = Arc::new(Link::new(wire.socket, descriptors, options.deadline));
         tokio::spawn(reader::run(Arc::downgrade(&link), options.keepalive, wire.helper));
         Self { link, opened: Arc::new(Opened { uri: String::new(), callback_ids: false, admin, options }) }
     }
@@ -169,6 +184,16 @@ impl Connection {
     /// Waits until the connection has ended, and says why.
     pub async fn closed(&self) -> Error {
         self.link.ended().await
+    }
+
+    /// Has `tell` called when the connection ends, with the reason and what led to it; at once if it has ended.
+    pub fn on_close(&self, tell: impl FnOnce(CloseReason, &Error) + Send + 'static) {
+        self.link.on_close(Box::new(tell));
+    }
+
+    /// Whether the connection has not ended.
+    pub fn is_open(&self) -> bool {
+        self.link.is_open()
     }
 
     /// How many replies came after their call had been dropped.
@@ -262,6 +287,13 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("uri", &self.opened.uri).finish_non_exhaustive()
+    }
+}
+
+async fn within<T>(time: Option<Duration>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match time {
+        Some(time) => tokio::time::timeout(time, work).await.unwrap_or(Err(Error::Deadline(time))),
+        None => work.await,
     }
 }
 

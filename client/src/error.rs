@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use virtwire_protocol::calls::UnknownSerial;
 use virtwire_protocol::codec::{DecodeError, EncodeError};
@@ -31,6 +32,8 @@ pub enum Error {
     Helper(Box<HelperError>),
     /// The connection has been closed, by either side.
     Closed,
+    /// The daemon has not answered within this time. The call may have been done all the same.
+    Deadline(Duration),
     /// The daemon has not answered pings.
     Silent,
     /// An argument is larger than the wire allows. Nothing was sent.
@@ -82,6 +85,7 @@ impl fmt::Display for Error {
             Self::Tls(error) => error.fmt(f),
             Self::Helper(error) => error.fmt(f),
             Self::Closed => f.write_str("the connection is closed"),
+            Self::Deadline(time) => write!(f, "no answer within {time:?}"),
             Self::Silent => f.write_str("the daemon does not answer"),
             Self::Encode(error) => write!(f, "too large for the wire: {error}"),
             Self::Uri(error) => error.fmt(f),
@@ -120,6 +124,7 @@ impl std::error::Error for Error {
             Self::Encode(error) => Some(error),
             Self::Uri(error) => Some(error),
             Self::Closed
+            | Self::Deadline(_)
             | Self::Silent
             | Self::Authentication(_)
             | Self::Unsupported(_)

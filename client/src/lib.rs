@@ -19,19 +19,24 @@
 //! count what they lose; streams hold the daemon back when nobody takes their data.
 
 mod call;
+mod close;
 mod connection;
 mod error;
 mod events;
+mod fallback;
 mod link;
 mod reader;
+mod reconnect;
 mod stream;
 mod transport;
 mod uri;
 
 pub use call::{Call, Reply};
+pub use close::CloseReason;
 pub use connection::{Connection, Options};
 pub use error::{Error, ProtocolError};
 pub use events::{Event, EventStream};
+pub use reconnect::{Backoff, Happening, Reconnecting, ReconnectingEvents};
 pub use stream::{Chunk, Stream};
 pub use transport::{HelperError, TlsError};
 pub use uri::{ClientConfig, HostKeys, Mode, Parameters, Proxy, Scope, Target, Transport, UriError};

@@ -1,9 +1,10 @@
 //! One connection's state, shared by callers and the task that reads: who waits for what, and the way out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use virtwire_protocol::calls::{Calls, UnknownSerial};
@@ -16,6 +17,7 @@ use virtwire_protocol::remote::ConnectDomainEventCallbackDeregisterAnyArgs;
 use virtwire_socket::{Outgoing, Socket};
 
 use crate::call::{self, Call, Reply, ReplySender, Request};
+use crate::close::{CloseReason, OnClose};
 use crate::events::{Registration, Registry};
 use crate::stream::{Stream, StreamState};
 use crate::{Error, ProtocolError};
@@ -32,6 +34,8 @@ pub(crate) struct Link {
     descriptors: bool,
     /// Whether it is us who end the connection.
     leaving: AtomicBool,
+    /// What a call may take.
+    deadline: Option<Duration>,
     table: Mutex<Table>,
     /// Bytes of streams that nobody has taken yet.
     queued: AtomicUsize,
@@ -45,6 +49,9 @@ struct Table {
     /// By the serial of the call that opened them.
     streams: HashMap<u32, Arc<StreamState>>,
     events: Registry,
+    /// Procedures that the daemon does not know; named are the older ones that it is called by instead.
+    lacking: HashSet<i32>,
+    on_close: Vec<OnClose>,
     /// Why the connection has ended.
     end: Option<Error>,
 }
@@ -69,11 +76,12 @@ pub(crate) enum Purpose {
 }
 
 impl Link {
-    pub(crate) fn new(socket: Socket, descriptors: bool) -> Self {
+    pub(crate) fn new(socket: Socket, descriptors: bool, deadline: Option<Duration>) -> Self {
         Self {
             out: Outgoing::new(socket),
             descriptors,
             leaving: AtomicBool::new(false),
+            deadline,
             table: Mutex::default(),
             queued: AtomicUsize::new(0),
             ended: Notify::new(),
@@ -82,6 +90,38 @@ impl Link {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a call may take.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// The daemon lacks a procedure; `older` is the header of the call in its place.
+    pub(crate) fn lacks(&self, older: &MessageHeader) {
+        self.table().lacking.insert(older.proc);
+    }
+
+    /// Whether the daemon is known to lack the procedure that this one stands in for.
+    pub(crate) fn is_lacking(&self, older: &MessageHeader) -> bool {
+        self.table().lacking.contains(&older.proc)
+    }
+
+    /// Has somebody told when the connection ends; at once if it has.
+    pub(crate) fn on_close(&self, tell: OnClose) {
+        let mut table = self.table();
+        match table.end.clone() {
+            None => table.on_close.push(tell),
+            Some(end) => {
+                drop(table);
+                tell(CloseReason::of(&end, self.is_leaving()), &end);
+            }
+        }
+    }
+
+    /// Whether the connection has not ended.
+    pub(crate) fn is_open(&self) -> bool {
+        self.table().end.is_none()
     }
 
     /// Sends a call; its slot is there before its first byte is.
@@ -224,6 +264,7 @@ impl Link {
         table.events.clear();
         let waiters: Vec<_> = table.calls.drain().collect();
         let streams: Vec<_> = table.streams.drain().map(|(_, state)| state).collect();
+        let on_close = std::mem::take(&mut table.on_close);
         drop(table);
         for waiter in waiters {
             let _ = waiter.reply.send(Err(reason.clone()));
@@ -232,6 +273,9 @@ impl Link {
             state.fail(reason.clone());
         }
         self.ended.notify_waiters();
+        for tell in on_close {
+            tell(CloseReason::of(&reason, self.is_leaving()), &reason);
+        }
     }
 
     /// Lets the connection end once everything has been sent.
@@ -270,7 +314,8 @@ impl Link {
 impl Drop for Link {
     /// Nobody holds the connection any more: its task ends, and the socket with it.
     fn drop(&mut self) {
-        self.out.abort();
+        self.leaving.store(true, Ordering::Relaxed);
+        self.end(Error::Closed);
     }
 }
 

@@ -15,7 +15,7 @@ use virtwire_protocol::keepalive;
 use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageType, VIR_NET_MESSAGE_NUM_FDS_MAX};
 
-use crate::link::Link;
+use crate::link::{Link, OUT_BACKLOG};
 use crate::transport::Helper;
 use crate::{Error, ProtocolError};
 
@@ -163,7 +163,8 @@ fn hand_out(link: &Arc<Link>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) -> R
         MessageType::REPLY | MessageType::REPLY_WITH_FDS => link.reply(frame, descriptors),
         MessageType::STREAM | MessageType::STREAM_HOLE => link.stream(frame),
         MessageType::MESSAGE if header.prog == keepalive::PROGRAM.number => {
-            if header.proc == keepalive::Procedure::PING.0 {
+            // Who does not read what is sent waits for no pong.
+            if header.proc == keepalive::Procedure::PING.0 && link.out.backlog() < OUT_BACKLOG {
                 link.send(&frame::keepalive(keepalive::Procedure::PONG), &[])?;
             }
             Ok(())

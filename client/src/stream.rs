@@ -23,11 +23,9 @@ pub enum Chunk {
 }
 
 impl Chunk {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Data(bytes) => bytes.len(),
-            Self::Hole(_) => 0,
-        }
+    /// What it takes while it waits, in bytes.
+    fn cost(&self) -> usize {
+        size_of::<Self>() + if let Self::Data(bytes) = self { bytes.len() } else { 0 }
     }
 }
 
@@ -66,17 +64,16 @@ impl StreamState {
     /// Takes a frame in. Says how many bytes wait since then, and whether the stream is over.
     pub(crate) fn receive(&self, frame: &Frame<'_>) -> (usize, bool) {
         let mut inner = self.inner();
-        let mut queued = 0;
+        let mut chunk = None;
         match inner.protocol.receive(&frame.header, frame.payload) {
-            Ok(FromDaemon::Data(bytes)) => {
-                queued = bytes.len();
-                inner.chunks.push_back(Chunk::Data(bytes.to_vec()));
-            }
-            Ok(FromDaemon::Hole(length)) => inner.chunks.push_back(Chunk::Hole(length)),
+            Ok(FromDaemon::Data(bytes)) => chunk = Some(Chunk::Data(bytes.to_vec())),
+            Ok(FromDaemon::Hole(length)) => chunk = Some(Chunk::Hole(length)),
             Ok(FromDaemon::Failed(error)) => inner.failure = Some(error.into()),
             Ok(FromDaemon::End | FromDaemon::Over | FromDaemon::Nothing) => {}
             Err(error) => inner.failure = Some(error.into()),
         }
+        let queued = chunk.as_ref().map_or(0, Chunk::cost);
+        inner.chunks.extend(chunk);
         let over = inner.protocol.is_over();
         drop(inner);
         self.changed.notify_waiters();
@@ -122,7 +119,7 @@ impl Stream {
         });
         let next = next.await;
         if let Ok(Some(chunk)) = &next {
-            self.link.taken(chunk.bytes());
+            self.link.taken(chunk.cost());
         }
         next
     }
@@ -173,14 +170,17 @@ impl Stream {
             Some(failure) => Some(Err(failure.clone())),
             None => inner.protocol.is_over().then_some(Ok(())),
         });
-        over.await
+        match self.link.deadline() {
+            Some(time) => tokio::time::timeout(time, over).await.unwrap_or(Err(Error::Deadline(time))),
+            None => over.await,
+        }
     }
 
     /// Sends the last frame, once. The table keeps the stream until the daemon has confirmed it.
     fn close(&self, status: MessageStatus) -> Result<(), Error> {
         let mut inner = self.state.inner();
         let closes = inner.protocol.close();
-        let unread = inner.chunks.drain(..).map(|chunk| chunk.bytes()).sum();
+        let unread = inner.chunks.drain(..).map(|chunk| chunk.cost()).sum();
         drop(inner);
         self.link.taken(unread);
         if closes {

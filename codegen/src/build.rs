@@ -123,12 +123,15 @@ pub fn server(model: &Model) -> Files {
     files
 }
 
-/// Crate `virtwire-client`: the stubs of all programs that libvirtd serves.
+/// Crate `virtwire-client`: the stubs of all programs that libvirtd serves, and a table that calls each for its tests.
 pub fn client(model: &Model) -> Files {
-    let served = model.modules.iter().filter(|module| served(module.naming.module));
-    let stubs = served.map(|module| emit::client::render(model, module));
+    let served: Vec<_> = model.modules.iter().filter(|module| served(module.naming.module)).collect();
+    let stubs = served.iter().map(|module| emit::client::render(model, module));
     let prelude = emit::prelude();
-    vec![("stubs.rs".to_owned(), quote!(#prelude #(#stubs)*))]
+    vec![
+        ("stubs.rs".to_owned(), quote!(#prelude #(#stubs)*)),
+        ("exercises.rs".to_owned(), emit::client::exercises(model, &served)),
+    ]
 }
 
 /// Why a build stops.

@@ -10,11 +10,12 @@ use virtwire_client::protocol::error::{ErrorCode, ErrorDomain, ErrorLevel};
 use virtwire_client::protocol::keepalive;
 use virtwire_client::protocol::net::{MessageError, MessageStatus, MessageType};
 use virtwire_client::protocol::remote::{
-    ConnectGetHostnameRet, ConnectGetLibVersionRet, DomainLookupByNameArgs, NonnullDomain, Procedure,
+    ConnectGetHostnameRet, ConnectGetLibVersionRet, DomainDestroyArgs, DomainDestroyFlagsArgs,
+    DomainLookupByNameArgs, NonnullDomain, Procedure,
 };
-use virtwire_client::{Error, Options};
+use virtwire_client::{CloseReason, Connection, Error, Options};
 
-use crate::peer::{connected, connected_with};
+use crate::peer::{Peer, Taken, connected, connected_with};
 
 #[tokio::test]
 async fn replies_come_in_any_order() {
@@ -178,4 +179,87 @@ async fn closing_says_goodbye_and_ends_what_runs() {
     closed.unwrap();
     assert!(matches!(connection.closed().await, Error::Closed));
     assert!(matches!(connection.connect_get_lib_version().await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_deadline_gives_one_call_up_and_the_connection_goes_on() {
+    let options = Options { deadline: Some(Duration::from_millis(20)), ..Options::default() };
+    let (connection, mut peer) = connected_with(options).await;
+    let error = connection.connect_get_lib_version().await.unwrap_err();
+    assert!(matches!(error, Error::Deadline(time) if time == Duration::from_millis(20)), "{error:?}");
+    assert_eq!(connection.waiting_calls(), 0);
+    let daemon = async {
+        let late = peer.expect(Procedure::CONNECT_GET_LIB_VERSION).await;
+        let call = peer.expect(Procedure::CONNECT_GET_HOSTNAME).await;
+        peer.reply(&late, &ConnectGetLibVersionRet { lib_ver: 1 }).await;
+        peer.reply(&call, &ConnectGetHostnameRet { hostname: "there".into() }).await;
+    };
+    let patient = connection.connect_get_hostname().within(Duration::from_secs(60));
+    let (hostname, ()) = tokio::join!(patient, daemon);
+    assert_eq!(hostname.unwrap().hostname, "there");
+    assert_eq!(connection.late_replies(), 1);
+}
+
+/// What libvirtd answers to a procedure that it does not know.
+async fn does_not_know(peer: &mut Peer, call: &Taken) {
+    let error = MessageError {
+        code: ErrorCode::RPC.0,
+        domain: ErrorDomain::RPC.0,
+        message: Some(format!("unknown procedure: {}", call.header.proc).into()),
+        level: 2,
+        ..MessageError::default()
+    };
+    peer.send(call, MessageType::REPLY, MessageStatus::ERROR, &error).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_lacks_a_procedure_is_asked_by_the_older_one() {
+    let (connection, mut peer) = connected().await;
+    let dom = NonnullDomain { name: "n".into(), ..Default::default() };
+    let destroy =
+        |flags| connection.domain_destroy_flags(&DomainDestroyFlagsArgs { dom: dom.clone(), flags });
+    let daemon = async {
+        let call = peer.expect(Procedure::DOMAIN_DESTROY_FLAGS).await;
+        does_not_know(&mut peer, &call).await;
+        // It is not asked twice.
+        for _ in 0..2 {
+            let call = peer.expect(Procedure::DOMAIN_DESTROY).await;
+            assert_eq!(call.args::<DomainDestroyArgs>().dom.name, "n");
+            peer.reply(&call, &()).await;
+        }
+        // A flag has no older form.
+        let call = peer.expect(Procedure::DOMAIN_DESTROY_FLAGS).await;
+        does_not_know(&mut peer, &call).await;
+    };
+    let client = async {
+        destroy(0).await.unwrap();
+        destroy(0).await.unwrap();
+        assert_eq!(destroy(1).await.unwrap_err().remote().unwrap().code, ErrorCode::RPC);
+    };
+    tokio::join!(client, daemon);
+}
+
+#[tokio::test]
+async fn whoever_wants_to_know_is_told_why_a_connection_ended() {
+    let told = |connection: &Connection| {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        connection.on_close(move |reason, error| drop(sender.send((reason, error.to_string()))));
+        receiver
+    };
+    let (connection, peer) = connected().await;
+    let by_daemon = told(&connection);
+    drop(peer);
+    assert_eq!(by_daemon.await.unwrap().0, CloseReason::Eof);
+    // At once, since it has ended.
+    assert_eq!(told(&connection).await.unwrap().0, CloseReason::Eof);
+
+    let (connection, mut peer) = connected().await;
+    let by_lie = told(&connection);
+    peer.raw(&[0, 0, 0, 1]).await;
+    assert_eq!(by_lie.await.unwrap().0, CloseReason::Error);
+
+    let (connection, _peer) = connected().await;
+    let by_us = told(&connection);
+    drop(connection);
+    assert_eq!(by_us.await.unwrap().0, CloseReason::Client);
 }

@@ -65,6 +65,17 @@ impl Daemon {
     pub(crate) fn socket(&self) -> PathBuf {
         self.dir.join("libvirt-sock")
     }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("test+unix:///default?socket={}", self.socket().display())
+    }
+
+    /// Ends it as a crash would: at once, with its connections.
+    pub(crate) async fn end(mut self) -> PathBuf {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        self.dir.clone()
+    }
 }
 
 impl Drop for Daemon {

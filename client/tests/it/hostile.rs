@@ -1,12 +1,17 @@
 //! A daemon that does not keep to the protocol: everybody who waits gets the reason.
 
+use std::time::Duration;
+
 use virtwire_client::protocol::calls::UnknownSerial;
 use virtwire_client::protocol::codec::DecodeError;
 use virtwire_client::protocol::error::VirtError;
 use virtwire_client::protocol::frame::{self, FrameError};
-use virtwire_client::protocol::net::{MessageHeader, MessageStatus, MessageType};
-use virtwire_client::protocol::remote::{ConnectGetLibVersionRet, Procedure};
-use virtwire_client::{Error, ProtocolError};
+use virtwire_client::protocol::keepalive;
+use virtwire_client::protocol::net::{MessageHeader, MessageStatus, MessageType, StreamHole};
+use virtwire_client::protocol::remote::{
+    ConnectGetLibVersionRet, NonnullStorageVol, Procedure, StorageVolDownloadArgs,
+};
+use virtwire_client::{Chunk, Connection, Error, Options, ProtocolError};
 
 use crate::peer::connected;
 
@@ -117,6 +122,67 @@ async fn messages_of_no_known_kind_are_passed_over() {
     };
     let (version, ()) = tokio::join!(connection.connect_get_lib_version(), daemon);
     assert_eq!(version.unwrap().lib_ver, 5);
+}
+
+#[tokio::test]
+async fn silence_at_the_opening_has_an_end() {
+    let (ours, _theirs) = tokio::net::UnixStream::pair().unwrap();
+    let options = Options { open_deadline: Some(Duration::from_millis(20)), ..Options::default() };
+    let error = Connection::over_with(ours, "test:///default", options).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline(_)), "{error:?}");
+}
+
+/// A stream without end, of data or of holes, that nobody takes: the socket fills, not the memory.
+#[tokio::test]
+async fn a_stream_without_end_is_not_read_without_end() {
+    let (connection, mut peer) = connected().await;
+    let args = StorageVolDownloadArgs { vol: NonnullStorageVol::default(), offset: 0, length: 0, flags: 1 };
+    let (stream, call) = tokio::join!(connection.storage_vol_download(&args), async {
+        let call = peer.expect(Procedure::STORAGE_VOL_DOWNLOAD).await;
+        peer.reply(&call, &()).await;
+        call
+    });
+    let stream = stream.unwrap();
+    let hole =
+        MessageHeader { r#type: MessageType::STREAM_HOLE, status: MessageStatus::CONTINUE, ..call.header };
+    let hole = frame::encode(&hole, 0, &StreamHole { length: 1, flags: 0 }).unwrap().repeat(1000);
+    let mut sent = 0_usize;
+    // The client stops reading long before this.
+    while sent < 64 << 20 {
+        match tokio::time::timeout(Duration::from_millis(500), peer.raw(&hole)).await {
+            Ok(()) => sent += hole.len(),
+            Err(_) => break,
+        }
+    }
+    assert!(sent < 16 << 20, "{sent} bytes of holes were taken in");
+    assert_eq!(stream.recv().await.unwrap(), Some(Chunk::Hole(1)));
+}
+
+/// Pings without end from a daemon that reads none of the pongs.
+#[tokio::test]
+async fn pongs_that_nobody_reads_do_not_pile_up() {
+    let (connection, mut peer) = connected().await;
+    let ping = frame::keepalive(keepalive::Procedure::PING);
+    let pings = frame::encode_bytes(&ping, &[]).unwrap().repeat(10_000);
+    for _ in 0..40 {
+        peer.raw(&pings).await;
+    }
+    let daemon = async {
+        // The pongs that were sent, and then the call: no more than the limit and what sockets hold.
+        let mut pongs = 0;
+        let call = loop {
+            let taken = peer.next().await.unwrap();
+            if taken.header.prog != keepalive::PROGRAM.number {
+                break taken;
+            }
+            pongs += 1;
+        };
+        peer.reply(&call, &ConnectGetLibVersionRet { lib_ver: 5 }).await;
+        pongs
+    };
+    let (version, pongs) = tokio::join!(connection.connect_get_lib_version(), daemon);
+    assert_eq!(version.unwrap().lib_ver, 5);
+    assert!(pongs < 200_000, "{pongs}");
 }
 
 #[test]

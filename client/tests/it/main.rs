@@ -7,5 +7,7 @@ mod events;
 mod hostile;
 mod opening;
 mod peer;
+mod reconnect;
 mod streams;
+mod stubs;
 mod transports;

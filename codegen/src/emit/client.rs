@@ -1,7 +1,7 @@
 //! Client stubs: a method per procedure, typed from argument to result. A stub says what differs; the rest is done
 //! by a handful of methods of `Connection`, so that hundreds of stubs stay cheap to compile.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::driver::{method_name, struct_path};
@@ -22,12 +22,36 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
     }
 }
 
+/// A table that calls each stub with a sample of its arguments: name, and what makes the call. `outcome` is whatever
+/// the table is included beside.
+pub fn exercises(model: &Model, modules: &[&Module]) -> TokenStream {
+    let rows = modules.iter().flat_map(|module| {
+        let procedures = module.program.iter().flat_map(|program| &program.procedures);
+        procedures.filter(|p| p.direction == Direction::Call).map(|procedure| {
+            let name = stub_name(module, procedure);
+            let text = name.to_string();
+            let args = procedure.args.as_ref().map(|args| struct_path(model, args));
+            let args = args.map(|args| quote!(&<#args as Sample>::sample(&mut Pick::new(seed)),));
+            let fds = (procedure.fds_call.max > 0).then(|| quote!(Vec::new()));
+            let seed = if args.is_some() { quote!(seed) } else { quote!(_) };
+            quote!((#text, |connection, #seed| outcome(connection.#name(#args #fds))))
+        })
+    });
+    quote! {
+        /// Every stub, with a sample of its arguments.
+        pub(crate) const STUBS: &[(&str, fn(&Connection, u64) -> Outcome)] = &[#(#rows),*];
+    }
+}
+
+/// The name of the method; the administration's have their program's name before them.
+fn stub_name(module: &Module, procedure: &Procedure) -> Ident {
+    let name = method_name(module, procedure);
+    if module.naming.module == "admin" { ident(&format!("admin_{name}")) } else { name }
+}
+
 fn stub(model: &Model, module: &Module, procedure: &Procedure) -> TokenStream {
     let doc = procedure_doc(procedure);
-    let name = match module.naming.module {
-        "admin" => ident(&format!("admin_{}", method_name(module, procedure))),
-        _ => method_name(module, procedure),
-    };
+    let name = stub_name(module, procedure);
     let (program, number) = (ident(module.naming.module), ident(&procedure.name));
     let args =
         procedure.args.as_ref().map(|args| struct_path(model, args)).map(|args| quote!(, args: &#args));
