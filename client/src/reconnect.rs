@@ -88,7 +88,7 @@ pub struct ReconnectingEvents {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happening {
     /// An event.
-    Event(Event),
+    Event(Box<Event>),
     /// The connection had ended and there is a new one: events may have been missed, look at the state again.
     Reconnected,
 }
@@ -99,7 +99,7 @@ impl ReconnectingEvents {
         loop {
             if let Some(stream) = &mut self.stream {
                 match stream.next().await {
-                    Some(event) => return Ok(Happening::Event(event)),
+                    Some(event) => return Ok(Happening::Event(Box::new(event))),
                     None => self.stream = None,
                 }
             }

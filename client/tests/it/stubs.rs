@@ -53,5 +53,5 @@ async fn every_stub_gets_an_answer_or_an_error_of_libvirts() {
     let procedures = programs.iter().flat_map(|program| program.procedures).flatten();
     let calls = procedures.filter(|procedure| procedure.direction == Direction::Call).count();
     assert_eq!(STUBS.len(), calls);
-    assert!(answered > 100 && refused > 300, "{answered} answered, {refused} refused");
+    assert!(answered > 50 && refused > 300, "{answered} answered, {refused} refused");
 }
