@@ -14,6 +14,9 @@ use crate::daemon::Daemon;
 /// What became of a call.
 type Outcome = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
+/// Makes a call with the sample of this seed.
+type Stub = fn(&Connection, u64) -> Outcome;
+
 fn outcome<T: 'static>(call: Call<T>) -> Outcome {
     Box::pin(async { call.within(PATIENCE).await.map(drop) })
 }

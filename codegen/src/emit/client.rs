@@ -22,7 +22,7 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
     }
 }
 
-/// A table that calls each stub with a sample of its arguments: name, and what makes the call. `outcome` is whatever
+/// A table that calls each stub with a sample of its arguments: name, and what makes the call. `Stub` and `outcome` are whatever
 /// the table is included beside.
 pub fn exercises(model: &Model, modules: &[&Module]) -> TokenStream {
     let rows = modules.iter().flat_map(|module| {
@@ -39,7 +39,7 @@ pub fn exercises(model: &Model, modules: &[&Module]) -> TokenStream {
     });
     quote! {
         /// Every stub, with a sample of its arguments.
-        pub(crate) const STUBS: &[(&str, fn(&Connection, u64) -> Outcome)] = &[#(#rows),*];
+        pub(crate) const STUBS: &[(&str, Stub)] = &[#(#rows),*];
     }
 }
 
