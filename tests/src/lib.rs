@@ -5,6 +5,7 @@ pub mod bench;
 pub mod clients;
 pub mod compare;
 pub mod daemon;
+pub mod diff;
 pub mod folder;
 pub mod golden;
 pub mod guest;

@@ -431,6 +431,11 @@ fn host_text(host: &DhcpHost) -> String {
 }
 
 fn update_host(dhcp: &mut Dhcp, how: u32, new: DhcpHost, network: &str) -> Result<()> {
+    if new.mac.is_none() && new.name.is_none() {
+        return Err(NETWORK.xml_error(format_args!(
+            "Static host definition in IPv4 network '{network}' must have mac or name attribute"
+        )));
+    }
     let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
     let matches =
         |old: &DhcpHost| same(&old.mac, &new.mac) || same(&old.name, &new.name) || same(&old.ip, &new.ip);

@@ -2,6 +2,7 @@
 
 mod clients;
 mod conformance;
+mod differential;
 mod layering;
 mod one_call;
 mod style;

@@ -11,6 +11,7 @@ use virtwire_protocol::remote::{self as wire, Event};
 use virtwire_protocol::{ErrorDomain, XdrString};
 
 use super::guest::{Guest, affect};
+use super::state::Lifecycle;
 use super::stats::disk_paths;
 use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
@@ -76,6 +77,29 @@ fn disk_index(target: &str) -> Option<u32> {
         .checked_sub(1)
 }
 
+/// The bus that a target's name stands for.
+fn bus_of(target: &str) -> Option<DiskBus> {
+    let buses = [
+        ("fd", DiskBus::Fdc),
+        ("hd", DiskBus::Ide),
+        ("vd", DiskBus::Virtio),
+        ("sd", DiskBus::Scsi),
+        ("xvd", DiskBus::Xen),
+        ("ubd", DiskBus::Uml),
+    ];
+    buses.into_iter().find(|(prefix, _)| target.starts_with(prefix)).map(|(_, bus)| bus)
+}
+
+/// Puts a disk among those of its bus, in the order of their targets.
+fn insert(disks: &mut Vec<Disk>, disk: Disk) {
+    let bus = |disk: &Disk| disk.target.as_ref().and_then(|target| target.bus);
+    let index = |disk: &Disk| disk_index(disk_paths(disk).0);
+    let same: Vec<_> = (0..disks.len()).filter(|at| bus(&disks[*at]) == bus(&disk)).collect();
+    let before = same.iter().rfind(|at| index(&disks[**at]) < index(&disk)).map(|at| at + 1);
+    let at = before.or(same.first().copied()).unwrap_or(disks.len());
+    disks.insert(at, disk);
+}
+
 fn attach_disk(domain: &mut Domain, mut disk: Disk) -> Result<String> {
     let target = disk.target.get_or_insert_default();
     let bus = target.bus.unwrap_or(DiskBus::Virtio);
@@ -102,7 +126,7 @@ fn attach_disk(domain: &mut Domain, mut disk: Disk) -> Result<String> {
     }
     let alias = format!("{}-disk{}", bus.as_str(), disk_index(name).unwrap_or(0));
     disk.info.alias.get_or_insert_with(|| Alias { name: alias.clone() });
-    domain.devices.disks.push(disk);
+    insert(&mut domain.devices.disks, disk);
     Ok(alias)
 }
 
@@ -142,7 +166,9 @@ fn plug(domain: &mut Domain, node: Node<'_>) -> Result<Option<String>> {
             domain.devices.hostdevs.push(Hostdev::read(node)?);
             Ok(None)
         }
-        "hostdev" | "input" if [node.attribute("type"), node.attribute("bus")].contains(&Some("usb")) => {
+        "hostdev" | "input" | "hub"
+            if [node.attribute("type"), node.attribute("bus")].contains(&Some("usb")) =>
+        {
             check_usb(domain)?;
             Err(TEST.operation_unsupported(format_args!(
                 "live attach of device '{}' is not supported",
@@ -197,14 +223,25 @@ pub(crate) fn update_flags(host: &mut Host, args: wire::DomainUpdateDeviceFlagsA
         let text = format_args!("persistent update of device '{kind}' is not supported");
         return Err(TEST.operation_unsupported(text));
     }
-    let disk = Disk::read(document.root())?;
+    let mut disk = Disk::read(document.root())?;
+    let bus = bus_of(disk_paths(&disk).0);
+    if let Some(target) = &mut disk.target {
+        target.bus = target.bus.or(bus);
+    }
+    disk.readonly |= disk.device == DiskDevice::Cdrom;
+    let stored = !guest.is_running() || args.flags & affect::CONFIG != 0;
     guest.change(args.flags, |domain| {
         let target = disk_paths(&disk).0;
         let old = domain.devices.disks.iter_mut().find(|old| disk_paths(old).0 == target);
         let old = old.ok_or_else(|| TEST.invalid_arg(format_args!("target {target} doesn't exist.")))?;
         *old = disk.clone();
         Ok(())
-    })
+    })?;
+    if stored {
+        let event = guest.lifecycle(Lifecycle::REDEFINED);
+        host.emit(event);
+    }
+    Ok(())
 }
 
 pub(crate) fn detach_alias(host: &mut Host, args: wire::DomainDetachDeviceAliasArgs) -> Result<()> {

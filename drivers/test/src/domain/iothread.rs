@@ -53,7 +53,9 @@ pub(crate) fn info(
         .into_iter()
         .map(|iothread_id| {
             let pin = pins.iter().find(|pin| pin.iothread == iothread_id).and_then(|pin| pin.cpuset.as_ref());
-            wire::DomainIothreadInfo { iothread_id, cpumap: to_map(pin.unwrap_or(&everywhere), bytes) }
+            let mut cpumap = to_map(pin.unwrap_or(&everywhere), bytes);
+            cpumap.truncate(cpumap.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+            wire::DomainIothreadInfo { iothread_id, cpumap }
         })
         .collect();
     let ret = info.len() as u32;

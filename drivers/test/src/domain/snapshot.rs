@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::error::{Result, TEST, check_flags, uuid_text};
 use crate::host::Host;
 use crate::moments::{Delete, Moment, Moments};
-use crate::registry::{Object, passes};
+use crate::registry::passes;
 
 /// `virDomainSnapshotCreateFlags`
 mod create_flags {
@@ -265,12 +265,10 @@ pub(crate) fn current(
 ) -> Result<wire::DomainSnapshotCurrentRet> {
     check_flags(args.flags, 0, "testDomainSnapshotCurrent")?;
     let guest = host.guest(&args.dom)?;
-    let moment = guest.snapshots.current().ok_or_else(|| {
-        TEST.no_domain_snapshot(format_args!(
-            "the domain '{}' does not have a current snapshot",
-            guest.name()
-        ))
-    })?;
+    let moment = guest
+        .snapshots
+        .current()
+        .ok_or_else(|| TEST.no_domain_snapshot("the domain does not have a current snapshot"))?;
     Ok(wire::DomainSnapshotCurrentRet { snap: on_wire(guest, moment) })
 }
 

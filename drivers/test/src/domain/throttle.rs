@@ -70,7 +70,7 @@ pub(crate) fn block_io(
     let mut all: Vec<_> =
         LIMITS.iter().map(|(name, place)| TypedParam::new(*name, place(&mut tune).unwrap_or(0))).collect();
     all.insert(GROUP_AT, TypedParam::new(GROUP, tune.group_name.unwrap_or_default()));
-    let (params, nparams) = answer(all, args.nparams);
+    let (params, nparams) = answer(all, args.nparams, args.flags);
     Ok(wire::DomainGetBlockIoTuneRet { params, nparams })
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn interface_params(
     let bandwidth = interface(domain, &args.device.to_str_lossy())?.bandwidth.clone().unwrap_or_default();
     let mut all = rate_params("inbound", &bandwidth.inbound.unwrap_or_default(), true);
     all.extend(rate_params("outbound", &bandwidth.outbound.unwrap_or_default(), false));
-    let (params, nparams) = answer(all, args.nparams);
+    let (params, nparams) = answer(all, args.nparams, args.flags);
     Ok(wire::DomainGetInterfaceParametersRet { params, nparams })
 }
 

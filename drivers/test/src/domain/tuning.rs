@@ -8,14 +8,14 @@ use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::{self as wire, TypedParam};
 
 use super::guest::affect;
-use super::params::{Kind, answer, number, text, validate};
+use super::params::{Kind, STRING_OKAY, answer, number, text, validate};
 use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
 
 /// Flags of procedures that change parameters.
 pub(super) const SET_KNOWN: u32 = affect::LIVE | affect::CONFIG;
-/// Flags of procedures that read them; `VIR_TYPED_PARAM_STRING_OKAY` (4) among them.
-pub(super) const GET_KNOWN: u32 = SET_KNOWN | 4;
+/// Flags of procedures that read them.
+pub(super) const GET_KNOWN: u32 = SET_KNOWN | STRING_OKAY;
 
 /// `VIR_DOMAIN_MEMORY_PARAM_UNLIMITED`
 const UNLIMITED: u64 = 9_007_199_254_740_991;
@@ -35,7 +35,7 @@ pub(crate) fn scheduler(
     args: wire::DomainGetSchedulerParametersArgs,
 ) -> Result<wire::DomainGetSchedulerParametersRet> {
     host.guest(&args.dom)?;
-    let (params, _) = answer(vec![TypedParam::new(WEIGHT.0, WEIGHT.1)], args.nparams);
+    let (params, _) = answer(vec![TypedParam::new(WEIGHT.0, WEIGHT.1)], args.nparams, STRING_OKAY);
     Ok(wire::DomainGetSchedulerParametersRet { params })
 }
 
@@ -43,9 +43,10 @@ pub(crate) fn scheduler_flags(
     host: &mut Host,
     args: wire::DomainGetSchedulerParametersFlagsArgs,
 ) -> Result<wire::DomainGetSchedulerParametersFlagsRet> {
-    check_flags(args.flags, 0, "testDomainGetSchedulerParametersFlags")?;
+    // The library asks for texts by itself, which the test driver of libvirt does not know here: nobody gets an answer.
+    check_flags(args.flags | STRING_OKAY, 0, "testDomainGetSchedulerParametersFlags")?;
     host.guest(&args.dom)?;
-    let (params, _) = answer(vec![TypedParam::new(WEIGHT.0, WEIGHT.1)], args.nparams);
+    let (params, _) = answer(vec![TypedParam::new(WEIGHT.0, WEIGHT.1)], args.nparams, STRING_OKAY);
     Ok(wire::DomainGetSchedulerParametersFlagsRet { params })
 }
 
@@ -88,7 +89,7 @@ pub(crate) fn memory(
         limit(SOFT_LIMIT, tune.soft_limit),
         limit(SWAP_HARD_LIMIT, tune.swap_hard_limit),
     ];
-    let (params, nparams) = answer(all, args.nparams);
+    let (params, nparams) = answer(all, args.nparams, args.flags);
     Ok(wire::DomainGetMemoryParametersRet { params, nparams })
 }
 
@@ -173,7 +174,7 @@ pub(crate) fn blkio(
         };
         all.push(TypedParam::new(row.name, tune.device.iter().filter_map(of).collect::<Vec<_>>().join(",")));
     }
-    let (params, nparams) = answer(all, args.nparams);
+    let (params, nparams) = answer(all, args.nparams, args.flags);
     Ok(wire::DomainGetBlkioParametersRet { params, nparams })
 }
 
@@ -239,7 +240,7 @@ pub(crate) fn numa(
     let nodeset = memory.nodeset.map(|set| set.to_string()).unwrap_or_default();
     let mode = memory.mode.unwrap_or_default() as i32;
     let all = vec![TypedParam::new("numa_mode", mode), TypedParam::new("numa_nodeset", nodeset)];
-    let (params, nparams) = answer(all, args.nparams);
+    let (params, nparams) = answer(all, args.nparams, args.flags);
     Ok(wire::DomainGetNumaParametersRet { params, nparams })
 }
 

@@ -3,11 +3,12 @@
 use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::{EmulatorPin, VcpuPin};
 use virtwire_conf::table::Cpuset;
+use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
 
 use super::guest::{Guest, affect};
 use crate::clock::Now;
-use crate::error::{Result, TEST, check_flags};
+use crate::error::{Result, TEST, bad_argument, check_flags};
 use crate::host::Host;
 use crate::node::MAX_VCPUS;
 
@@ -56,6 +57,11 @@ pub(crate) fn set(host: &mut Host, args: wire::DomainSetVcpusArgs) -> Result<()>
 pub(crate) fn set_flags(host: &mut Host, args: wire::DomainSetVcpusFlagsArgs) -> Result<()> {
     check_flags(args.flags, KNOWN | MAXIMUM, "testDomainSetVcpusFlags")?;
     let wanted = args.nvcpus;
+    if wanted == 0 {
+        let function = "virDomainSetVcpusFlags";
+        let text = format_args!("nvcpus in {function} must not be zero");
+        return Err(bad_argument(ErrorDomain::DOMAIN, function, "nvcpus", text));
+    }
     if wanted > MAX_VCPUS as u32 {
         let text =
             format_args!("requested cpu amount exceeds maximum supported amount ({wanted} > {MAX_VCPUS})");

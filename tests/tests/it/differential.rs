@@ -1,0 +1,30 @@
+//! The same operations by two clients on two daemons: whatever differs is in `diff/deviations.txt`, with its reason.
+
+use std::fs;
+
+use virtwire_tests::clients::URI;
+use virtwire_tests::daemon::Daemon;
+use virtwire_tests::diff::{self, deviations, script};
+use virtwire_tests::peers::{self, Peer};
+use virtwire_tests::repo;
+
+#[test]
+fn both_daemons_answer_both_clients_alike() {
+    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Python]) {
+        return;
+    }
+    let text = fs::read_to_string(repo::file("diff/test.txt")).expect("the operations are there");
+    let sessions = script::parse(&text).expect("the operations are understood");
+    let known = deviations::read("diff/deviations.txt").expect("each deviation has its reason");
+    let (real, own) = (Daemon::libvirtd(), Daemon::private_virtwired());
+    let differences = diff::run([&real.uri(URI), &own.uri(URI)], &sessions).expect("both play");
+    let total = differences.total();
+    assert!(total.equal > 800, "only {} answers are equal:\n{differences}", total.equal);
+    for deviation in &known {
+        let seen = differences.found.keys().any(|what| what.starts_with(&deviation.what));
+        assert!(seen, "{} is no deviation any more: take it out of the file", deviation.what);
+    }
+    let known: Vec<_> = known.iter().map(|deviation| deviation.what.as_str()).collect();
+    let unknown = differences.without(&known);
+    assert!(unknown.found.is_empty(), "\n{unknown}");
+}
