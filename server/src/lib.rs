@@ -16,6 +16,7 @@ mod glob;
 mod lifetime;
 mod listener;
 pub mod log;
+mod metrics;
 pub mod notify;
 mod procedures;
 mod serve;

@@ -1,6 +1,6 @@
 //! Sockets: from their creation to the end of their last connection.
 
-mod bind;
+pub(crate) mod bind;
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,6 +19,7 @@ use crate::clients::Clients;
 use crate::config::{Access, Auth, Config, Limits, Program, Settings};
 use crate::lifetime::Lifetime;
 use crate::log::Log;
+use crate::metrics::{self, Metrics};
 use crate::session::Session;
 use crate::transport::{Acceptor, Socket};
 use bind::Handed;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) tls: Option<Acceptor>,
     pub(crate) policy: Policy,
     pub(crate) sasl: Sasl,
+    /// Nothing is counted where nobody can ask.
+    pub(crate) metrics: Option<Metrics>,
     pub(crate) log: Log,
     pub(crate) lifetime: Lifetime,
 }
@@ -225,9 +228,15 @@ impl Shared {
             tls,
             policy: config.policy.clone(),
             sasl: Sasl::new(&config.settings),
+            metrics: config.settings.metrics_address.as_ref().map(|_| Metrics::new()),
             log,
             lifetime: Lifetime::default(),
         }
+    }
+
+    /// All drivers.
+    pub(crate) fn drivers(&self) -> &[Arc<dyn Driver>] {
+        &self.drivers
     }
 
     /// The server of a program.
@@ -256,6 +265,7 @@ impl Shared {
 pub struct Daemon {
     service: Service,
     listeners: Vec<(Listener, Entrance)>,
+    metrics: Option<metrics::Listener>,
     sockets: Vec<PathBuf>,
 }
 
@@ -266,6 +276,7 @@ impl Daemon {
         let mut daemon = Self {
             service: Service::with(drivers, config, log)?,
             listeners: Vec::new(),
+            metrics: config.settings.metrics_address.as_deref().map(metrics::Listener::bind).transpose()?,
             sockets: Vec::new(),
         };
         let settings = &config.settings;
@@ -327,6 +338,11 @@ impl Daemon {
         tcp.collect()
     }
 
+    /// The address at which metrics are asked for, where it is on the network.
+    pub fn metrics_address(&self) -> Option<std::net::SocketAddr> {
+        self.metrics.as_ref()?.address()
+    }
+
     /// What serves the connections.
     pub fn service(&self) -> &Service {
         &self.service
@@ -335,6 +351,9 @@ impl Daemon {
     /// Serves until `stop` is ready or the daemon ends by itself, then lets connections end and removes the sockets.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut tasks = tokio::task::JoinSet::new();
+        if let Some(metrics) = self.metrics.take() {
+            tasks.spawn(metrics.run(Arc::clone(&self.service.shared)));
+        }
         for (listener, entrance) in self.listeners.drain(..) {
             let service = self.service.clone();
             tasks.spawn(async move { service.listen(listener, entrance).await });

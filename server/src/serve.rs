@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::frame::{self, Frame};
@@ -17,11 +18,19 @@ use crate::session::Session;
 
 /// Serves a call whose descriptors have been taken in.
 pub(crate) fn call(session: &Arc<Session>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) {
-    let header = &frame.header;
+    let asked =
+        Asked { header: frame.header.clone(), at: session.service.metrics.is_some().then(Instant::now) };
     match begin(session, frame, descriptors) {
-        Ok(work) => run(session, header.clone(), work),
-        Err(error) => answer(session, header, Err(error)),
+        Ok(work) => run(session, asked, work),
+        Err(error) => answer(session, &asked, Err(error)),
     }
+}
+
+/// What the answer needs to know of its call.
+struct Asked {
+    header: MessageHeader,
+    /// When it came; only where anybody wants to know.
+    at: Option<Instant>,
 }
 
 /// Everything that can be said before the driver is asked.
@@ -61,16 +70,16 @@ fn procedure(program: Program, header: &MessageHeader) -> Result<(&'static Proce
 }
 
 /// Polls once in place. Most calls never wait, and so cost no task.
-fn run(session: &Arc<Session>, header: MessageHeader, mut work: Work) {
+fn run(session: &Arc<Session>, asked: Asked, mut work: Work) {
     let mut here = Context::from_waker(Waker::noop());
     match poll(&mut work, &mut here) {
-        Poll::Ready(result) => answer(session, &header, result),
+        Poll::Ready(result) => answer(session, &asked, result),
         Poll::Pending => {
             let session = Arc::clone(session);
             session.call_waits();
             tokio::spawn(async move {
                 let result = std::future::poll_fn(|cx| poll(&mut work, cx)).await;
-                answer(&session, &header, result);
+                answer(&session, &asked, result);
                 session.call_done();
             });
         }
@@ -85,7 +94,8 @@ fn poll(work: &mut Work, cx: &mut Context<'_>) -> Poll<Result<Reply, VirtError>>
     })
 }
 
-fn answer(session: &Session, header: &MessageHeader, result: Result<Reply, VirtError>) {
+fn answer(session: &Session, asked: &Asked, result: Result<Reply, VirtError>) {
+    let (header, failed) = (&asked.header, result.is_err());
     match result {
         Ok(reply) => {
             session.stream_opened(header);
@@ -95,6 +105,9 @@ fn answer(session: &Session, header: &MessageHeader, result: Result<Reply, VirtE
             session.stream_refused(header);
             session.send(error_frame(&frame::reply_to(header, MessageStatus::ERROR), &error), Vec::new());
         }
+    }
+    if let (Some(metrics), Some(at)) = (&session.service.metrics, asked.at) {
+        metrics.call(header, at, failed);
     }
 }
 

@@ -213,6 +213,11 @@ impl Session {
         }
     }
 
+    /// Bytes that the client has not taken yet.
+    pub(crate) fn backlog(&self) -> usize {
+        self.out.backlog()
+    }
+
     /// Waits until little is left to be written.
     pub(crate) async fn room(&self) {
         self.out.room(self.limits().backlog).await;
@@ -430,6 +435,9 @@ impl EventSink for Session {
             );
             self.out.abort();
             return;
+        }
+        if let Some(metrics) = &self.service.metrics {
+            metrics.events(frames.len());
         }
         for frame in frames {
             self.out.send(frame, Vec::new());

@@ -138,6 +138,9 @@ impl Session {
 
     /// Nothing more is read from a client that has not been let in. Who is in stays so.
     fn turn_away(&self) {
+        if let Some(metrics) = &self.service.metrics {
+            metrics.refused();
+        }
         let mut phase = self.phase();
         if matches!(*phase, Phase::Greeting) {
             *phase = Phase::Closed;

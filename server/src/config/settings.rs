@@ -141,6 +141,9 @@ settings! {
     log_filters: Option<String> = None;
     /// Where messages go: "3:stderr", "2:file:PATH", "3:syslog:NAME", "3:journald".
     log_outputs: Option<String> = None;
+    /// Where Prometheus finds metrics, with `GET /metrics`: an address like 127.0.0.1:9177, or the path of a unix socket.
+    /// Everybody who can connect may read them.
+    metrics_address: Option<String> = None;
     /// Audit records: 0 never, 1 where the host audits, 2 always.
     /// Understood, without effect yet.
     audit_level: u32 = 1;

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
 
 /// A listening socket, with mode and group set before anybody can connect.
-pub(super) fn unix(path: &Path, mode: u32, group: Option<u32>, backlog: u32) -> io::Result<UnixListener> {
+pub(crate) fn unix(path: &Path, mode: u32, group: Option<u32>, backlog: u32) -> io::Result<UnixListener> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
@@ -32,7 +32,7 @@ pub(super) fn unix(path: &Path, mode: u32, group: Option<u32>, backlog: u32) -> 
 }
 
 /// A listening TCP socket; on all addresses, of both families where the host has both, if none is given.
-pub(super) fn tcp(address: Option<&str>, port: &str) -> io::Result<TcpListener> {
+pub(crate) fn tcp(address: Option<&str>, port: &str) -> io::Result<TcpListener> {
     let number: u16 = port
         .parse()
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("'{port}' is no port")))?;

@@ -1,9 +1,11 @@
 //! What a connection may cost, each limit at its edge.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
+use virtwire_driver_api::Driver;
 use virtwire_protocol::remote::*;
 use virtwired::log::Log;
 use virtwired::{Access, Config, Daemon, Limits, Service};
@@ -59,9 +61,17 @@ impl Running {
     }
 
     pub(crate) fn with(name: &str, change: impl FnOnce(Config) -> Config) -> Self {
+        Self::with_drivers(name, vec![Toy::new()], change)
+    }
+
+    pub(crate) fn with_drivers(
+        name: &str,
+        drivers: Vec<Arc<dyn Driver>>,
+        change: impl FnOnce(Config) -> Config,
+    ) -> Self {
         let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
         let config = change(Config::in_dir(dir.clone()));
-        let daemon = Daemon::bind(&config, vec![Toy::new()], Log::new(None)).unwrap();
+        let daemon = Daemon::bind(&config, drivers, Log::new(None)).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(daemon.run(async {
             let _ = stopped.await;

@@ -6,6 +6,7 @@ mod calls;
 mod events;
 mod hostile;
 mod limits;
+mod metrics;
 mod network;
 mod peer;
 mod polkit;

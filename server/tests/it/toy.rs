@@ -90,6 +90,19 @@ impl HypervisorDriver for Toy {
         Ok(ConnectListAllDomainsRet { domains, ret: 3 })
     }
 
+    /// Guests `a` and `b` run, `c` does not.
+    async fn connect_get_all_domain_stats(
+        &self,
+        _: &CallCx,
+        _: ConnectGetAllDomainStatsArgs,
+    ) -> Result<ConnectGetAllDomainStatsRet, VirtError> {
+        let record = |(name, state)| {
+            let param = TypedParam { field: "state.state".into(), value: TypedParamValue::Int(state) };
+            DomainStatsRecord { dom: domain(name), params: vec![param] }
+        };
+        Ok(ConnectGetAllDomainStatsRet { ret_stats: [("a", 1), ("b", 1), ("c", 5)].map(record).into() })
+    }
+
     async fn domain_suspend(&self, _: &CallCx, _: DomainSuspendArgs) -> Result<(), VirtError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
