@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use virtwire_protocol::codec::{Decode, Encode, EncodeError};
 use virtwire_protocol::procedures::Program;
-use virtwire_protocol::remote::{AuthType, ConnectOpenArgs, ConnectSupportsFeatureArgs};
+use virtwire_protocol::remote::{ConnectOpenArgs, ConnectSupportsFeatureArgs};
 use virtwire_protocol::{XdrString, admin};
 
 use crate::Error;
+use crate::auth::{self, Credentials, Source};
 use crate::call::{self, Call, Reply, Request};
 use crate::close::CloseReason;
 use crate::link::{Link, Purpose};
@@ -46,6 +47,8 @@ struct Opened {
 pub struct Options {
     /// Look only: the read-only socket where there is one, and the flag that says so.
     pub read_only: bool,
+    /// Who is asked for a name and a password, where the daemon wants them and `auth.conf` has none.
+    pub credentials: Option<Credentials>,
     /// Silence after which the daemon is pinged, and how many unanswered pings end the connection. `None` leaves it
     /// to the daemon to ping; its pings are always answered.
     pub keepalive: Option<(Duration, u32)>,
@@ -61,6 +64,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             read_only: false,
+            credentials: None,
             keepalive: None,
             open_deadline: Some(Duration::from_secs(60)),
             deadline: None,
@@ -136,14 +140,10 @@ impl Connection {
 
     //= libvirt docs/kbase/internals/rpc.rst, "Wire examples"; the order of calls is that of libvirt's client
     async fn greet(wire: Wire, uri: &str, target: &Target, options: Options) -> Result<Self, Error> {
+        let private = wire.is_private();
         let mut connection = Self::start(wire, false, options.clone());
-        let types = connection.auth_list().await?.types;
-        // Nothing to choose from, or a choice that holds "none", lets the client in.
-        if let Some(first) = types.first()
-            && !types.contains(&AuthType::NONE)
-        {
-            return Err(Error::Authentication(first.0));
-        }
+        let source = Source { target, callback: options.credentials.as_ref(), private };
+        auth::authenticate(&connection, &source).await?;
         // Asking this is what permits the daemon to ping.
         connection.supports_feature(feature::PROGRAM_KEEPALIVE).await?;
         let flags = if options.read_only { READ_ONLY } else { 0 };

@@ -10,6 +10,7 @@ use virtwire_protocol::codec::{DecodeError, EncodeError};
 use virtwire_protocol::error::VirtError;
 use virtwire_protocol::frame::FrameError;
 
+use crate::auth::AuthError;
 use crate::transport::{HelperError, TlsError};
 use crate::uri::UriError;
 
@@ -40,8 +41,8 @@ pub enum Error {
     Encode(EncodeError),
     /// The URI cannot be understood, or asks for what cannot be had.
     Uri(UriError),
-    /// The daemon asks for an authentication that is not known here, by number: 1 is SASL, 2 polkit.
-    Authentication(i32),
+    /// The daemon asks for an authentication that we cannot give.
+    Authentication(Box<AuthError>),
     /// The daemon lacks a feature that is needed, such as callback ids of events.
     Unsupported(&'static str),
     /// The stream is closed: data after `finish` or `abort`.
@@ -89,11 +90,7 @@ impl fmt::Display for Error {
             Self::Silent => f.write_str("the daemon does not answer"),
             Self::Encode(error) => write!(f, "too large for the wire: {error}"),
             Self::Uri(error) => error.fmt(f),
-            Self::Authentication(kind) => {
-                let name = ["none", "SASL", "polkit"];
-                let name = usize::try_from(*kind).ok().and_then(|kind| name.get(kind)).unwrap_or(&"unknown");
-                write!(f, "the daemon asks for authentication of kind {kind} ({name})")
-            }
+            Self::Authentication(error) => error.fmt(f),
             Self::Unsupported(what) => write!(f, "the daemon does not support {what}"),
             Self::StreamClosed => f.write_str("the stream is closed"),
         }
@@ -121,14 +118,12 @@ impl std::error::Error for Error {
             Self::Io(error) | Self::Connect(_, error) => Some(error.as_ref()),
             Self::Tls(error) => Some(error),
             Self::Helper(error) => Some(error),
+            Self::Authentication(error) => Some(error),
             Self::Encode(error) => Some(error),
             Self::Uri(error) => Some(error),
-            Self::Closed
-            | Self::Deadline(_)
-            | Self::Silent
-            | Self::Authentication(_)
-            | Self::Unsupported(_)
-            | Self::StreamClosed => None,
+            Self::Closed | Self::Deadline(_) | Self::Silent | Self::Unsupported(_) | Self::StreamClosed => {
+                None
+            }
         }
     }
 }
@@ -174,6 +169,12 @@ impl From<EncodeError> for Error {
 impl From<TlsError> for Error {
     fn from(error: TlsError) -> Self {
         Self::Tls(Box::new(error))
+    }
+}
+
+impl From<AuthError> for Error {
+    fn from(error: AuthError) -> Self {
+        Self::Authentication(Box::new(error))
     }
 }
 

@@ -18,6 +18,7 @@
 //! makes it; replies come in any order, and a call that is dropped gives its place up. Events go to bounded queues that
 //! count what they lose; streams hold the daemon back when nobody takes their data.
 
+mod auth;
 mod call;
 mod close;
 mod connection;
@@ -31,6 +32,7 @@ mod stream;
 mod transport;
 mod uri;
 
+pub use auth::{AuthError, CredentialKind, CredentialRequest, Credentials};
 pub use call::{Call, Reply};
 pub use close::CloseReason;
 pub use connection::{Connection, Options};

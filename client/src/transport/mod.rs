@@ -37,6 +37,13 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Whether nobody on the way can read and change what goes through it.
+    pub(crate) fn is_private(&self) -> bool {
+        !matches!(self.socket, Socket::Tcp(_))
+    }
+}
+
 impl From<UnixStream> for Wire {
     fn from(socket: UnixStream) -> Self {
         Self { socket: Socket::Unix(socket), helper: None }

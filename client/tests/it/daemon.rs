@@ -33,6 +33,12 @@ impl Daemon {
         Self::run(&Config::in_dir(dir.clone()), dir)
     }
 
+    /// Listens on its unix sockets, with other settings.
+    pub(crate) fn with(settings: Settings) -> Self {
+        let dir = directory();
+        Self::run(&Config::in_dir(dir.clone()).with(settings).unwrap(), dir)
+    }
+
     /// Listens on TCP as well, and on TLS with certificates of the directory `pki`.
     pub(crate) fn networked(pki: &Path, server: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let path = |file: String| pki.join(file).display().to_string();

@@ -5,6 +5,7 @@ mod daemon;
 mod descriptors;
 mod events;
 mod hostile;
+mod login;
 mod opening;
 mod peer;
 mod reconnect;

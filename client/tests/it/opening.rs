@@ -7,7 +7,7 @@ use virtwire_client::protocol::admin;
 use virtwire_client::protocol::remote::{
     AuthListRet, AuthType, ConnectGetUriRet, ConnectOpenArgs, ConnectSupportsFeatureRet, Procedure,
 };
-use virtwire_client::{Connection, Error, Options};
+use virtwire_client::{AuthError, Connection, Error, Options};
 
 use crate::peer::Peer;
 
@@ -63,12 +63,13 @@ async fn an_authentication_that_is_not_known_is_named() {
     let mut peer = Peer::new(theirs);
     let daemon = async {
         let call = peer.expect(Procedure::AUTH_LIST).await;
-        peer.reply(&call, &AuthListRet { types: vec![AuthType::SASL] }).await;
+        peer.reply(&call, &AuthListRet { types: vec![AuthType(7)] }).await;
         // The client gives up; nothing more comes.
         assert!(peer.next().await.is_none());
     };
     let (connection, ()) = tokio::join!(Connection::over(ours, "qemu:///system"), daemon);
-    assert!(matches!(connection, Err(Error::Authentication(1))), "{connection:?}");
+    let Err(Error::Authentication(error)) = connection else { panic!("{connection:?}") };
+    assert_eq!(*error, AuthError::Unknown(vec![7]));
 }
 
 #[tokio::test]
