@@ -32,7 +32,10 @@ pub struct CredentialRequest<'a> {
 /// Who is asked for names and passwords that stand in no file. `None` gives up. It is called once per question, from the
 /// task that opens the connection.
 #[derive(Clone)]
-pub struct Credentials(Arc<dyn Fn(&CredentialRequest<'_>) -> Option<String> + Send + Sync>);
+pub struct Credentials(Arc<Answer>);
+
+/// Gives what is asked for.
+type Answer = dyn Fn(&CredentialRequest<'_>) -> Option<String> + Send + Sync;
 
 impl Credentials {
     /// Asks a function.
