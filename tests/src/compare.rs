@@ -1,11 +1,14 @@
 //! The same virsh commands to two daemons, and where their answers differ.
 //!
 //! A file of sessions has one virsh command per line; a blank line begins a new session, which is a virsh of its own;
-//! `#` begins a comment. `{dir}` is the folder of the sessions' file, `{tmp}` an empty one.
+//! `#` begins a comment. `{dir}` is the folder of the sessions' file, `{tmp}` an empty one. Where `# differs:` and a
+//! reason stand behind a command, its answers are known not to be the same. `virsh edit` is done by `editor.sh`.
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use regex_lite::{Captures, Regex};
 
@@ -17,6 +20,8 @@ use crate::process;
 pub struct Answer {
     /// The command.
     pub command: String,
+    /// Why the answers are known to differ, if they are.
+    pub differs: Option<String>,
     /// The answers, canonical.
     pub answers: [String; 2],
 }
@@ -26,12 +31,20 @@ impl Answer {
     pub fn is_equal(&self) -> bool {
         self.answers[0] == self.answers[1]
     }
+
+    /// Whether both are the same, or differ where that is known.
+    pub fn is_as_expected(&self) -> bool {
+        self.is_equal() == self.differs.is_none()
+    }
 }
 
 /// What differs, `-` the first daemon's lines and `+` the second's.
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.command)?;
+        if let (Some(reason), true) = (&self.differs, self.is_equal()) {
+            writeln!(f, "    is equal now, though it is said to differ: {reason}")?;
+        }
         let [left, right] = self.answers.each_ref().map(|answer| answer.lines().collect::<Vec<_>>());
         let head = left.iter().zip(&right).take_while(|(a, b)| a == b).count();
         let (left, right) = (&left[head..], &right[head..]);
@@ -59,9 +72,19 @@ pub fn compare(shell: Shell, uris: [&str; 2], file: &Path) -> std::io::Result<Ve
     let folder = file.parent().unwrap_or(Path::new("/"));
     let mut found = Vec::new();
     for session in sessions(&text) {
-        let [left, right] = uris.map(|uri| answers(shell(uri), &session, folder));
-        for ((command, left), right) in session.into_iter().zip(left).zip(right) {
-            found.push(Answer { command: command.to_owned(), answers: [left, right] });
+        let (session, reasons): (Vec<_>, Vec<_>) = session.into_iter().map(parts).unzip();
+        let [left, right] = thread::scope(|scope| {
+            let asked = uris.map(|uri| {
+                scope.spawn({
+                    let session = &session;
+                    move || answers(shell(uri), session, folder)
+                })
+            });
+            asked.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        for (((command, differs), left), right) in session.into_iter().zip(reasons).zip(left).zip(right) {
+            let differs = differs.map(str::to_owned);
+            found.push(Answer { command: command.to_owned(), differs, answers: [left, right] });
         }
     }
     Ok(found)
@@ -72,6 +95,14 @@ fn sessions(text: &str) -> Vec<Vec<&str>> {
     lines.split(|line| line.is_empty()).filter(|session| !session.is_empty()).map(<[_]>::to_vec).collect()
 }
 
+/// A command, and why its answers differ.
+fn parts(line: &str) -> (&str, Option<&str>) {
+    match line.split_once("# differs:") {
+        Some((command, reason)) => (command.trim_end(), Some(reason.trim())),
+        None => (line, None),
+    }
+}
+
 /// What one shell answers to each command of a session.
 fn answers(shell: Command, session: &[&str], folder: &Path) -> Vec<String> {
     const MARK: &str = "==== next ====";
@@ -80,7 +111,9 @@ fn answers(shell: Command, session: &[&str], folder: &Path) -> Vec<String> {
     let script =
         script.replace("{dir}", &folder.to_string_lossy()).replace("{tmp}", &empty.to_string_lossy());
     let mut command = process::one_output(&shell);
-    let text = canonical(&process::run(command.arg(script).current_dir(folder)).text);
+    let text = canonical(
+        &process::run(command.arg(script).current_dir(folder).env("EDITOR", folder.join("editor.sh"))).text,
+    );
     let mut answers: Vec<String> =
         text.split(MARK).map(|answer| answer.trim_matches('\n').to_owned()).collect();
     answers.resize(session.len(), String::new());
@@ -101,6 +134,13 @@ pub fn canonical(text: &str) -> String {
         ("TIME", r"\b1[6-9]\d{8,}\b"),
         ("$1 TIME", r"\b(rd_bytes|wr_req|wr_bytes) \d{14}\b"),
         ("FOLDER", r"/[^ ]*/virtwire-\d+-\d+"),
+        // What a running guest has used, and where its threads and terminals happen to be.
+        ("${1}N", r"\b((?:cpu\.(?:time|user|system)|vcpu\.\d+\.(?:time|wait|delay)|balloon\.rss)=)\d+"),
+        ("rss N", r"\brss \d+"),
+        ("CPU: N", r"\bCPU: +\d+"),
+        ("/dev/pts/N", r"/dev/pts/\d+"),
+        // A daemon's count of its own commands to QEMU.
+        ("libvirt-N", r"\blibvirt-\d+\b"),
     ];
     let regex = |pattern| Regex::new(pattern).expect("a pattern of this program");
     let mut text = text.to_owned();
@@ -136,6 +176,12 @@ mod tests {
     }
 
     #[test]
+    fn a_known_difference_is_part_of_the_line() {
+        assert_eq!(parts("list --all"), ("list --all", None));
+        assert_eq!(parts("list  # differs: by design"), ("list", Some("by design")));
+    }
+
+    #[test]
     fn generated_values_become_numbers_and_equal_ones_stay_equal() {
         let text = "52:54:00:01:02:03 52:54:00:01:02:04 52:54:00:01:02:03 2024-01-02 03:04:05 x";
         assert_eq!(canonical(text), "MAC-1 MAC-2 MAC-1 TIME x");
@@ -151,7 +197,7 @@ mod tests {
     #[test]
     fn a_difference_is_shown_without_what_is_equal() {
         let answers = ["a\nb\nc".to_owned(), "a\nx\nc".to_owned()];
-        let answer = Answer { command: "list".to_owned(), answers };
+        let answer = Answer { command: "list".to_owned(), differs: None, answers };
         assert_eq!(answer.to_string(), "list\n    - b\n    + x\n");
     }
 }

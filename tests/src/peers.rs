@@ -33,6 +33,8 @@ pub enum Peer {
     Go,
     /// QEMU for x86.
     Qemu,
+    /// KVM, for guests that run at full speed.
+    Kvm,
     /// A C compiler, and libvirt's headers.
     Gcc,
 }
@@ -69,6 +71,10 @@ impl Peer {
                 (!library.exists()).then(|| "go-libvirt is not installed".to_owned())
             }),
             Peer::Qemu => not_installed("qemu-system-x86_64"),
+            Peer::Kvm => {
+                let kvm = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+                kvm.err().map(|error| format!("/dev/kvm: {error}"))
+            }
             Peer::Gcc => not_installed("gcc").or_else(|| {
                 let headers = Path::new("/usr/include/libvirt/libvirt.h");
                 (!headers.exists()).then(|| "libvirt's headers are not installed".to_owned())

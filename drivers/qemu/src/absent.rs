@@ -1,17 +1,18 @@
 //! What a guest of this driver does not have yet, said in libvirt's words: an agent, snapshots, checkpoints, jobs.
 
+use virtwire_conf::Domain;
 use virtwire_protocol::VirtError;
+use virtwire_protocol::qemu::{DomainAgentCommandArgs, DomainAgentCommandRet};
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
 
-/// Functions that the guest agent would serve: no guest has one configured.
+/// Functions that the guest agent would serve.
 macro_rules! agent {
     ($($name:ident($args:ty) $(-> $ret:ty)?;)*) => {
         $(pub(crate) async fn $name(driver: &Qemu, args: $args) -> Result<or_unit!($($ret)?)> {
-            driver.guest(&args.dom)?.live()?;
-            Err(no_agent())
+            Err(no_agent(&*driver.guest(&args.dom)?.live()?.domain))
         })*
     };
 }
@@ -25,9 +26,19 @@ macro_rules! or_unit {
     };
 }
 
-fn no_agent() -> VirtError {
-    QEMU.argument_unsupported("QEMU guest agent is not configured")
+/// Why the agent of a running guest cannot be asked.
+pub(crate) fn no_agent(domain: &Domain) -> VirtError {
+    let mut names =
+        domain.devices.channels.iter().filter_map(|channel| channel.target.as_ref()?.name.as_deref());
+    if names.any(|name| name == AGENT_PORT) {
+        QEMU.agent_unresponsive("QEMU guest agent is not connected")
+    } else {
+        QEMU.argument_unsupported("QEMU guest agent is not configured")
+    }
 }
+
+/// The name of the agent's port.
+const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 
 agent! {
     time(DomainGetTimeArgs) -> DomainGetTimeRet;
@@ -50,8 +61,22 @@ pub(crate) async fn interface_addresses(
 ) -> Result<DomainInterfaceAddressesRet> {
     /// `VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT`
     const AGENT: u32 = 1;
-    driver.guest(&args.dom)?.live()?;
-    if args.source == AGENT { Err(no_agent()) } else { Ok(DomainInterfaceAddressesRet::default()) }
+    let live = driver.guest(&args.dom)?.live()?;
+    if args.source == AGENT {
+        return Err(no_agent(&live.domain));
+    }
+    Ok(DomainInterfaceAddressesRet::default())
+}
+
+pub(crate) async fn agent_command(
+    driver: &Qemu,
+    args: DomainAgentCommandArgs,
+) -> Result<DomainAgentCommandRet> {
+    Err(no_agent(&driver.guest(&args.dom)?.live()?.domain))
+}
+
+pub(crate) async fn sev_info(_: &Qemu, _: NodeGetSevInfoArgs) -> Result<NodeGetSevInfoRet> {
+    Err(QEMU.operation_unsupported("QEMU does not support SEV guest"))
 }
 
 /// Lists that are empty as long as nothing can be put into them.
@@ -71,7 +96,7 @@ empty! {
     has_current_snapshot(DomainHasCurrentSnapshotArgs) -> DomainHasCurrentSnapshotRet;
     checkpoints(DomainListAllCheckpointsArgs) -> DomainListAllCheckpointsRet;
     disk_errors(DomainGetDiskErrorsArgs) -> DomainGetDiskErrorsRet;
-    iothreads(DomainGetIothreadInfoArgs) -> DomainGetIothreadInfoRet;
+    launch_security(DomainGetLaunchSecurityInfoArgs) -> DomainGetLaunchSecurityInfoRet;
 }
 
 pub(crate) async fn current_snapshot(

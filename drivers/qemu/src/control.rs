@@ -8,10 +8,11 @@ use virtwire_driver_api::CallCx;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{Cont, InjectNmi, SendKey, Stop, SystemPowerdown, SystemReset};
 
+use crate::absent::no_agent;
 use crate::define::transient;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
-use crate::guest::{Ending, Guest};
+use crate::guest::{Ending, Guest, Live};
 use crate::state::{Lifecycle, State};
 
 /// `VIR_DOMAIN_START_PAUSED`
@@ -101,26 +102,32 @@ pub(crate) async fn shutdown(driver: &Qemu, args: DomainShutdownArgs) -> Result<
 const ACPI: u32 = 1;
 const AGENT: u32 = 2;
 
-fn by_acpi(flags: u32, function: &str) -> Result<()> {
-    check_flags(flags, ACPI | AGENT, function)?;
+/// The running guest, if it can be asked in one of these ways.
+fn by_acpi(guest: &Guest, flags: u32) -> Result<Live> {
+    let live = guest.live()?;
     if flags & AGENT != 0 && flags & ACPI == 0 {
-        return Err(QEMU.argument_unsupported("QEMU guest agent is not configured"));
+        return Err(no_agent(&live.domain));
     }
-    Ok(())
+    Ok(live)
 }
 
 pub(crate) async fn shutdown_flags(driver: &Qemu, args: DomainShutdownFlagsArgs) -> Result<()> {
-    by_acpi(args.flags, "qemuDomainShutdownFlags")?;
-    let live = driver.guest(&args.dom)?.live()?;
+    check_flags(args.flags, ACPI | AGENT, "qemuDomainShutdownFlags")?;
+    let guest = driver.guest(&args.dom)?;
+    let live = by_acpi(&guest, args.flags)?;
+    // Nobody in a paused guest hears the button.
+    if !guest.lock().state.runs() {
+        return Err(QEMU.operation_invalid("domain is not running"));
+    }
     live.monitor.execute(&SystemPowerdown {}).await.map_err(monitor)?;
     Ok(())
 }
 
 /// A guest that heeds its power button is turned off and on again; the button is all there is.
 pub(crate) async fn reboot(driver: &Qemu, args: DomainRebootArgs) -> Result<()> {
-    by_acpi(args.flags, "qemuDomainReboot")?;
+    check_flags(args.flags, ACPI | AGENT, "qemuDomainReboot")?;
     let guest = driver.guest(&args.dom)?;
-    let live = guest.live()?;
+    let live = by_acpi(&guest, args.flags)?;
     driver.restart_at_shutdown(&guest);
     live.monitor.execute(&SystemPowerdown {}).await.map_err(monitor)?;
     Ok(())

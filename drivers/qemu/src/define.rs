@@ -110,38 +110,22 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
     let dirs = &driver.shared.dirs;
     let path = dirs.definition(&guest.name);
     let cannot = |e| file(&e, format_args!("cannot remove config {}", path.display()));
-    store::remove(&dirs.autostart_link(&guest.name)).map_err(cannot)?;
+    driver.unmark(&guest.name).map_err(cannot)?;
     store::remove(&path).map_err(cannot)?;
     let (handle, runs) = {
         let mut inner = guest.lock();
-        inner.persistent = None;
+        let persistent = inner.persistent.take();
+        if let (Some(live), Some(stored)) = (&mut inner.live, persistent) {
+            live.stored = stored.domain;
+        }
         inner.autostart = false;
+        inner.autostart_once = false;
         (guest.handle_of(&inner), inner.live.is_some())
     };
     if !runs {
         driver.remove(&guest);
     }
     driver.emit(Lifecycle::UNDEFINED_REMOVED.of(handle));
-    Ok(())
-}
-
-pub(crate) async fn autostart(driver: &Qemu, args: DomainGetAutostartArgs) -> Result<DomainGetAutostartRet> {
-    let autostart = driver.guest(&args.dom)?.lock().autostart.into();
-    Ok(DomainGetAutostartRet { autostart })
-}
-
-pub(crate) async fn set_autostart(driver: &Qemu, args: DomainSetAutostartArgs) -> Result<()> {
-    let guest = driver.guest(&args.dom)?;
-    let _job = guest.job.lock().await;
-    if guest.lock().persistent.is_none() {
-        return Err(QEMU.operation_invalid("cannot set autostart for transient domain"));
-    }
-    let dirs = &driver.shared.dirs;
-    let link = dirs.autostart_link(&guest.name);
-    let wanted = args.autostart != 0;
-    let done = if wanted { store::link(&dirs.definition(&guest.name), &link) } else { store::remove(&link) };
-    done.map_err(|e| file(&e, format_args!("Failed to change symlink '{}'", link.display())))?;
-    guest.lock().autostart = wanted;
     Ok(())
 }
 
@@ -164,7 +148,7 @@ pub(crate) async fn to_native(
     }
     let stored = Domain::parse(&args.domain_xml.to_str_lossy(), driver.options().await?)?;
     let dir = driver.shared.dirs.domain(-1, &stored.name);
-    let mut domain = live::domain(&stored, -1)?;
+    let mut domain = live::domain(&stored, -1, &driver.shared.dirs)?;
     for graphics in &mut domain.devices.graphics {
         graphics.port = graphics.port.map(|_| 5900);
     }

@@ -87,6 +87,11 @@ impl Dirs {
         self.autostart.join(format!("{name}.xml"))
     }
 
+    /// The link that starts it once, after the host's next boot.
+    pub fn autostart_once_link(&self, name: &str) -> PathBuf {
+        self.autostart.join(format!("{name}.xml.once"))
+    }
+
     /// The state of the running guest called `name`.
     pub fn status(&self, name: &str) -> PathBuf {
         self.run.join(format!("{name}.xml"))

@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) uri: &'static str,
     pub(crate) dirs: Dirs,
     pub(crate) host: Host,
+    pub(crate) host_uuid: Uuid,
     pub(crate) events: Arc<EventHub>,
     pub(crate) caps: CapsCache,
     options: OnceCell<ParseOptions>,
@@ -76,6 +77,7 @@ impl Qemu {
         let shared = Shared {
             uri,
             host: Host::default(),
+            host_uuid: crate::caps::host::host_uuid(),
             events: EventHub::new(),
             caps: CapsCache::default(),
             options: OnceCell::new(),
@@ -102,7 +104,9 @@ impl Qemu {
                 Ok(domain) if domain.name == name => {
                     let autostart = self.shared.dirs.autostart_link(&name).is_symlink();
                     let uuid = domain.uuid.unwrap_or_else(Uuid::new_v4).into_bytes();
+                    let once = self.shared.dirs.autostart_once_link(&name).is_symlink();
                     let guest = Guest::new(name, uuid, Some(Definition::new(domain)), autostart);
+                    guest.lock().autostart_once = once;
                     self.guests().add(Arc::new(guest));
                 }
                 Ok(domain) => {
@@ -112,25 +116,6 @@ impl Qemu {
             }
         }
         Ok(())
-    }
-
-    /// Starts what starts with the daemon, in the background.
-    fn autostart(&self) {
-        let waiting = self.all().into_iter().filter(|guest| {
-            let inner = guest.lock();
-            inner.autostart && inner.live.is_none()
-        });
-        let (driver, waiting) = (self.clone(), waiting.collect::<Vec<_>>());
-        if waiting.is_empty() {
-            return;
-        }
-        tokio::spawn(async move {
-            for guest in waiting {
-                if let Err(error) = driver.start(&guest, false).await {
-                    tracing::warn!(guest = guest.name, %error, "cannot be started with the daemon");
-                }
-            }
-        });
     }
 
     /// Where this driver raises its events.

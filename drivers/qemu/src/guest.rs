@@ -26,6 +26,10 @@ pub(crate) struct Inner {
     pub(crate) persistent: Option<Definition>,
     /// Whether it starts with the daemon.
     pub(crate) autostart: bool,
+    /// Whether it starts with the first daemon after the host's next boot.
+    pub(crate) autostart_once: bool,
+    /// `VIR_DOMAIN_TAINT_…`: what has been done to the running guest that libvirt does not answer for, by number.
+    pub(crate) taint: u32,
     pub(crate) state: State,
     pub(crate) live: Option<Live>,
     /// The stored definition was changed while it ran.
@@ -51,6 +55,8 @@ pub(crate) struct Live {
     pub(crate) id: i32,
     /// With aliases and everything else of this run.
     pub(crate) domain: Arc<Domain>,
+    /// The definition that this run began with, or the last one that was stored.
+    pub(crate) stored: Arc<Domain>,
     pub(crate) monitor: Monitor,
     pub(crate) process: Arc<Process>,
     pub(crate) dir: PathBuf,
@@ -76,7 +82,15 @@ pub(crate) enum Ending {
 impl Guest {
     pub(crate) fn new(name: String, uuid: [u8; 16], persistent: Option<Definition>, autostart: bool) -> Self {
         let state = State::SHUTOFF_UNKNOWN;
-        let inner = Inner { persistent, autostart, state, live: None, updated: false };
+        let inner = Inner {
+            persistent,
+            autostart,
+            autostart_once: false,
+            taint: 0,
+            state,
+            live: None,
+            updated: false,
+        };
         Self { name, uuid, job: tokio::sync::Mutex::default(), inner: Mutex::new(inner) }
     }
 
@@ -109,6 +123,7 @@ impl Inner {
 
     /// The definition for the next start.
     pub(crate) fn next(&self) -> Option<Arc<Domain>> {
-        self.persistent.as_ref().map(|definition| Arc::clone(&definition.domain)).or_else(|| self.current())
+        let stored = self.persistent.as_ref().map(|definition| &definition.domain);
+        stored.or(self.live.as_ref().map(|live| &live.stored)).cloned()
     }
 }

@@ -2,13 +2,15 @@
 
 use virtwire_driver_api::{CallCx, HypervisorDriver, StreamEnd, async_trait};
 use virtwire_protocol::VirtError;
-use virtwire_protocol::qemu::{DomainMonitorCommandArgs, DomainMonitorCommandRet};
+use virtwire_protocol::qemu::{
+    DomainAgentCommandArgs, DomainAgentCommandRet, DomainMonitorCommandArgs, DomainMonitorCommandRet,
+};
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
 use crate::{
-    absent, actions, caps, console, control, define, info, list, machine, memory, metadata, monitor, rename,
-    screen, stats, tune,
+    absent, actions, autostart, caps, console, control, define, info, list, machine, memory, metadata,
+    monitor, rename, screen, stats, tune, vcpus,
 };
 
 /// Implements the family: a row for each procedure says which function serves it. What needs more than the driver
@@ -42,7 +44,7 @@ serve! {
         connect_is_secure() -> ConnectIsSecureRet = machine::is_secure;
         connect_get_hostname() -> ConnectGetHostnameRet = machine::hostname;
         connect_get_max_vcpus(ConnectGetMaxVcpusArgs) -> ConnectGetMaxVcpusRet = machine::max_vcpus;
-        connect_get_capabilities() -> ConnectGetCapabilitiesRet = machine::capabilities;
+        connect_get_capabilities() -> ConnectGetCapabilitiesRet = caps::host::capabilities;
         connect_get_domain_capabilities(ConnectGetDomainCapabilitiesArgs)
             -> ConnectGetDomainCapabilitiesRet = caps::domain_capabilities;
         connect_get_cpu_model_names(ConnectGetCpuModelNamesArgs) -> ConnectGetCpuModelNamesRet = caps::cpu_model_names;
@@ -74,8 +76,10 @@ serve! {
         domain_define_xml_flags(DomainDefineXmlFlagsArgs) -> DomainDefineXmlFlagsRet = define::define_flags;
         domain_undefine(DomainUndefineArgs) = define::undefine;
         domain_undefine_flags(DomainUndefineFlagsArgs) = define::undefine_flags;
-        domain_get_autostart(DomainGetAutostartArgs) -> DomainGetAutostartRet = define::autostart;
-        domain_set_autostart(DomainSetAutostartArgs) = define::set_autostart;
+        domain_get_autostart(DomainGetAutostartArgs) -> DomainGetAutostartRet = autostart::autostart;
+        domain_set_autostart(DomainSetAutostartArgs) = autostart::set_autostart;
+        domain_get_autostart_once(DomainGetAutostartOnceArgs) -> DomainGetAutostartOnceRet = autostart::once;
+        domain_set_autostart_once(DomainSetAutostartOnceArgs) = autostart::set_once;
 
         domain_create(DomainCreateArgs) = control::create;
         domain_rename(DomainRenameArgs) -> DomainRenameRet = rename::rename;
@@ -150,10 +154,19 @@ serve! {
         domain_snapshot_current(DomainSnapshotCurrentArgs) -> DomainSnapshotCurrentRet = absent::current_snapshot;
         domain_list_all_checkpoints(DomainListAllCheckpointsArgs) -> DomainListAllCheckpointsRet = absent::checkpoints;
         domain_get_disk_errors(DomainGetDiskErrorsArgs) -> DomainGetDiskErrorsRet = absent::disk_errors;
-        domain_get_iothread_info(DomainGetIothreadInfoArgs) -> DomainGetIothreadInfoRet = absent::iothreads;
+        domain_get_iothread_info(DomainGetIothreadInfoArgs) -> DomainGetIothreadInfoRet = tune::iothreads;
         domain_managed_save_remove(DomainManagedSaveRemoveArgs) = absent::managed_save_remove;
         domain_abort_job(DomainAbortJobArgs) = absent::abort_job;
 
+        domain_get_perf_events(DomainGetPerfEventsArgs) -> DomainGetPerfEventsRet = tune::perf_events;
+        domain_get_launch_security_info(DomainGetLaunchSecurityInfoArgs)
+            -> DomainGetLaunchSecurityInfoRet = absent::launch_security;
+        node_get_sev_info(NodeGetSevInfoArgs) -> NodeGetSevInfoRet = absent::sev_info;
+        domain_set_vcpus(DomainSetVcpusArgs) = vcpus::set;
+        domain_set_vcpus_flags(DomainSetVcpusFlagsArgs) = vcpus::set_flags;
+        domain_interface_stats(DomainInterfaceStatsArgs) -> DomainInterfaceStatsRet = stats::interface;
+
+        qemu_domain_agent_command(DomainAgentCommandArgs) -> DomainAgentCommandRet = absent::agent_command;
         qemu_domain_monitor_command(DomainMonitorCommandArgs) -> DomainMonitorCommandRet = monitor::command;
     }
 

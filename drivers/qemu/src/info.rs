@@ -1,8 +1,11 @@
 //! What clients ask about one guest.
 
+use std::sync::Arc;
+
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::QueryCpusFast;
 
+use crate::absent::no_agent;
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
@@ -11,6 +14,7 @@ use crate::stats::{cpu_time, thread_time};
 
 /// `VIR_DOMAIN_XML_…`
 const XML_INACTIVE: u32 = 2;
+const XML_MIGRATABLE: u32 = 8;
 const XML_FLAGS: u32 = 15;
 
 pub(crate) async fn info(driver: &Qemu, args: DomainGetInfoArgs) -> Result<DomainGetInfoRet> {
@@ -21,7 +25,12 @@ pub(crate) async fn info(driver: &Qemu, args: DomainGetInfoArgs) -> Result<Domai
     };
     let domain = domain.ok_or_else(not_running)?;
     let maximum = domain.memory.map_or(0, |memory| memory.0);
-    let current = domain.current_memory.map_or(maximum, |memory| memory.0);
+    let mut current = domain.current_memory.map_or(maximum, |memory| memory.0);
+    if let Some(live) = &live
+        && let Some(actual) = live.balloon().await
+    {
+        current = actual;
+    }
     let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.current.unwrap_or(vcpu.count));
     Ok(DomainGetInfoRet {
         state: state.state as u8,
@@ -52,15 +61,20 @@ pub(crate) async fn xml_desc(driver: &Qemu, args: DomainGetXmlDescArgs) -> Resul
     check_flags(args.flags, XML_FLAGS, "qemuDomainGetXMLDesc")?;
     let guest = driver.guest(&args.dom)?;
     let inner = guest.lock();
-    let stored = inner.live.is_none() || args.flags & XML_INACTIVE != 0;
+    // What another host needs to know of a running guest is nothing of this run.
+    let stored = inner.live.is_none() || args.flags & (XML_INACTIVE | XML_MIGRATABLE) != 0;
     if let (true, Some(definition)) = (stored, &inner.persistent)
         && args.flags & !XML_INACTIVE == 0
     {
         return Ok(DomainGetXmlDescRet { xml: (&*definition.xml).into() });
     }
     let domain = if stored { inner.next() } else { inner.current() };
+    let mut domain = domain.ok_or_else(not_running)?;
+    if let (0, true, Some(live)) = (args.flags & XML_INACTIVE, stored, &inner.live) {
+        // Of the run, but for this.
+        Arc::make_mut(&mut domain).resource.clone_from(&live.domain.resource);
+    }
     drop(inner);
-    let domain = domain.ok_or_else(not_running)?;
     Ok(DomainGetXmlDescRet { xml: text(&domain, args.flags).into() })
 }
 
@@ -97,10 +111,19 @@ pub(crate) async fn security_label(
     Ok(DomainGetSecurityLabelRet { label: vec![0], enforcing: 0 })
 }
 
+/// `VIR_DOMAIN_TAINT_…`, as bits.
+pub(crate) const TAINT_CUSTOM_MONITOR: u32 = 1 << 2;
+const TAINTS: &[(u32, &str)] = &[(TAINT_CUSTOM_MONITOR, "custom monitor control commands issued")];
+
 pub(crate) async fn messages(driver: &Qemu, args: DomainGetMessagesArgs) -> Result<DomainGetMessagesRet> {
     check_flags(args.flags, 3, "qemuDomainGetMessages")?;
-    driver.guest(&args.dom)?;
-    Ok(DomainGetMessagesRet { msgs: Vec::new() })
+    /// `VIR_DOMAIN_MESSAGE_DEPRECATION` and `…_TAINTING`: one or the other, both where none is named.
+    const TAINTING: u32 = 2;
+    let taint = driver.guest(&args.dom)?.lock().taint;
+    let wanted = args.flags == 0 || args.flags & TAINTING != 0;
+    let set = TAINTS.iter().filter(|(bit, _)| wanted && taint & bit != 0);
+    let msgs = set.map(|(_, text)| format!("tainted: {text}").into());
+    Ok(DomainGetMessagesRet { msgs: msgs.collect() })
 }
 
 pub(crate) async fn scheduler_type(
@@ -163,10 +186,10 @@ pub(crate) async fn vcpus_flags(
     args: DomainGetVcpusFlagsArgs,
 ) -> Result<DomainGetVcpusFlagsRet> {
     check_flags(args.flags, LIVE | CONFIG | MAXIMUM | GUEST, "qemuDomainGetVcpusFlags")?;
-    if args.flags & GUEST != 0 {
-        return Err(QEMU.argument_unsupported("QEMU guest agent is not configured"));
-    }
     let guest = driver.guest(&args.dom)?;
+    if args.flags & GUEST != 0 {
+        return Err(no_agent(&guest.live()?.domain));
+    }
     let domain = one_definition(&guest.lock(), args.flags)?;
     let vcpu = domain.vcpu.as_ref();
     let count = vcpu.map_or(1, |vcpu| match args.flags & MAXIMUM {

@@ -6,12 +6,15 @@
 
 mod absent;
 mod actions;
+mod adopt;
 pub mod argv;
 mod autodestroy;
+mod autostart;
 mod caps;
 pub mod command;
 mod console;
 mod control;
+mod cpu;
 mod define;
 pub mod dirs;
 mod driver;
@@ -37,6 +40,7 @@ mod stats;
 mod status;
 pub mod store;
 mod tune;
+mod vcpus;
 
 #[cfg(test)]
 mod scratch;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 use virtwire_conf::domain::LifecycleAction;
+use virtwire_conf::table::KiB;
 use virtwire_conf::{Domain, FormatOptions};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
-use virtwire_qmp::commands::{Cont, QueryChardev, QueryStatus, SetAction, SetPassword, SystemReset};
+use virtwire_qmp::commands::{Cont, QueryChardev, SetAction, SetPassword, SystemReset};
 use virtwire_qmp::events::{Event as QmpEvent, EventKind};
 use virtwire_qmp::{Monitor, QmpError};
 
@@ -50,13 +51,14 @@ impl Qemu {
     /// Starts a guest as `stored` says.
     pub(crate) async fn start_from(&self, guest: &Arc<Guest>, stored: &Domain, paused: bool) -> Result<()> {
         let id = self.next_id();
-        let mut domain = live::domain(stored, id)?;
+        let mut domain = live::domain(stored, id, &self.shared.dirs)?;
         let dir = self.shared.dirs.domain(id, &guest.name);
         let started = self.launch(&mut domain, &dir).await;
         let (process, monitor_of, events) = match started {
             Ok(started) => started,
             Err(error) => {
                 let _ = fs::remove_dir_all(&dir);
+                let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
                 self.forget_status(&guest.name);
                 guest.lock().state = State::SHUTOFF_FAILED;
                 return Err(error);
@@ -65,6 +67,7 @@ impl Qemu {
         let live = Live {
             id,
             domain: Arc::new(domain),
+            stored: Arc::new(stored.clone()),
             monitor: monitor_of.clone(),
             process: Arc::new(process),
             dir,
@@ -110,6 +113,10 @@ impl Qemu {
             .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
         write_key(&dir.join("master-key.aes")).map_err(|e| file(&e, "cannot write the guest's key"))?;
         let socket = dir.join("monitor.sock");
+        if let Some(dir) = live::own_channel_dir(domain, &self.shared.dirs) {
+            make_secret(&dir)
+                .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
+        }
         let listener = listen(&socket).map_err(|e| file(&e, "Unable to create the monitor's socket"))?;
         let kvm = domain.type_ == virtwire_conf::domain::VirtType::Kvm;
         let context = argv::Context { dir, monitor: Some(listener.into()), kvm };
@@ -165,6 +172,7 @@ impl Qemu {
             let (monitor, events) = Monitor::connect(connect(socket).await?).await?;
             let chardevs = monitor.execute(&QueryChardev {}).await?;
             live::fill_in_terminals(domain, &chardevs);
+            crate::cpu::settle(domain, &monitor).await?;
             if domain.on_reboot == Some(LifecycleAction::Destroy) {
                 let reboot = Some("shutdown".to_owned());
                 monitor.execute(&SetAction { reboot, ..SetAction::default() }).await?;
@@ -238,8 +246,12 @@ impl Qemu {
                 let asleep = |state: State| state == State::PMSUSPENDED;
                 self.change(guest, asleep, State::RUNNING_WAKEUP, Lifecycle::STARTED_BOOTED);
             }
+            EventKind::VserportChange { id, open } => self.port_changed(guest, id, *open),
             EventKind::RtcChange { offset } => self.emit(status::rtc_change(guest.handle(), *offset)),
             EventKind::BalloonChange { actual } => {
+                if let Some(live) = &mut guest.lock().live {
+                    Arc::make_mut(&mut live.domain).current_memory = Some(KiB(*actual / 1024));
+                }
                 self.emit(status::balloon_change(guest.handle(), *actual / 1024))
             }
             EventKind::BlockIoError { .. } => {
@@ -274,6 +286,14 @@ impl Qemu {
         let event = if by_guest { Lifecycle::SHUTDOWN_GUEST } else { Lifecycle::SHUTDOWN_HOST };
         self.emit(event.of(guest.handle()));
         self.end_process(guest).await;
+    }
+
+    /// A program in the guest has opened or closed a channel's port.
+    fn port_changed(&self, guest: &Guest, alias: &str, open: bool) {
+        if let Some(live) = &mut guest.lock().live {
+            live::set_channel_state(Arc::make_mut(&mut live.domain), alias, open);
+        }
+        self.save_status(guest);
     }
 
     async fn panicked(&self, guest: &Arc<Guest>) {
@@ -354,6 +374,7 @@ impl Qemu {
             let _ = log.note(&format!("shutting down, reason={}", words.1));
         }
         let _ = fs::remove_dir_all(&live.dir);
+        let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
         self.forget_status(&guest.name);
         if transient {
             self.remove(guest);
@@ -385,96 +406,9 @@ impl Qemu {
         fs::write(dirs.pid(&domain.name), format!("{pid}\n"))
     }
 
-    fn forget_status(&self, name: &str) {
+    pub(crate) fn forget_status(&self, name: &str) {
         let _ = fs::remove_file(self.shared.dirs.status(name));
         let _ = fs::remove_file(self.shared.dirs.pid(name));
-    }
-
-    /// Finds the guests that an earlier daemon left running. One that does not answer is waited for in the background,
-    /// where nobody can start it a second time.
-    pub(crate) async fn adopt_all(&self) {
-        let found = crate::store::read_all(&self.shared.dirs.run).unwrap_or_default();
-        let mut adoptions = tokio::task::JoinSet::new();
-        for (name, text) in found {
-            let driver = self.clone();
-            let status = text.map_err(|error| error.to_string()).and_then(|text| status::read(&text));
-            if let Ok(status) = &status {
-                self.ids_from(status.domain.id.unwrap_or_default());
-            }
-            adoptions.spawn(async move {
-                let adopted = match status {
-                    Ok(status) => driver.adopt(&name, status).await.map_err(|error| error.to_string()),
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = adopted {
-                    tracing::warn!(guest = name, error, "it ran once and does so no more");
-                    driver.forget_status(&name);
-                }
-            });
-        }
-        let all = async { while adoptions.join_next().await.is_some() {} };
-        if tokio::time::timeout(END_PATIENCE, all).await.is_err() {
-            tracing::warn!(guests = adoptions.len(), "their monitors do not answer");
-            adoptions.detach_all();
-        }
-    }
-
-    async fn adopt(&self, name: &str, status: status::Status) -> std::io::Result<()> {
-        let id = status.domain.id.unwrap_or_default();
-        let word = format!("guest={},debug-threads=on", crate::command::escape(name));
-        let process = Process::adopt(status.pid, &word)?;
-        if status.state == State::PAUSED_STARTING_UP {
-            // Nobody was told that it had started.
-            process.signal(Signal::KILL);
-            return Err(std::io::ErrorKind::Interrupted.into());
-        }
-        let stored = self.by_name(name);
-        let guest = match &stored {
-            Some(guest) => Arc::clone(guest),
-            None => {
-                let uuid = status.domain.uuid.unwrap_or_default().into_bytes();
-                let guest = Arc::new(Guest::new(name.to_owned(), uuid, None, false));
-                self.add(Arc::clone(&guest)).map_err(std::io::Error::other)?;
-                guest
-            }
-        };
-        let _job = guest.job.lock().await;
-        let greet = async {
-            let (monitor, events) = Monitor::connect(connect(&status.monitor).await?).await?;
-            let running = monitor.execute(&QueryStatus {}).await?.running;
-            Ok::<_, QmpError>((monitor, events, running))
-        };
-        let (monitor, events, running) = match greet.await {
-            Ok(greeted) => greeted,
-            Err(error) => {
-                // Alive without a monitor, it could not be told from one that is off, and started twice.
-                process.signal(Signal::KILL);
-                if stored.is_none() {
-                    self.remove(&guest);
-                }
-                return Err(std::io::Error::other(error.to_string()));
-            }
-        };
-        let dir = status.monitor.parent().map(Path::to_owned).unwrap_or_default();
-        {
-            let mut inner = guest.lock();
-            inner.live = Some(Live {
-                id,
-                domain: Arc::new(status.domain),
-                monitor,
-                process: Arc::new(process),
-                dir,
-                restart: false,
-                ending: None,
-            });
-            inner.state = match (running, status.state.runs()) {
-                (true, true) | (false, false) => status.state,
-                (true, false) => State::RUNNING_UNPAUSED,
-                (false, true) => State::PAUSED_UNKNOWN,
-            };
-        }
-        self.follow(&guest, id, events);
-        Ok(())
     }
 }
 

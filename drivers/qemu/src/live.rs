@@ -1,9 +1,10 @@
 //! From a stored definition to that of one run: a number, names for the devices, ports.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 
 use virtwire_conf::Domain;
-use virtwire_conf::domain::chardev::{CharType, Chardev};
+use virtwire_conf::domain::chardev::{Channel, CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
 use virtwire_conf::domain::disk::DiskBus;
 use virtwire_conf::domain::display::{GraphicsType, ListenType};
@@ -12,6 +13,7 @@ use virtwire_conf::domain::tune::Resource;
 use virtwire_qmp::replies::ChardevInfo;
 
 use crate::argv::is_q35;
+use crate::dirs::Dirs;
 use crate::error::{QEMU, Result};
 
 /// VNC's ports, as qemu.conf has them by default.
@@ -21,7 +23,7 @@ const VNC_PORTS: std::ops::RangeInclusive<u16> = 5900..=65535;
 ///
 /// # Errors
 /// No port is free.
-pub(crate) fn domain(stored: &Domain, id: i32) -> Result<Domain> {
+pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
     let mut domain = stored.clone();
     domain.id = Some(id);
     domain
@@ -29,6 +31,7 @@ pub(crate) fn domain(stored: &Domain, id: i32) -> Result<Domain> {
         .get_or_insert_with(|| Resource { partition: Some("/machine".to_owned()), ..Resource::default() });
     name_devices(&mut domain);
     number_sources(&mut domain);
+    place_channels(&mut domain, dirs);
     for graphics in &mut domain.devices.graphics {
         if graphics.type_ == GraphicsType::Vnc
             && graphics.socket.is_none()
@@ -44,6 +47,41 @@ pub(crate) fn domain(stored: &Domain, id: i32) -> Result<Domain> {
         }
     }
     Ok(domain)
+}
+
+/// Sockets of channels that have no place of their own get one.
+fn place_channels(domain: &mut Domain, dirs: &Dirs) {
+    let dir = dirs.domain_channels(domain.id.unwrap_or(-1), &domain.name);
+    for channel in &mut domain.devices.channels {
+        let source = channel.chardev.source.first();
+        if channel.chardev.type_ != CharType::Unix || source.is_some_and(|source| source.path.is_some()) {
+            continue;
+        }
+        let name = channel.target.as_ref().and_then(|target| target.name.clone()).unwrap_or_default();
+        let mut source = source.cloned().unwrap_or_default();
+        source.mode = Some(CharMode::Bind);
+        source.path = Some(dir.join(name).display().to_string());
+        channel.chardev.source = vec![source];
+    }
+}
+
+/// The directory of such sockets, if there are any.
+pub(crate) fn own_channel_dir(domain: &Domain, dirs: &Dirs) -> Option<PathBuf> {
+    let dir = dirs.domain_channels(domain.id.unwrap_or(-1), &domain.name);
+    let sources = domain.devices.channels.iter().flat_map(|channel| &channel.chardev.source);
+    let mut paths = sources.filter_map(|source| source.path.as_deref());
+    paths.any(|path| Path::new(path).starts_with(&dir)).then_some(dir)
+}
+
+/// Says whether somebody in the guest has a channel open.
+pub(crate) fn set_channel_state(domain: &mut Domain, alias: &str, open: bool) {
+    let is = |channel: &&mut Channel| channel.info.alias.as_ref().is_some_and(|known| known.name == alias);
+    if let Some(channel) = domain.devices.channels.iter_mut().find(is)
+        && channel.is_virtio()
+        && let Some(target) = &mut channel.target
+    {
+        target.state = Some(if open { "connected" } else { "disconnected" }.to_owned());
+    }
 }
 
 /// Sources are numbered from the last disk; the last image of a chain says that nothing is behind it.
@@ -154,6 +192,11 @@ pub(crate) fn fill_in_terminals(domain: &mut Domain, chardevs: &[ChardevInfo]) {
             chardev.source = vec![source];
         }
     };
+    for chardev in chardevs {
+        if let Some(alias) = chardev.label.strip_prefix("char") {
+            set_channel_state(domain, alias, chardev.frontend_open);
+        }
+    }
     for serial in &mut domain.devices.serials {
         fill(&mut serial.chardev, &serial.info.alias);
     }

@@ -1,18 +1,11 @@
 //! The host, as clients see it through this driver.
 
-use std::sync::Arc;
-
-use virtwire_conf::Capabilities;
-use virtwire_conf::capabilities::{
-    CapsArch, CapsDomain, CapsGuest, CapsHost, CapsMachine, HostCpu, Secmodel,
-};
 use virtwire_protocol::remote::*;
 
 use crate::caps::KVM_MAX_VCPUS;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags};
 use crate::info::map_len;
-use crate::probe::QemuCaps;
 
 pub(crate) async fn kind(_: &Qemu) -> Result<ConnectGetTypeRet> {
     Ok(ConnectGetTypeRet { r#type: "QEMU".into() })
@@ -37,48 +30,6 @@ pub(crate) async fn max_vcpus(_: &Qemu, args: ConnectGetMaxVcpusArgs) -> Result<
         "qemu" => Ok(ConnectGetMaxVcpusRet { max_vcpus: 16 }),
         "kvm" => Ok(ConnectGetMaxVcpusRet { max_vcpus: KVM_MAX_VCPUS as i32 }),
         other => Err(QEMU.invalid_arg(format_args!("unknown type '{other}'"))),
-    }
-}
-
-pub(crate) async fn capabilities(driver: &Qemu) -> Result<ConnectGetCapabilitiesRet> {
-    let caps = driver.caps().await?;
-    let host = CapsHost {
-        cpu: Some(HostCpu { arch: caps.arch.clone(), ..HostCpu::default() }),
-        secmodels: vec![Secmodel { model: "none".to_owned(), doi: "0".to_owned(), baselabel: Vec::new() }],
-        ..CapsHost::default()
-    };
-    let capabilities = Capabilities { host, guests: vec![guest(&caps)] };
-    Ok(ConnectGetCapabilitiesRet { capabilities: capabilities.to_xml().into() })
-}
-
-fn guest(caps: &Arc<QemuCaps>) -> CapsGuest {
-    let machines = caps.machines.iter().flat_map(|machine| {
-        let full = CapsMachine {
-            canonical: None,
-            max_cpus: Some(machine.cpu_max),
-            deprecated: machine.deprecated.then_some(virtwire_conf::YesNo::Yes),
-            name: machine.name.clone(),
-        };
-        let short = machine.alias.clone().map(|alias| CapsMachine {
-            canonical: Some(machine.name.clone()),
-            name: alias,
-            ..full.clone()
-        });
-        [Some(full), short].into_iter().flatten()
-    });
-    let kinds = if caps.kvm { &["qemu", "kvm"][..] } else { &["qemu"] };
-    let domain = kinds.iter().map(|kind| CapsDomain { type_: (*kind).to_owned(), ..CapsDomain::default() });
-    CapsGuest {
-        os_type: "hvm".to_owned(),
-        arch: CapsArch {
-            name: caps.arch.clone(),
-            wordsize: if caps.arch.ends_with("64") { 64 } else { 32 },
-            emulator: Some(caps.program.display().to_string()),
-            machine: machines.collect(),
-            domain: domain.collect(),
-            ..CapsArch::default()
-        },
-        features: None,
     }
 }
 
@@ -154,9 +105,14 @@ pub(crate) async fn cells_free_memory(
     driver: &Qemu,
     args: NodeGetCellsFreeMemoryArgs,
 ) -> Result<NodeGetCellsFreeMemoryRet> {
-    let first = usize::try_from(args.start_cell).unwrap_or_default();
+    let first = usize::try_from(args.start_cell).unwrap_or(usize::MAX);
     let most = usize::try_from(args.maxcells).unwrap_or_default();
-    let cells = driver.shared.host.cells().into_iter().skip(first).take(most).map(|cell| cell.free * 1024);
+    let all = driver.shared.host.cells();
+    if first >= all.len() {
+        let last = all.len().saturating_sub(1);
+        return Err(QEMU.internal_error(format_args!("start cell {first} out of range (0-{last})")));
+    }
+    let cells = all.into_iter().skip(first).take(most).map(|cell| cell.free * 1024);
     Ok(NodeGetCellsFreeMemoryRet { cells: cells.collect() })
 }
 

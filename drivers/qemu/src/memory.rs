@@ -46,11 +46,6 @@ pub(crate) async fn set_flags(driver: &Qemu, args: DomainSetMemoryFlagsArgs) -> 
     }
     if let (true, Some(live)) = (to_live, live) {
         live.monitor.execute(&Balloon { value: args.memory * 1024 }).await.map_err(monitor)?;
-        let mut changed = (*live.domain).clone();
-        changed.current_memory = Some(KiB(args.memory));
-        if let Some(live) = &mut guest.lock().live {
-            live.domain = changed.into();
-        }
     }
     if args.flags & CONFIG != 0 || !to_live {
         let stored = guest.lock().next().ok_or_else(not_running)?;

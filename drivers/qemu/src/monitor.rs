@@ -13,6 +13,7 @@ use virtwire_qmp::events::Event as QmpEvent;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::Guest;
+use crate::info::TAINT_CUSTOM_MONITOR;
 
 /// `VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP`
 const HMP: u32 = 1;
@@ -22,7 +23,9 @@ pub(crate) async fn command(
     args: DomainMonitorCommandArgs,
 ) -> Result<DomainMonitorCommandRet> {
     check_flags(args.flags, HMP, "qemuDomainQemuMonitorCommand")?;
-    let live = driver.guest(&args.dom)?.live()?;
+    let guest = driver.guest(&args.dom)?;
+    let live = guest.live()?;
+    guest.lock().taint |= TAINT_CUSTOM_MONITOR;
     let text = args.cmd.to_str_lossy();
     if args.flags & HMP != 0 {
         let command_line = text.into_owned();

@@ -145,7 +145,10 @@ impl QemuCaps {
 pub fn find_program(arch: &str) -> Option<PathBuf> {
     let name = match arch {
         "i686" => "qemu-system-i386".to_owned(),
-        "armv7l" => "qemu-system-arm".to_owned(),
+        "armv6l" | "armv7l" => "qemu-system-arm".to_owned(),
+        "openrisc" => "qemu-system-or1k".to_owned(),
+        "parisc" => "qemu-system-hppa".to_owned(),
+        "ppc64le" => "qemu-system-ppc64".to_owned(),
         other => format!("qemu-system-{other}"),
     };
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());

@@ -63,21 +63,26 @@ fn renamed(
     name.clone_into(&mut domain.name);
     let renamed = Guest::new(name.to_owned(), guest.uuid, Some(Definition::new(domain)), autostart);
     renamed.lock().state = state;
+    renamed.lock().autostart_once = guest.lock().autostart_once;
     Arc::new(renamed)
 }
 
 /// The new files first: whatever happens in between, one of the two definitions is whole.
 fn files(driver: &Qemu, old: &Guest, new: &Guest) -> Result<()> {
     let dirs = &driver.shared.dirs;
-    let (xml, autostart) = {
+    let (xml, autostart, once) = {
         let inner = new.lock();
-        (inner.persistent.as_ref().map(|definition| Arc::clone(&definition.xml)), inner.autostart)
+        let xml = inner.persistent.as_ref().map(|definition| Arc::clone(&definition.xml));
+        (xml, inner.autostart, inner.autostart_once)
     };
     write(driver, &new.name, &xml.unwrap_or_default())?;
     let cannot = |e| file(&e, format_args!("cannot rename domain '{}'", old.name));
     if autostart {
         store::link(&dirs.definition(&new.name), &dirs.autostart_link(&new.name)).map_err(cannot)?;
     }
-    store::remove(&dirs.autostart_link(&old.name)).map_err(cannot)?;
+    if once {
+        store::link(&dirs.definition(&new.name), &dirs.autostart_once_link(&new.name)).map_err(cannot)?;
+    }
+    driver.unmark(&old.name).map_err(cannot)?;
     store::remove(&dirs.definition(&old.name)).map_err(cannot)
 }

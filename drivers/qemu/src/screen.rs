@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use virtwire_conf::domain::display::Video;
 use virtwire_driver_api::{FromClient, StreamEnd, ToClient};
 use virtwire_protocol::remote::{DomainScreenshotArgs, DomainScreenshotRet};
 use virtwire_qmp::commands::Screendump;
@@ -19,11 +20,13 @@ pub(crate) async fn shot(
 ) -> Result<DomainScreenshotRet> {
     check_flags(args.flags, 0, "qemuDomainScreenshot")?;
     let live = driver.guest(&args.dom)?.live()?;
-    if live.domain.devices.videos.is_empty() && args.screen > 0 {
-        return Err(QEMU.invalid_arg("no such screen"));
+    let videos = &live.domain.devices.videos;
+    if videos.is_empty() {
+        return Err(QEMU.operation_invalid("no screens to take screenshot from"));
     }
-    if args.screen as usize >= live.domain.devices.videos.len().max(1) {
-        return Err(QEMU.invalid_arg("no such screen"));
+    let heads = |video: &Video| video.model.as_ref().and_then(|model| model.heads).unwrap_or(1);
+    if args.screen >= videos.iter().map(heads).sum() {
+        return Err(QEMU.operation_invalid("no such screen ID"));
     }
     let path = live.dir.join("screen");
     let mut command = Screendump { filename: path.display().to_string(), ..Screendump::default() };

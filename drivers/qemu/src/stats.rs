@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::Disk;
+use virtwire_conf::domain::misc::MemballoonModel;
+use virtwire_conf::domain::net::Interface;
+use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{QueryBalloon, QueryBlock, QueryBlockstats};
 use virtwire_qmp::replies::{BlockCounters, BlockStats};
@@ -94,12 +97,14 @@ async fn record(guest: &Guest, wanted: u32) -> DomainStatsRecord {
         params.push(TypedParam::new("state.reason", state.reason));
     }
     let Some(domain) = domain else { return DomainStatsRecord { dom, params } };
-    if let (true, Some(live)) = (wanted & CPU_TOTAL != 0, &live)
-        && let Some(time) = cpu_time(live.process.pid())
-    {
+    // A guest that is off has the time of the daemon, as libvirtd tells it.
+    let pid = live.as_ref().map_or_else(std::process::id, |live| live.process.pid());
+    if let (true, Some(time)) = (wanted & CPU_TOTAL != 0, cpu_time(pid)) {
         params.push(TypedParam::new("cpu.time", time.total()));
         params.push(TypedParam::new("cpu.user", time.user));
         params.push(TypedParam::new("cpu.system", time.system));
+    }
+    if wanted & CPU_TOTAL != 0 && live.is_some() {
         params.push(TypedParam::new("cpu.cache.monitor.count", 0_u32));
         params.push(TypedParam::new("cpu.haltpoll.success.time", 0_u64));
         params.push(TypedParam::new("cpu.haltpoll.fail.time", 0_u64));
@@ -130,9 +135,9 @@ async fn balloon(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Li
     let maximum = domain.memory.map_or(0, |memory| memory.0);
     let mut current = domain.current_memory.map_or(maximum, |memory| memory.0);
     if let Some(live) = live
-        && let Ok(balloon) = live.monitor.execute(&QueryBalloon {}).await
+        && let Some(actual) = live.balloon().await
     {
-        current = balloon.actual / 1024;
+        current = actual;
     }
     params.push(TypedParam::new("balloon.current", current));
     params.push(TypedParam::new("balloon.maximum", maximum));
@@ -178,15 +183,49 @@ async fn blocks(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Liv
                 params.push(TypedParam::new(format!("block.{index}.{field}"), value));
             }
         }
-        if live.is_some()
-            && let Some(meta) = path_of(disk).and_then(|path| fs::metadata(path).ok())
-        {
-            let highest = counters(&stats, disk).map_or(0, |counters| counters.wr_highest_offset);
+        if let Some(meta) = path_of(disk).and_then(|path| fs::metadata(path).ok()) {
+            let on_disk = meta.blocks() * 512;
+            let highest = counters(&stats, disk).map_or(on_disk, |counters| counters.wr_highest_offset);
             params.push(TypedParam::new(format!("block.{index}.allocation"), highest));
             params.push(TypedParam::new(format!("block.{index}.capacity"), meta.len()));
-            params.push(TypedParam::new(format!("block.{index}.physical"), meta.blocks() * 512));
+            params.push(TypedParam::new(format!("block.{index}.physical"), on_disk));
         }
     }
+}
+
+/// The traffic of an interface, from the host's side of it.
+pub(crate) async fn interface(
+    driver: &Qemu,
+    args: DomainInterfaceStatsArgs,
+) -> Result<DomainInterfaceStatsRet> {
+    let live = driver.guest(&args.dom)?.live()?;
+    let wanted = args.device.to_string();
+    let interfaces = &live.domain.devices.interfaces;
+    let name = |net: &Interface| net.target.as_ref().and_then(|target| target.dev.clone());
+    let is = |net: &&Interface| {
+        name(net).is_some_and(|name| name == wanted)
+            || net.mac.as_ref().is_some_and(|mac| mac.address.is_some_and(|mac| mac.to_string() == wanted))
+    };
+    let Some(net) = interfaces.iter().find(is) else {
+        return Err(QEMU.invalid_arg(format_args!("'{wanted}' is not a known interface")));
+    };
+    let name = name(net).ok_or_else(|| ErrorDomain::NONE.internal_error("Interface name not provided"))?;
+    let text = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(&name)?.strip_prefix(':'));
+    let line = line.ok_or_else(|| ErrorDomain::NONE.internal_error("/proc/net/dev: Interface not found"))?;
+    let of_host: Vec<i64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let number = |at: usize| of_host.get(at).copied().unwrap_or_default();
+    // What the host receives, the guest has sent.
+    Ok(DomainInterfaceStatsRet {
+        rx_bytes: number(8),
+        rx_packets: number(9),
+        rx_errs: number(10),
+        rx_drop: number(11),
+        tx_bytes: number(0),
+        tx_packets: number(1),
+        tx_errs: number(2),
+        tx_drop: number(3),
+    })
 }
 
 /// Names of the counters in stats, and their values.
@@ -218,14 +257,24 @@ fn counters<'a>(stats: &'a [BlockStats], disk: &Disk) -> Option<&'a BlockCounter
     stats.iter().find(|stats| is(stats.qdev.as_deref(), alias)).map(|stats| &stats.stats)
 }
 
+impl Live {
+    /// KiB that the balloon leaves the guest, if it has one.
+    pub(crate) async fn balloon(&self) -> Option<u64> {
+        let balloon = self.domain.devices.memballoon.as_ref()?;
+        if balloon.model == MemballoonModel::None {
+            return None;
+        }
+        self.monitor.execute(&QueryBalloon {}).await.ok().map(|balloon| balloon.actual / 1024)
+    }
+}
+
 /// The disk that a client means: by target or by source.
-fn disk<'a>(domain: &'a Domain, path: &str) -> Result<&'a Disk> {
+fn disk<'a>(domain: &'a Domain, path: &str) -> Option<&'a Disk> {
     let disks = &domain.devices.disks;
     let by_target =
         |disk: &&Disk| disk.target.as_ref().and_then(|target| target.dev.as_deref()) == Some(path);
     let by_source = |disk: &&Disk| path_of(disk).as_deref() == Some(path);
-    let found = disks.iter().find(by_target).or_else(|| disks.iter().find(by_source));
-    found.ok_or_else(|| QEMU.invalid_arg(format_args!("invalid path: {path}")))
+    disks.iter().find(by_target).or_else(|| disks.iter().find(by_source))
 }
 
 async fn counters_of(live: &Live, path: &str) -> Result<Vec<BlockCounters>> {
@@ -233,7 +282,8 @@ async fn counters_of(live: &Live, path: &str) -> Result<Vec<BlockCounters>> {
     if path.is_empty() {
         return Ok(stats.into_iter().map(|stats| stats.stats).collect());
     }
-    let disk = disk(&live.domain, path)?;
+    let disk = disk(&live.domain, path);
+    let disk = disk.ok_or_else(|| QEMU.invalid_arg(format_args!("invalid path: {path}")))?;
     let found = counters(&stats, disk).cloned();
     let missing = || QEMU.internal_error(format_args!("cannot find statistics for device '{path}'"));
     Ok(vec![found.ok_or_else(missing)?])
@@ -285,7 +335,9 @@ pub(crate) async fn block_info(driver: &Qemu, args: DomainGetBlockInfoArgs) -> R
         (inner.current(), inner.live.clone())
     };
     let domain = domain.ok_or_else(crate::error::not_running)?;
-    let disk = disk(&domain, &args.path.to_str_lossy())?;
+    let path = args.path.to_str_lossy();
+    let disk = disk(&domain, &path)
+        .ok_or_else(|| QEMU.invalid_arg(format_args!("invalid path {path} not assigned to domain")))?;
     let path = path_of(disk).ok_or_else(|| {
         let target = disk.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
         QEMU.invalid_arg(format_args!("disk '{target}' does not currently have a source assigned"))

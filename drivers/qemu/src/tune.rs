@@ -1,9 +1,12 @@
 //! Tuning of guests as clients read it: what the definition says, and libvirt's defaults.
 
+use virtwire_conf::domain::os::PERF_EVENTS;
+use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
 use crate::error::Result;
+use crate::guest::Guest;
 use crate::info::one_definition;
 
 /// `VIR_DOMAIN_MEMORY_PARAM_UNLIMITED`: as much as there is, in KiB.
@@ -36,8 +39,10 @@ pub(crate) async fn blkio(
     driver: &Qemu,
     args: DomainGetBlkioParametersArgs,
 ) -> Result<DomainGetBlkioParametersRet> {
-    let domain = one_definition(&driver.guest(&args.dom)?.lock(), args.flags)?;
-    let weight = domain.blkiotune.as_ref().and_then(|tune| tune.weight).unwrap_or(100);
+    let guest = driver.guest(&args.dom)?;
+    let domain = one_definition(&guest.lock(), args.flags)?;
+    let usual = if means_live(&guest, args.flags) { 100 } else { 0 };
+    let weight = domain.blkiotune.as_ref().and_then(|tune| tune.weight).unwrap_or(usual);
     let mut all = vec![TypedParam::new("weight", weight)];
     let per_device = [
         "device_weight",
@@ -66,29 +71,86 @@ const BANDWIDTHS: [&str; 4] = ["vcpu", "emulator", "global", "iothread"];
 /// How many parameters the scheduler has.
 pub(crate) const SCHEDULER_PARAMETERS: i32 = 9;
 
-fn scheduler_parameters() -> Vec<TypedParam> {
-    let mut all = vec![TypedParam::new("cpu_shares", 1024_u64)];
+fn scheduler_parameters(runs: bool) -> Vec<TypedParam> {
+    // A stored definition that says nothing has nothing; the group of a running guest has the kernel's defaults.
+    let (shares, period, quota) = if runs { (1024, 100_000, -1) } else { (0, 0, 0) };
+    let mut all = vec![TypedParam::new("cpu_shares", shares as u64)];
     for name in BANDWIDTHS {
-        all.push(TypedParam::new(format!("{name}_period"), 100_000_u64));
-        all.push(TypedParam::new(format!("{name}_quota"), -1_i64));
+        all.push(TypedParam::new(format!("{name}_period"), period as u64));
+        all.push(TypedParam::new(format!("{name}_quota"), i64::from(quota)));
     }
     all
+}
+
+/// Whether flags mean the running guest.
+fn means_live(guest: &Guest, flags: u32) -> bool {
+    const CONFIG: u32 = 2;
+    flags & CONFIG == 0 && guest.lock().live.is_some()
 }
 
 pub(crate) async fn scheduler(
     driver: &Qemu,
     args: DomainGetSchedulerParametersArgs,
 ) -> Result<DomainGetSchedulerParametersRet> {
-    driver.guest(&args.dom)?;
-    Ok(DomainGetSchedulerParametersRet { params: sized(scheduler_parameters(), args.nparams).0 })
+    let runs = means_live(&*driver.guest(&args.dom)?, 0);
+    Ok(DomainGetSchedulerParametersRet { params: sized(scheduler_parameters(runs), args.nparams).0 })
 }
 
 pub(crate) async fn scheduler_flags(
     driver: &Qemu,
     args: DomainGetSchedulerParametersFlagsArgs,
 ) -> Result<DomainGetSchedulerParametersFlagsRet> {
-    one_definition(&driver.guest(&args.dom)?.lock(), args.flags & 3)?;
-    Ok(DomainGetSchedulerParametersFlagsRet { params: sized(scheduler_parameters(), args.nparams).0 })
+    let guest = driver.guest(&args.dom)?;
+    one_definition(&guest.lock(), args.flags & 3)?;
+    let params = scheduler_parameters(means_live(&guest, args.flags));
+    Ok(DomainGetSchedulerParametersFlagsRet { params: sized(params, args.nparams).0 })
+}
+
+/// None is counted: what a definition asks for is told, nothing is measured.
+pub(crate) async fn perf_events(
+    driver: &Qemu,
+    args: DomainGetPerfEventsArgs,
+) -> Result<DomainGetPerfEventsRet> {
+    let domain = one_definition(&driver.guest(&args.dom)?.lock(), args.flags)?;
+    let asked = |name: &str| {
+        let mut events = domain.perf.iter().flat_map(|perf| &perf.event);
+        events.any(|event| event.name == name && event.enabled == YesNo::Yes)
+    };
+    let params = PERF_EVENTS.iter().map(|name| TypedParam::new(*name, asked(name)));
+    Ok(DomainGetPerfEventsRet { params: params.collect() })
+}
+
+/// The threads for I/O that the definition asks for, by number.
+pub(crate) async fn iothreads(
+    driver: &Qemu,
+    args: DomainGetIothreadInfoArgs,
+) -> Result<DomainGetIothreadInfoRet> {
+    let domain = one_definition(&driver.guest(&args.dom)?.lock(), args.flags)?;
+    let host = driver.shared.host.cpus().len();
+    let cpumap = everywhere(driver, host.div_ceil(8) as i32);
+    let numbers = iothread_numbers(&domain);
+    let info: Vec<_> = numbers
+        .into_iter()
+        .map(|iothread_id| DomainIothreadInfo { iothread_id, cpumap: cpumap.clone() })
+        .collect();
+    Ok(DomainGetIothreadInfoRet { ret: info.len() as u32, info })
+}
+
+/// Those that are listed, and as many more as are counted.
+pub(crate) fn iothread_numbers(domain: &Domain) -> Vec<u32> {
+    let listed = domain.iothreadids.iter().flat_map(|list| &list.iothread).map(|iothread| iothread.id.get());
+    let mut numbers: Vec<u32> = listed.collect();
+    let count = domain.iothreads.unwrap_or_default() as usize;
+    for number in 1.. {
+        if numbers.len() >= count {
+            break;
+        }
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    numbers
 }
 
 /// Every processor of the host, in a map of so many bytes.

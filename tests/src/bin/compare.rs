@@ -20,10 +20,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    for answer in answers.iter().filter(|answer| !answer.is_equal()) {
+    for answer in answers.iter().filter(|answer| !answer.is_as_expected()) {
         print!("{answer}");
     }
-    let equal = answers.iter().filter(|answer| answer.is_equal()).count();
-    println!("{equal} of {} commands equal", answers.len());
+    let equal = answers.iter().filter(|answer| answer.is_as_expected()).count();
+    println!("{equal} of {} commands answered as expected", answers.len());
     if equal == answers.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

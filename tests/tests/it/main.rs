@@ -5,4 +5,5 @@ mod conformance;
 mod differential;
 mod layering;
 mod one_call;
+mod qemu;
 mod style;

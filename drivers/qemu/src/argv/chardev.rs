@@ -1,7 +1,6 @@
 //! Serial ports and channels: a `-chardev` for the host end, a `-device` for the guest's.
 
 use virtwire_conf::Domain;
-use virtwire_conf::OnOff;
 use virtwire_conf::domain::chardev::{CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::Address;
 use virtwire_protocol::VirtError;
@@ -69,9 +68,9 @@ fn host_end(line: &mut CommandLine, name: &str, chardev: &Chardev) -> Result<(),
         CharType::Dev => format!("serial,id=char{name},path={}", path()),
         CharType::Pipe => format!("pipe,id=char{name},path={}", path()),
         CharType::File => {
-            let append =
-                if source.and_then(|source| source.append) == Some(OnOff::On) { "on" } else { "off" };
-            format!("file,id=char{name},path={},append={append}", path())
+            let append = source.and_then(|source| source.append);
+            let append = append.map_or_else(String::new, |append| format!(",append={}", append.as_str()));
+            format!("file,id=char{name},path={}{append}", path())
         }
         CharType::Unix => {
             let connects = source.and_then(|source| source.mode) == Some(CharMode::Connect);

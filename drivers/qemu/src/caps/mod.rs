@@ -2,6 +2,7 @@
 
 pub(crate) mod cpus;
 mod domain;
+pub(crate) mod host;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

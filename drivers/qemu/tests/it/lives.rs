@@ -1,5 +1,6 @@
 //! Guests start, speak, pause, reboot, power off, crash, and outlive the daemon.
 
+use rustix::process::{Pid, Signal, kill_process};
 use virtwire_driver_api::{CallCx, HypervisorDriver};
 use virtwire_protocol::remote::*;
 
@@ -83,32 +84,33 @@ async fn a_killed_qemu_is_a_crashed_guest() {
     let (mut host, cx) = (Host::new().await, CallCx::default());
     let dom = host.define("crashes", "").await;
     host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
-    let pid = std::fs::read_to_string(host.dir.join("run/libvirt/qemu/crashes.pid")).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    kill_process(pid(&host.dir, "crashes"), Signal::KILL).unwrap();
     assert_eq!(host.lives().await, [(0, 0), STARTED[0], STARTED[1], (5, 5)]);
     assert_eq!(host.state(&dom).await, (5, 3));
 }
 
-/// Each daemon is a runtime of its own: when the first ends, everything of it is gone at once.
+/// Each daemon is a runtime of its own: when it ends, everything of it is gone at once.
+fn daemon() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A guest that a daemon has started and left, and where everything is.
+fn left_behind(name: &str) -> (NonnullDomain, std::path::PathBuf) {
+    daemon().block_on(async {
+        let (host, cx) = (Host::new().await, CallCx::default());
+        let dom = host.define(name, &host.talking()).await;
+        host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+        host.console(&dom).await.hear(GREETING).await;
+        (dom, host.leave())
+    })
+}
+
 #[test]
 fn a_guest_outlives_the_daemon() {
     if qemu().is_none() {
         return;
     }
-    let daemon =
-        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let cx = CallCx::default();
-    let first = daemon();
-    let (dom, dir) = first.block_on(async {
-        let host = Host::new().await;
-        let dom = host.define("survives", &host.talking()).await;
-        host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
-        host.console(&dom).await.hear(GREETING).await;
-        (dom, host.leave())
-    });
-    drop(first);
-
+    let (dom, dir) = left_behind("survives");
     daemon().block_on(async {
         let mut host = Host::at(dir).await;
         assert_eq!(host.state(&dom).await, RUNNING);
@@ -118,6 +120,35 @@ fn a_guest_outlives_the_daemon() {
         console.say("q").await;
         assert_eq!(host.lives().await, [(6, 1), (5, 0)]);
     });
+}
+
+#[test]
+fn a_guest_that_hangs_does_not_hold_up_the_next_daemon() {
+    if qemu().is_none() {
+        return;
+    }
+    let (dom, dir) = left_behind("hangs");
+    let pid = pid(&dir, "hangs");
+    kill_process(pid, Signal::STOP).unwrap();
+    daemon().block_on(async {
+        let began = std::time::Instant::now();
+        let host = Host::at(dir).await;
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+        // Whoever would start it a second time waits until it can be told that it runs.
+        let (cx, args) = (CallCx::default(), DomainCreateArgs { dom: dom.clone() });
+        let mut again = std::pin::pin!(host.driver.domain_create(&cx, args));
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(50), &mut again).await.is_err());
+        kill_process(pid, Signal::CONT).unwrap();
+        let error = again.await.unwrap_err();
+        assert_eq!(error.message, "Requested operation is not valid: domain is already running");
+        host.driver.domain_destroy(&CallCx::default(), DomainDestroyArgs { dom }).await.unwrap();
+    });
+}
+
+/// The process of a running guest.
+fn pid(dir: &std::path::Path, name: &str) -> Pid {
+    let text = std::fs::read_to_string(dir.join(format!("run/libvirt/qemu/{name}.pid"))).unwrap();
+    Pid::from_raw(text.trim().parse().unwrap()).unwrap()
 }
 
 #[tokio::test]

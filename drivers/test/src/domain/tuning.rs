@@ -1,7 +1,7 @@
 //! Limits and shares: scheduler, memory, block I/O, NUMA, performance events.
 
 use virtwire_conf::YesNo;
-use virtwire_conf::domain::os::PerfEvent;
+use virtwire_conf::domain::os::{PERF_EVENTS, PerfEvent};
 use virtwire_conf::domain::tune::{BlkioDevice, Blkiotune, Memtune, NumaMode};
 use virtwire_conf::table::{Cpuset, KiB};
 use virtwire_protocol::ErrorDomain;
@@ -282,32 +282,6 @@ pub(crate) fn set_numa(host: &mut Host, args: wire::DomainSetNumaParametersArgs)
         Ok(())
     })
 }
-
-/// `virPerfEventType`, by name.
-const PERF_EVENTS: [&str; 22] = [
-    "cmt",
-    "mbmt",
-    "mbml",
-    "cpu_cycles",
-    "instructions",
-    "cache_references",
-    "cache_misses",
-    "branch_instructions",
-    "branch_misses",
-    "bus_cycles",
-    "stalled_cycles_frontend",
-    "stalled_cycles_backend",
-    "ref_cpu_cycles",
-    "cpu_clock",
-    "task_clock",
-    "page_faults",
-    "context_switches",
-    "cpu_migrations",
-    "page_faults_min",
-    "page_faults_maj",
-    "alignment_faults",
-    "emulation_faults",
-];
 
 pub(crate) fn perf(
     host: &mut Host,

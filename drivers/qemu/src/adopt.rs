@@ -1,0 +1,110 @@
+//! Guests that outlived the daemon which started them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use virtwire_qmp::commands::QueryStatus;
+use virtwire_qmp::{Monitor, QmpError};
+
+use crate::driver::Qemu;
+use crate::guest::{Guest, Live};
+use crate::process::{Process, connect};
+use crate::state::State;
+use crate::status;
+
+/// How long the daemon waits with its first answer for guests that are slow to tell of themselves.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+impl Qemu {
+    /// Finds the guests that an earlier daemon left running. One that does not answer at once is waited for in the
+    /// background, where nobody can start it a second time.
+    pub(crate) async fn adopt_all(&self) {
+        let found = crate::store::read_all(&self.shared.dirs.run).unwrap_or_default();
+        let mut adoptions = tokio::task::JoinSet::new();
+        for (name, text) in found {
+            let driver = self.clone();
+            let status = text.map_err(|error| error.to_string()).and_then(|text| status::read(&text));
+            if let Ok(status) = &status {
+                self.ids_from(status.domain.id.unwrap_or_default());
+            }
+            adoptions.spawn(async move {
+                let adopted = match status {
+                    Ok(status) => driver.adopt(&name, status).await.map_err(|error| error.to_string()),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = adopted {
+                    tracing::warn!(guest = name, error, "it ran once and does so no more");
+                    driver.forget_status(&name);
+                }
+            });
+        }
+        let all = async { while adoptions.join_next().await.is_some() {} };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::warn!(guests = adoptions.len(), "their monitors do not answer");
+            adoptions.detach_all();
+        }
+    }
+
+    async fn adopt(&self, name: &str, status: status::Status) -> std::io::Result<()> {
+        let id = status.domain.id.unwrap_or_default();
+        let word = format!("guest={},debug-threads=on", crate::command::escape(name));
+        let process = Process::adopt(status.pid, &word)?;
+        if status.state == State::PAUSED_STARTING_UP {
+            // Nobody was told that it had started.
+            process.signal(Signal::KILL);
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        let stored = self.by_name(name);
+        let guest = match &stored {
+            Some(guest) => Arc::clone(guest),
+            None => {
+                let uuid = status.domain.uuid.unwrap_or_default().into_bytes();
+                let guest = Arc::new(Guest::new(name.to_owned(), uuid, None, false));
+                self.add(Arc::clone(&guest)).map_err(std::io::Error::other)?;
+                guest
+            }
+        };
+        let _job = guest.job.lock().await;
+        let greet = async {
+            let (monitor, events) = Monitor::connect(connect(&status.monitor).await?).await?;
+            let running = monitor.execute(&QueryStatus {}).await?.running;
+            Ok::<_, QmpError>((monitor, events, running))
+        };
+        let (monitor, events, running) = match greet.await {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                // Alive without a monitor, it could not be told from one that is off, and started twice.
+                process.signal(Signal::KILL);
+                if stored.is_none() {
+                    self.remove(&guest);
+                }
+                return Err(std::io::Error::other(error.to_string()));
+            }
+        };
+        let dir = status.monitor.parent().map(Path::to_owned).unwrap_or_default();
+        {
+            let mut inner = guest.lock();
+            let of_run = Arc::new(status.domain);
+            inner.live = Some(Live {
+                id,
+                // Another daemon's start: what it began with is not known.
+                stored: inner.persistent.as_ref().map_or(&of_run, |definition| &definition.domain).clone(),
+                domain: of_run,
+                monitor,
+                process: Arc::new(process),
+                dir,
+                restart: false,
+                ending: None,
+            });
+            inner.state = match (running, status.state.runs()) {
+                (true, true) | (false, false) => status.state,
+                (true, false) => State::RUNNING_UNPAUSED,
+                (false, true) => State::PAUSED_UNKNOWN,
+            };
+        }
+        self.follow(&guest, id, events);
+        Ok(())
+    }
+}
