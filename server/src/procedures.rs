@@ -107,20 +107,24 @@ impl Session {
         &self,
         class: &str,
         matches: impl Fn(&Registration) -> bool,
-        id: i32,
+        name: std::fmt::Arguments<'_>,
     ) -> Result<(), VirtError> {
         self.open_connection()?;
         let mut registrations = self.registrations();
         let Some(index) = registrations.iter().position(|r| r.class == class && matches(r)) else {
             let class = class.replace('_', " ");
-            return Err(rpc(format_args!("{class} event callback {id} not registered")));
+            return Err(rpc(format_args!("{class} {name} not registered")));
         };
         registrations.remove(index);
         Ok(())
     }
 
     fn deregister_callback(&self, class: &str, id: i32) -> Result<(), VirtError> {
-        self.deregister(class, |registration| registration.callback == Some(id), id)
+        self.deregister(
+            class,
+            |registration| registration.callback == Some(id),
+            format_args!("event callback {id}"),
+        )
     }
 }
 
@@ -262,7 +266,8 @@ impl SessionProcedures for Session {
         _: &CallCx,
     ) -> Result<ConnectDomainEventDeregisterRet, VirtError> {
         let event = VIR_DOMAIN_EVENT_ID_LIFECYCLE;
-        self.deregister("domain", |r| r.callback.is_none() && r.event == event, event)?;
+        let name = format_args!("event {event}");
+        self.deregister("domain", |r| r.callback.is_none() && r.event == event, name)?;
         Ok(ConnectDomainEventDeregisterRet { cb_registered: 0 })
     }
 
@@ -282,7 +287,8 @@ impl SessionProcedures for Session {
         args: ConnectDomainEventDeregisterAnyArgs,
     ) -> Result<(), VirtError> {
         let event = args.event_id;
-        self.deregister("domain", |r| r.callback.is_none() && r.event == event, event)
+        let name = format_args!("event {event}");
+        self.deregister("domain", |r| r.callback.is_none() && r.event == event, name)
     }
 
     async fn connect_domain_event_callback_register_any(

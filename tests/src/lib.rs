@@ -11,4 +11,5 @@ pub mod golden;
 pub mod guest;
 pub mod peers;
 pub mod process;
+pub mod replay;
 pub mod repo;

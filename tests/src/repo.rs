@@ -13,6 +13,12 @@ pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
+/// A file or folder below `../shared` (or `$VIRTWIRE_SHARED`), if it is there.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let base = std::env::var_os("VIRTWIRE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    Some(base.join(name)).filter(|path| path.exists())
+}
+
 /// The folder that this program was built in, `target` if nothing else was said.
 ///
 /// # Panics

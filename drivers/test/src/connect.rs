@@ -124,11 +124,12 @@ const CPU_STATS: [(&str, u64); 4] = [
 
 pub(crate) fn cpu_stats(_: &mut Host, args: wire::NodeGetCpuStatsArgs) -> Result<wire::NodeGetCpuStatsRet> {
     check_flags(args.flags, 0, "testNodeGetCPUStats")?;
-    let nparams = CPU_STATS.len() as i32;
     let rows = CPU_STATS
         .iter()
         .map(|(field, value)| wire::NodeGetCpuStats { field: (*field).into(), value: *value });
     let shown = usize::try_from(args.nparams).unwrap_or(0);
+    // The number goes only to those who ask for none.
+    let nparams = if shown == 0 { CPU_STATS.len() as i32 } else { 0 };
     Ok(wire::NodeGetCpuStatsRet { params: rows.take(shown).collect(), nparams })
 }
 

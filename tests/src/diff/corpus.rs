@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{Argument, Session, Step};
 
-/// Categories, and what is done with each document: `$xml` is the document, `$1` what it needs.
+/// Categories, and what is done; a domain is removed with all flags of the QEMU driver, then with those that all
+/// drivers know. `$xml` is the document, `$1` what it needs.
 const WAYS: &[(&str, &str, &[&str])] = &[
     ("domain", "", DOMAIN),
     ("domain-generic", "", DOMAIN),
@@ -59,6 +60,7 @@ const WAYS: &[(&str, &str, &[&str])] = &[
             "virDomainDetachDeviceFlags $dom $xml 2",
             "virDomainGetXMLDesc $dom 2",
             "virDomainUndefineFlags $dom 31",
+            "virDomainUndefineFlags $dom 3",
         ],
     ),
     (
@@ -69,6 +71,7 @@ const WAYS: &[(&str, &str, &[&str])] = &[
             "thing = virDomainSnapshotCreateXML $dom $xml 1",
             "virDomainSnapshotGetXMLDesc $thing 0",
             "virDomainUndefineFlags $dom 31",
+            "virDomainUndefineFlags $dom 3",
         ],
     ),
     (
@@ -79,6 +82,7 @@ const WAYS: &[(&str, &str, &[&str])] = &[
             "thing = virDomainCheckpointCreateXML $dom $xml 1",
             "virDomainCheckpointGetXMLDesc $thing 0",
             "virDomainUndefineFlags $dom 31",
+            "virDomainUndefineFlags $dom 3",
         ],
     ),
     ("cpu-compare", "", &["virConnectCompareCPU $xml 0"]),
@@ -90,8 +94,10 @@ const DOMAIN: &[&str] = &[
     "virDomainGetXMLDesc $thing 0",
     "virDomainGetXMLDesc $thing 8",
     "virDomainUndefineFlags $thing 31",
+    "virDomainUndefineFlags $thing 3",
     "thing = virDomainDefineXMLFlags $xml 1",
     "virDomainUndefineFlags $thing 31",
+    "virDomainUndefineFlags $thing 3",
 ];
 
 /// Every `every`th document of each category of a folder.

@@ -4,7 +4,7 @@ use std::fs;
 
 use virtwire_tests::clients::URI;
 use virtwire_tests::daemon::Daemon;
-use virtwire_tests::diff::{self, deviations, script};
+use virtwire_tests::diff::{self, corpus, deviations, script};
 use virtwire_tests::peers::{self, Peer};
 use virtwire_tests::repo;
 
@@ -28,3 +28,24 @@ fn both_daemons_answer_both_clients_alike() {
     let unknown = differences.without(&known);
     assert!(unknown.found.is_empty(), "\n{unknown}");
 }
+
+/// Documents of a recording beside the repository, asked of both daemons anew.
+#[test]
+fn both_daemons_read_the_documents_of_the_corpus_alike() {
+    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Python]) {
+        return;
+    }
+    let Some(folder) = repo::shared("corpus") else {
+        return virtwire_skip::without_data("no corpus beside the repository");
+    };
+    let sessions = corpus::sessions(&folder, 8).expect("the corpus can be read");
+    let (real, own) = (Daemon::libvirtd(), Daemon::private_virtwired());
+    let differences = diff::run([&real.uri(URI), &own.uri(URI)], &sessions).expect("both play");
+    let total = differences.total();
+    let all = total.equal + total.different;
+    assert!(total.equal * 100 >= all * LEAST_EQUAL, "{differences}");
+    assert!(all > 1000, "only {all} answers");
+}
+
+/// Per cent of the corpus' answers that are the same on both daemons; it only grows.
+const LEAST_EQUAL: usize = 91;

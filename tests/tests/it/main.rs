@@ -6,4 +6,5 @@ mod differential;
 mod layering;
 mod one_call;
 mod qemu;
+mod replay;
 mod style;
