@@ -1,6 +1,7 @@
 //! Daemons on private sockets: virtwired of this source tree, and the real libvirtd.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +31,27 @@ impl Daemon {
         let folder = Folder::new();
         let mut command = Command::new(virtwired());
         command.arg("--socket").arg(folder.join("libvirt-sock")).arg("--root").arg(folder.join("root"));
+        let sockets = folder.to_owned();
+        Self::start(folder, sockets, &mut command)
+    }
+
+    /// virtwired as a user runs it, with its home in the daemon's folder; needs root.
+    ///
+    /// # Panics
+    /// If it can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn virtwired_of(user: u32) -> Self {
+        let folder = Folder::new();
+        // The user need not be able to look into the source tree.
+        let (program, id) = (folder.join("virtwired"), user.to_string());
+        fs::copy(virtwired(), &program).unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+        chown(&*folder, Some(user), Some(user)).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"]).arg(program);
+        command.arg("--socket").arg(folder.join("libvirt-sock")).env("HOME", &*folder);
+        for name in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"] {
+            command.env_remove(name);
+        }
         let sockets = folder.to_owned();
         Self::start(folder, sockets, &mut command)
     }
@@ -68,6 +90,7 @@ impl Daemon {
         // Both daemons tell systemd that they are ready; here that is this test.
         let path = folder.join("notify");
         let notified = UnixDatagram::bind(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o777));
         let _ = notified.set_read_timeout(Some(Duration::from_millis(200)));
         let begin = Instant::now();
         let mut program = Program::start(command.env("NOTIFY_SOCKET", &path));

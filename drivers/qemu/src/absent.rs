@@ -1,6 +1,8 @@
 //! What a guest of this driver does not have yet, said in libvirt's words: an agent, snapshots, checkpoints, jobs.
 
 use virtwire_conf::Domain;
+use virtwire_conf::domain::chardev::Channel;
+use virtwire_conf::domain::device::DeviceInfo;
 use virtwire_protocol::VirtError;
 use virtwire_protocol::qemu::{DomainAgentCommandArgs, DomainAgentCommandRet};
 use virtwire_protocol::remote::*;
@@ -28,13 +30,24 @@ macro_rules! or_unit {
 
 /// Why the agent of a running guest cannot be asked.
 pub(crate) fn no_agent(domain: &Domain) -> VirtError {
-    let mut names =
-        domain.devices.channels.iter().filter_map(|channel| channel.target.as_ref()?.name.as_deref());
-    if names.any(|name| name == AGENT_PORT) {
+    if has_agent(domain) {
         QEMU.agent_unresponsive("QEMU guest agent is not connected")
     } else {
         QEMU.argument_unsupported("QEMU guest agent is not configured")
     }
+}
+
+/// The ports of a guest that its agent would have open.
+pub(crate) fn agent_ports(domain: &Domain) -> impl Iterator<Item = &DeviceInfo> {
+    let named = |channel: &&Channel| {
+        channel.target.as_ref().is_some_and(|target| target.name.as_deref() == Some(AGENT_PORT))
+    };
+    domain.devices.channels.iter().filter(named).map(|channel| &channel.info)
+}
+
+/// Whether a guest could have an agent.
+pub(crate) fn has_agent(domain: &Domain) -> bool {
+    agent_ports(domain).next().is_some()
 }
 
 /// The name of the agent's port.

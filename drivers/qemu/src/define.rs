@@ -41,6 +41,7 @@ pub(crate) async fn define_flags(
 async fn store_definition(driver: &Qemu, domain: Domain) -> Result<(Arc<Guest>, Lifecycle)> {
     let (name, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_default().into_bytes());
     check_name(&name)?;
+    check_directory(driver, &name)?;
     let definition = Definition::new(domain);
     while let Some(guest) = driver.by_uuid(&uuid) {
         if guest.name != name {
@@ -85,6 +86,17 @@ pub(crate) fn write(driver: &Qemu, name: &str, xml: &str) -> Result<()> {
             format_args!("Failed to create file '{}.new'", path.display()),
         )
     })
+}
+
+/// A stored guest has directories of its name; these two would be others.
+pub(crate) fn check_directory(driver: &Qemu, name: &str) -> Result<()> {
+    let dir = driver.shared.dirs.lib.join("snapshot");
+    let (errno, what) = match name {
+        "." => (rustix::io::Errno::INVAL, format!("Cannot delete directory '{}/.'", dir.display())),
+        ".." => (rustix::io::Errno::NOENT, format!("Cannot access '{}/../dump'", dir.display())),
+        _ => return Ok(()),
+    };
+    Err(VirtError::system(QEMU, &errno.into(), what))
 }
 
 /// Names that would break the lines of files and logs are refused.

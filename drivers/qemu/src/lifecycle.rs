@@ -17,6 +17,7 @@ use virtwire_qmp::commands::{Cont, QueryChardev, SetAction, SetPassword, SystemR
 use virtwire_qmp::events::{Event as QmpEvent, EventKind};
 use virtwire_qmp::{Monitor, QmpError};
 
+use crate::absent::{agent_ports, has_agent};
 use crate::argv;
 use crate::command::shell;
 use crate::dirs::make_secret;
@@ -80,6 +81,9 @@ impl Qemu {
             inner.state = State::PAUSED_STARTING_UP;
         }
         self.follow(guest, id, events);
+        if has_agent(&guest.live()?.domain) {
+            self.emit(status::agent_lifecycle(guest.handle(), false, true));
+        }
         if paused {
             guest.lock().state = State::PAUSED_USER;
             self.emit(Lifecycle::STARTED_BOOTED.of(guest.handle()));
@@ -290,8 +294,14 @@ impl Qemu {
 
     /// A program in the guest has opened or closed a channel's port.
     fn port_changed(&self, guest: &Guest, alias: &str, open: bool) {
-        if let Some(live) = &mut guest.lock().live {
+        let is_agent = {
+            let mut inner = guest.lock();
+            let Some(live) = &mut inner.live else { return };
             live::set_channel_state(Arc::make_mut(&mut live.domain), alias, open);
+            agent_ports(&live.domain).any(|info| info.alias.as_ref().is_some_and(|known| known.name == alias))
+        };
+        if is_agent {
+            self.emit(status::agent_lifecycle(guest.handle(), open, false));
         }
         self.save_status(guest);
     }

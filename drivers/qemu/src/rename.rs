@@ -5,7 +5,7 @@ use std::sync::Arc;
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 
-use crate::define::{check_name, write};
+use crate::define::{check_directory, check_name, write};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
@@ -23,6 +23,7 @@ pub(crate) async fn rename(driver: &Qemu, args: DomainRenameArgs) -> Result<Doma
         return Err(ErrorDomain::DOMAIN.xml_error(format_args!("name {name} cannot contain '/'")));
     }
     check_name(&name)?;
+    check_directory(driver, &name)?;
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     let (definition, autostart, state) = {

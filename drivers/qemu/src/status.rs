@@ -73,6 +73,14 @@ pub(crate) fn balloon_change(dom: NonnullDomain, actual: u64) -> Event {
     Event::DomainBalloonChange(DomainEventCallbackBalloonChangeMsg { callback_id: 0, msg })
 }
 
+/// Whether the agent of a guest can be asked has changed: because the guest has started, or because its port was opened
+/// or closed.
+pub(crate) fn agent_lifecycle(dom: NonnullDomain, connected: bool, by_start: bool) -> Event {
+    // VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_… and …_REASON_…
+    let (state, reason) = (if connected { 1 } else { 2 }, if by_start { 1 } else { 2 });
+    Event::DomainAgentLifecycle(DomainEventCallbackAgentLifecycleMsg { callback_id: 0, dom, state, reason })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,14 +1,21 @@
 //! The QEMU driver under stock virsh: it shows what libvirtd shows, and runs real guests.
 
-use virtwire_tests::compare::compare;
+use std::process::Command;
+use std::{fs, thread};
+
+use virtwire_tests::compare::{Answer, canonical, compare};
 use virtwire_tests::daemon::{Daemon, virsh};
 use virtwire_tests::guest;
 use virtwire_tests::peers::{self, Peer};
+use virtwire_tests::process::Program;
 use virtwire_tests::repo;
 
 use crate::clients::all_as_expected;
 
 const SYSTEM: &str = "qemu:///system";
+const SESSION: &str = "qemu:///session";
+/// A user without rights: `nobody` on Debian.
+const NOBODY: u32 = 65534;
 
 #[test]
 fn virsh_shows_the_qemu_driver_as_libvirtd_has_it() {
@@ -24,4 +31,128 @@ fn virsh_shows_the_qemu_driver_as_libvirtd_has_it() {
     let answers =
         compare(virsh, [&real.uri(SYSTEM), &own.uri(SYSTEM)], &file).expect("the sessions can be read");
     all_as_expected(&file, &answers);
+}
+
+/// Defines the test guest and starts it paused.
+fn start_paused(daemon: &Daemon, uri: &str, name: &str) {
+    let (image, definition) = (daemon.folder().join("guest.img"), daemon.folder().join("guest.xml"));
+    guest::write_image(&image).expect("the image is written");
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    fs::set_permissions(&image, everybody).expect("the image may be written to");
+    fs::write(&definition, guest::domain_xml(name, &image)).expect("the definition is written");
+    daemon.virsh_ok(uri, &["define", &definition.to_string_lossy()]);
+    daemon.virsh_ok(uri, &["start", name, "--paused"]);
+}
+
+/// `virsh console`, which needs a terminal: script(1) is one.
+fn console(daemon: &Daemon, uri: &str, name: &str) -> Program {
+    let line = format!("virsh -c '{}' console {name}", daemon.uri(uri));
+    let mut console =
+        Program::start(Command::new("script").args(["-qefc", &line, "/dev/null"]).env("LC_ALL", "C"));
+    console.wait_for("Escape character is");
+    console
+}
+
+/// A guest's life as a user sees it: what it says and answers on its console, paused, resumed, destroyed.
+fn lives(daemon: &Daemon, uri: &str) {
+    let name = "speaks";
+    let state = || daemon.virsh_ok(uri, &["domstate", name, "--reason"]).trim().to_owned();
+    start_paused(daemon, uri, name);
+    assert_eq!(state(), "paused (user)");
+    let mut console = console(daemon, uri, name);
+    daemon.virsh_ok(uri, &["resume", name]);
+    console.wait_for(guest::BANNER);
+    console.type_text("abc");
+    console.wait_for("ABC");
+    daemon.virsh_ok(uri, &["suspend", name]);
+    assert_eq!(state(), "paused (user)");
+    daemon.virsh_ok(uri, &["resume", name]);
+    assert_eq!(state(), "running (unpaused)");
+    console.type_text("def");
+    console.wait_for("DEF");
+    daemon.virsh_ok(uri, &["destroy", name]);
+    assert_eq!(state(), "shut off (destroyed)");
+    // Its console has ended with it.
+    console.finish();
+    daemon.virsh_ok(uri, &["undefine", name]);
+    assert!(!daemon.virsh_ok(uri, &["list", "--all", "--name"]).contains(name));
+}
+
+#[test]
+fn a_guest_lives_on_the_system() {
+    if peers::here(&[Peer::Root, Peer::Virsh, Peer::Qemu]) {
+        lives(&Daemon::virtwired(), SYSTEM);
+    }
+}
+
+#[test]
+fn a_guest_lives_in_the_session_of_root() {
+    if peers::here(&[Peer::Root, Peer::Virsh, Peer::Qemu]) {
+        lives(&Daemon::virtwired_of(0), SESSION);
+    }
+}
+
+#[test]
+fn a_guest_lives_in_the_session_of_a_user() {
+    if peers::here(&[Peer::Root, Peer::Virsh, Peer::Qemu]) {
+        let daemon = Daemon::virtwired_of(NOBODY);
+        lives(&daemon, SESSION);
+        let refused = daemon.virsh(SYSTEM, &["list"]);
+        assert!(
+            refused.text.contains("unexpected qemu URI path '/system', try qemu:///session"),
+            "{}",
+            refused.text
+        );
+    }
+}
+
+/// What `virsh event` prints while a guest is started, paused, resumed, changed and destroyed.
+fn events(daemon: &Daemon) -> String {
+    guest::write_image(&daemon.folder().join("lib/images/guest.img")).expect("the image is written");
+    let definition = repo::file("compare/qemu_guest.xml");
+    daemon.virsh_ok(SYSTEM, &["define", &definition.to_string_lossy()]);
+    let mut command = virsh(&daemon.uri(SYSTEM));
+    command.args(["event", "--all", "--loop"]);
+    let mut listener = Program::start(&mut command);
+    // virsh says nothing once it listens, so the title is changed until it has seen that.
+    let mut title = 0;
+    while !listener.printed().contains("metadata-change") {
+        title += 1;
+        daemon.virsh_ok(SYSTEM, &["desc", "q1", "--title", &format!("title {title}")]);
+        assert!(listener.is_running(), "virsh heard nothing: {}", listener.printed());
+    }
+    daemon.virsh_ok(SYSTEM, &["undefine", "q1"]);
+    listener.wait_for("Undefined Removed");
+    for words in [
+        &["define", &definition.to_string_lossy()][..],
+        &["start", "q1"],
+        &["suspend", "q1"],
+        &["resume", "q1"],
+        &["desc", "q1", "--title", "last title"],
+        &["setmem", "q1", "32M", "--config"],
+        &["destroy", "q1"],
+        &["start", "q1", "--paused"],
+        &["destroy", "q1"],
+        &["undefine", "q1"],
+    ] {
+        daemon.virsh_ok(SYSTEM, words);
+    }
+    // Firmware resets the machine once on its way, if it comes that far.
+    let heard = listener.wait_for("Undefined Removed");
+    let lines = heard.lines().filter(|line| !line.starts_with("event 'reboot'"));
+    canonical(&lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn virsh_prints_the_events_that_libvirtd_raises() {
+    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu]) {
+        return;
+    }
+    let answers = thread::scope(|scope| {
+        let daemons = [Daemon::libvirtd as fn() -> Daemon, Daemon::private_virtwired];
+        let heard = daemons.map(|daemon| scope.spawn(move || events(&daemon())));
+        heard.map(|thread| thread.join().expect("the events are heard"))
+    });
+    let answer = Answer { command: "event --all --loop".to_owned(), differs: None, answers };
+    assert!(answer.is_equal() && answer.answers[0].contains("Started Booted"), "{answer}");
 }

@@ -38,9 +38,15 @@ async fn names_that_files_cannot_have_are_refused() {
         return;
     }
     let (host, cx) = (Host::new().await, CallCx::default());
-    for (name, code) in [("a/b", 27), ("a&#10;b", 35), (&"x".repeat(252), 38)] {
+    let define = async |name: &str| {
         let args = DomainDefineXmlArgs { xml: host.xml(name, "").into() };
-        let error = host.driver.domain_define_xml(&cx, args).await.unwrap_err();
+        host.driver.domain_define_xml(&cx, args).await.unwrap_err()
+    };
+    for name in [".", ".."] {
+        assert_eq!(define(name).await.code.0, 38, "it would have the directory of others");
+    }
+    for (name, code) in [("a/b", 27), ("a&#10;b", 35), (&"x".repeat(252), 38)] {
+        let error = define(name).await;
         assert_eq!(error.code.0, code, "{error}");
         let args = DomainCreateXmlArgs { xml_desc: host.xml(name, "").into(), flags: 0 };
         let error = host.driver.domain_create_xml(&cx, args).await.unwrap_err();
