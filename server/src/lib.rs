@@ -19,6 +19,7 @@ pub mod log;
 mod metrics;
 pub mod notify;
 mod procedures;
+pub mod sandbox;
 mod serve;
 mod session;
 mod streams;

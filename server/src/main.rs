@@ -11,11 +11,12 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use virtwired::config::Settings;
 use virtwired::log::{Filters, Log, Outputs, Priority};
-use virtwired::{Config, Daemon, config, notify};
+use virtwired::{Config, Daemon, config, notify, sandbox};
 
 use options::Options;
 
 fn main() -> ExitCode {
+    sandbox::keep_descriptors();
     let options = Options::parse();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,6 +50,9 @@ fn run(options: &Options) -> Result<(), Fatal> {
     }
     if options.daemon && !background::is_started() {
         return Ok(background::start()?);
+    }
+    for warning in sandbox::enter(&config.settings, &options.writable(&config))? {
+        tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(options, &config, log)).map_err(Into::into)

@@ -1,6 +1,6 @@
 //! The command line: libvirtd's options, and a few of our own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -87,6 +87,22 @@ impl Options {
     /// How long an idle daemon stays.
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.timeout.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// What the daemon must be able to write because of these options: the directories of its sockets and of its
+    /// process id, and its root.
+    pub(crate) fn writable(&self, config: &Config) -> Vec<PathBuf> {
+        let metrics =
+            config.settings.metrics_address.as_deref().map(Path::new).filter(|path| path.is_absolute());
+        let files = [
+            Some(config.socket.as_path()),
+            config.socket_ro.as_deref(),
+            config.socket_admin.as_deref(),
+            self.pid_file.as_deref(),
+            metrics,
+        ];
+        let files = files.into_iter().flatten().filter_map(|file| std::path::absolute(file).ok());
+        files.filter_map(|file| file.parent().map(Path::to_owned)).chain(self.root.clone()).collect()
     }
 
     /// Where the sockets are: as the command line says, then the file, then by default.

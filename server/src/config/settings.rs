@@ -144,6 +144,14 @@ settings! {
     /// Where Prometheus finds metrics, with `GET /metrics`: an address like 127.0.0.1:9177, or the path of a unix socket.
     /// Everybody who can connect may read them.
     metrics_address: Option<String> = None;
+    /// Whether the daemon may dump core, with all the secrets that it has in memory.
+    core_dumps: bool = false;
+    /// Refuse system calls that neither daemon nor guests need. Programs that QEMU starts gain no rights by setuid.
+    seccomp: bool = false;
+    /// Let daemon and guests write to libvirt's own directories, devices, and `landlock_writable` only.
+    landlock: bool = false;
+    /// Directories of disk images and of whatever else daemon and guests are to write.
+    landlock_writable: Vec<String> = Vec::new();
     /// Audit records: 0 never, 1 where the host audits, 2 always.
     /// Understood, without effect yet.
     audit_level: u32 = 1;

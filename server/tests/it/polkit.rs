@@ -4,108 +4,56 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use zbus::OwnedVariant;
 
+use crate::host::{Host, is_root, run, uid};
 use crate::network::programs;
 
-/// A directory that goes, and processes that end, with the test.
-struct Host {
-    dir: PathBuf,
-    children: Vec<Child>,
+/// A host with the programs that are needed; `None`, with a word about it, where one is missing.
+fn host(name: &str) -> Option<Host> {
+    programs(&["virsh", "dbus-daemon", "setpriv"]).then(|| Host::new(name))
 }
 
-impl Host {
-    /// `None`, with a word about it, where a program is missing.
-    fn new(name: &str) -> Option<Self> {
-        if !programs(&["virsh", "dbus-daemon", "setpriv"]) {
-            return None;
-        }
-        let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        Some(Self { dir, children: Vec::new() })
-    }
-
-    /// Starts a bus and returns its address.
-    fn bus(&mut self) -> String {
-        let address = format!("unix:path={}", self.dir.join("bus").display());
-        let config = self.dir.join("bus.conf");
-        let text = format!(
-            "<busconfig><type>custom</type><listen>{address}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
-             <allow user=\"*\"/><allow own=\"*\"/><allow send_destination=\"*\"/>\
-             <allow receive_sender=\"*\"/></policy></busconfig>"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut bus = Command::new("dbus-daemon")
-            .arg(format!("--config-file={}", config.display()))
-            .args(["--nofork", "--print-address"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // It prints its address once it listens.
-        let mut line = String::new();
-        BufReader::new(bus.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        self.children.push(bus);
-        address
-    }
-
-    /// Starts virtwired, whose system bus is at this address.
-    fn virtwired(&mut self, bus: &str, settings: &str) {
-        let path = |name: &str| self.dir.join(name).display().to_string();
-        std::fs::write(path("conf"), settings).unwrap();
-        let told = UnixDatagram::bind(path("notify")).unwrap();
-        let daemon = Command::new(env!("CARGO_BIN_EXE_virtwired"))
-            .args(["--config", &path("conf"), "--socket", &path("libvirt-sock"), "--root", &path("root")])
-            .env("NOTIFY_SOCKET", path("notify"))
-            .env("DBUS_SYSTEM_BUS_ADDRESS", bus)
-            .spawn()
-            .unwrap();
-        self.children.push(daemon);
-        let mut word = [0; 64];
-        let count = told.recv(&mut word).unwrap();
-        assert_eq!(&word[..count], b"READY=1");
-    }
-
-    /// What virsh says, run by somebody who is not root; by root itself where asked for.
-    async fn virsh(&self, socket: &str, options: &'static [&str], as_root: bool) -> Result<String, String> {
-        let socket = self.dir.join(socket);
-        let uri = format!("test+unix:///default?socket={}", socket.display());
-        let mut virsh = if as_root || !is_root() {
-            Command::new("virsh")
-        } else {
-            let mut other = Command::new("setpriv");
-            other.args(["--reuid=65534", "--regid=65534", "--clear-groups", "virsh"]);
-            other
-        };
-        virsh.args(["-q", "-c", &uri]).args(options).args(["list", "--name"]).env("LC_ALL", "C");
-        let output = tokio::task::spawn_blocking(move || virsh.stdin(Stdio::null()).output().unwrap());
-        let output = output.await.unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-    }
+/// Starts a bus and returns its address.
+fn start_bus(host: &mut Host) -> String {
+    let address = format!("unix:path={}", host.dir.join("bus").display());
+    let config = host.dir.join("bus.conf");
+    let text = format!(
+        "<busconfig><type>custom</type><listen>{address}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
+         <allow user=\"*\"/><allow own=\"*\"/><allow send_destination=\"*\"/>\
+         <allow receive_sender=\"*\"/></policy></busconfig>"
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut bus = Command::new("dbus-daemon")
+        .arg(format!("--config-file={}", config.display()))
+        .args(["--nofork", "--print-address"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It prints its address once it listens.
+    let mut line = String::new();
+    BufReader::new(bus.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    host.children.push(bus);
+    address
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        for child in self.children.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn uid() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
-fn is_root() -> bool {
-    uid() == 0
+/// What virsh says, run by somebody who is not root; by root itself where asked for.
+async fn virsh(host: &Host, socket: &str, options: &[&str], as_root: bool) -> Result<String, String> {
+    let uri = format!("test+unix:///default?socket={}", host.dir.join(socket).display());
+    let mut virsh = if as_root || !is_root() {
+        Command::new("virsh")
+    } else {
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid=65534", "--regid=65534", "--clear-groups", "virsh"]);
+        other
+    };
+    virsh.args(["-q", "-c", &uri]).args(options).args(["list", "--name"]);
+    run(virsh).await
 }
 
 /// What an authority answers.
@@ -163,35 +111,35 @@ const POLKIT: &str = "auth_unix_rw = \"polkit\"\nauth_unix_ro = \"polkit\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn class_polkit_the_authority_decides_and_the_texts_are_the_real_daemons() {
-    let Some(mut host) = Host::new("polkit") else { return };
-    let bus = host.bus();
-    host.virtwired(&bus, POLKIT);
+    let Some(mut host) = host("polkit") else { return };
+    let bus = start_bus(&mut host);
+    host.virtwired(POLKIT, &[("DBUS_SYSTEM_BUS_ADDRESS", &bus)]);
     let (rw, ro) = ("libvirt-sock", "libvirt-sock-ro");
     let unknown = "GDBus.Error:org.freedesktop.DBus.Error.ServiceUnknown: The name org.freedesktop.PolicyKit1 was \
                    not provided by any .service files";
-    assert_eq!(host.virsh(rw, &[], false).await, failed(&format!("error from service: {unknown}")));
+    assert_eq!(virsh(&host, rw, &[], false).await, failed(&format!("error from service: {unknown}")));
 
     let authority = Authority::default();
     let _bus = authority.on(&bus).await;
-    let said = host.virsh(rw, &[], false).await;
+    let said = virsh(&host, rw, &[], false).await;
     let text = "error from service: GDBus.Error:org.freedesktop.DBus.Error.Failed: No such action";
     assert_eq!(said, failed(text));
     authority.answers(false, false, false);
-    assert_eq!(host.virsh(rw, &[], false).await, failed("authentication failed: access denied by policy"));
+    assert_eq!(virsh(&host, rw, &[], false).await, failed("authentication failed: access denied by policy"));
     authority.answers(false, true, false);
     let text = "authentication unavailable: no polkit agent available to authenticate action \
                 'org.libvirt.unix.manage'";
-    assert_eq!(host.virsh(rw, &[], false).await, failed(text));
+    assert_eq!(virsh(&host, rw, &[], false).await, failed(text));
     authority.answers(false, true, true);
     let text = "authentication cancelled: user cancelled authentication process";
-    assert_eq!(host.virsh(rw, &[], false).await, failed(text));
+    assert_eq!(virsh(&host, rw, &[], false).await, failed(text));
 
     let me = if is_root() { 65534 } else { uid() as i32 };
     for (socket, options, action) in
         [(rw, &[][..], "org.libvirt.unix.manage"), (ro, &["-r"], "org.libvirt.unix.monitor")]
     {
         authority.answers(true, false, false);
-        assert_eq!(host.virsh(socket, options, false).await, Ok("test".into()), "{socket}");
+        assert_eq!(virsh(&host, socket, options, false).await, Ok("test".into()), "{socket}");
         let asked = std::mem::take(&mut *authority.asked.lock().unwrap());
         let [(kind, subject, about, flags)] = &asked[..] else { panic!("asked {} times", asked.len()) };
         assert_eq!((kind.as_str(), about.as_str(), flags), ("unix-process", action, &1));
@@ -203,24 +151,24 @@ async fn class_polkit_the_authority_decides_and_the_texts_are_the_real_daemons()
     // Root is not asked for.
     authority.answers(false, false, false);
     if is_root() {
-        assert_eq!(host.virsh(rw, &[], true).await, Ok("test".into()));
+        assert_eq!(virsh(&host, rw, &[], true).await, Ok("test".into()));
         assert!(authority.asked.lock().unwrap().is_empty());
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn class_polkit_without_a_bus_or_with_a_mute_one_nobody_is_let_in_and_nobody_waits() {
-    let Some(mut host) = Host::new("polkit-no-bus") else { return };
+    let Some(mut host) = host("polkit-no-bus") else { return };
     let path = host.dir.join("bus");
     let bus = format!("unix:path={}", path.display());
-    host.virtwired(&bus, &format!("{POLKIT}auth_timeout = 1\n"));
+    host.virtwired(&format!("{POLKIT}auth_timeout = 1\n"), &[("DBUS_SYSTEM_BUS_ADDRESS", &bus)]);
     let text =
         "internal error: Unable to get system bus connection: Could not connect: No such file or directory";
-    assert_eq!(host.virsh("libvirt-sock", &[], false).await, failed(text));
+    assert_eq!(virsh(&host, "libvirt-sock", &[], false).await, failed(text));
     // One that takes connections and says nothing.
     let _mute = UnixListener::bind(&path).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let before = std::time::Instant::now();
-    assert!(host.virsh("libvirt-sock", &[], false).await.is_err());
+    assert!(virsh(&host, "libvirt-sock", &[], false).await.is_err());
     assert!(before.elapsed() < std::time::Duration::from_secs(4), "{:?}", before.elapsed());
 }

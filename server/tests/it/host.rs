@@ -1,0 +1,65 @@
+//! A virtwired of its own, as an administrator would start it.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A directory that goes, and processes that end, with the test.
+pub(crate) struct Host {
+    pub(crate) dir: PathBuf,
+    pub(crate) children: Vec<Child>,
+}
+
+impl Host {
+    pub(crate) fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self { dir, children: Vec::new() }
+    }
+
+    /// Starts virtwired with these settings and variables, waits until it is ready, and returns its process id.
+    pub(crate) fn virtwired(&mut self, settings: &str, variables: &[(&str, &str)]) -> u32 {
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        std::fs::write(path("conf"), settings).unwrap();
+        let told = UnixDatagram::bind(path("notify")).unwrap();
+        let daemon = Command::new(env!("CARGO_BIN_EXE_virtwired"))
+            .args(["--config", &path("conf"), "--socket", &path("libvirt-sock"), "--root", &path("root")])
+            .env("NOTIFY_SOCKET", path("notify"))
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = daemon.id();
+        self.children.push(daemon);
+        let mut word = [0; 64];
+        let count = told.recv(&mut word).unwrap();
+        assert_eq!(&word[..count], b"READY=1");
+        pid
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+pub(crate) fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+pub(crate) fn is_root() -> bool {
+    uid() == 0
+}
+
+/// What a program says, or why it does not.
+pub(crate) async fn run(mut program: Command) -> Result<String, String> {
+    program.env("LC_ALL", "C").stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
