@@ -10,8 +10,8 @@ use virtwire_protocol::frame::{Frame, STREAM_DATA_MAX};
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType, StreamHole};
 use virtwire_protocol::streams::{ClientStream, FromDaemon};
 
-use crate::Error;
 use crate::link::{Link, OUT_BACKLOG};
+use crate::{Error, StreamIo};
 
 /// What a daemon sends on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,8 +155,17 @@ impl Stream {
     /// Says that all is sent, and waits until the daemon confirms that it has taken it all. Data that has not been
     /// read is given up.
     pub async fn finish(self) -> Result<(), Error> {
+        self.finished().await
+    }
+
+    pub(crate) async fn finished(&self) -> Result<(), Error> {
         self.close(MessageStatus::OK)?;
         self.confirmed().await
+    }
+
+    /// The stream as bytes to read and to write.
+    pub fn into_io(self) -> StreamIo {
+        StreamIo::new(self)
     }
 
     /// Gives the stream up, and waits until the daemon confirms it.

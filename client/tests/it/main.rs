@@ -6,6 +6,7 @@ mod descriptors;
 mod events;
 mod hostile;
 mod login;
+mod objects;
 mod opening;
 mod peer;
 mod reconnect;
