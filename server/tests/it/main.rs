@@ -4,6 +4,8 @@ mod access;
 mod administration;
 mod calls;
 mod events;
+mod floors;
+mod guests;
 mod host;
 mod hostile;
 mod limits;
