@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Io(String, io::Error),
     /// What the user has asked for.
     Usage(String),
+    /// So many of so many daemons; each has been told of.
+    Hosts(usize, usize),
 }
 
 impl fmt::Display for Failure {
@@ -33,6 +35,7 @@ impl fmt::Display for Failure {
             Self::Io(what, error) if what.is_empty() => write!(f, "error: {error}"),
             Self::Io(what, error) => write!(f, "error: {what}: {error}"),
             Self::Usage(text) => write!(f, "error: {text}"),
+            Self::Hosts(failed, all) => write!(f, "error: {failed} of {all} daemons failed"),
         }
     }
 }

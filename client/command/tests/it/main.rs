@@ -1,6 +1,7 @@
 //! The command as users run it, against a daemon with the test hypervisor.
 
 mod call;
+mod daily;
 mod demo;
 mod trace;
 

@@ -1,0 +1,196 @@
+//! `virtwire list`: a host's objects, or those of many hosts in one table.
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use virtwire_client::protocol::error::ErrorCode;
+use virtwire_client::{
+    Connect, Domain, DomainListFlags, DomainState, DomainStatsFlags, DomainStatsTypes, InterfaceListFlags,
+    NetworkListFlags, NodeDeviceListFlags, SecretListFlags, StoragePoolListFlags,
+};
+
+use crate::failure::Failure;
+use crate::hosts::Hosts;
+use crate::table::{Table, bytes, kib};
+
+/// List guests, or networks, pools and other objects
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  virtwire list -c qemu:///system
+  virtwire list --active --on qemu+ssh://root@a/system,qemu+ssh://root@b/system
+  virtwire list pools --json")]
+pub(crate) struct Options {
+    /// What to list
+    #[arg(value_enum, default_value_t = Kind::Guests)]
+    kind: Kind,
+
+    /// Only what runs
+    #[arg(short, long)]
+    active: bool,
+
+    #[command(flatten)]
+    hosts: Hosts,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Guests,
+    Networks,
+    Pools,
+    Volumes,
+    Interfaces,
+    Devices,
+    Secrets,
+    Filters,
+}
+
+/// A row: its cells, and the same as JSON.
+type Row = (Vec<String>, Value);
+
+impl Kind {
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Guests => &["ID", "NAME", "STATE", "CPUS", "MEMORY"],
+            Self::Networks => &["NAME", "ACTIVE", "PERSISTENT", "AUTOSTART"],
+            Self::Pools => &["NAME", "STATE", "CAPACITY", "AVAILABLE"],
+            Self::Volumes => &["POOL", "NAME", "KIND", "CAPACITY", "ALLOCATION"],
+            Self::Interfaces => &["NAME", "MAC"],
+            Self::Devices => &["NAME"],
+            Self::Secrets => &["UUID", "USAGE"],
+            Self::Filters => &["NAME", "UUID"],
+        }
+    }
+}
+
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let Options { kind, active, hosts } = options;
+    let mut table = Table::new(&hosts, kind.columns());
+    let work = move |connect: Connect| async move {
+        let mut rows = rows(&connect, kind, active).await?;
+        // Daemons list in an order of their own.
+        rows.sort_by(|(a, _), (b, _)| a.get(1).cmp(&b.get(1)).then(a.cmp(b)));
+        Ok(rows)
+    };
+    hosts.each(work, |uri, rows| table.show(uri, rows)).await
+}
+
+async fn rows(connect: &Connect, kind: Kind, active: bool) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    match kind {
+        Kind::Guests => return guests(connect, active).await,
+        Kind::Networks => {
+            let flags = if active { NetworkListFlags::ACTIVE } else { NetworkListFlags::empty() };
+            for network in connect.networks(flags).await? {
+                let (name, active) = (network.name(), network.is_active().await?);
+                let (persistent, autostart) = (network.is_persistent().await?, network.autostart().await?);
+                let json = json!({"name": name, "uuid": network.uuid().to_string(), "active": active,
+                    "persistent": persistent, "autostart": autostart});
+                rows.push((vec![name, yes(active), yes(persistent), yes(autostart)], json));
+            }
+        }
+        Kind::Pools => {
+            for pool in connect.storage_pools(pools(active)).await? {
+                let (name, info) = (pool.name(), pool.info().await?);
+                let json = json!({"name": name, "uuid": pool.uuid().to_string(), "state": info.state.to_string(),
+                    "capacity": info.capacity, "allocation": info.allocation, "available": info.available});
+                rows.push((
+                    vec![name, info.state.to_string(), bytes(info.capacity), bytes(info.available)],
+                    json,
+                ));
+            }
+        }
+        Kind::Volumes => {
+            for volume in volumes(connect).await? {
+                let (pool, name, info) = (volume.pool_name(), volume.name(), volume.info().await?);
+                let json = json!({"pool": pool, "name": name, "key": volume.key(), "kind": info.kind.to_string(),
+                    "capacity": info.capacity, "allocation": info.allocation});
+                let (capacity, allocation) = (bytes(info.capacity), bytes(info.allocation));
+                rows.push((vec![pool, name, info.kind.to_string(), capacity, allocation], json));
+            }
+        }
+        Kind::Interfaces => {
+            let flags = if active { InterfaceListFlags::ACTIVE } else { InterfaceListFlags::empty() };
+            for interface in connect.interfaces(flags).await? {
+                let (name, mac) = (interface.name(), interface.mac());
+                let json = json!({"name": name, "mac": mac});
+                rows.push((vec![name, mac], json));
+            }
+        }
+        Kind::Devices => {
+            for device in connect.node_devices(NodeDeviceListFlags::empty()).await? {
+                let json = json!({"name": device.name()});
+                rows.push((vec![device.name()], json));
+            }
+        }
+        Kind::Secrets => {
+            for secret in connect.secrets(SecretListFlags::empty()).await? {
+                let (uuid, usage) = (secret.uuid().to_string(), secret.usage().1);
+                let json = json!({"uuid": uuid, "usage": usage});
+                rows.push((vec![uuid, usage], json));
+            }
+        }
+        Kind::Filters => {
+            for filter in connect.nwfilters(0).await? {
+                let (name, uuid) = (filter.name(), filter.uuid().to_string());
+                let json = json!({"name": name, "uuid": uuid});
+                rows.push((vec![name, uuid], json));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn pools(active: bool) -> StoragePoolListFlags {
+    if active { StoragePoolListFlags::ACTIVE } else { StoragePoolListFlags::empty() }
+}
+
+async fn volumes(connect: &Connect) -> Result<Vec<virtwire_client::StorageVol>, Failure> {
+    let mut all = Vec::new();
+    for pool in connect.storage_pools(StoragePoolListFlags::ACTIVE).await? {
+        all.extend(pool.volumes(0).await?);
+    }
+    Ok(all)
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
+async fn guests(connect: &Connect, active: bool) -> Result<Vec<Row>, Failure> {
+    let flags = if active { DomainStatsFlags::ACTIVE } else { DomainStatsFlags::empty() };
+    let wanted = DomainStatsTypes::STATE | DomainStatsTypes::VCPU | DomainStatsTypes::BALLOON;
+    match connect.domain_stats(&[], wanted, flags).await {
+        Ok(all) => Ok(all
+            .into_iter()
+            .map(|stats| {
+                let state = stats.state.state.unwrap_or_default().into();
+                guest(&stats.domain, state, Some(stats.vcpus.len()), stats.balloon.current)
+            })
+            .collect()),
+        // One call each, where there are no figures of all at once.
+        Err(error) if error.remote().is_some_and(|error| error.code == ErrorCode::NO_SUPPORT) => {
+            let flags = if active { DomainListFlags::ACTIVE } else { DomainListFlags::empty() };
+            let mut rows = Vec::new();
+            for domain in connect.domains(flags).await? {
+                let info = domain.info().await?;
+                rows.push(guest(&domain, info.state, Some(info.vcpus.into()), Some(info.memory_kib)));
+            }
+            Ok(rows)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn guest(domain: &Domain, state: DomainState, vcpus: Option<usize>, memory: Option<u64>) -> Row {
+    let dash = || "-".to_owned();
+    let vcpus = vcpus.filter(|count| *count > 0);
+    let json = json!({"name": domain.name(), "uuid": domain.uuid().to_string(), "id": domain.id(),
+        "state": state.to_string(), "vcpus": vcpus, "memory_kib": memory});
+    let cells = vec![
+        domain.id().map_or_else(dash, |id| id.to_string()),
+        domain.name(),
+        state.to_string(),
+        vcpus.map_or_else(dash, |count| count.to_string()),
+        memory.map_or_else(dash, kib),
+    ];
+    (cells, json)
+}
