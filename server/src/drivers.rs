@@ -4,14 +4,29 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use virtwire_driver_api::Driver;
-use virtwire_driver_qemu::QemuDriver;
+use virtwire_driver_api::{Driver, async_trait};
+use virtwire_driver_qemu::{Companions, OpenCompanions, Place, QemuDriver};
+use virtwire_driver_secret::Secrets;
+use virtwire_driver_storage::Pools;
 use virtwire_driver_test::TestDriver;
+
+/// What connections to QEMU have besides guests.
+struct Beside;
+
+#[async_trait]
+impl OpenCompanions for Beside {
+    async fn open(&self, place: Place) -> io::Result<Companions> {
+        let Place { config, run, events } = place;
+        let secrets = Secrets::open(config.join("secrets"), Arc::clone(&events))?;
+        let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
+        Ok(Companions { storage: Some(Arc::new(pools)), secret: Some(Arc::new(secrets)) })
+    }
+}
 
 /// All drivers; clients that name no URI get the first that has a default. The QEMU driver keeps its files below
 /// `root`, and finds the guests that an earlier daemon left running before anybody can ask.
 pub async fn all(root: Option<&Path>) -> io::Result<Vec<Arc<dyn Driver>>> {
-    let qemu = QemuDriver::new(root.unwrap_or(Path::new("/")).to_owned());
+    let qemu = QemuDriver::new(root.unwrap_or(Path::new("/")).to_owned()).with(Box::new(Beside));
     qemu.load().await?;
     Ok(vec![Arc::new(qemu), Arc::new(TestDriver::new())])
 }

@@ -131,7 +131,7 @@ pub fn canonical(text: &str) -> String {
         ("TIME", r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( ?[+-]\d{4})?"),
         ("SECONDS", r"\b\d+\.\d+ ?s\b"),
         // Seconds since 1970, and what the test hypervisor derives from them.
-        ("TIME", r"\b1[6-9]\d{8,}\b"),
+        ("TIME", r"\b1[6-9]\d{8,}(\.\d{9})?\b"),
         ("$1 TIME", r"\b(rd_bytes|wr_req|wr_bytes) \d{14}\b"),
         ("FOLDER", r"/[^ ]*/virtwire-\d+-\d+"),
         // What a running guest has used, and where its threads and terminals happen to be.
@@ -139,6 +139,9 @@ pub fn canonical(text: &str) -> String {
         ("rss N", r"\brss \d+"),
         ("CPU: N", r"\bCPU: +\d+"),
         ("/dev/pts/N", r"/dev/pts/\d+"),
+        // Room on a disk that others use too.
+        ("$1 ROOM", r"\b(Allocation|Available): +[\d.]+ [GT]iB"),
+        ("$1 unit='bytes'>ROOM", r"\b(allocation|available) unit='bytes'>\d{9,}"),
         // A daemon's count of its own commands to QEMU.
         ("libvirt-N", r"\blibvirt-\d+\b"),
     ];

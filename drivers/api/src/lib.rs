@@ -6,12 +6,14 @@
 //! `VIR_ERR_NO_SUPPORT`. Drivers do not know each other: what one needs of another it is handed as a trait object.
 
 mod events;
+mod serve;
 mod stream;
 
 use std::sync::Arc;
 
 pub use async_trait::async_trait;
 pub use events::{Event, EventHub, EventSink};
+pub use serve::check_flags;
 pub use stream::{FromClient, SessionEnd, StreamEnd, ToClient, stream};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 

@@ -21,7 +21,7 @@ impl Qemu {
     /// Finds the guests that an earlier daemon left running. One that does not answer at once is waited for in the
     /// background, where nobody can start it a second time.
     pub(crate) async fn adopt_all(&self) {
-        let found = crate::store::read_all(&self.shared.dirs.run).unwrap_or_default();
+        let found = virtwire_store::read_all(&self.shared.dirs.run).unwrap_or_default();
         let mut adoptions = tokio::task::JoinSet::new();
         for (name, text) in found {
             let driver = self.clone();

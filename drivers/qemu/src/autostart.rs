@@ -8,7 +8,7 @@ use virtwire_protocol::remote::*;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file};
 use crate::guest::Guest;
-use crate::store;
+use virtwire_store as store;
 
 /// Which of the two marks.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
 use crate::live;
 use crate::state::{Lifecycle, State};
-use crate::store;
+use virtwire_store as store;
 
 /// `VIR_DOMAIN_DEFINE_VALIDATE`
 const VALIDATE: u32 = 1;

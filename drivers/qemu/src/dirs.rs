@@ -25,6 +25,8 @@ pub struct Dirs {
     pub cache: PathBuf,
     /// Sockets of channels that have no path of their own.
     pub channels: PathBuf,
+    /// Where drivers keep what is theirs, each in a directory of its own: what is stored, and what ends with a boot.
+    pub beside: (PathBuf, PathBuf),
 }
 
 impl Dirs {
@@ -33,6 +35,7 @@ impl Dirs {
         let config = root.join("etc/libvirt/qemu");
         let run = root.join("run/libvirt/qemu");
         Self {
+            beside: (root.join("etc/libvirt"), root.join("run/libvirt")),
             autostart: config.join("autostart"),
             config,
             channels: run.join("channel"),
@@ -49,6 +52,7 @@ impl Dirs {
         let cache = cache_home.join("libvirt/qemu");
         let run = runtime.join("libvirt/qemu/run");
         Self {
+            beside: (config_home.join("libvirt"), runtime.join("libvirt")),
             autostart: config.join("autostart"),
             lib: config.join("lib"),
             config,

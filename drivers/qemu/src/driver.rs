@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 use virtwire_conf::{Domain, Emulator, ParseOptions, QemuHost};
-use virtwire_driver_api::{CallCx, Connection, Driver, EventHub, async_trait};
+use virtwire_driver_api::{CallCx, Connection, Driver, EventHub, SecretDriver, StorageDriver, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
 
@@ -18,7 +18,7 @@ use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
 use crate::probe::{CapsCache, QemuCaps, find_program};
-use crate::store;
+use virtwire_store as store;
 
 /// Features (`VIR_DRV_FEATURE_…`) of this driver: string parameters and the order of a network update's parts.
 const FEATURES: &[i32] = &[9, 16];
@@ -263,11 +263,44 @@ impl Guests {
     }
 }
 
+/// What a connection has besides guests; `None` for what there is not.
+#[derive(Clone, Default)]
+pub struct Companions {
+    /// Storage pools and volumes.
+    pub storage: Option<Arc<dyn StorageDriver>>,
+    /// Secrets.
+    pub secret: Option<Arc<dyn SecretDriver>>,
+}
+
+/// Where the companions of a set of guests keep what is theirs, and where their events go.
+pub struct Place {
+    /// What is stored.
+    pub config: PathBuf,
+    /// What ends with a boot.
+    pub run: PathBuf,
+    /// All events of the connection.
+    pub events: Arc<EventHub>,
+}
+
+/// Opens companions.
+#[async_trait]
+pub trait OpenCompanions: Send + Sync {
+    /// Opens those of one set of guests.
+    async fn open(&self, place: Place) -> io::Result<Companions>;
+}
+
+/// A set of guests, and what belongs to it.
+struct Opened {
+    guests: Qemu,
+    companions: Companions,
+}
+
 /// `qemu:`, with its two sets of guests; each is opened when first asked for, those of the machine at once for root.
 pub struct QemuDriver {
     root: PathBuf,
-    system: OnceCell<Qemu>,
-    session: OnceCell<Qemu>,
+    companions: Option<Box<dyn OpenCompanions>>,
+    system: OnceCell<Opened>,
+    session: OnceCell<Opened>,
     privileged: bool,
 }
 
@@ -275,7 +308,31 @@ impl QemuDriver {
     /// A driver that keeps the machine's guests below `root`.
     pub fn new(root: PathBuf) -> Self {
         let privileged = rustix::process::geteuid().is_root();
-        Self { root, system: OnceCell::new(), session: OnceCell::new(), privileged }
+        Self { root, companions: None, system: OnceCell::new(), session: OnceCell::new(), privileged }
+    }
+
+    /// With drivers of other families beside the guests.
+    #[must_use]
+    pub fn with(mut self, companions: Box<dyn OpenCompanions>) -> Self {
+        self.companions = Some(companions);
+        self
+    }
+
+    async fn system(&self) -> io::Result<&Opened> {
+        self.system.get_or_try_init(async || self.opened(Qemu::system(&self.root).await?).await).await
+    }
+
+    async fn session(&self) -> io::Result<&Opened> {
+        self.session.get_or_try_init(async || self.opened(Qemu::session().await?).await).await
+    }
+
+    async fn opened(&self, guests: Qemu) -> io::Result<Opened> {
+        let (config, run) = guests.shared.dirs.beside.clone();
+        let companions = match &self.companions {
+            Some(companions) => companions.open(Place { config, run, events: guests.events() }).await?,
+            None => Companions::default(),
+        };
+        Ok(Opened { guests, companions })
     }
 
     /// Loads what is stored, so that running guests are known before anybody asks.
@@ -284,9 +341,9 @@ impl QemuDriver {
     /// The directories cannot be made or read.
     pub async fn load(&self) -> io::Result<()> {
         if self.privileged {
-            self.system.get_or_try_init(|| Qemu::system(&self.root)).await?;
+            self.system().await?;
         } else {
-            self.session.get_or_try_init(Qemu::session).await?;
+            self.session().await?;
         }
         Ok(())
     }
@@ -303,11 +360,9 @@ impl Driver for QemuDriver {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let failed =
             |error: io::Error| VirtError::system(QEMU, &error, "cannot open the guests' directories");
-        let driver = match (path, self.privileged) {
-            ("/system", true) => {
-                self.system.get_or_try_init(|| Qemu::system(&self.root)).await.map_err(failed)?
-            }
-            ("/session", _) => self.session.get_or_try_init(Qemu::session).await.map_err(failed)?,
+        let Opened { guests: driver, companions } = match (path, self.privileged) {
+            ("/system", true) => self.system().await.map_err(failed)?,
+            ("/session", _) => self.session().await.map_err(failed)?,
             (path, privileged) => {
                 let other = if privileged { "qemu:///system" } else { "qemu:///session" };
                 let text = format_args!("unexpected qemu URI path '{path}', try {other}");
@@ -319,6 +374,8 @@ impl Driver for QemuDriver {
         Ok(Connection {
             features: FEATURES,
             monitor_events: true,
+            storage: companions.storage.clone(),
+            secret: companions.secret.clone(),
             guard: Some(Arc::new(Guard { driver: driver.clone(), client: cx.client })),
             ..Connection::new(driver.shared.uri, hypervisor, events)
         })
@@ -331,6 +388,10 @@ impl Driver for QemuDriver {
 
     fn is_busy(&self) -> bool {
         let opened = [self.system.get(), self.session.get()];
-        opened.into_iter().flatten().flat_map(Qemu::all).any(|guest| guest.lock().live.is_some())
+        opened
+            .into_iter()
+            .flatten()
+            .flat_map(|opened| opened.guests.all())
+            .any(|guest| guest.lock().live.is_some())
     }
 }

@@ -55,19 +55,5 @@ pub(crate) fn file(error: &std::io::Error, what: impl Display) -> VirtError {
 
 /// Flags that a function does not know.
 pub(crate) fn check_flags(flags: u32, known: u32, function: &str) -> Result<()> {
-    match flags & !known {
-        0 => Ok(()),
-        unknown => {
-            let text = format_args!("unsupported flags (0x{unknown:x}) in function {function}");
-            // The message stands alone; the error names function and argument.
-            Err(VirtError {
-                message: text.to_string(),
-                str1: Some(function.to_owned()),
-                str2: Some("flags".to_owned()),
-                int1: 0,
-                int2: 0,
-                ..QEMU.invalid_arg("")
-            })
-        }
-    }
+    virtwire_driver_api::check_flags(QEMU, flags, known, function)
 }

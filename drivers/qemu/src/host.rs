@@ -293,7 +293,7 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use virtwire_store::Scratch;
 
     fn host(files: &[(&str, &str)]) -> (Scratch, Host) {
         let dir = Scratch::new();

@@ -1,6 +1,6 @@
 //! Which function serves which procedure of the hypervisor family.
 
-use virtwire_driver_api::{CallCx, HypervisorDriver, StreamEnd, async_trait};
+use virtwire_driver_api::{CallCx, HypervisorDriver, StreamEnd, serve};
 use virtwire_protocol::VirtError;
 use virtwire_protocol::qemu::{
     DomainAgentCommandArgs, DomainAgentCommandRet, DomainMonitorCommandArgs, DomainMonitorCommandRet,
@@ -13,32 +13,8 @@ use crate::{
     monitor, rename, screen, stats, tune, vcpus,
 };
 
-/// Implements the family: a row for each procedure says which function serves it. What needs more than the driver
-/// and the arguments stands below the rows, as the trait has it.
-macro_rules! serve {
-    ($trait:ident { $($name:ident($($args:ty)?) $(-> $ret:ty)? = $function:path;)* } $($more:tt)*) => {
-        #[async_trait]
-        impl $trait for Qemu {
-            $(async fn $name(&self, _: &CallCx $(, args: $args)?) -> Result<or_unit!($($ret)?), VirtError> {
-                $function(self $(, { let args: $args = args; args })?).await
-            })*
-            $($more)*
-        }
-    };
-}
-
-/// What a procedure without a result returns.
-macro_rules! or_unit {
-    () => {
-        ()
-    };
-    ($ret:ty) => {
-        $ret
-    };
-}
-
 serve! {
-    HypervisorDriver {
+    HypervisorDriver for Qemu {
         connect_get_type() -> ConnectGetTypeRet = machine::kind;
         connect_get_version() -> ConnectGetVersionRet = machine::version;
         connect_is_secure() -> ConnectIsSecureRet = machine::is_secure;

@@ -38,11 +38,7 @@ mod screen;
 mod state;
 mod stats;
 mod status;
-pub mod store;
 mod tune;
 mod vcpus;
 
-#[cfg(test)]
-mod scratch;
-
-pub use driver::{Qemu, QemuDriver};
+pub use driver::{Companions, OpenCompanions, Place, Qemu, QemuDriver};

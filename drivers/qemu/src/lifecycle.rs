@@ -412,7 +412,7 @@ impl Qemu {
         let xml = domain.to_xml(&FormatOptions { secure: true, ..FormatOptions::default() });
         let text = status::write(state, pid, &dir.join("monitor.sock"), &xml);
         let dirs = &self.shared.dirs;
-        crate::store::write(&dirs.status(&domain.name), &text)?;
+        virtwire_store::write(&dirs.status(&domain.name), &text)?;
         fs::write(dirs.pid(&domain.name), format!("{pid}\n"))
     }
 

@@ -80,7 +80,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use virtwire_store::Scratch;
 
     #[test]
     fn time_as_libvirt_writes_it() {

@@ -133,7 +133,7 @@ fn reachable(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use virtwire_store::Scratch;
 
     const LONG: Duration = Duration::from_secs(60);
 

@@ -10,7 +10,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
 use crate::state::{Lifecycle, State};
-use crate::store;
+use virtwire_store as store;
 
 pub(crate) async fn rename(driver: &Qemu, args: DomainRenameArgs) -> Result<DomainRenameRet> {
     check_flags(args.flags, 0, "qemuDomainRename")?;

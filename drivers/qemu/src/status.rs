@@ -8,7 +8,7 @@ use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::state::State;
-use crate::store::with_warning;
+use virtwire_store::with_warning;
 
 /// What a status file says.
 pub(crate) struct Status {

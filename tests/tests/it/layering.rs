@@ -17,9 +17,25 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-qmp", &[]),
     ("virtwire-cpu", &["virtwire-conf", "virtwire-protocol"]),
     ("virtwire-driver-test", &["virtwire-conf", "virtwire-cpu", "virtwire-driver-api", "virtwire-protocol"]),
+    ("virtwire-store", &[]),
+    (
+        "virtwire-driver-secret",
+        &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
+    ),
+    (
+        "virtwire-driver-storage",
+        &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
+    ),
     (
         "virtwire-driver-qemu",
-        &["virtwire-conf", "virtwire-cpu", "virtwire-driver-api", "virtwire-protocol", "virtwire-qmp"],
+        &[
+            "virtwire-conf",
+            "virtwire-cpu",
+            "virtwire-driver-api",
+            "virtwire-protocol",
+            "virtwire-qmp",
+            "virtwire-store",
+        ],
     ),
     (
         "virtwired",
@@ -27,6 +43,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-codegen",
             "virtwire-driver-api",
             "virtwire-driver-qemu",
+            "virtwire-driver-secret",
+            "virtwire-driver-storage",
             "virtwire-driver-test",
             "virtwire-protocol",
             "virtwire-socket",

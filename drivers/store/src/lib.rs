@@ -1,10 +1,14 @@
 //! Files that must survive anything: written beside, synced, renamed into place, and the directory synced.
 
+mod scratch;
+
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
+
+pub use scratch::Scratch;
 
 /// Puts `text` at `path`, wholly or not at all, readable by its owner only. It is on disk when this returns.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
@@ -69,6 +73,11 @@ pub fn with_warning(command: &str, xml: &str) -> String {
     )
 }
 
+/// Makes a directory with its parents, which only its owner can write to (`0o755`) or look into (`0o700`).
+pub fn make_dir(dir: &Path, mode: u32) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(dir)
+}
+
 /// Where the next content of `path` is put together.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -90,7 +99,6 @@ fn sync_dir(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
 
     #[test]
     fn written_replaced_listed_removed() {

@@ -3,17 +3,28 @@
 use std::path::{Path, PathBuf};
 
 /// A directory of its own, removed at the end.
-pub(crate) struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    pub(crate) fn new() -> Self {
+    /// Makes it.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn new() -> Self {
         let dir = std::env::temp_dir().join(format!("virtwire-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir(&dir).unwrap();
+        std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         Self(dir)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.0
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -1,0 +1,73 @@
+//! `<storagepoolCapabilities>`: which kinds of pools there are, and what may be in them.
+
+use std::fmt::Write as _;
+
+use virtwire_driver_api::check_flags;
+use virtwire_protocol::remote::*;
+
+use crate::{Pools, Result, STORAGE};
+
+/// Formats of volumes that are files.
+const FILES: &[&str] = &[
+    "none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow", "qcow",
+    "qcow2", "qed", "vmdk",
+];
+const FILE_SYSTEMS: &[&str] = &[
+    "auto", "ext2", "ext3", "ext4", "ufs", "iso9660", "udf", "gfs", "gfs2", "vfat", "hfs+", "xfs", "ocfs2",
+    "vmfs",
+];
+const NETWORK_FILE_SYSTEMS: &[&str] = &["auto", "nfs", "glusterfs", "cifs"];
+const PARTITION_TABLES: &[&str] = &["unknown", "dos", "dvh", "gpt", "mac", "bsd", "pc98", "sun", "lvm2"];
+const PARTITIONS: &[&str] =
+    &["none", "linux", "fat16", "fat32", "linux-swap", "linux-lvm", "linux-raid", "extended"];
+
+/// A default and the choices.
+type Formats = Option<(&'static str, &'static [&'static str])>;
+
+/// Kinds of pools: what they may be made of, and what may be in them.
+const KINDS: &[(&str, Formats, Formats)] = &[
+    ("dir", None, Some(("raw", FILES))),
+    ("fs", Some(("auto", FILE_SYSTEMS)), Some(("raw", FILES))),
+    ("netfs", Some(("auto", NETWORK_FILE_SYSTEMS)), Some(("raw", FILES))),
+    ("logical", Some(("lvm2", &["unknown", "lvm2"])), None),
+    ("disk", Some(("unknown", PARTITION_TABLES)), Some(("none", PARTITIONS))),
+    ("iscsi", None, None),
+    ("iscsi-direct", None, None),
+    ("scsi", None, None),
+    ("mpath", None, None),
+    ("rbd", None, Some(("raw", &[]))),
+    ("sheepdog", None, None),
+    ("gluster", None, Some(("raw", FILES))),
+    ("zfs", None, None),
+    ("vstorage", None, Some(("raw", FILES))),
+];
+
+/// The kinds that this driver serves.
+const SERVED: &[&str] = &["dir"];
+
+pub(crate) async fn pools(
+    _: &Pools,
+    args: ConnectGetStoragePoolCapabilitiesArgs,
+) -> Result<ConnectGetStoragePoolCapabilitiesRet> {
+    check_flags(STORAGE, args.flags, 0, "storageConnectGetStoragePoolCapabilities")?;
+    let mut out = "<storagepoolCapabilities>\n".to_owned();
+    for (kind, source, target) in KINDS {
+        let supported = if SERVED.contains(kind) { "yes" } else { "no" };
+        let _ = writeln!(out, "  <pool type='{kind}' supported='{supported}'>");
+        options(&mut out, "poolOptions", "sourceFormatType", *source);
+        options(&mut out, "volOptions", "targetFormatType", *target);
+        out += "  </pool>\n";
+    }
+    out += "</storagepoolCapabilities>\n";
+    Ok(ConnectGetStoragePoolCapabilitiesRet { capabilities: out.into() })
+}
+
+fn options(out: &mut String, element: &str, name: &str, formats: Formats) {
+    let Some((default, values)) = formats else { return };
+    let _ =
+        writeln!(out, "    <{element}>\n      <defaultFormat type='{default}'/>\n      <enum name='{name}'>");
+    for value in values {
+        let _ = writeln!(out, "        <value>{value}</value>");
+    }
+    let _ = writeln!(out, "      </enum>\n    </{element}>");
+}

@@ -1,0 +1,137 @@
+//! What clients ask about pools.
+
+use virtwire_conf::FormatOptions;
+use virtwire_driver_api::check_flags;
+use virtwire_protocol::remote::*;
+
+use crate::pool::Pool;
+use crate::{Pools, Result, STORAGE};
+
+/// The order of the kinds' bits in `virConnectListAllStoragePoolsFlags`, from bit 6 on.
+const KINDS: &[&str] = &[
+    "dir",
+    "fs",
+    "netfs",
+    "logical",
+    "disk",
+    "iscsi",
+    "scsi",
+    "mpath",
+    "rbd",
+    "sheepdog",
+    "gluster",
+    "zfs",
+    "vstorage",
+    "iscsi-direct",
+];
+const FIRST_KIND: u32 = 6;
+
+fn passes(pool: &Pool, flags: u32) -> bool {
+    let pair =
+        |yes: u32, no: u32, is: bool| flags & (yes | no) == 0 || flags & (if is { yes } else { no }) != 0;
+    let kind = KINDS.iter().position(|kind| *kind == pool.definition.type_.as_str());
+    pair(2, 1, pool.active)
+        && pair(4, 8, pool.persistent)
+        && pair(16, 32, pool.autostart)
+        && (flags >> FIRST_KIND == 0 || kind.is_some_and(|kind| flags >> FIRST_KIND >> kind & 1 == 1))
+}
+
+pub(crate) async fn all(
+    pools: &Pools,
+    args: ConnectListAllStoragePoolsArgs,
+) -> Result<ConnectListAllStoragePoolsRet> {
+    check_flags(STORAGE, args.flags, (1 << 20) - 1, "storageConnectListAllStoragePools")?;
+    let all = pools.pools();
+    let found: Vec<_> = all.iter().filter(|pool| passes(pool, args.flags)).map(Pool::handle).collect();
+    let ret = found.len() as u32;
+    Ok(ConnectListAllStoragePoolsRet { pools: if args.need_results != 0 { found } else { Vec::new() }, ret })
+}
+
+fn count(pools: &Pools, active: bool) -> i32 {
+    pools.pools().iter().filter(|pool| pool.active == active).count() as i32
+}
+
+fn names(pools: &Pools, active: bool, most: i32) -> Vec<virtwire_protocol::XdrString> {
+    let most = usize::try_from(most).unwrap_or_default();
+    let all = pools.pools();
+    all.iter().filter(|pool| pool.active == active).take(most).map(|pool| pool.name.as_str().into()).collect()
+}
+
+pub(crate) async fn count_active(pools: &Pools) -> Result<ConnectNumOfStoragePoolsRet> {
+    Ok(ConnectNumOfStoragePoolsRet { num: count(pools, true) })
+}
+
+pub(crate) async fn active(
+    pools: &Pools,
+    args: ConnectListStoragePoolsArgs,
+) -> Result<ConnectListStoragePoolsRet> {
+    Ok(ConnectListStoragePoolsRet { names: names(pools, true, args.maxnames) })
+}
+
+pub(crate) async fn count_inactive(pools: &Pools) -> Result<ConnectNumOfDefinedStoragePoolsRet> {
+    Ok(ConnectNumOfDefinedStoragePoolsRet { num: count(pools, false) })
+}
+
+pub(crate) async fn inactive(
+    pools: &Pools,
+    args: ConnectListDefinedStoragePoolsArgs,
+) -> Result<ConnectListDefinedStoragePoolsRet> {
+    Ok(ConnectListDefinedStoragePoolsRet { names: names(pools, false, args.maxnames) })
+}
+
+pub(crate) async fn info(pools: &Pools, args: StoragePoolGetInfoArgs) -> Result<StoragePoolGetInfoRet> {
+    // VIR_STORAGE_POOL_INACTIVE and …_RUNNING
+    pools.with(&args.pool, |pool| {
+        Ok(StoragePoolGetInfoRet {
+            state: if pool.active { 2 } else { 0 },
+            capacity: pool.definition.capacity.unwrap_or_default().0,
+            allocation: pool.definition.allocation.unwrap_or_default().0,
+            available: pool.definition.available.unwrap_or_default().0,
+        })
+    })
+}
+
+pub(crate) async fn xml_desc(
+    pools: &Pools,
+    args: StoragePoolGetXmlDescArgs,
+) -> Result<StoragePoolGetXmlDescRet> {
+    const INACTIVE: u32 = 1;
+    check_flags(STORAGE, args.flags, INACTIVE, "storagePoolGetXMLDesc")?;
+    pools.with(&args.pool, |pool| {
+        let next = pool.next.as_ref().filter(|_| args.flags & INACTIVE != 0);
+        let definition = next.unwrap_or(&pool.definition);
+        Ok(StoragePoolGetXmlDescRet { xml: definition.to_xml(&FormatOptions::default()).into() })
+    })
+}
+
+pub(crate) async fn autostart(
+    pools: &Pools,
+    args: StoragePoolGetAutostartArgs,
+) -> Result<StoragePoolGetAutostartRet> {
+    pools.with(&args.pool, |pool| Ok(StoragePoolGetAutostartRet { autostart: pool.autostart.into() }))
+}
+
+pub(crate) async fn is_active(
+    pools: &Pools,
+    args: StoragePoolIsActiveArgs,
+) -> Result<StoragePoolIsActiveRet> {
+    pools.with(&args.pool, |pool| Ok(StoragePoolIsActiveRet { active: pool.active.into() }))
+}
+
+pub(crate) async fn is_persistent(
+    pools: &Pools,
+    args: StoragePoolIsPersistentArgs,
+) -> Result<StoragePoolIsPersistentRet> {
+    pools.with(&args.pool, |pool| Ok(StoragePoolIsPersistentRet { persistent: pool.persistent.into() }))
+}
+
+pub(crate) async fn find_sources(
+    _: &Pools,
+    args: ConnectFindStoragePoolSourcesArgs,
+) -> Result<ConnectFindStoragePoolSourcesRet> {
+    let kind = args.r#type.to_str_lossy();
+    if !KINDS.contains(&&*kind) {
+        return Err(STORAGE.internal_error(format_args!("unknown storage pool type {kind}")));
+    }
+    Err(STORAGE.no_support(format_args!("pool type '{kind}' does not support source discovery")))
+}
