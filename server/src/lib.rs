@@ -6,6 +6,7 @@
 
 pub mod access;
 mod admin;
+mod audit;
 pub mod auth;
 mod clients;
 pub mod config;

@@ -14,6 +14,7 @@ use virtwire_driver_api::Driver;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use crate::access::Policy;
+use crate::audit::{self, Audit};
 use crate::auth::Sasl;
 use crate::clients::Clients;
 use crate::config::{Access, Auth, Config, Limits, Program, Settings};
@@ -266,6 +267,7 @@ pub struct Daemon {
     service: Service,
     listeners: Vec<(Listener, Entrance)>,
     metrics: Option<metrics::Listener>,
+    audit: Option<Arc<Audit>>,
     sockets: Vec<PathBuf>,
 }
 
@@ -275,6 +277,7 @@ impl Daemon {
     pub fn bind(config: &Config, drivers: Vec<Arc<dyn Driver>>, log: Log) -> io::Result<Self> {
         let mut daemon = Self {
             service: Service::with(drivers, config, log)?,
+            audit: Audit::new(&config.settings)?.map(Arc::new),
             listeners: Vec::new(),
             metrics: config.settings.metrics_address.as_deref().map(metrics::Listener::bind).transpose()?,
             sockets: Vec::new(),
@@ -351,6 +354,10 @@ impl Daemon {
     /// Serves until `stop` is ready or the daemon ends by itself, then lets connections end and removes the sockets.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut tasks = tokio::task::JoinSet::new();
+        let _watches = match &self.audit {
+            Some(audit) => audit::watch(audit, self.service.shared.drivers()).await,
+            None => Vec::new(),
+        };
         if let Some(metrics) = self.metrics.take() {
             tasks.spawn(metrics.run(Arc::clone(&self.service.shared)));
         }

@@ -152,11 +152,10 @@ settings! {
     landlock: bool = false;
     /// Directories of disk images and of whatever else daemon and guests are to write.
     landlock_writable: Vec<String> = Vec::new();
-    /// Audit records: 0 never, 1 where the host audits, 2 always.
-    /// Understood, without effect yet.
+    /// Records of guests' starts and stops for the host's audit system: 0 never, 1 where the host audits, 2 always,
+    /// and the daemon does not start where it does not.
     audit_level: u32 = 1;
     /// Whether audit records go to the log as well.
-    /// Understood, without effect yet.
     audit_logging: bool = false;
     /// The host's UUID, in the place of the firmware's.
     /// Understood, without effect yet.

@@ -11,6 +11,7 @@ mod hostile;
 mod limits;
 mod metrics;
 mod network;
+mod packaging;
 mod peer;
 mod polkit;
 mod privilege;

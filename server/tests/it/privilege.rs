@@ -58,7 +58,7 @@ async fn class_descriptors_guests_inherit_none_of_the_daemons() {
     let Some(mut host) = host("inherit") else { return };
     let log = host.dir.join("log");
     let settings = format!(
-        "log_outputs = \"2:file:{}\"\nmetrics_address = \"{}\"\n",
+        "log_level = 2\naudit_logging = 1\nlog_outputs = \"2:file:{}\"\nmetrics_address = \"{}\"\n",
         log.display(),
         host.dir.join("metrics").display()
     );
@@ -76,6 +76,14 @@ async fn class_descriptors_guests_inherit_none_of_the_daemons() {
     assert_eq!(daemons.intersection(&guests).collect::<Vec<_>>(), Vec::<&String>::new(), "{guests:?}");
     drop(clients);
     virsh(&host, &["destroy", "little"]).await.unwrap();
+    // The log has the audit records of both, each with the daemon's words around it.
+    let log = fs::read_to_string(log).unwrap();
+    for record in
+        ["op=start reason=booted vm=\"little\" uuid=", "op=stop reason=destroyed vm=\"little\" uuid="]
+    {
+        let record = format!("success=yes virt=qemu {record}");
+        assert_eq!(log.lines().filter(|line| line.contains(&record)).count(), 1, "{record} in {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
