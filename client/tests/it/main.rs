@@ -9,6 +9,7 @@ mod login;
 mod objects;
 mod opening;
 mod peer;
+mod real;
 mod reconnect;
 mod streams;
 mod stubs;

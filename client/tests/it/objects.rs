@@ -192,6 +192,14 @@ async fn examples_run() {
     }
 }
 
+/// README's example is one that compiles.
+#[test]
+fn readme_shows_an_example() {
+    let example = include_str!("../../examples/readme.rs");
+    let (_, code) = example.split_once("\n\n").unwrap();
+    assert!(include_str!("../../../README.md").contains(code));
+}
+
 /// An example's program, which the test runner has built.
 fn built(example: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();
