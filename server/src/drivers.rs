@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use virtwire_driver_api::{Driver, async_trait};
+use virtwire_driver_network::Networks;
 use virtwire_driver_qemu::{Companions, OpenCompanions, Place, QemuDriver};
 use virtwire_driver_secret::Secrets;
 use virtwire_driver_storage::Pools;
@@ -18,8 +19,13 @@ impl OpenCompanions for Beside {
     async fn open(&self, place: Place) -> io::Result<Companions> {
         let Place { config, run, events } = place;
         let secrets = Secrets::open(config.join("secrets"), Arc::clone(&events))?;
+        let networks = Networks::open(config.join("qemu/networks"), Arc::clone(&events))?;
         let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
-        Ok(Companions { storage: Some(Arc::new(pools)), secret: Some(Arc::new(secrets)) })
+        Ok(Companions {
+            network: Some(Arc::new(networks)),
+            storage: Some(Arc::new(pools)),
+            secret: Some(Arc::new(secrets)),
+        })
     }
 }
 

@@ -1,5 +1,8 @@
 //! `<network>`: a virtual network.
 
+use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
+
+use crate::domain::{Domain, MetadataKind};
 use uuid::Uuid;
 
 use crate::domain::Metadata;
@@ -214,5 +217,52 @@ element! {
     /// `<dnsmasq:option>`.
     pub struct DnsmasqOption {
         attr value: String;
+    }
+}
+
+/// What a network says about itself is read and written as that of a guest.
+fn as_guest(network: &Network) -> Domain {
+    Domain {
+        title: network.title.clone(),
+        description: network.description.clone(),
+        metadata: network.metadata.clone(),
+        ..Domain::default()
+    }
+}
+
+/// The same error, as one about a network.
+fn of_network(error: VirtError) -> VirtError {
+    if error.code == ErrorCode::NO_DOMAIN_METADATA {
+        return ErrorDomain::NETWORK.no_network_metadata("Requested metadata element is not present");
+    }
+    VirtError { domain: ErrorDomain::NETWORK, ..error }
+}
+
+impl Network {
+    /// A piece of metadata, as [`Domain::metadata_of`].
+    ///
+    /// # Errors
+    /// `VIR_ERR_NO_NETWORK_METADATA` if there is none.
+    pub fn metadata_of(&self, kind: MetadataKind, uri: &str) -> Result<String, VirtError> {
+        as_guest(self).metadata_of(kind, uri).map_err(of_network)
+    }
+
+    /// Changes or removes a piece of metadata, as [`Domain::set_metadata`].
+    ///
+    /// # Errors
+    /// Bad arguments or bad XML.
+    pub fn set_metadata(
+        &mut self,
+        kind: MetadataKind,
+        value: Option<&str>,
+        key: Option<&str>,
+        uri: Option<&str>,
+    ) -> Result<(), VirtError> {
+        let mut changed = as_guest(self);
+        changed.set_metadata(kind, value, key, uri).map_err(of_network)?;
+        self.title = changed.title;
+        self.description = changed.description;
+        self.metadata = changed.metadata;
+        Ok(())
     }
 }

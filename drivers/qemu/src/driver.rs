@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 use virtwire_conf::{Domain, Emulator, ParseOptions, QemuHost};
-use virtwire_driver_api::{CallCx, Connection, Driver, EventHub, SecretDriver, StorageDriver, async_trait};
+use virtwire_driver_api::{
+    CallCx, Connection, Driver, EventHub, NetworkDriver, SecretDriver, StorageDriver, async_trait,
+};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
 
@@ -266,6 +268,8 @@ impl Guests {
 /// What a connection has besides guests; `None` for what there is not.
 #[derive(Clone, Default)]
 pub struct Companions {
+    /// Virtual networks.
+    pub network: Option<Arc<dyn NetworkDriver>>,
     /// Storage pools and volumes.
     pub storage: Option<Arc<dyn StorageDriver>>,
     /// Secrets.
@@ -374,6 +378,7 @@ impl Driver for QemuDriver {
         Ok(Connection {
             features: FEATURES,
             monitor_events: true,
+            network: companions.network.clone(),
             storage: companions.storage.clone(),
             secret: companions.secret.clone(),
             guard: Some(Arc::new(Guard { driver: driver.clone(), client: cx.client })),

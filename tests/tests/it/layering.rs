@@ -19,6 +19,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-driver-test", &["virtwire-conf", "virtwire-cpu", "virtwire-driver-api", "virtwire-protocol"]),
     ("virtwire-store", &[]),
     (
+        "virtwire-driver-network",
+        &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
+    ),
+    (
         "virtwire-driver-secret",
         &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
     ),
@@ -42,6 +46,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &[
             "virtwire-codegen",
             "virtwire-driver-api",
+            "virtwire-driver-network",
             "virtwire-driver-qemu",
             "virtwire-driver-secret",
             "virtwire-driver-storage",

@@ -1,9 +1,8 @@
 //! Title, description, and elements of other programs.
 
-use virtwire_conf::Domain;
 use virtwire_conf::domain::MetadataKind;
 use virtwire_protocol::remote::{self as wire, Event};
-use virtwire_protocol::{ErrorCode, VirtError, XdrString};
+use virtwire_protocol::{VirtError, XdrString};
 
 use super::NETWORK;
 use crate::domain::guest::affect;
@@ -25,21 +24,8 @@ fn target<'h>(host: &'h mut Host, net: &wire::NonnullNetwork) -> Result<&'h mut 
     host.networks.by_uuid_mut(&net.uuid).ok_or_else(missing)
 }
 
-/// What a network says about itself is read and written as that of a guest.
-fn as_guest(network: &virtwire_conf::Network) -> Domain {
-    Domain {
-        title: network.title.clone(),
-        description: network.description.clone(),
-        metadata: network.metadata.clone(),
-        ..Domain::default()
-    }
-}
-
 /// The same error, as one about a network.
 fn of_network(error: VirtError) -> VirtError {
-    if error.code == ErrorCode::NO_DOMAIN_METADATA {
-        return NETWORK.no_network_metadata("Requested metadata element is not present");
-    }
     VirtError { domain: NETWORK, ..error }
 }
 
@@ -61,7 +47,7 @@ pub(super) fn get(
     let definition = definition(target(host, &args.network)?, args.flags)?;
     let uri = args.uri.map(|uri| uri.to_string()).unwrap_or_default();
     let kind = MetadataKind::new(args.r#type).map_err(of_network)?;
-    let metadata = as_guest(definition).metadata_of(kind, &uri).map_err(of_network)?;
+    let metadata = definition.metadata_of(kind, &uri)?;
     Ok(wire::NetworkGetMetadataRet { metadata: metadata.into() })
 }
 
@@ -72,11 +58,7 @@ pub(super) fn set(host: &mut Host, args: wire::NetworkSetMetadataArgs) -> Result
     let (value, key, uri) = (text(&args.metadata), text(&args.key), text(&args.uri));
     let network = target(host, &args.network)?;
     let definition = definition(network, args.flags)?;
-    let mut changed = as_guest(definition);
-    changed.set_metadata(kind, value.as_deref(), key.as_deref(), uri.as_deref()).map_err(of_network)?;
-    definition.title = changed.title;
-    definition.description = changed.description;
-    definition.metadata = changed.metadata;
+    definition.set_metadata(kind, value.as_deref(), key.as_deref(), uri.as_deref())?;
     let event = Event::NetworkMetadataChange(wire::NetworkEventCallbackMetadataChangeMsg {
         callback_id: 0,
         net: network.wire(),
