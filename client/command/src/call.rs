@@ -4,12 +4,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 
 use clap::Args;
-use virtwire_client::{Chunk, Connection, Options as ConnectionOptions, Stream};
+use virtwire_client::{Chunk, Connection, Credentials, Options as ConnectionOptions, Stream};
 use virtwire_protocol::procedures::{Family, StreamMode};
 use virtwire_protocol::schema;
 
 use crate::arguments;
 use crate::failure::Failure;
+use crate::password;
 use crate::procedures::{self, Found};
 use crate::shape::shape;
 
@@ -134,7 +135,8 @@ async fn connect(found: Found, options: &Options) -> Result<Connection, Failure>
     if found.info.family == Family::Admin {
         return Ok(Connection::open_admin(&options.connect).await?);
     }
-    let how = ConnectionOptions { read_only: options.readonly, ..ConnectionOptions::default() };
+    let credentials = Some(Credentials::ask(password::ask));
+    let how = ConnectionOptions { read_only: options.readonly, credentials, ..ConnectionOptions::default() };
     Ok(Connection::open_with(&options.connect, how).await?)
 }
 

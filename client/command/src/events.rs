@@ -125,7 +125,7 @@ fn message(event: &Event) -> (String, Value) {
     let Some(info) = program.procedure(procedure).filter(|_| encoded.is_ok()) else {
         return ("event".into(), Value::Null);
     };
-    let value = info.args.and_then(|of| schema::to_json(of, &bytes).ok()).unwrap_or_default();
+    let value = info.msg.and_then(|of| schema::to_json(of, &bytes).ok()).unwrap_or_default();
     let name = info.name.to_ascii_lowercase().replace("_event_callback_", "_").replace("_event_", "_");
     (name, value)
 }

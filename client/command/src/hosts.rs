@@ -1,6 +1,8 @@
 //! Which daemons a command is for, and how it is done on all of them at once.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -34,12 +36,27 @@ pub(crate) struct Hosts {
     /// Print JSON; for several daemons, a line for each
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Connections that are used again, by URI; `None` opens and closes each.
+    #[arg(skip)]
+    kept: Option<Arc<Mutex<HashMap<String, Connect>>>>,
 }
 
 impl Hosts {
     /// Whether there is more than one.
     pub(crate) fn are_many(&self) -> bool {
         !self.on.is_empty()
+    }
+
+    /// From now on connections are used again.
+    pub(crate) fn keep(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// The connection that is kept and lives.
+    fn kept(&self, uri: &str) -> Option<Connect> {
+        let kept = self.kept.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(uri).filter(|connect| connect.connection().is_open()).cloned()
     }
 
     fn uris(&self) -> Result<Vec<String>, Failure> {
@@ -72,6 +89,7 @@ impl Hosts {
         let options = Options {
             read_only: self.readonly,
             credentials: Some(Credentials::ask(password::ask)),
+            open_deadline: Some(time),
             deadline: Some(time),
             ..Options::default()
         };
@@ -94,10 +112,18 @@ impl Hosts {
             let (this, work) = (self.clone(), work.clone());
             tasks.spawn(async move {
                 let done = async {
-                    let connect = this.open(&uri).await?;
+                    let connect = match this.kept(&uri) {
+                        Some(connect) => connect,
+                        None => this.open(&uri).await?,
+                    };
                     let done = work(connect.clone()).await;
-                    // Some daemons close before their answer is out.
-                    let _ = connect.close().await;
+                    match &this.kept {
+                        Some(kept) => {
+                            kept.lock().unwrap_or_else(PoisonError::into_inner).insert(uri.clone(), connect);
+                        }
+                        // The answer is there; how the goodbye goes does not change it.
+                        None => drop(connect.close().await),
+                    }
                     done
                 };
                 let done = done.await;

@@ -3,6 +3,7 @@
 mod arguments;
 mod call;
 mod console;
+mod copy;
 mod demo;
 mod events;
 mod failure;
@@ -53,6 +54,10 @@ enum Command {
     /// Remove the definitions of guests
     Undefine(guests::Options),
     Console(console::Options),
+    /// Copy a volume into a file
+    Download(copy::Options),
+    /// Copy a file into a volume
+    Upload(copy::Options),
     Events(events::Options),
     Stats(stats::Options),
     /// See it work: a daemon, a client, a guest's life, and what each call takes on the wire
@@ -81,6 +86,8 @@ fn main() -> ExitCode {
         Command::Destroy(options) => act(Action::Destroy, options),
         Command::Undefine(options) => act(Action::Undefine, options),
         Command::Console(options) => block_on(console::run(options)),
+        Command::Download(options) => block_on(copy::download(options)),
+        Command::Upload(options) => block_on(copy::upload(options)),
         Command::Events(options) => block_on(events::run(options)),
         Command::Stats(options) => block_on(stats::run(options)),
         Command::Completions(options) => manual::completions(&options),

@@ -47,7 +47,8 @@ struct Sums {
 }
 
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let Options { guests, watch, count, hosts } = options;
+    let Options { guests, watch, count, mut hosts } = options;
+    hosts.keep();
     let pause = watch.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.1)).unwrap_or(Duration::MAX));
     let mut before: HashMap<(String, String), Sums> = HashMap::new();
     let mut times = 0;

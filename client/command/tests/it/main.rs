@@ -3,6 +3,7 @@
 mod call;
 mod daily;
 mod demo;
+mod real;
 mod trace;
 
 use std::path::{Path, PathBuf};
