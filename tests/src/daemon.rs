@@ -31,6 +31,8 @@ impl Daemon {
         let folder = Folder::new();
         let mut command = Command::new(virtwired());
         command.arg("--socket").arg(folder.join("libvirt-sock")).arg("--root").arg(folder.join("root"));
+        // What a client calls by a relative path is there too.
+        command.current_dir(&*folder);
         let sockets = folder.to_owned();
         Self::start(folder, sockets, &mut command)
     }
@@ -94,6 +96,7 @@ impl Daemon {
         let _ = notified.set_read_timeout(Some(Duration::from_millis(200)));
         let begin = Instant::now();
         let mut program = Program::start(command.env("NOTIFY_SOCKET", &path));
+        folder.owns(program.pid());
         let mut message = [0; 256];
         let ready = loop {
             match notified.recv(&mut message) {

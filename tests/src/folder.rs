@@ -1,13 +1,23 @@
-//! Temporary folders that are gone when they are dropped.
+//! Temporary folders that are gone when they are dropped; those of a run that was killed are gone with the next run.
 
+use std::fs::File;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, process};
 
+/// What the name of the file beside a folder ends with that its owner keeps locked for as long as it lives.
+const OWNER: &str = "owner";
+
 /// An empty folder of its own, with a path short enough for sockets in it.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    // Locked; the lock ends with this process, however it ends.
+    _owner: File,
+}
 
 impl Folder {
     /// Makes one.
@@ -17,10 +27,54 @@ impl Folder {
     #[track_caller]
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        static CLEANED: OnceLock<()> = OnceLock::new();
+        CLEANED.get_or_init(|| clean(&env::temp_dir()));
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("virtwire-{}-{number}", process::id()));
+        Self::at(env::temp_dir().join(format!("virtwire-{}-{number}", process::id())))
+    }
+
+    #[track_caller]
+    fn at(path: PathBuf) -> Self {
+        // Locked before there is a folder, so that nobody takes it for an abandoned one.
+        let owner = File::create(path.with_extension(OWNER)).and_then(|owner| owner.lock().map(|()| owner));
+        let owner = owner.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self(path)
+        Self { path, _owner: owner }
+    }
+
+    /// Has a process ended by the next run if this one is killed. Its command line must name the folder.
+    pub fn owns(&self, pid: u32) {
+        let _ = fs::write(self.path.with_extension(OWNER), pid.to_string());
+    }
+}
+
+/// Removes the folders whose owners have died, and ends the daemons that run in them.
+fn clean(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let file = entry.path();
+        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with("virtwire-"));
+        if !ours || file.extension().is_none_or(|extension| extension != OWNER) {
+            continue;
+        }
+        let Ok(owner) = File::open(&file) else { continue };
+        if owner.try_lock().is_err() {
+            continue;
+        }
+        let folder = file.with_extension("");
+        if let Some(pid) = fs::read_to_string(&file).ok().and_then(|pid| pid.parse::<u32>().ok()) {
+            end(pid, &folder);
+        }
+        let _ = fs::remove_dir_all(&folder);
+        let _ = fs::remove_file(&file);
+    }
+}
+
+/// Ends a process, if it is the one that was started for this folder and not another with its number.
+fn end(pid: u32, folder: &Path) {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let folder = folder.to_string_lossy();
+    if String::from_utf8_lossy(&command).contains(&*folder) {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
     }
 }
 
@@ -34,13 +88,41 @@ impl Deref for Folder {
     type Target = Path;
 
     fn deref(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Where a process that was killed still writes, something may stay; /tmp is emptied by others.
-        let _ = fs::remove_dir_all(&self.0);
+        // Where a process that was killed still writes, something may stay: the next run finds it.
+        if fs::remove_dir_all(&self.path).is_ok() {
+            let _ = fs::remove_file(self.path.with_extension(OWNER));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn folders_of_the_dead_are_removed_with_their_daemons_and_others_stay() {
+        let place = Folder::new();
+        let (dead, alive) = (place.join("virtwire-1-0"), place.join("virtwire-1-1"));
+        fs::create_dir(&dead).unwrap();
+        // The folder's path is among its arguments, as with a daemon.
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line", "sh"]).arg(&dead);
+        let mut daemon = command.stdin(Stdio::piped()).spawn().unwrap();
+        fs::write(dead.with_extension(OWNER), daemon.id().to_string()).unwrap();
+        let alive = Folder::at(alive);
+        alive.owns(process::id());
+
+        clean(&place);
+        assert!(!dead.exists() && !dead.with_extension(OWNER).exists());
+        assert!(alive.exists() && alive.with_extension(OWNER).exists());
+        assert!(!daemon.wait().unwrap().success(), "it was killed");
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{env, fs};
 
-/// Compares a text with `tests/golden/NAME`; `UPDATE_GOLDEN=1` writes the new text there.
+/// Compares a text with a file of the repository; `UPDATE_GOLDEN=1` writes the new text there.
 ///
 /// # Panics
 /// Where the two differ.
 #[track_caller]
 pub fn check(name: &str, actual: &str) {
-    let path = crate::repo::file("golden").join(name);
+    let path = crate::repo::root().join(name);
     if env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(&path, actual).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
@@ -16,7 +16,7 @@ pub fn check(name: &str, actual: &str) {
     let same = expected.lines().zip(actual.lines()).take_while(|(a, b)| a == b).count();
     assert!(
         expected == actual,
-        "golden/{name}:{} differs (UPDATE_GOLDEN=1 accepts the new text)\n  expected: {:?}\n  actual:   {:?}",
+        "{name}:{} differs (UPDATE_GOLDEN=1 accepts the new text)\n  expected: {:?}\n  actual:   {:?}",
         same + 1,
         expected.lines().nth(same),
         actual.lines().nth(same),

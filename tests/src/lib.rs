@@ -13,3 +13,4 @@ pub mod peers;
 pub mod process;
 pub mod replay;
 pub mod repo;
+pub mod report;

@@ -119,9 +119,10 @@ impl Case {
     }
 }
 
-/// Lines of a trace. Calls are there in the order in which they ended.
+/// Lines of a trace. Calls are there in the order in which they ended, and are made in that in which they began.
 fn from_lines(text: &str) -> Result<Case, String> {
     let mut case = Case { socket: "libvirt-sock".to_owned(), steps: Vec::new() };
+    let mut steps = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line: Value = serde_json::from_str(line).map_err(|e| format!("line {}: {e}", number + 1))?;
         match line["what"].as_str() {
@@ -129,13 +130,15 @@ fn from_lines(text: &str) -> Result<Case, String> {
             Some("call" | "event") => {
                 let step = Step::deserialize(&line).map_err(|e| format!("line {}: {e}", number + 1))?;
                 if replayable(&step) {
-                    case.steps.push(step);
+                    steps.push((line["at_us"].as_u64().unwrap_or_default(), step));
                 }
             }
             Some(_) => {}
             None => return Err(format!("line {}: not a line of a trace", number + 1)),
         }
     }
+    steps.sort_by_key(|(begin, _)| *begin);
+    case.steps = steps.into_iter().map(|(_, step)| step).collect();
     Ok(case)
 }
 
@@ -153,10 +156,11 @@ fn find(program: &str, procedure: &str) -> Option<&'static ProcedureInfo> {
     programs.into_iter().find(|known| known.name == program)?.procedure_by_name(procedure)
 }
 
-/// Exact frames. A call is placed where its reply came.
+/// Exact frames. Calls without a reply are left out.
 fn from_capture(capture: &Value) -> Case {
-    let mut steps = Vec::new();
-    let mut waiting: HashMap<(u64, u64), Value> = HashMap::new();
+    let mut steps: Vec<Option<Step>> = Vec::new();
+    // Arguments, and the call's place.
+    let mut waiting: HashMap<(u64, u64), (Value, usize)> = HashMap::new();
     for frame in capture["frames"].as_array().into_iter().flatten() {
         let header = &frame["header"];
         let (Some(program), Some(procedure)) =
@@ -172,25 +176,27 @@ fn from_capture(capture: &Value) -> Case {
         match header["type_name"].as_str() {
             Some("call") if can_replay(info) && !odd => {
                 let args = info.args.map_or(Ok(json!({})), |shape| schema::to_json(shape, &payload));
-                waiting.extend(args.ok().map(|args| (key, args)));
+                if let Ok(args) = args {
+                    waiting.insert(key, (args, steps.len()));
+                    steps.push(None);
+                }
             }
             Some("reply") => {
-                let (Some(args), Some(answer)) = (waiting.remove(&key), answer(info, header, &payload))
-                else {
-                    continue;
-                };
+                let call = waiting.remove(&key).zip(answer(info, header, &payload));
+                let Some(((args, place), answer)) = call else { continue };
                 let (program, procedure) = (program.to_owned(), procedure.to_owned());
-                steps.push(Step::Call { connection, program, procedure, args, answer });
+                steps[place] = Some(Step::Call { connection, program, procedure, args, answer });
             }
-            Some("message") => {
+            Some("event") => {
                 let content = info.msg.and_then(|shape| schema::to_json(shape, &payload).ok());
                 let step = |content| Step::Event { connection, procedure: procedure.to_owned(), content };
-                steps.extend(content.map(step));
+                steps.extend(content.map(|content| Some(step(content))));
             }
             _ => {}
         }
     }
-    Case { socket: capture["server_socket"].as_str().unwrap_or_default().to_owned(), steps }
+    let socket = capture["server_socket"].as_str().unwrap_or_default().to_owned();
+    Case { socket, steps: steps.into_iter().flatten().collect() }
 }
 
 fn answer(info: &ProcedureInfo, header: &Value, payload: &[u8]) -> Option<Answer> {

@@ -61,6 +61,25 @@ pub struct Replayed {
     pub different: Vec<Difference>,
 }
 
+/// Recordings that need neither guests nor disks of the machine they were made on: the tests play them.
+pub const CAPTURES: &[&str] = &[
+    "vw-admin",
+    "vw-events-callback",
+    "vw-events-legacy",
+    "vw-keepalive",
+    "vw-open-close",
+    "vw-open-close-ro",
+    "vw-raw-rest",
+    "vw-readonly-denied",
+    "vw-test-domains",
+    "vw-test-errors",
+    "vw-test-host",
+    "vw-test-networks",
+    "vw-test-snapshots",
+    "vw-test-storage",
+    "vw-typed-params",
+];
+
 /// The programs that clients call.
 const PROGRAMS: [&Program; 4] = [&remote::PROGRAM, &qemu::PROGRAM, &lxc::PROGRAM, &admin::PROGRAM];
 

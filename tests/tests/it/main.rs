@@ -1,6 +1,7 @@
 //! Every test that needs more than one crate, in one binary.
 
 mod clients;
+mod compatibility;
 mod conformance;
 mod differential;
 mod layering;

@@ -5,27 +5,8 @@ use virtwire_tests::daemon::Daemon;
 use virtwire_tests::diff::deviations::{self, Deviation};
 use virtwire_tests::peers::{self, Peer};
 use virtwire_tests::replay::case::Case;
-use virtwire_tests::replay::{Replayed, Sockets, replay};
+use virtwire_tests::replay::{CAPTURES, Replayed, Sockets, replay};
 use virtwire_tests::repo;
-
-/// Recordings that need neither guests nor disks of the machine they were made on.
-const CAPTURES: &[&str] = &[
-    "vw-admin",
-    "vw-events-callback",
-    "vw-events-legacy",
-    "vw-keepalive",
-    "vw-open-close",
-    "vw-open-close-ro",
-    "vw-raw-rest",
-    "vw-readonly-denied",
-    "vw-test-domains",
-    "vw-test-errors",
-    "vw-test-host",
-    "vw-test-networks",
-    "vw-test-snapshots",
-    "vw-test-storage",
-    "vw-typed-params",
-];
 
 fn play(capture: &str, daemon: &Daemon) -> Replayed {
     let case = Case::read(&repo::file(&format!("captures/{capture}.json"))).expect("a capture is a case");
