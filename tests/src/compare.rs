@@ -133,6 +133,8 @@ pub fn canonical(text: &str) -> String {
         // Seconds since 1970, and what the test hypervisor derives from them.
         ("TIME", r"\b1[6-9]\d{8,}(\.\d{9})?\b"),
         ("$1 TIME", r"\b(rd_bytes|wr_req|wr_bytes) \d{14}\b"),
+        // How many workers there are at a moment.
+        ("$1 COUNT", r"\b(nWorkers|freeWorkers|jobQueueDepth) *: *\d+"),
         ("FOLDER", r"/[^ ]*/virtwire-\d+-\d+"),
         // What a running guest has used, and where its threads and terminals happen to be.
         ("${1}N", r"\b((?:cpu\.(?:time|user|system)|vcpu\.\d+\.(?:time|wait|delay)|balloon\.rss)=)\d+"),
