@@ -13,6 +13,7 @@ use virtwired::config::{Auth, Settings};
 
 use crate::daemon::{Daemon, directory};
 use crate::peer::Peer;
+use crate::transports;
 
 /// A users file with anna, whose password is `pencil`.
 fn users() -> PathBuf {
@@ -75,6 +76,28 @@ async fn external_needs_no_password() {
     let users = users();
     let daemon = Daemon::with(settings(&users, "EXTERNAL"));
     Connection::open(&daemon.uri()).await.unwrap();
+    std::fs::remove_dir_all(users.parent().unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn plain_goes_through_tls_and_nothing_through_bare_tcp() {
+    let Some(pki) = transports::pki() else { return };
+    let users = users();
+    let daemon = Daemon::networked(&pki, "server", |into| {
+        let settings = settings(&users, "PLAIN");
+        (into.auth_tls, into.auth_tcp) = (Auth::Sasl, Auth::Sasl);
+        (into.sasl_mechanisms, into.sasl_users_file) = (settings.sasl_mechanisms, settings.sasl_users_file);
+    });
+    let right = with(Credentials::fixed("anna", "pencil"));
+    let tls = transports::uri(&daemon, &pki);
+    Connection::open_with(&tls, right.clone()).await.unwrap();
+    let wrong = Connection::open_with(&tls, with(Credentials::fixed("anna", "pen"))).await;
+    assert_eq!(wrong.unwrap_err().remote().unwrap().code, ErrorCode::AUTH_FAILED);
+    let tcp = format!("test+tcp://127.0.0.1:{}/default", daemon.ports[0]);
+    let Err(Error::Authentication(error)) = Connection::open_with(&tcp, right).await else {
+        panic!("a password went through bare TCP")
+    };
+    assert_eq!(*error, AuthError::Unprotected);
     std::fs::remove_dir_all(users.parent().unwrap()).unwrap();
 }
 

@@ -201,7 +201,7 @@ fn readme_shows_an_example() {
 }
 
 /// An example's program, which the test runner has built.
-fn built(example: &str) -> PathBuf {
+pub(crate) fn built(example: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();
     this.parent().unwrap().parent().unwrap().join("examples").join(example)
 }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use virtwire_client::*;
 
 use crate::daemon::directory;
+use crate::objects::built;
 
 /// libvirtd in namespaces of its own, with a login by SASL on its read-write socket. It ends with its standard input.
 struct Libvirtd {
@@ -173,8 +174,23 @@ async fn a_volume(connect: &Connect, dir: &Path) {
     down.into_io().read_to_end(&mut whole).await.unwrap();
     assert_eq!(whole.len(), 3 << 20);
     assert!(whole[1 << 20..2 << 20] == content && whole[..1 << 20].iter().all(|byte| *byte == 0));
+    example(connect, dir, &content).await;
     volume.delete(StorageVolDeleteFlags::empty()).await.unwrap();
     pool.destroy().await.unwrap();
+}
+
+/// The example that copies a volume, with its login from a file.
+async fn example(connect: &Connect, dir: &Path, content: &[u8]) {
+    let login = "[credentials-a]\nauthname=anna\npassword=pencil\n[auth-libvirt-localhost]\ncredentials=a\n";
+    std::fs::write(dir.join("auth.conf"), login).unwrap();
+    let copy = dir.join("copy");
+    let mut command = Command::new(built("download"));
+    command.arg(connect.uri()).arg("/var/lib/libvirt/pool/v").arg(&copy);
+    command.env("LIBVIRT_AUTH_FILE", dir.join("auth.conf"));
+    let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let copied = std::fs::read(copy).unwrap();
+    assert!(copied.len() == 3 << 20 && copied[1 << 20..2 << 20] == *content, "{} bytes", copied.len());
 }
 
 /// libvirt's own helper, as `ssh` would run it.

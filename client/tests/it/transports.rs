@@ -41,7 +41,7 @@ cp other.pem stranger/cacert.pem
 "#;
 
 /// A directory with certificates, removed with this.
-struct Pki(PathBuf);
+pub(crate) struct Pki(PathBuf);
 
 impl Drop for Pki {
     fn drop(&mut self) {
@@ -58,7 +58,7 @@ impl std::ops::Deref for Pki {
 }
 
 /// Certificates; `None`, with a word about it, where openssl is missing.
-fn pki() -> Option<Pki> {
+pub(crate) fn pki() -> Option<Pki> {
     if Command::new("openssl").arg("version").output().is_err() {
         virtwire_skip::without_program("no openssl");
         return None;
@@ -122,7 +122,7 @@ async fn bad_certificates_have_errors_of_their_own() {
 }
 
 /// A daemon's TLS port, for the client `anna`.
-fn uri(daemon: &Daemon, pki: &Path) -> String {
+pub(crate) fn uri(daemon: &Daemon, pki: &Path) -> String {
     let directory = pki.join("anna");
     format!("test+tls://localhost:{}/default?pkipath={}", daemon.ports[1], directory.display())
 }
