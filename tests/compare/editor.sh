@@ -1,3 +1,3 @@
 #!/bin/sh
-# What `virsh edit` runs in the sessions: it gives the guest a third processor.
-exec sed -i 's|>2</vcpu>|>3</vcpu>|' "$1"
+# What `virsh edit` runs in the sessions: it gives the guest three processors.
+exec sed -i 's|>[0-9]*</vcpu>|>3</vcpu>|' "$1"

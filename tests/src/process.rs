@@ -92,18 +92,26 @@ impl Program {
     /// # Panics
     /// If [`PATIENCE`] passes before that.
     #[track_caller]
-    pub fn finish(mut self) -> Finished {
+    pub fn finish(self) -> Finished {
+        self.try_finish().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Closes the program's input, and waits for its end.
+    ///
+    /// # Errors
+    /// [`PATIENCE`] passes before that: what the program had printed until then.
+    pub fn try_finish(mut self) -> Result<Finished, String> {
         drop(self.stdin.take());
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.more(deadline) {
                 Ok(()) => (),
                 Err(Stopped::Ended) => break,
-                Err(why) => panic!("{}: {why}; it printed:\n{}", self.name, self.seen),
+                Err(why) => return Err(format!("{}: {why}; it printed:\n{}", self.name, self.seen)),
             }
         }
-        let status = self.child.wait().unwrap_or_else(|e| panic!("{}: {e}", self.name));
-        Finished { status, text: std::mem::take(&mut self.seen) }
+        let status = self.child.wait().map_err(|e| format!("{}: {e}", self.name))?;
+        Ok(Finished { status, text: std::mem::take(&mut self.seen) })
     }
 
     /// Everything printed up to now that no wait has taken.

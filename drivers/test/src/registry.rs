@@ -102,6 +102,11 @@ impl<T: Object> Registry<T> {
         self.items.values()
     }
 
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// All objects that run, or all that don't.
     pub(crate) fn of_state(&self, active: bool) -> impl Iterator<Item = &T> {
         self.iter().filter(move |item| item.is_active() == active)

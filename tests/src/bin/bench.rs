@@ -8,7 +8,7 @@ use virtwire_tests::peers::{self, Peer};
 
 fn main() -> ExitCode {
     if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Gcc]) {
-        return ExitCode::SUCCESS;
+        return ExitCode::FAILURE;
     }
     let mut arguments = env::args().skip(1);
     let rounds = arguments.next().map_or(Ok(5), |text| text.parse());

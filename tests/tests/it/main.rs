@@ -4,6 +4,7 @@ mod clients;
 mod compatibility;
 mod conformance;
 mod differential;
+mod events;
 mod layering;
 mod one_call;
 mod qemu;

@@ -54,7 +54,8 @@ pub(crate) fn all(
 ) -> Result<wire::ConnectListAllDomainsRet> {
     check_flags(args.flags, filter::ALL, "testConnectListAllDomains")?;
     let found = host.guests.iter().filter(|guest| matches(guest, args.flags));
-    let domains: Vec<_> = found.map(|guest| guest.wire.clone()).collect();
+    let mut domains = Vec::with_capacity(host.guests.len());
+    domains.extend(found.map(|guest| guest.wire.clone()));
     let ret = domains.len() as u32;
     Ok(wire::ConnectListAllDomainsRet {
         domains: if args.need_results == 0 { Vec::new() } else { domains },
