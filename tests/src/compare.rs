@@ -112,7 +112,7 @@ fn answers(shell: Command, session: &[&str], folder: &Path) -> Vec<String> {
         script.replace("{dir}", &folder.to_string_lossy()).replace("{tmp}", &empty.to_string_lossy());
     let mut command = process::one_output(&shell);
     command.arg(script).current_dir(folder).env("EDITOR", folder.join("editor.sh"));
-    // virsh shows the progress of a save from a second thread, and once in some thousand times both wait for ever.
+    // virsh shows the progress of a save from a second thread, and now and then both wait for ever.
     let done = Program::start(&mut command).try_finish();
     let text = canonical(&done.unwrap_or_else(|_| process::run(&mut command)).text);
     let mut answers: Vec<String> =

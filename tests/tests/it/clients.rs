@@ -8,7 +8,6 @@ use virtwire_tests::clients::{self, Client, URI};
 use virtwire_tests::compare::{Answer, Shell, compare};
 use virtwire_tests::daemon::{Daemon, virsh};
 use virtwire_tests::peers::{self, Peer, old_virsh};
-use virtwire_tests::process::Program;
 use virtwire_tests::repo;
 
 /// A client's own program, on both.
