@@ -117,6 +117,8 @@ fn answers(shell: Command, session: &[&str], folder: &Path) -> Vec<String> {
     let text = canonical(&done.unwrap_or_else(|_| process::run(&mut command)).text);
     let mut answers: Vec<String> =
         text.split(MARK).map(|answer| answer.trim_matches('\n').to_owned()).collect();
+    // Where not even one command was taken, virsh has understood none of them.
+    assert!(answers.len() > 1, "no command of {session:?} was done: {text}");
     answers.resize(session.len(), String::new());
     answers
 }

@@ -96,6 +96,7 @@ impl Qemu {
                 process: Arc::new(process),
                 dir,
                 restart: false,
+                last_source: 0,
                 ending: None,
             });
             inner.state = match (running, status.state.runs()) {

@@ -62,6 +62,8 @@ pub(crate) struct Live {
     pub(crate) dir: PathBuf,
     /// The next time it powers off, it starts again.
     pub(crate) restart: bool,
+    /// The highest number that the source of a disk was given in this run.
+    pub(crate) last_source: u32,
     /// Why it will end, if somebody has decided that.
     pub(crate) ending: Option<Ending>,
 }

@@ -9,8 +9,8 @@ use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
 use crate::{
-    absent, actions, autostart, caps, console, control, define, info, list, machine, memory, metadata,
-    monitor, rename, screen, stats, tune, vcpus,
+    absent, actions, autostart, caps, console, control, define, devices, info, list, machine, memory,
+    metadata, monitor, rename, screen, stats, tune, vcpus,
 };
 
 serve! {
@@ -141,6 +141,13 @@ serve! {
         domain_set_vcpus(DomainSetVcpusArgs) = vcpus::set;
         domain_set_vcpus_flags(DomainSetVcpusFlagsArgs) = vcpus::set_flags;
         domain_interface_stats(DomainInterfaceStatsArgs) -> DomainInterfaceStatsRet = stats::interface;
+
+        domain_attach_device(DomainAttachDeviceArgs) = devices::attach;
+        domain_attach_device_flags(DomainAttachDeviceFlagsArgs) = devices::attach_flags;
+        domain_detach_device(DomainDetachDeviceArgs) = devices::detach;
+        domain_detach_device_flags(DomainDetachDeviceFlagsArgs) = devices::detach_flags;
+        domain_detach_device_alias(DomainDetachDeviceAliasArgs) = devices::detach_alias;
+        domain_update_device_flags(DomainUpdateDeviceFlagsArgs) = devices::update;
 
         qemu_domain_agent_command(DomainAgentCommandArgs) -> DomainAgentCommandRet = absent::agent_command;
         qemu_domain_monitor_command(DomainMonitorCommandArgs) -> DomainMonitorCommandRet = monitor::command;

@@ -16,6 +16,7 @@ mod console;
 mod control;
 mod cpu;
 mod define;
+mod devices;
 pub mod dirs;
 mod driver;
 mod error;

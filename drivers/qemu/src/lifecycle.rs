@@ -13,13 +13,14 @@ use virtwire_conf::domain::LifecycleAction;
 use virtwire_conf::table::KiB;
 use virtwire_conf::{Domain, FormatOptions};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
-use virtwire_qmp::commands::{Cont, QueryChardev, SetAction, SetPassword, SystemReset};
+use virtwire_qmp::commands::{Cont, QueryChardev, SetAction, SetLink, SetPassword, SystemReset};
 use virtwire_qmp::events::{Event as QmpEvent, EventKind};
 use virtwire_qmp::{Monitor, QmpError};
 
 use crate::absent::{agent_ports, has_agent};
 use crate::argv;
 use crate::command::shell;
+use crate::devices::is_up;
 use crate::dirs::make_secret;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file, monitor};
@@ -73,6 +74,7 @@ impl Qemu {
             process: Arc::new(process),
             dir,
             restart: false,
+            last_source: 0,
             ending: None,
         };
         {
@@ -177,6 +179,10 @@ impl Qemu {
             let chardevs = monitor.execute(&QueryChardev {}).await?;
             live::fill_in_terminals(domain, &chardevs);
             crate::cpu::settle(domain, &monitor).await?;
+            for net in domain.devices.interfaces.iter().filter(|net| !is_up(net)) {
+                let name = net.info.alias.as_ref().map(|alias| alias.name.clone()).unwrap_or_default();
+                monitor.execute(&SetLink { name, up: false }).await?;
+            }
             if domain.on_reboot == Some(LifecycleAction::Destroy) {
                 let reboot = Some("shutdown".to_owned());
                 monitor.execute(&SetAction { reboot, ..SetAction::default() }).await?;
@@ -250,6 +256,7 @@ impl Qemu {
                 let asleep = |state: State| state == State::PMSUSPENDED;
                 self.change(guest, asleep, State::RUNNING_WAKEUP, Lifecycle::STARTED_BOOTED);
             }
+            EventKind::DeviceDeleted { device: Some(alias), .. } => self.unplugged(guest, alias),
             EventKind::VserportChange { id, open } => self.port_changed(guest, id, *open),
             EventKind::RtcChange { offset } => self.emit(status::rtc_change(guest.handle(), *offset)),
             EventKind::BalloonChange { actual } => {

@@ -104,7 +104,7 @@ fn free_port() -> Result<u16> {
 }
 
 /// Every device gets libvirt's name for it; names of the user's stay.
-fn name_devices(domain: &mut Domain) {
+pub(crate) fn name_devices(domain: &mut Domain) {
     let q35 = is_q35(domain);
     let devices = &mut domain.devices;
     for disk in &mut devices.disks {

@@ -25,7 +25,10 @@ fn virsh_shows_the_qemu_driver_as_libvirtd_has_it() {
     // By the same means, so that both find the same files at the same paths.
     let (real, own) = (Daemon::libvirtd(), Daemon::private_virtwired());
     for daemon in [&real, &own] {
-        guest::write_image(&daemon.folder().join("lib/images/guest.img")).expect("the image is written");
+        for image in ["guest.img", "two.img"] {
+            guest::write_image(&daemon.folder().join("lib/images").join(image))
+                .expect("the image is written");
+        }
     }
     let file = repo::file("compare/qemu_driver.txt");
     let answers =

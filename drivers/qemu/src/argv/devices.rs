@@ -88,7 +88,7 @@ fn controller_device(domain: &Domain, controller: &Controller) -> Result<Option<
     Ok(Some(device.at(domain, address)?))
 }
 
-pub(super) fn interfaces(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
     for (index, interface) in domain.devices.interfaces.iter().enumerate() {
         if interface.type_ != InterfaceType::User {
             let text =

@@ -12,12 +12,13 @@ use super::{Device, alias};
 use crate::command::CommandLine;
 use crate::error::QEMU;
 
-pub(super) fn disks(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+pub(crate) fn disks(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
     // Node names count from the last disk, as libvirt numbers them.
     let count = domain.devices.disks.len();
     let mut booted = [false; 3];
     for (index, disk) in domain.devices.disks.iter().enumerate() {
-        let node = storage(line, disk, count - index)?;
+        let number = disk.source.as_ref().and_then(|source| source.index);
+        let node = storage(line, disk, number.map_or(count - index, |number| number as usize))?;
         let kind = match disk.device {
             DiskDevice::Cdrom => (BootDevice::Cdrom, 0),
             DiskDevice::Floppy => (BootDevice::Fd, 1),

@@ -4,8 +4,8 @@
 //! name before anything is started.
 
 mod chardev;
-mod devices;
-mod disks;
+pub(crate) mod devices;
+pub(crate) mod disks;
 mod machine;
 
 use std::os::fd::OwnedFd;

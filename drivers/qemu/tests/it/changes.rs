@@ -83,3 +83,31 @@ async fn a_guest_bound_to_its_client_ends_with_it() {
     assert_eq!(ended.await.unwrap(), 1);
     drop(others);
 }
+
+#[tokio::test]
+async fn a_disk_comes_and_goes_while_the_guest_runs() {
+    if qemu().is_none() {
+        return;
+    }
+    let (mut host, cx) = (Host::new().await, CallCx::default());
+    let dom = host.define("plugs", "").await;
+    host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+    let xml = format!(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{}'/>\
+         <target dev='vdb' bus='virtio'/></disk>",
+        host.dir.join("disk.img").display()
+    );
+    for _ in 0..2 {
+        let args = DomainAttachDeviceArgs { dom: dom.clone(), xml: xml.as_str().into() };
+        host.driver.domain_attach_device(&cx, args).await.unwrap();
+        let args = DomainDetachDeviceArgs { dom: dom.clone(), xml: xml.as_str().into() };
+        host.driver.domain_detach_device(&cx, args).await.unwrap();
+        // Nobody in this guest answers the request; a reset does.
+        host.driver.domain_reset(&cx, DomainResetArgs { dom: dom.clone(), flags: 0 }).await.unwrap();
+        assert_eq!(host.device_removed().await, "virtio-disk1");
+        let args = DomainGetXmlDescArgs { dom: dom.clone(), flags: 0 };
+        let xml = host.driver.domain_get_xml_desc(&cx, args).await.unwrap().xml.to_string();
+        assert!(!xml.contains("vdb"), "{xml}");
+    }
+    host.driver.domain_destroy(&cx, DomainDestroyArgs { dom }).await.unwrap();
+}

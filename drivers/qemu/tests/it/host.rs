@@ -93,6 +93,20 @@ impl Host {
         lives
     }
 
+    /// Waits until a device has left a guest; its alias.
+    pub(crate) async fn device_removed(&mut self) -> String {
+        let removed = async {
+            loop {
+                if let Event::Remote(remote::Event::DomainDeviceRemoved(event)) =
+                    self.events.recv().await.unwrap()
+                {
+                    return event.msg.dev_alias.to_string();
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, removed).await.expect("a device that leaves")
+    }
+
     async fn life(&mut self) -> (i32, i32) {
         loop {
             match self.events.recv().await.unwrap() {

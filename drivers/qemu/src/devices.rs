@@ -1,0 +1,402 @@
+//! Devices that come and go: in the stored definition, and in a running guest.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use virtwire_conf::Domain;
+use virtwire_conf::domain::device::Alias;
+use virtwire_conf::domain::disk::Disk;
+use virtwire_conf::domain::net::{Interface, LinkState};
+use virtwire_conf::table::Element;
+use virtwire_conf::xml::{Document, Node};
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_protocol::remote::*;
+use virtwire_qmp::commands::{BlockdevDel, DeviceDel, NetdevDel, SetLink};
+
+use crate::command::CommandLine;
+use crate::define::replace;
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
+use crate::guest::{Guest, Live};
+use crate::info::one_definition;
+use crate::{argv, live};
+
+/// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_DEVICE_MODIFY_FORCE`
+const LIVE: u32 = 1;
+const CONFIG: u32 = 2;
+const FORCE: u32 = 4;
+
+/// A device that can be changed.
+enum Device {
+    Disk(Box<Disk>),
+    Interface(Box<Interface>),
+}
+
+impl Device {
+    fn parse(xml: &str) -> Result<Self> {
+        let document = Document::parse(xml, ErrorDomain::DOMAIN)?;
+        Self::read(document.root())
+    }
+
+    fn read(node: Node<'_>) -> Result<Self> {
+        match node.name() {
+            "disk" => Ok(Self::Disk(Box::new(Disk::read(node)?))),
+            "interface" => Ok(Self::Interface(Box::new(Interface::read(node)?))),
+            other => {
+                let text = format_args!("devices of type '{other}' cannot be attached or detached yet");
+                Err(QEMU.config_unsupported(text))
+            }
+        }
+    }
+}
+
+fn target(disk: &Disk) -> &str {
+    disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
+}
+
+fn source(disk: &Disk) -> Option<&str> {
+    let source = disk.source.as_ref()?;
+    source.file.as_deref().or(source.dev.as_deref())
+}
+
+fn alias_is(alias: Option<&Alias>, name: &str) -> bool {
+    alias.is_some_and(|alias| alias.name == name)
+}
+
+/// The interface that another one means: by MAC, and by address where it says one.
+fn same_interface(domain: &Domain, wanted: &Interface) -> Result<usize> {
+    let mac = wanted.mac.as_ref().and_then(|mac| mac.address);
+    let fits = |net: &Interface| {
+        (mac.is_none() || net.mac.as_ref().and_then(|mac| mac.address) == mac)
+            && (wanted.info.address.is_none() || wanted.info.address == net.info.address)
+    };
+    let all = domain.devices.interfaces.iter().enumerate();
+    let mut found = all.filter(|(_, net)| fits(net)).map(|(at, _)| at);
+    let shown = mac.map(|mac| mac.to_string()).unwrap_or_default();
+    match (found.next(), found.next()) {
+        (Some(at), None) => Ok(at),
+        (Some(_), Some(_)) => {
+            Err(QEMU.operation_failed(format_args!("multiple devices matching MAC address {shown} found")))
+        }
+        (None, _) => Err(device_missing(format_args!(
+            "no device matching MAC address {shown} found on {}",
+            "<unspecified address>"
+        ))),
+    }
+}
+
+fn device_missing(text: impl std::fmt::Display) -> VirtError {
+    QEMU.device_missing(text)
+}
+
+/// Which definitions flags mean: that of the run, the stored one.
+fn affected(guest: &Guest, flags: u32) -> Result<(bool, bool)> {
+    let inner = guest.lock();
+    one_definition(&inner, flags & (LIVE | CONFIG))?;
+    if flags & LIVE != 0 && inner.live.is_none() {
+        return Err(not_running());
+    }
+    Ok(match flags & (LIVE | CONFIG) {
+        0 => (inner.live.is_some(), inner.live.is_none()),
+        flags => (flags & LIVE != 0, flags & CONFIG != 0),
+    })
+}
+
+pub(crate) async fn attach(driver: &Qemu, args: DomainAttachDeviceArgs) -> Result<()> {
+    attach_flags(driver, DomainAttachDeviceFlagsArgs { dom: args.dom, xml: args.xml, flags: LIVE }).await
+}
+
+pub(crate) async fn attach_flags(driver: &Qemu, args: DomainAttachDeviceFlagsArgs) -> Result<()> {
+    check_flags(args.flags, LIVE | CONFIG, "qemuDomainAttachDeviceLiveAndConfig")?;
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    let (to_live, to_stored) = affected(&guest, args.flags)?;
+    let xml = args.xml.to_str_lossy();
+    let device = Device::parse(&xml)?;
+    let stored = if to_stored {
+        let stored = guest.lock().next().ok_or_else(not_running)?;
+        if let Device::Disk(disk) = &device
+            && stored.devices.disks.iter().any(|other| target(other) == target(disk))
+        {
+            let text = format_args!("target {} already exists", target(disk));
+            return Err(QEMU.operation_invalid(text));
+        }
+        Some(with_device(driver, &stored, &xml).await?)
+    } else {
+        None
+    };
+    if to_live {
+        plug(driver, &guest, &device, &xml).await?;
+    }
+    stored.map_or(Ok(()), |stored| replace(driver, &guest, stored))
+}
+
+/// A definition with one more device, completed as any definition is: the device gets its place.
+async fn with_device(driver: &Qemu, domain: &Domain, xml: &str) -> Result<Domain> {
+    let options = virtwire_conf::FormatOptions { inactive: true, secure: true, ..Default::default() };
+    let text = domain.to_xml(&options);
+    let (head, tail) = text.rsplit_once("</devices>").unwrap_or((&text, ""));
+    let mut with = Domain::parse(&format!("{head}{xml}</devices>{tail}"), driver.options().await?)?;
+    with.uuid = domain.uuid;
+    Ok(with)
+}
+
+/// Plugs a device into a running guest.
+async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Result<()> {
+    let live = guest.live()?;
+    let domain = Arc::clone(&live.domain);
+    let alias;
+    let mut last_source = live.last_source;
+    // What is like the guest but has the new device alone.
+    let mut alone = (*domain).clone();
+    alone.os.boot.clear();
+    alone.devices.disks.clear();
+    alone.devices.interfaces.clear();
+    let mut line = CommandLine::default();
+    match device {
+        Device::Disk(disk) => {
+            if let Some(other) = domain.devices.disks.iter().find(|other| target(other) == target(disk)) {
+                return Err(ErrorDomain::DOMAIN.xml_error(format_args!(
+                    "target '{}' duplicated for disk sources '{}' and '{}'",
+                    target(disk),
+                    source(other).unwrap_or_default(),
+                    source(disk).unwrap_or_default()
+                )));
+            }
+            if let Some(path) = source(disk) {
+                std::fs::metadata(path)
+                    .map_err(|e| file(&e, format_args!("Cannot access storage file '{path}'")))?;
+            }
+            let with = with_device(driver, &domain, xml).await?;
+            let new = with.devices.disks.into_iter().find(|new| target(new) == target(disk));
+            let mut new = new.ok_or_else(|| QEMU.internal_error("the disk was lost"))?;
+            let sources = domain.devices.disks.iter().filter_map(|disk| disk.source.as_ref()?.index);
+            // The nodes of a disk that is on its way out may still be there: numbers are not used again.
+            let number = sources.max().unwrap_or_default().max(live.last_source) + 1;
+            last_source = number;
+            if let Some(source) = &mut new.source {
+                source.index = Some(number);
+                new.backing_store.get_or_insert_default();
+            }
+            alone.devices.disks.push(new);
+            live::name_devices(&mut alone);
+            argv::disks::disks(&mut line, &alone)?;
+            alias = alone.devices.disks.first().and_then(|disk| disk.info.alias.clone());
+        }
+        Device::Interface(_) => {
+            let with = with_device(driver, &domain, xml).await?;
+            let mut new = with.devices.interfaces.into_iter().next_back();
+            let new = new.as_mut().ok_or_else(|| QEMU.internal_error("the interface was lost"))?;
+            let known = |name: &str| {
+                domain.devices.interfaces.iter().any(|net| alias_is(net.info.alias.as_ref(), name))
+            };
+            let free = (0..).map(|number| format!("net{number}")).find(|name| !known(name));
+            new.info.alias = free.map(|name| Alias { name });
+            alone.devices.interfaces.push(new.clone());
+            argv::devices::interfaces(&mut line, &alone)?;
+            alias = new.info.alias.clone();
+        }
+    }
+    run(&live, line.args()).await?;
+    if let Some(live) = &mut guest.lock().live {
+        // Not in the place of what it was: QEMU may have told something meanwhile.
+        let now = Arc::make_mut(&mut live.domain);
+        now.devices.disks.append(&mut alone.devices.disks);
+        now.devices.interfaces.append(&mut alone.devices.interfaces);
+        live.last_source = last_source;
+    }
+    driver.save_status(guest);
+    let dev_alias = alias.map(|alias| alias.name).unwrap_or_default().as_str().into();
+    let msg = DomainEventCallbackDeviceAddedMsg { callback_id: 0, dom: guest.handle(), dev_alias };
+    driver.emit(Event::DomainDeviceAdded(msg));
+    Ok(())
+}
+
+/// What the command line says of devices, said over the monitor. When one part fails, those before it are taken back.
+async fn run(live: &Live, args: &[String]) -> Result<()> {
+    let mut nodes = Vec::new();
+    let mut backend = None;
+    for pair in args.chunks(2) {
+        let [option, value] = pair else { continue };
+        let object: Map<String, Value> =
+            serde_json::from_str(value).map_err(|error| QEMU.internal_error(error))?;
+        let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let command = match option.as_str() {
+            "-blockdev" => "blockdev-add",
+            "-netdev" => "netdev_add",
+            "-device" => "device_add",
+            other => return Err(QEMU.internal_error(format_args!("{other} is not a device's option"))),
+        };
+        if let Err(error) = live.monitor.execute_raw(command, &object).await {
+            take_back(live, nodes, backend).await;
+            return Err(monitor(error));
+        }
+        match command {
+            "blockdev-add" => nodes.push(text("node-name")),
+            "netdev_add" => backend = Some(text("id")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes what was behind a device, the uppermost first. What is gone already is no matter.
+async fn take_back(live: &Live, nodes: Vec<String>, backend: Option<String>) {
+    for node_name in nodes.into_iter().rev() {
+        let _ = live.monitor.execute(&BlockdevDel { node_name }).await;
+    }
+    if let Some(id) = backend {
+        let _ = live.monitor.execute(&NetdevDel { id }).await;
+    }
+}
+
+pub(crate) async fn detach(driver: &Qemu, args: DomainDetachDeviceArgs) -> Result<()> {
+    detach_flags(driver, DomainDetachDeviceFlagsArgs { dom: args.dom, xml: args.xml, flags: LIVE }).await
+}
+
+pub(crate) async fn detach_flags(driver: &Qemu, args: DomainDetachDeviceFlagsArgs) -> Result<()> {
+    check_flags(args.flags, LIVE | CONFIG, "qemuDomainDetachDeviceLiveAndConfig")?;
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    let (to_live, to_stored) = affected(&guest, args.flags)?;
+    let device = Device::parse(&args.xml.to_str_lossy())?;
+    let stored = if to_stored {
+        let mut stored = (*guest.lock().next().ok_or_else(not_running)?).clone();
+        take_out(&mut stored, &device)?;
+        Some(stored)
+    } else {
+        None
+    };
+    if to_live {
+        let live = guest.live()?;
+        let mut left = (*live.domain).clone();
+        let alias = take_out(&mut left, &device)?;
+        let id = alias.map(|alias| alias.name).unwrap_or_default();
+        // The guest decides; its answer is an event.
+        live.monitor.execute(&DeviceDel { id }).await.map_err(monitor)?;
+    }
+    stored.map_or(Ok(()), |stored| replace(driver, &guest, stored))
+}
+
+/// Takes a device out of a definition; its alias, if it had one.
+fn take_out(domain: &mut Domain, device: &Device) -> Result<Option<Alias>> {
+    match device {
+        Device::Disk(disk) => {
+            let name = target(disk);
+            let at = domain.devices.disks.iter().position(|other| target(other) == name);
+            let at = at.ok_or_else(|| device_missing(format_args!("no target device {name}")))?;
+            Ok(domain.devices.disks.remove(at).info.alias)
+        }
+        Device::Interface(wanted) => {
+            let at = same_interface(domain, wanted)?;
+            Ok(domain.devices.interfaces.remove(at).info.alias)
+        }
+    }
+}
+
+pub(crate) async fn detach_alias(driver: &Qemu, args: DomainDetachDeviceAliasArgs) -> Result<()> {
+    check_flags(args.flags, LIVE | CONFIG, "qemuDomainDetachDeviceAliasLiveAndConfig")?;
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    let (to_live, to_stored) = affected(&guest, args.flags)?;
+    let alias = args.alias.to_string();
+    let none = || ErrorDomain::DOMAIN.internal_error(format_args!("no device found with alias {alias}"));
+    if to_live {
+        let live = guest.live()?;
+        let devices = &live.domain.devices;
+        let mut all =
+            devices.disks.iter().map(|disk| &disk.info).chain(devices.interfaces.iter().map(|net| &net.info));
+        if !all.any(|info| alias_is(info.alias.as_ref(), &alias)) {
+            return Err(none());
+        }
+        live.monitor.execute(&DeviceDel { id: alias.clone() }).await.map_err(monitor)?;
+    }
+    if to_stored {
+        let mut stored = (*guest.lock().next().ok_or_else(not_running)?).clone();
+        if !remove_alias(&mut stored, &alias) {
+            return Err(none());
+        }
+        replace(driver, &guest, stored)?;
+    }
+    Ok(())
+}
+
+fn remove_alias(domain: &mut Domain, alias: &str) -> bool {
+    let devices = &mut domain.devices;
+    let before = devices.disks.len() + devices.interfaces.len();
+    devices.disks.retain(|disk| !alias_is(disk.info.alias.as_ref(), alias));
+    devices.interfaces.retain(|net| !alias_is(net.info.alias.as_ref(), alias));
+    devices.disks.len() + devices.interfaces.len() < before
+}
+
+impl Qemu {
+    /// A device has left a running guest.
+    pub(crate) fn unplugged(&self, guest: &Arc<Guest>, alias: &str) {
+        let (live, nodes) = {
+            let mut inner = guest.lock();
+            let Some(live) = &mut inner.live else { return };
+            let disk =
+                live.domain.devices.disks.iter().find(|disk| alias_is(disk.info.alias.as_ref(), alias));
+            let number = disk.and_then(|disk| disk.source.as_ref()?.index);
+            let nodes = number.map_or_else(Vec::new, |number| {
+                vec![format!("libvirt-{number}-storage"), format!("libvirt-{number}-format")]
+            });
+            if !remove_alias(Arc::make_mut(&mut live.domain), alias) {
+                return;
+            }
+            (live.clone(), nodes)
+        };
+        // In a task of its own: whoever takes a monitor's events must not wait for its replies.
+        let (driver, guest, alias) = (self.clone(), Arc::clone(guest), alias.to_owned());
+        tokio::spawn(async move {
+            take_back(&live, nodes, Some(format!("host{alias}"))).await;
+            driver.save_status(&guest);
+            let msg = DomainEventDeviceRemovedMsg { dom: guest.handle(), dev_alias: alias.as_str().into() };
+            let msg = DomainEventCallbackDeviceRemovedMsg { callback_id: 0, msg };
+            driver.emit(Event::DomainDeviceRemoved(msg));
+        });
+    }
+}
+
+pub(crate) async fn update(driver: &Qemu, args: DomainUpdateDeviceFlagsArgs) -> Result<()> {
+    check_flags(args.flags, LIVE | CONFIG | FORCE, "qemuDomainUpdateDeviceFlags")?;
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    let (to_live, to_stored) = affected(&guest, args.flags)?;
+    let Device::Interface(new) = Device::parse(&args.xml.to_str_lossy())? else {
+        return Err(QEMU.config_unsupported("disks cannot be changed in place yet"));
+    };
+    if to_stored {
+        let mut stored = (*guest.lock().next().ok_or_else(not_running)?).clone();
+        let at = same_interface(&stored, &new)?;
+        if let Some(net) = stored.devices.interfaces.get_mut(at) {
+            net.link = new.link.clone();
+        }
+        replace(driver, &guest, stored)?;
+    }
+    if to_live {
+        let live = guest.live()?;
+        let at = same_interface(&live.domain, &new)?;
+        let Some(net) = live.domain.devices.interfaces.get(at) else { return Ok(()) };
+        set_link(&live, net, &new).await?;
+        if let Some(live) = &mut guest.lock().live
+            && let Ok(at) = same_interface(&live.domain, &new)
+            && let Some(net) = Arc::make_mut(&mut live.domain).devices.interfaces.get_mut(at)
+        {
+            net.link = new.link.clone();
+        }
+        driver.save_status(&guest);
+    }
+    Ok(())
+}
+
+async fn set_link(live: &Live, net: &Interface, as_of: &Interface) -> Result<()> {
+    let name = net.info.alias.as_ref().map(|alias| alias.name.clone()).unwrap_or_default();
+    live.monitor.execute(&SetLink { name, up: is_up(as_of) }).await.map_err(monitor)?;
+    Ok(())
+}
+
+/// Whether an interface is plugged in; it is if nothing is said.
+pub(crate) fn is_up(net: &Interface) -> bool {
+    net.link.as_ref().and_then(|link| link.state) != Some(LinkState::Down)
+}
