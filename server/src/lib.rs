@@ -13,6 +13,7 @@ pub mod config;
 mod dispatch;
 pub mod drivers;
 mod events;
+mod forward;
 mod glob;
 mod lifetime;
 mod listener;

@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) tls: Option<Acceptor>,
     pub(crate) policy: Policy,
+    /// Where the daemons are that clients are carried to.
+    pub(crate) proxy: Option<PathBuf>,
     pub(crate) sasl: Sasl,
     /// Nothing is counted where nobody can ask.
     pub(crate) metrics: Option<Metrics>,
@@ -228,6 +230,7 @@ impl Shared {
             settings: config.settings.clone(),
             tls,
             policy: config.policy.clone(),
+            proxy: config.proxy.clone(),
             sasl: Sasl::new(&config.settings),
             metrics: config.settings.metrics_address.as_ref().map(|_| Metrics::new()),
             log,

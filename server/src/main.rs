@@ -86,7 +86,8 @@ fn open_log(options: &Options, settings: &Settings) -> Result<Log, Fatal> {
 }
 
 async fn serve(options: &Options, config: &Config, log: Log) -> io::Result<()> {
-    let drivers = virtwired::drivers::all(options.root.as_deref()).await?;
+    let drivers =
+        if options.proxy { Vec::new() } else { virtwired::drivers::all(options.root.as_deref()).await? };
     let daemon = Daemon::bind(config, drivers, log)?;
     daemon.service().set_timeout(options.timeout());
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;

@@ -61,6 +61,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     socket_admin: Option<PathBuf>,
 
+    /// Serve no hypervisor, but carry clients to the modular daemons (virtqemud and the like) whose sockets are beside
+    /// the read-write one: virtproxyd's role
+    #[arg(long)]
+    pub(crate) proxy: bool,
+
     /// Keep all state of the QEMU driver below this directory instead of /etc, /run, /var/lib and /var/log
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
@@ -122,6 +127,7 @@ impl Options {
             config.socket_admin.clone_from(&self.socket_admin);
         }
         config.listen = self.listen;
+        config.proxy = self.proxy.then(|| config.socket.parent().unwrap_or(Path::new(".")).to_owned());
         config
     }
 }

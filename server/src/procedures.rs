@@ -1,5 +1,6 @@
 //! What the daemon answers itself: authentication, open and close, features, event registration.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use crate::auth::Message;
 use crate::config::Auth;
 use crate::dispatch::SessionProcedures;
 use crate::events::{Filter, MONITOR, MonitorFilter, Registration};
+use crate::forward::{self, Upstream};
 use crate::session::{OpenPhase, Phase, Session};
 
 /// The libvirt release whose behaviour this is: 11.3.0.
@@ -119,6 +121,17 @@ impl Session {
         Ok(())
     }
 
+    /// Makes the client one of the daemon's at this socket.
+    async fn forward(&self, socket: PathBuf, name: &str, flags: u32) -> Result<(), VirtError> {
+        let args = ConnectOpenArgs { name: Some(name.into()), flags };
+        let (upstream, buffer) = Upstream::open(&socket, &args).await?;
+        let upstream = Arc::new(upstream);
+        let me = self.me.upgrade().ok_or_else(|| rpc("connection not open"))?;
+        self.upstream.set(Arc::clone(&upstream)).map_err(|_| rpc("connection already open"))?;
+        tokio::spawn(upstream.carry(me, buffer));
+        Ok(())
+    }
+
     fn deregister_callback(&self, class: &str, id: i32) -> Result<(), VirtError> {
         self.deregister(
             class,
@@ -184,8 +197,11 @@ impl SessionProcedures for Session {
         }
         let Some(name) = args.name else { return Err(ErrorDomain::NONE.no_connect("(null)")) };
         let name = name.to_str_lossy();
-        let (driver, uri) = self.service.driver(&name)?;
         let read_only = args.flags & OPEN_READ_ONLY != 0 || cx.read_only;
+        if let Some(dir) = &self.service.proxy {
+            return self.forward(forward::socket(dir, &name, read_only)?, &name, args.flags).await;
+        }
+        let (driver, uri) = self.service.driver(&name)?;
         let cx = CallCx { read_only, ..cx.clone() };
         let connection = driver.open(&cx, &uri).await?;
         let mut phase = self.phase();

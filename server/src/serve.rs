@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_protocol::error::{ErrorCode, ErrorDomain, ErrorLevel, VirtError};
 use virtwire_protocol::frame::{self, Frame};
 use virtwire_protocol::net::{MessageError, MessageHeader, MessageStatus};
 use virtwire_protocol::procedures::{Direction, ProcedureInfo, ReadOnly};
@@ -108,6 +108,22 @@ fn answer(session: &Session, asked: &Asked, result: Result<Reply, VirtError>) {
     }
     if let (Some(metrics), Some(at)) = (&session.service.metrics, asked.at) {
         metrics.call(header, at, failed);
+    }
+}
+
+/// The error that a frame carries.
+pub(crate) fn error(message: MessageError) -> VirtError {
+    let text = |text: Option<XdrString>| text.map(|text| text.to_str_lossy().into_owned());
+    VirtError {
+        code: ErrorCode(message.code),
+        domain: ErrorDomain(message.domain),
+        level: ErrorLevel(message.level),
+        message: text(message.message).unwrap_or_default(),
+        str1: text(message.str1),
+        str2: text(message.str2),
+        str3: text(message.str3),
+        int1: message.int1,
+        int2: message.int2,
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +24,7 @@ use crate::auth::Login;
 use crate::clients::Clients;
 use crate::config::{Access, Auth, Limits, Program};
 use crate::events::{self, Registration};
+use crate::forward::Upstream;
 use crate::listener::{Entrance, Shared};
 use crate::serve;
 use crate::streams::Streams;
@@ -59,6 +60,8 @@ pub(crate) struct Session {
     pub(crate) service: Arc<Shared>,
     pub(crate) streams: Streams,
     pub(crate) login: Login,
+    /// Where all that the client says goes, once it is another daemon's client.
+    pub(crate) upstream: OnceLock<Arc<Upstream>>,
     clients: Arc<Clients>,
     entrance: Entrance,
     out: Outgoing<Socket>,
@@ -108,6 +111,7 @@ impl Session {
             streams: Streams::new(clients.limits().stream_backlog),
             service,
             login: Login::default(),
+            upstream: OnceLock::new(),
             clients,
             entrance,
             out: Outgoing::new(socket),
@@ -291,6 +295,9 @@ impl Session {
         self.out.abort();
         // Calls that still wait hold the session, and must not hold the client.
         self.socket().shut();
+        if let Some(upstream) = self.upstream.get() {
+            upstream.abort();
+        }
         *self.phase() = Phase::Closed;
         self.registrations().clear();
         self.streams.clear();
@@ -302,6 +309,7 @@ impl Session {
         self.waiting.load(Ordering::Relaxed) < limits.client_requests
             && self.out.backlog() < limits.backlog
             && !self.streams.are_full()
+            && self.upstream.get().is_none_or(|upstream| upstream.backlog() < limits.backlog)
             && !matches!(*self.phase(), Phase::Closed)
     }
 
@@ -406,6 +414,9 @@ impl Session {
     }
 
     fn frame(self: &Arc<Self>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) {
+        if let Some(upstream) = self.upstream.get() {
+            return upstream.pass(frame, descriptors);
+        }
         match frame.header.r#type {
             MessageType::CALL | MessageType::CALL_WITH_FDS => serve::call(self, frame, descriptors),
             MessageType::STREAM | MessageType::STREAM_HOLE => self.streams.incoming(self, frame),

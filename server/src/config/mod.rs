@@ -52,6 +52,8 @@ pub struct Config {
     pub policy: Policy,
     /// Whether to listen on the network as well.
     pub listen: bool,
+    /// For virtproxyd's role: the directory of the sockets of the daemons that clients are carried to.
+    pub proxy: Option<PathBuf>,
 }
 
 /// The directory of libvirt's sockets for root.
@@ -75,6 +77,7 @@ impl Config {
             settings: Settings::default(),
             policy: Policy::Open,
             listen: false,
+            proxy: None,
         }
     }
 

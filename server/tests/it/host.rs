@@ -4,6 +4,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A directory that goes, and processes that end, with the test.
 pub(crate) struct Host {
     pub(crate) dir: PathBuf,
@@ -19,12 +21,27 @@ impl Host {
 
     /// Starts virtwired with these settings and variables, waits until it is ready, and returns its process id.
     pub(crate) fn virtwired(&mut self, settings: &str, variables: &[(&str, &str)]) -> u32 {
-        let path = |name: &str| self.dir.join(name).display().to_string();
-        std::fs::write(path("conf"), settings).unwrap();
-        let told = UnixDatagram::bind(path("notify")).unwrap();
+        self.start("libvirt", &[], settings, variables)
+    }
+
+    /// The same, with sockets of another name than `libvirt`, and with more options.
+    pub(crate) fn start(
+        &mut self,
+        name: &str,
+        options: &[&str],
+        settings: &str,
+        variables: &[(&str, &str)],
+    ) -> u32 {
+        let path = |ending: &str| self.dir.join(format!("{name}{ending}")).display().to_string();
+        std::fs::write(path(".conf"), settings).unwrap();
+        let told = UnixDatagram::bind(path("-notify")).unwrap();
         let daemon = Command::new(env!("CARGO_BIN_EXE_virtwired"))
-            .args(["--config", &path("conf"), "--socket", &path("libvirt-sock"), "--root", &path("root")])
-            .env("NOTIFY_SOCKET", path("notify"))
+            .args(["--config", &path(".conf"), "--socket", &path("-sock"), "--socket-ro", &path("-sock-ro")])
+            .args(["--socket-admin", &path("-admin-sock")])
+            .arg("--root")
+            .arg(self.dir.join("root"))
+            .args(options)
+            .env("NOTIFY_SOCKET", path("-notify"))
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .spawn()
@@ -38,8 +55,27 @@ impl Host {
     }
 }
 
+impl Host {
+    /// The processes of its guests.
+    pub(crate) fn guests(&self) -> Vec<Pid> {
+        let root = self.dir.join("root").display().to_string();
+        let entries = std::fs::read_dir("/proc").unwrap();
+        let processes = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let is_guest = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.contains("qemu-system") && line.contains(&root)
+        };
+        processes.filter(is_guest).filter_map(Pid::from_raw).collect()
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
+        // Of a test that has failed.
+        for guest in self.guests() {
+            let _ = kill_process(guest, Signal::KILL);
+        }
         for child in self.children.iter_mut().rev() {
             let _ = child.kill();
             let _ = child.wait();

@@ -5,6 +5,7 @@ mod administration;
 mod calls;
 mod events;
 mod floors;
+mod forward;
 mod guests;
 mod host;
 mod hostile;

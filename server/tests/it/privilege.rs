@@ -28,15 +28,8 @@ async fn start(host: &Host) -> u32 {
     let xml = host.dir.join("guest.xml");
     fs::write(&xml, GUEST).unwrap();
     virsh(host, &["create", &xml.display().to_string()]).await.unwrap();
-    let root = host.dir.join("root").display().to_string();
-    let mut processes =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_guest = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line);
-        line.contains("qemu-system") && line.contains(&root)
-    };
-    processes.find(is_guest).expect("the guest's process")
+    let guests = host.guests();
+    guests.first().expect("the guest's process").as_raw_nonzero().get().unsigned_abs()
 }
 
 /// What the open descriptors of a process are, but for those that all have.
