@@ -82,7 +82,10 @@ impl fmt::Display for Error {
             Self::Remote(error) => error.fmt(f),
             Self::Protocol(error) => write!(f, "protocol violation: {error}"),
             Self::Io(error) => error.fmt(f),
-            Self::Connect(place, error) => write!(f, "cannot connect to {place}: {error}"),
+            Self::Connect(place, error) => {
+                write!(f, "cannot connect to {place}: {error}")?;
+                advice(place, error.kind()).map_or(Ok(()), |advice| write!(f, "; {advice}"))
+            }
             Self::Tls(error) => error.fmt(f),
             Self::Helper(error) => error.fmt(f),
             Self::Closed => f.write_str("the connection is closed"),
@@ -94,6 +97,21 @@ impl fmt::Display for Error {
             Self::Unsupported(what) => write!(f, "the daemon does not support {what}"),
             Self::StreamClosed => f.write_str("the stream is closed"),
         }
+    }
+}
+
+/// What to do where nobody lets us in.
+fn advice(place: &str, kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    match (place.starts_with('/'), kind) {
+        (true, NotFound | ConnectionRefused) => {
+            Some("does a libvirt daemon run? Another socket can be named with socket= in the URI")
+        }
+        (true, PermissionDenied) => Some("connect read-only, or become a member of the socket's group"),
+        (false, ConnectionRefused) => {
+            Some("does the daemon listen there? libvirtd needs --listen or its socket units")
+        }
+        _ => None,
     }
 }
 

@@ -66,8 +66,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut table = Table::new(&hosts, kind.columns());
     let work = move |connect: Connect| async move {
         let mut rows = rows(&connect, kind, active).await?;
-        // Daemons list in an order of their own.
-        rows.sort_by(|(a, _), (b, _)| a.get(1).cmp(&b.get(1)).then(a.cmp(b)));
+        // Daemons list in an order of their own; guests have their names behind their ids.
+        let name = usize::from(matches!(kind, Kind::Guests));
+        rows.sort_by(|(a, _), (b, _)| a.get(name).cmp(&b.get(name)).then(a.cmp(b)));
         Ok(rows)
     };
     hosts.each(work, |uri, rows| table.show(uri, rows)).await
