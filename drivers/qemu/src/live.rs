@@ -10,6 +10,7 @@ use virtwire_conf::domain::disk::DiskBus;
 use virtwire_conf::domain::display::{GraphicsType, ListenType};
 use virtwire_conf::domain::misc::{ControllerType, MemballoonModel};
 use virtwire_conf::domain::tune::Resource;
+use virtwire_conf::table::KiB;
 use virtwire_qmp::replies::ChardevInfo;
 
 use crate::argv::is_q35;
@@ -29,6 +30,9 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
     domain
         .resource
         .get_or_insert_with(|| Resource { partition: Some("/machine".to_owned()), ..Resource::default() });
+    if let Some(memory) = &mut domain.memory {
+        *memory = whole_mebibytes(*memory);
+    }
     name_devices(&mut domain);
     number_sources(&mut domain);
     place_channels(&mut domain, dirs);
@@ -47,6 +51,11 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
         }
     }
     Ok(domain)
+}
+
+/// A machine's memory is a multiple of 1 MiB.
+fn whole_mebibytes(memory: KiB) -> KiB {
+    KiB(memory.0.checked_next_multiple_of(1024).unwrap_or(memory.0))
 }
 
 /// Sockets of channels that have no place of their own get one.
@@ -213,7 +222,14 @@ pub(crate) fn fill_in_terminals(domain: &mut Domain, chardevs: &[ChardevInfo]) {
 
 #[cfg(test)]
 mod tests {
-    use super::disk_number;
+    use super::*;
+
+    #[test]
+    fn memory_is_whole_mebibytes() {
+        for (asked, given) in [(219_100, 219_136), (65_536, 65_536), (u64::MAX, u64::MAX)] {
+            assert_eq!(whole_mebibytes(KiB(asked)).0, given);
+        }
+    }
 
     #[test]
     fn disks_count_by_letters() {
