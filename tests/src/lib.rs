@@ -9,6 +9,7 @@ pub mod diff;
 pub mod folder;
 pub mod golden;
 pub mod guest;
+pub mod noise;
 pub mod peers;
 pub mod process;
 pub mod replay;

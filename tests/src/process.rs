@@ -122,6 +122,12 @@ impl Program {
         &self.seen
     }
 
+    /// Kills it, as `kill -9` does, and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Whether the program still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

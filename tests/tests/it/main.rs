@@ -5,6 +5,7 @@ mod compatibility;
 mod conformance;
 mod differential;
 mod events;
+mod faults;
 mod layering;
 mod one_call;
 mod qemu;
