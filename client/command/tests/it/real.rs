@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::{run, says, virtwire};
@@ -116,14 +117,25 @@ fn the_real_libvirtd() {
 
     says(&["start", "g", "-c", &uri]);
     let (mut console, mut shown) = daemon.goes_on(&["console", "g"]);
-    let mut text = Vec::new();
-    // Each boot is shown anew.
-    while !String::from_utf8_lossy(&text).contains("SeaBIOS") {
-        says(&["reset", "g", "-c", &uri]);
+    let (sender, said) = mpsc::channel();
+    std::thread::spawn(move || {
         let mut some = [0; 512];
-        let count = shown.read(&mut some).unwrap();
-        assert!(count > 0, "the console ended: {}", String::from_utf8_lossy(&text));
-        text.extend(&some[..count]);
+        while let Ok(count @ 1..) = shown.read(&mut some) {
+            if sender.send(some[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    // A boot before the console was open is not shown: then there is another.
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains("SeaBIOS") {
+        match said.recv_timeout(Duration::from_secs(5)) {
+            Ok(some) => text.extend(some),
+            Err(RecvTimeoutError::Timeout) => drop(says(&["reset", "g", "-c", &uri])),
+            Err(RecvTimeoutError::Disconnected) => {
+                panic!("the console ended: {}", String::from_utf8_lossy(&text));
+            }
+        }
     }
     says(&["destroy", "g", "-c", &uri]);
     // The guest's end is the console's.
