@@ -1,9 +1,8 @@
-//! The command against the real libvirtd, where it is installed and may be run: a guest, its console and events, a volume.
+//! The command against the real libvirtd, where it is installed and may be run: a guest, its events, a volume.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::{run, says, virtwire};
@@ -84,7 +83,7 @@ impl Libvirtd {
 }
 
 const GUEST: &str = "<domain type='qemu'><name>g</name><memory unit='MiB'>64</memory>
-    <os><type arch='x86_64'>hvm</type><bios useserial='yes'/></os><devices><serial type='pty'/></devices></domain>";
+    <os><type arch='x86_64'>hvm</type></os></domain>";
 const POOL: &str =
     "<pool type='dir'><name>p</name><target><path>/var/lib/libvirt/pool</path></target></pool>";
 const VOLUME: &str = "<volume><name>v</name><capacity>3145728</capacity><allocation>0</allocation></volume>";
@@ -114,32 +113,6 @@ fn the_real_libvirtd() {
     assert!(line.contains("\"event\":\"domain_lifecycle\"") && line.contains("\"name\":\"g\""), "{line}");
     events.kill().unwrap();
     events.wait().unwrap();
-
-    says(&["start", "g", "-c", &uri]);
-    let (mut console, mut shown) = daemon.goes_on(&["console", "g"]);
-    let (sender, said) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut some = [0; 512];
-        while let Ok(count @ 1..) = shown.read(&mut some) {
-            if sender.send(some[..count].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    // A boot before the console was open is not shown: then there is another.
-    let mut text = Vec::new();
-    while !String::from_utf8_lossy(&text).contains("SeaBIOS") {
-        match said.recv_timeout(Duration::from_secs(5)) {
-            Ok(some) => text.extend(some),
-            Err(RecvTimeoutError::Timeout) => drop(says(&["reset", "g", "-c", &uri])),
-            Err(RecvTimeoutError::Disconnected) => {
-                panic!("the console ended: {}", String::from_utf8_lossy(&text));
-            }
-        }
-    }
-    says(&["destroy", "g", "-c", &uri]);
-    // The guest's end is the console's.
-    assert!(console.wait().unwrap().success());
 
     let pool = format!("xml=@{}", daemon.file("pool.xml", POOL.as_bytes()));
     call("storage-pool-create-xml", &[&pool]);
