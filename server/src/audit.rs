@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use uuid::Uuid;
 use virtwire_driver_api::{CallCx, Driver, Event, EventSink};
 use virtwire_protocol::remote;
 
@@ -46,18 +47,6 @@ impl fmt::Display for Text<'_> {
             }
             _ => self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}")),
         }
-    }
-}
-
-/// A UUID as people write it.
-struct Uuid([u8; 16]);
-
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().enumerate().try_for_each(|(index, byte)| {
-            let dash = if [4, 6, 8, 10].contains(&index) { "-" } else { "" };
-            write!(f, "{dash}{byte:02x}")
-        })
     }
 }
 
@@ -122,7 +111,7 @@ fn text(driver: &str, msg: &remote::DomainEventLifecycleMsg) -> Option<String> {
     let (_, operation, reasons) = OPERATIONS.iter().find(|(event, ..)| *event == msg.event)?;
     let reason =
         usize::try_from(msg.detail).ok().and_then(|detail| reasons.get(detail)).unwrap_or(&"unknown");
-    let (name, uuid) = (Text(msg.dom.name.as_bytes()), Uuid(msg.dom.uuid));
+    let (name, uuid) = (Text(msg.dom.name.as_bytes()), Uuid::from_bytes(msg.dom.uuid));
     Some(format!("virt={driver} op={operation} reason={reason} vm={name} uuid={uuid}"))
 }
 

@@ -5,6 +5,7 @@
 //! reason stand behind a command, its answers are known not to be the same. `virsh edit` is done by `editor.sh`.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
@@ -72,6 +73,7 @@ pub fn compare(shell: Shell, uris: [&str; 2], file: &Path) -> std::io::Result<Ve
     let folder = file.parent().unwrap_or(Path::new("/"));
     let mut found = Vec::new();
     for session in sessions(&text) {
+        let session = understood(|| shell(uris[0]), session);
         let (session, reasons): (Vec<_>, Vec<_>) = session.into_iter().map(parts).unzip();
         let [left, right] = thread::scope(|scope| {
             let asked = uris.map(|uri| {
@@ -95,6 +97,29 @@ fn sessions(text: &str) -> Vec<Vec<&str>> {
     lines.split(|line| line.is_empty()).filter(|session| !session.is_empty()).map(<[_]>::to_vec).collect()
 }
 
+/// What this shell has a meaning for: an older one lacks commands and options, and does nothing of a session with one
+/// that it lacks. Each that is left out is named.
+fn understood(shell: impl Fn() -> Command, mut session: Vec<&str>) -> Vec<&str> {
+    // All is read before the first is done, and that one ends it.
+    let takes = |commands: &[&str]| {
+        let commands: Vec<_> = commands.iter().map(|line| parts(line).0).collect();
+        process::run(shell().arg(format!("quit; {}", commands.join("; ")))).status.success()
+    };
+    if !takes(&session) {
+        session.retain(|command| {
+            let taken = takes(&[command]);
+            if !taken {
+                virtwire_skip::without_data(format_args!(
+                    "{command}: not known to {:?}",
+                    shell().get_program()
+                ));
+            }
+            taken
+        });
+    }
+    session
+}
+
 /// A command, and why its answers differ.
 fn parts(line: &str) -> (&str, Option<&str>) {
     match line.split_once("# differs:") {
@@ -113,13 +138,17 @@ fn answers(shell: Command, session: &[&str], folder: &Path) -> Vec<String> {
     let mut command = process::one_output(&shell);
     command.arg(script).current_dir(folder).env("EDITOR", folder.join("editor.sh"));
     // virsh shows the progress of a save from a second thread, and now and then both wait for ever.
-    let done = Program::start(&mut command).try_finish();
-    let text = canonical(&done.unwrap_or_else(|_| process::run(&mut command)).text);
+    let done = Program::start(&mut command).try_finish().unwrap_or_else(|why| {
+        // Past the test runner, which shows what is printed only of failing tests.
+        let _ = writeln!(io::stderr(), "repeated: {why}");
+        process::run(&mut command)
+    });
+    let text = canonical(&done.text);
     let mut answers: Vec<String> =
         text.split(MARK).map(|answer| answer.trim_matches('\n').to_owned()).collect();
-    // Where not even one command was taken, virsh has understood none of them.
-    assert!(answers.len() > 1, "no command of {session:?} was done: {text}");
-    answers.resize(session.len(), String::new());
+    // Behind the last mark there is nothing more.
+    answers.pop();
+    assert_eq!(answers.len(), session.len(), "not all of {session:?} was done: {text}");
     answers
 }
 

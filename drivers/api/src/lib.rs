@@ -6,6 +6,7 @@
 //! `VIR_ERR_NO_SUPPORT`. Drivers do not know each other: what one needs of another it is handed as a trait object.
 
 mod events;
+mod filter;
 mod serve;
 mod stream;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub use async_trait::async_trait;
 pub use events::{Event, EventHub, EventSink};
+pub use filter::{POOL_FLAGS, POOL_KINDS, passes, pool_kind_passes};
 pub use serve::check_flags;
 pub use stream::{FromClient, SessionEnd, StreamEnd, ToClient, stream};
 use virtwire_protocol::error::{ErrorDomain, VirtError};

@@ -2,16 +2,14 @@
 
 use uuid::Uuid;
 use virtwire_conf::FormatOptions;
-use virtwire_driver_api::check_flags;
+use virtwire_driver_api::{check_flags, passes};
 use virtwire_protocol::remote::*;
 
 use crate::{NETWORK, Network, Networks, Result};
 
-/// Pairs of `VIR_CONNECT_LIST_NETWORKS_…`: active, persistent, autostart; a pair of which neither is set lets all by.
-fn passes(network: &Network, flags: u32) -> bool {
-    let pair =
-        |yes: u32, no: u32, is: bool| flags & (yes | no) == 0 || flags & (if is { yes } else { no }) != 0;
-    pair(2, 1, false) && pair(4, 8, true) && pair(16, 32, network.autostart)
+/// `virConnectListAllNetworksFlags`; all networks are persistent.
+fn matches(network: &Network, flags: u32) -> bool {
+    passes(flags, 2, 1, false) && passes(flags, 4, 8, true) && passes(flags, 16, 32, network.autostart)
 }
 
 pub(crate) async fn all(
@@ -21,7 +19,7 @@ pub(crate) async fn all(
     check_flags(NETWORK, args.flags, (1 << 6) - 1, "networkConnectListAllNetworks")?;
     let all = networks.all();
     let found: Vec<_> =
-        all.iter().filter(|network| passes(network, args.flags)).map(Network::handle).collect();
+        all.iter().filter(|network| matches(network, args.flags)).map(Network::handle).collect();
     let ret = found.len() as u32;
     Ok(ConnectListAllNetworksRet { nets: if args.need_results != 0 { found } else { Vec::new() }, ret })
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 use virtwire_conf::FormatOptions;
-use virtwire_driver_api::{SecretDriver, check_flags, serve};
+use virtwire_driver_api::{SecretDriver, check_flags, passes, serve};
 use virtwire_protocol::VirtError;
 use virtwire_protocol::remote::*;
 
@@ -35,17 +35,15 @@ async fn uuids(secrets: &Secrets, args: ConnectListSecretsArgs) -> Result<Connec
     })
 }
 
-/// Pairs of `VIR_CONNECT_LIST_SECRETS_…`: ephemeral or not, private or not; a pair of which neither is set lets all by.
-fn passes(entry: &Entry, flags: u32) -> bool {
-    let pair =
-        |yes: u32, no: u32, is: bool| flags & (yes | no) == 0 || flags & (if is { yes } else { no }) != 0;
-    pair(1, 2, entry.is_ephemeral()) && pair(4, 8, entry.is_private())
+/// `virConnectListAllSecretsFlags`
+fn matches(entry: &Entry, flags: u32) -> bool {
+    passes(flags, 1, 2, entry.is_ephemeral()) && passes(flags, 4, 8, entry.is_private())
 }
 
 async fn all(secrets: &Secrets, args: ConnectListAllSecretsArgs) -> Result<ConnectListAllSecretsRet> {
     check_flags(SECRET, args.flags, 15, "secretConnectListAllSecrets")?;
     let all = secrets.all();
-    let found: Vec<_> = all.iter().filter(|entry| passes(entry, args.flags)).map(Entry::handle).collect();
+    let found: Vec<_> = all.iter().filter(|entry| matches(entry, args.flags)).map(Entry::handle).collect();
     let ret = found.len() as u32;
     Ok(ConnectListAllSecretsRet { secrets: if args.need_results != 0 { found } else { Vec::new() }, ret })
 }

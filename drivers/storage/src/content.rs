@@ -1,9 +1,10 @@
 //! What is in a volume: streamed out, streamed in, wiped.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use virtwire_driver_api::{FromClient, StreamEnd, ToClient, check_flags};
 use virtwire_protocol::remote::*;
 
@@ -13,8 +14,10 @@ use crate::{Pools, Result, STORAGE, blocking, file};
 const CHUNK: usize = 256 << 10;
 
 /// A volume's file.
-fn open(pools: &Pools, vol: &NonnullStorageVol, options: &OpenOptions) -> Result<Arc<File>> {
+fn open(pools: &Pools, vol: &NonnullStorageVol, options: &mut OpenOptions) -> Result<Arc<File>> {
     let path = pools.with_volume(vol, |volume| Ok(volume.path().to_owned()))?;
+    // Whatever has taken the file's place, nobody waits for it.
+    options.custom_flags(OFlags::NONBLOCK.bits() as i32);
     let opened = options.open(&path).map_err(|e| file(&e, format_args!("cannot open volume '{path}'")))?;
     Ok(Arc::new(opened))
 }

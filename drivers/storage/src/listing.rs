@@ -1,48 +1,26 @@
 //! What clients ask about pools.
 
 use virtwire_conf::FormatOptions;
-use virtwire_driver_api::check_flags;
+use virtwire_driver_api::{POOL_FLAGS, POOL_KINDS, check_flags, passes, pool_kind_passes};
 use virtwire_protocol::remote::*;
 
 use crate::pool::Pool;
 use crate::{Pools, Result, STORAGE};
 
-/// The order of the kinds' bits in `virConnectListAllStoragePoolsFlags`, from bit 6 on.
-const KINDS: &[&str] = &[
-    "dir",
-    "fs",
-    "netfs",
-    "logical",
-    "disk",
-    "iscsi",
-    "scsi",
-    "mpath",
-    "rbd",
-    "sheepdog",
-    "gluster",
-    "zfs",
-    "vstorage",
-    "iscsi-direct",
-];
-const FIRST_KIND: u32 = 6;
-
-fn passes(pool: &Pool, flags: u32) -> bool {
-    let pair =
-        |yes: u32, no: u32, is: bool| flags & (yes | no) == 0 || flags & (if is { yes } else { no }) != 0;
-    let kind = KINDS.iter().position(|kind| *kind == pool.definition.type_.as_str());
-    pair(2, 1, pool.active)
-        && pair(4, 8, pool.persistent)
-        && pair(16, 32, pool.autostart)
-        && (flags >> FIRST_KIND == 0 || kind.is_some_and(|kind| flags >> FIRST_KIND >> kind & 1 == 1))
+fn matches(pool: &Pool, flags: u32) -> bool {
+    passes(flags, 2, 1, pool.active)
+        && passes(flags, 4, 8, pool.persistent)
+        && passes(flags, 16, 32, pool.autostart)
+        && pool_kind_passes(flags, pool.definition.type_.as_str())
 }
 
 pub(crate) async fn all(
     pools: &Pools,
     args: ConnectListAllStoragePoolsArgs,
 ) -> Result<ConnectListAllStoragePoolsRet> {
-    check_flags(STORAGE, args.flags, (1 << 20) - 1, "storageConnectListAllStoragePools")?;
+    check_flags(STORAGE, args.flags, POOL_FLAGS, "storageConnectListAllStoragePools")?;
     let all = pools.pools();
-    let found: Vec<_> = all.iter().filter(|pool| passes(pool, args.flags)).map(Pool::handle).collect();
+    let found: Vec<_> = all.iter().filter(|pool| matches(pool, args.flags)).map(Pool::handle).collect();
     let ret = found.len() as u32;
     Ok(ConnectListAllStoragePoolsRet { pools: if args.need_results != 0 { found } else { Vec::new() }, ret })
 }
@@ -130,7 +108,7 @@ pub(crate) async fn find_sources(
     args: ConnectFindStoragePoolSourcesArgs,
 ) -> Result<ConnectFindStoragePoolSourcesRet> {
     let kind = args.r#type.to_str_lossy();
-    if !KINDS.contains(&&*kind) {
+    if !POOL_KINDS.contains(&&*kind) {
         return Err(STORAGE.internal_error(format_args!("unknown storage pool type {kind}")));
     }
     Err(STORAGE.no_support(format_args!("pool type '{kind}' does not support source discovery")))

@@ -3,14 +3,14 @@
 use std::string::String; // the protocol has one of its own
 
 use virtwire_conf::{FormatOptions, ParseOptions};
-use virtwire_driver_api::{CallCx, InterfaceDriver, async_trait};
+use virtwire_driver_api::{CallCx, InterfaceDriver, async_trait, passes};
 use virtwire_protocol::VirtError;
 use virtwire_protocol::remote::{self as wire, *};
 
 use crate::driver::{TestConnection, serve};
 use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
-use crate::registry::{Object, passes};
+use crate::registry::Object;
 
 /// An interface.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use virtwire_conf::network::{Dhcp, DhcpHost, DhcpRange, NetworkIp};
 use virtwire_conf::table::Element;
 use virtwire_conf::xml::Document;
 use virtwire_conf::{FormatOptions, ParseOptions};
-use virtwire_driver_api::{CallCx, NetworkDriver, async_trait};
+use virtwire_driver_api::{CallCx, NetworkDriver, async_trait, passes};
 use virtwire_protocol::remote::{self as wire, Event, *};
 use virtwire_protocol::{ErrorDomain, VirtError};
 
@@ -17,7 +17,7 @@ use crate::domain::guest::affect;
 use crate::driver::{TestConnection, serve};
 use crate::error::{Result, TEST, check_flags, uuid_text};
 use crate::host::Host;
-use crate::registry::{Object, Registry, Uuid, passes};
+use crate::registry::{Object, Registry, Uuid};
 
 /// Errors about definitions and updates come from the code that all network drivers share.
 const NETWORK: ErrorDomain = ErrorDomain::NETWORK;

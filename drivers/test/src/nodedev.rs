@@ -4,14 +4,14 @@ use std::string::String; // the protocol has one of its own
 
 use virtwire_conf::nodedev::{Capability, FcHost, ScsiHostCapability};
 use virtwire_conf::{FormatOptions, NodeDevice, ParseOptions};
-use virtwire_driver_api::{CallCx, NodeDeviceDriver, async_trait};
+use virtwire_driver_api::{CallCx, NodeDeviceDriver, async_trait, passes};
 use virtwire_protocol::remote::{self as wire, Event, *};
 use virtwire_protocol::{ErrorDomain, VirtError, XdrString};
 
 use crate::driver::{TestConnection, serve};
 use crate::error::{Result, TEST, check_flags, unknown_cause};
 use crate::host::Host;
-use crate::registry::{Object, passes};
+use crate::registry::Object;
 
 /// Errors about definitions come from the code that all device drivers share.
 const NODEDEV: ErrorDomain = ErrorDomain::NODEDEV;

@@ -123,12 +123,6 @@ impl<T: Object> Registry<T> {
     }
 }
 
-/// A filter made of two flags, such as "active" and "inactive": neither or both let everything pass.
-pub(crate) fn passes(flags: u32, yes: u32, no: u32, is: bool) -> bool {
-    let asked = flags & (yes | no);
-    asked == 0 || asked & (if is { yes } else { no }) != 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,18 +190,5 @@ mod tests {
         assert_eq!(names(&all), ["q", "a", "b"]);
         assert!(all.by_name("c").is_none());
         assert_eq!(all.by_name("q").map(|t| t.1), Some([0; 16]));
-    }
-
-    #[test]
-    fn pairs_of_flags() {
-        for (flags, active, inactive) in
-            [(0, true, true), (1, true, false), (2, false, true), (3, true, true)]
-        {
-            assert_eq!(
-                (passes(flags, 1, 2, true), passes(flags, 1, 2, false)),
-                (active, inactive),
-                "{flags}"
-            );
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a rule can know of an object: the attributes that libvirt hands to polkit, under the same names.
 
+use uuid::Uuid;
 use virtwire_protocol::XdrString;
 use virtwire_protocol::events::Subject;
 use virtwire_protocol::remote::{
@@ -18,9 +19,7 @@ impl Attributes {
     }
 
     fn uuid(&mut self, name: &'static str, uuid: &[u8; 16]) -> &mut Self {
-        let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
-        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-        self.0.push((name, parts.join("-")));
+        self.0.push((name, Uuid::from_bytes(*uuid).to_string()));
         self
     }
 

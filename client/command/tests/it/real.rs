@@ -1,8 +1,9 @@
-//! The command against the real libvirtd, where it is installed and may be run: a guest, its events, a volume.
+//! The command against the real libvirtd, where it is installed and may be run: a guest, its console and events, a volume.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::{run, says, virtwire};
@@ -82,8 +83,24 @@ impl Libvirtd {
     }
 }
 
+/// What a command says, as it comes.
+fn read(mut from: BufReader<ChildStdout>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut some = [0; 512];
+        while let Ok(count @ 1..) = from.read(&mut some) {
+            if sender.send(some[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    said
+}
+
+/// Its firmware says on the serial line that a key leads to the menu, and waits a minute for it.
 const GUEST: &str = "<domain type='qemu'><name>g</name><memory unit='MiB'>64</memory>
-    <os><type arch='x86_64'>hvm</type></os></domain>";
+    <os><type arch='x86_64'>hvm</type><bootmenu enable='yes' timeout='60000'/><bios useserial='yes'/></os>
+    <devices><serial type='pty'/></devices></domain>";
 const POOL: &str =
     "<pool type='dir'><name>p</name><target><path>/var/lib/libvirt/pool</path></target></pool>";
 const VOLUME: &str = "<volume><name>v</name><capacity>3145728</capacity><allocation>0</allocation></volume>";
@@ -113,6 +130,21 @@ fn the_real_libvirtd() {
     assert!(line.contains("\"event\":\"domain_lifecycle\"") && line.contains("\"name\":\"g\""), "{line}");
     events.kill().unwrap();
     events.wait().unwrap();
+
+    says(&["start", "g", "-c", &uri]);
+    let (mut console, shown) = daemon.goes_on(&["console", "g"]);
+    let (said, began, mut text) = (read(shown), Instant::now(), Vec::new());
+    while !String::from_utf8_lossy(&text).contains("Select boot device") {
+        match said.recv_timeout(Duration::from_secs(1)) {
+            Ok(some) => text.extend(some),
+            // The firmware forgets what was typed before it listens.
+            Err(_) => console.stdin.as_mut().unwrap().write_all(b"\x1b").unwrap(),
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", String::from_utf8_lossy(&text));
+    }
+    says(&["destroy", "g", "-c", &uri]);
+    // The guest's end is the console's.
+    assert!(console.wait().unwrap().success());
 
     let pool = format!("xml=@{}", daemon.file("pool.xml", POOL.as_bytes()));
     call("storage-pool-create-xml", &[&pool]);

@@ -1,5 +1,6 @@
 //! Checkpoints: moments from which on changes of disks are remembered.
 
+use virtwire_driver_api::passes;
 use virtwire_protocol::remote as wire;
 
 use super::guest::Guest;
@@ -9,7 +10,6 @@ use crate::clock::Now;
 use crate::error::{Result, TEST, check_flags, uuid_text};
 use crate::host::Host;
 use crate::moments::{Delete, Moment};
-use crate::registry::passes;
 use virtwire_protocol::ErrorDomain;
 
 /// `virDomainCheckpointCreateFlags`: REDEFINE 1, QUIESCE 2, REDEFINE_VALIDATE 4.

@@ -1,12 +1,12 @@
 //! Which guests there are.
 
+use virtwire_driver_api::passes;
 use virtwire_protocol::remote as wire;
 
 use super::guest::Guest;
 use super::state::State;
 use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
-use crate::registry::passes;
 
 /// `virConnectListAllDomainsFlags`, in pairs that exclude each other.
 mod filter {

@@ -1,5 +1,6 @@
 //! Snapshots: what a guest was at a moment, to go back to.
 
+use virtwire_driver_api::passes;
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
 
@@ -10,7 +11,6 @@ use crate::clock::Now;
 use crate::error::{Result, TEST, check_flags, uuid_text};
 use crate::host::Host;
 use crate::moments::{Delete, Moment, Moments};
-use crate::registry::passes;
 
 /// `virDomainSnapshotCreateFlags`
 mod create_flags {

@@ -1,50 +1,26 @@
 //! Pools.
 
 use virtwire_conf::{FormatOptions, ParseOptions, StoragePool};
+use virtwire_driver_api::{POOL_FLAGS, passes, pool_kind_passes};
 use virtwire_protocol::remote::{self as wire, Event, *};
 
 use super::{Lifecycle, Pool, check_same};
 use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
-use crate::registry::{Object, passes};
-
-/// `virConnectListAllStoragePoolsFlags`: pairs of active, persistent, autostart, then a bit for each kind, in an order
-/// of its own.
-mod filter {
-    pub(super) const KNOWN: u32 = (1 << 20) - 1;
-    pub(super) const FIRST_KIND: u32 = 6;
-    pub(super) const KINDS: [&str; 14] = [
-        "dir",
-        "fs",
-        "netfs",
-        "logical",
-        "disk",
-        "iscsi",
-        "scsi",
-        "mpath",
-        "rbd",
-        "sheepdog",
-        "gluster",
-        "zfs",
-        "vstorage",
-        "iscsi-direct",
-    ];
-}
+use crate::registry::Object;
 
 fn matches(pool: &Pool, flags: u32) -> bool {
-    let kinds = flags >> filter::FIRST_KIND;
-    let kind = filter::KINDS.iter().position(|kind| *kind == pool.definition.type_.as_str());
     passes(flags, 2, 1, pool.active)
         && passes(flags, 4, 8, pool.persistent)
         && passes(flags, 16, 32, pool.autostart)
-        && (kinds == 0 || kind.is_some_and(|kind| kinds >> kind & 1 == 1))
+        && pool_kind_passes(flags, pool.definition.type_.as_str())
 }
 
 pub(super) fn list_all(
     host: &mut Host,
     args: ConnectListAllStoragePoolsArgs,
 ) -> Result<ConnectListAllStoragePoolsRet> {
-    check_flags(args.flags, filter::KNOWN, "testConnectListAllStoragePools")?;
+    check_flags(args.flags, POOL_FLAGS, "testConnectListAllStoragePools")?;
     let pools: Vec<_> = host.pools.iter().filter(|pool| matches(pool, args.flags)).map(Pool::wire).collect();
     let ret = pools.len() as u32;
     Ok(ConnectListAllStoragePoolsRet { pools: if args.need_results == 0 { Vec::new() } else { pools }, ret })
