@@ -193,7 +193,7 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
             let free = (0..).map(|number| format!("net{number}")).find(|name| !known(name));
             new.info.alias = free.map(|name| Alias { name });
             alone.devices.interfaces.push(new.clone());
-            argv::devices::interfaces(&mut line, &alone)?;
+            argv::net::interfaces(&mut line, &alone)?;
             alias = new.info.alias.clone();
         }
     }

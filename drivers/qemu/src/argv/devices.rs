@@ -1,15 +1,12 @@
-//! Controllers, network cards, inputs, displays and the small devices.
+//! Controllers, inputs and the small devices.
 
 use serde_json::{Map, Value, json};
 use virtwire_conf::Domain;
 use virtwire_conf::domain::chardev::RngModel;
-use virtwire_conf::domain::display::{Graphics, GraphicsType, InputBus, InputType, ListenType, VideoType};
+use virtwire_conf::domain::display::{InputBus, InputType};
 use virtwire_conf::domain::misc::{Controller, ControllerType, MemballoonModel};
-use virtwire_conf::domain::net::InterfaceType;
-use virtwire_conf::domain::os::BootDevice;
 use virtwire_protocol::VirtError;
 
-use super::machine::boot_index;
 use super::{Device, alias, is_q35};
 use crate::command::CommandLine;
 use crate::error::QEMU;
@@ -88,36 +85,6 @@ fn controller_device(domain: &Domain, controller: &Controller) -> Result<Option<
     Ok(Some(device.at(domain, address)?))
 }
 
-pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
-    for (index, interface) in domain.devices.interfaces.iter().enumerate() {
-        if interface.type_ != InterfaceType::User {
-            let text =
-                format_args!("interfaces of type '{}' cannot be started yet", interface.type_.as_str());
-            return Err(QEMU.config_unsupported(text));
-        }
-        let name = alias(&interface.info);
-        let host = format!("host{name}");
-        line.json("-netdev", &json!({"type": "user", "id": host}));
-        let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or("rtl8139");
-        let driver = if model == "virtio" { "virtio-net-pci" } else { model };
-        let by_kind = if index == 0 { boot_index(domain, BootDevice::Network) } else { None };
-        let boot = interface.info.boot.as_ref().map(|boot| boot.order.0.get()).or(by_kind);
-        let mac = interface.mac.as_ref().and_then(|mac| mac.address).map(|mac| mac_text(mac.0));
-        Device::new(driver)
-            .with("netdev", host)
-            .with("id", name)
-            .with_if("mac", mac)
-            .with_if("bootindex", boot)
-            .at(domain, interface.info.address.as_ref())?
-            .add(line);
-    }
-    Ok(())
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 /// PS/2 devices are the machine's own; others are plugged in.
 pub(super) fn inputs(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
     for input in &domain.devices.inputs {
@@ -131,84 +98,6 @@ pub(super) fn inputs(line: &mut CommandLine, domain: &Domain) -> Result<(), Virt
             _ => continue,
         };
         Device::new(driver).with("id", alias(&input.info)).at(domain, input.info.address.as_ref())?.add(line);
-    }
-    Ok(())
-}
-
-pub(super) fn graphics(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
-    for audio in &domain.devices.audios {
-        let id = format!("audio{}", audio.id);
-        line.json("-audiodev", &json!({"id": id, "driver": audio.type_.as_str()}));
-    }
-    if domain.devices.audios.is_empty() {
-        line.json("-audiodev", &json!({"id": "audio1", "driver": "none"}));
-    }
-    for graphics in &domain.devices.graphics {
-        match graphics.type_ {
-            GraphicsType::Vnc => line.option("-vnc", vnc(graphics)),
-            other => {
-                let text = format_args!("graphics of type '{}' cannot be started yet", other.as_str());
-                return Err(QEMU.config_unsupported(text));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The first port of VNC; displays count from it.
-const VNC_BASE: i32 = 5900;
-
-fn vnc(graphics: &Graphics) -> String {
-    let listen = graphics.listens.first();
-    let socket = graphics.socket.as_ref().or(listen.and_then(|listen| listen.socket.as_ref()));
-    let place = match socket {
-        Some(socket) => format!("unix:{}", crate::command::escape(socket)),
-        None if listen.is_some_and(|listen| listen.type_ == ListenType::None) => "none".to_owned(),
-        None => {
-            let address =
-                listen.and_then(|listen| listen.address.as_deref()).or(graphics.listen_attr.as_deref());
-            let address = address.unwrap_or("127.0.0.1");
-            let address = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-            format!("{address}:{}", graphics.port.unwrap_or(VNC_BASE) - VNC_BASE)
-        }
-    };
-    let password = if graphics.passwd.is_some() { ",password=on" } else { "" };
-    format!("{place}{password},audiodev=audio1")
-}
-
-pub(super) fn videos(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
-    for (index, video) in domain.devices.videos.iter().enumerate() {
-        let Some(model) = &video.model else { continue };
-        let name = alias(&video.info);
-        let memory = |kib: Option<u32>| kib.unwrap_or(16384) / 1024;
-        let device = match model.type_ {
-            VideoType::None => continue,
-            VideoType::Vga => Device::new("VGA").with("id", name).with("vgamem_mb", memory(model.vram)),
-            VideoType::Cirrus => Device::new("cirrus-vga").with("id", name),
-            VideoType::Bochs => {
-                let bytes = u64::from(model.vram.unwrap_or(16384)) * 1024;
-                Device::new("bochs-display").with("id", name).with("vgamem", bytes)
-            }
-            VideoType::Virtio => {
-                let driver = if index == 0 { "virtio-vga" } else { "virtio-gpu-pci" };
-                Device::new(driver).with("id", name).with("max_outputs", model.heads.unwrap_or(1))
-            }
-            VideoType::Qxl => {
-                let driver = if index == 0 { "qxl-vga" } else { "qxl" };
-                Device::new(driver)
-                    .with("id", name)
-                    .with("max_outputs", model.heads.unwrap_or(1))
-                    .with("ram_size", u64::from(model.ram.unwrap_or(65536)) * 1024)
-                    .with("vram_size", u64::from(model.vram.unwrap_or(65536)) * 1024)
-                    .with("vram64_size_mb", memory(model.vram64.or(Some(0))))
-                    .with("vgamem_mb", memory(model.vgamem))
-            }
-            other => {
-                let text = format_args!("video cards of type '{}' cannot be started yet", other.as_str());
-                return Err(QEMU.config_unsupported(text));
-            }
-        };
-        device.at(domain, video.info.address.as_ref())?.add(line);
     }
     Ok(())
 }
@@ -239,8 +128,9 @@ pub(super) fn balloon(line: &mut CommandLine, domain: &Domain) -> Result<(), Vir
     if balloon.model == MemballoonModel::None {
         return Ok(());
     }
-    let device = Device::new("virtio-balloon-pci").with("id", alias(&balloon.info));
-    device.at(domain, balloon.info.address.as_ref())?.add(line);
+    let address = balloon.info.address.as_ref();
+    let device = Device::virtio("virtio-balloon", address, None, None).with("id", alias(&balloon.info));
+    device.at(domain, address)?.add(line);
     Ok(())
 }
 

@@ -4,20 +4,25 @@
 //! name before anything is started.
 
 mod chardev;
-pub(crate) mod devices;
+mod device;
+mod devices;
 pub(crate) mod disks;
+mod graphics;
 mod machine;
+pub(crate) mod net;
+mod video;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use serde_json::{Map, Value};
 use virtwire_conf::Domain;
-use virtwire_conf::domain::device::{Address, DeviceInfo};
 use virtwire_protocol::VirtError;
 
 use crate::command::CommandLine;
 use crate::error::QEMU;
+
+use device::Device;
+pub(crate) use device::{alias, is_q35};
 
 /// What the line needs to know besides the definition.
 pub struct Context<'a> {
@@ -43,12 +48,12 @@ pub fn build(domain: &Domain, context: Context<'_>) -> Result<CommandLine, VirtE
     machine::clock_and_boot(&mut line, domain);
     devices::controllers(&mut line, domain)?;
     disks::disks(&mut line, domain)?;
-    devices::interfaces(&mut line, domain)?;
+    net::interfaces(&mut line, domain)?;
     chardev::serials(&mut line, domain)?;
     chardev::channels(&mut line, domain)?;
     devices::inputs(&mut line, domain)?;
-    devices::graphics(&mut line, domain)?;
-    devices::videos(&mut line, domain)?;
+    graphics::graphics(&mut line, domain)?;
+    video::videos(&mut line, domain)?;
     devices::watchdogs(&mut line, domain);
     devices::balloon(&mut line, domain)?;
     devices::rngs(&mut line, domain)?;
@@ -86,70 +91,4 @@ fn unsupported(domain: &Domain) -> Result<(), VirtError> {
         }
         None => Ok(()),
     }
-}
-
-/// A `-device` in the making: its properties in the order in which they are added.
-pub(crate) struct Device(Map<String, Value>);
-
-impl Device {
-    pub(crate) fn new(driver: &str) -> Self {
-        Self(Map::from_iter([("driver".to_owned(), driver.into())]))
-    }
-
-    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(name.to_owned(), value.into());
-        self
-    }
-
-    pub(crate) fn with_if<T: Into<Value>>(self, name: &str, value: Option<T>) -> Self {
-        match value {
-            Some(value) => self.with(name, value),
-            None => self,
-        }
-    }
-
-    /// Its place: `bus` and `addr` of a PCI device, `bus` and `port` of a USB one.
-    pub(crate) fn at(self, domain: &Domain, address: Option<&Address>) -> Result<Self, VirtError> {
-        match address {
-            Some(Address::Pci(pci)) => {
-                let number = |part: Option<u64>| part.unwrap_or_default();
-                let bus = number(pci.bus.map(|hex| hex.0));
-                let (slot, function) =
-                    (number(pci.slot.map(|hex| hex.0)), number(pci.function.map(|hex| hex.0)));
-                let place = match function {
-                    0 => format!("{slot:#x}"),
-                    function => format!("{slot:#x}.{function:#x}"),
-                };
-                let multifunction = (pci.multifunction == Some(virtwire_conf::OnOff::On)).then_some(true);
-                let device = self.with("bus", bus_name(domain, bus));
-                Ok(device.with_if("multifunction", multifunction).with("addr", place))
-            }
-            Some(Address::Usb(usb)) => {
-                let bus = if usb.bus == 0 { "usb.0".to_owned() } else { format!("usb{}.0", usb.bus) };
-                Ok(self.with("bus", bus).with_if("port", usb.port.clone()))
-            }
-            Some(_) | None => Ok(self),
-        }
-    }
-
-    pub(crate) fn add(self, line: &mut CommandLine) {
-        line.json("-device", &Value::Object(self.0));
-    }
-}
-
-/// QEMU's name of a PCI bus: the root has the machine's, others that of their controller.
-fn bus_name(domain: &Domain, bus: u64) -> String {
-    let root = if is_q35(domain) { "pcie.0" } else { "pci.0" };
-    if bus == 0 { root.to_owned() } else { format!("pci.{bus}") }
-}
-
-/// Whether the machine is a Q35.
-pub(crate) fn is_q35(domain: &Domain) -> bool {
-    let machine = domain.os.type_.as_ref().and_then(|os| os.machine.as_deref());
-    machine.is_some_and(|machine| machine == "q35" || machine.starts_with("pc-q35"))
-}
-
-/// A device's alias; every device has one before a line is built.
-pub(crate) fn alias(info: &DeviceInfo) -> &str {
-    info.alias.as_ref().map_or("", |alias| alias.name.as_str())
 }

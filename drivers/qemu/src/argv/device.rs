@@ -1,0 +1,142 @@
+//! The guest's end of a device: a `-device` in JSON.
+
+use serde_json::{Map, Value};
+use virtwire_conf::domain::device::{Address, DeviceInfo, VirtioOptions};
+use virtwire_conf::domain::disk::VirtioModel;
+use virtwire_conf::domain::misc::{Controller, ControllerType};
+use virtwire_conf::{Domain, OnOff, YesNo};
+use virtwire_protocol::VirtError;
+
+use crate::command::CommandLine;
+
+/// A `-device` in the making: its properties in the order in which they are added.
+pub(crate) struct Device(Map<String, Value>);
+
+impl Device {
+    pub(crate) fn new(driver: &str) -> Self {
+        Self(Map::from_iter([("driver".to_owned(), driver.into())]))
+    }
+
+    /// A virtio device. The name of its driver says where it sits and which virtio it speaks; what all of them can be
+    /// told comes next.
+    pub(crate) fn virtio(
+        base: &str,
+        address: Option<&Address>,
+        model: Option<VirtioModel>,
+        options: Option<&VirtioOptions>,
+    ) -> Self {
+        let bus = match address {
+            Some(Address::Ccw(_)) => "-ccw",
+            Some(Address::VirtioMmio(_)) => "-device",
+            Some(Address::VirtioS390(_)) => "-s390",
+            _ => "-pci",
+        };
+        let version = match model {
+            Some(VirtioModel::VirtioTransitional) => "-transitional",
+            Some(VirtioModel::VirtioNonTransitional) => "-non-transitional",
+            Some(VirtioModel::Virtio) | None => "",
+        };
+        let device = Self::new(&format!("{base}{bus}{version}"));
+        let Some(options) = options else { return device };
+        [
+            ("iommu_platform", options.iommu),
+            ("ats", options.ats),
+            ("packed", options.packed),
+            ("page-per-vq", options.page_per_vq),
+        ]
+        .into_iter()
+        .fold(device, |device, (name, state)| device.with_if(name, state.map(is_on)))
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn with_if<T: Into<Value>>(self, name: &str, value: Option<T>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// Its place, in the words of its bus.
+    pub(crate) fn at(self, domain: &Domain, address: Option<&Address>) -> Result<Self, VirtError> {
+        let number = |part: Option<u64>| part.unwrap_or_default();
+        Ok(match address {
+            Some(Address::Pci(pci)) => {
+                let (slot, function) =
+                    (number(pci.slot.map(|hex| hex.0)), number(pci.function.map(|hex| hex.0)));
+                let place = match function {
+                    0 => format!("{slot:#x}"),
+                    function => format!("{slot:#x}.{function:#x}"),
+                };
+                self.with("bus", pci_bus(domain, number(pci.bus.map(|hex| hex.0))))
+                    .with_if("multifunction", pci.multifunction.map(is_on))
+                    .with("addr", place)
+            }
+            Some(Address::Usb(usb)) => {
+                self.with("bus", usb_bus(domain, usb.bus)).with_if("port", usb.port.clone())
+            }
+            Some(Address::SpaprVio(vio)) => self.with_if("reg", vio.reg.map(|reg| reg.0)),
+            Some(Address::Ccw(ccw)) => {
+                let part = |part: Option<u64>| format!("{:x}", number(part));
+                let (cssid, ssid) = (part(ccw.cssid.map(|hex| hex.0)), part(ccw.ssid.map(|hex| hex.0)));
+                self.with("devno", format!("{cssid}.{ssid}.{:04x}", number(ccw.devno.map(|hex| hex.0))))
+            }
+            Some(Address::Isa(isa)) => {
+                self.with_if("iobase", isa.iobase.map(|base| base.0)).with_if("irq", isa.irq.map(|irq| irq.0))
+            }
+            Some(_) | None => self,
+        })
+    }
+
+    /// Its option ROM, and its index for names in the guest.
+    pub(crate) fn rom(self, info: &DeviceInfo) -> Self {
+        let index = info.acpi.as_ref().and_then(|acpi| acpi.index).filter(|index| *index > 0);
+        let device = self.with_if("acpi-index", index);
+        let Some(rom) = &info.rom else { return device };
+        if rom.enabled == Some(YesNo::No) {
+            return device.with("rombar", 0).with("romfile", "");
+        }
+        let bar = rom.bar.map(|bar| u8::from(is_on(bar)));
+        device.with_if("rombar", bar).with_if("romfile", rom.file.clone())
+    }
+
+    pub(crate) fn add(self, line: &mut CommandLine) {
+        line.json("-device", &Value::Object(self.0));
+    }
+}
+
+/// QEMU's name of a PCI bus: that of the controller.
+fn pci_bus(domain: &Domain, bus: u64) -> String {
+    controller(domain, ControllerType::Pci, bus).map_or_else(|| format!("pci.{bus}"), str::to_owned)
+}
+
+/// QEMU's name of a USB bus, which is the controller's first.
+pub(crate) fn usb_bus(domain: &Domain, bus: u32) -> String {
+    format!("{}.0", controller(domain, ControllerType::Usb, bus.into()).unwrap_or("usb"))
+}
+
+/// The alias of a controller.
+pub(crate) fn controller(domain: &Domain, kind: ControllerType, index: u64) -> Option<&str> {
+    let is = |controller: &&Controller| {
+        controller.type_ == kind && controller.index.and_then(|n| u64::try_from(n).ok()) == Some(index)
+    };
+    domain.devices.controllers.iter().find(is).map(|controller| alias(&controller.info))
+}
+
+pub(crate) fn is_on(state: OnOff) -> bool {
+    state == OnOff::On
+}
+
+/// Whether the machine is a Q35.
+pub(crate) fn is_q35(domain: &Domain) -> bool {
+    let machine = domain.os.type_.as_ref().and_then(|os| os.machine.as_deref());
+    machine.is_some_and(|machine| machine == "q35" || machine.starts_with("pc-q35"))
+}
+
+/// A device's alias; every device has one before a line is built.
+pub(crate) fn alias(info: &DeviceInfo) -> &str {
+    info.alias.as_ref().map_or("", |alias| alias.name.as_str())
+}
