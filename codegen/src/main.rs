@@ -18,6 +18,7 @@ Commands:
   inventory        a line per procedure
   check FILE.x...  reads definition files, ours or libvirt's own, and says what they hold or what is wrong
   docs DIR         writes the reference documentation into DIR
+  policy           polkit's actions, for a file in /usr/share/polkit-1/actions
   support          the support table, read from the sources of the daemon and its drivers
 
 DIR of --protocol holds the definition files and facts.txt; it is protocol/x of the source tree unless given.
@@ -52,6 +53,7 @@ fn run(mut args: Vec<String>) -> Result<String, Box<dyn Error>> {
         ["inventory"] => Ok(inventory::render(&build::load(&protocol()?)?)),
         ["check", files @ ..] if !files.is_empty() => check(files, protocol().ok().as_deref()),
         ["docs", dir] => docs(&build::load(&protocol()?)?, Path::new(dir)),
+        ["policy"] => Ok(emit::policy::render(&build::load(&protocol()?)?)),
         ["support"] => {
             let protocol = protocol()?;
             let root = protocol.ancestors().nth(2).ok_or("the definition files are not in a source tree")?;

@@ -14,8 +14,9 @@ use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::frame;
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
 use virtwire_protocol::procedures::ProcedureInfo;
+use virtwire_protocol::remote::StoragePoolLookupByNameArgs;
 
-use crate::access::{self, Object, Resolve};
+use crate::access::{self, Attributes, Object, Resolve};
 use crate::session::Session;
 
 /// What serves a procedure: decodes the payload and returns the work, not yet begun.
@@ -24,6 +25,9 @@ pub(crate) type Serve = fn(Call, &[u8]) -> Serving;
 pub(crate) type Serving = Result<Work, VirtError>;
 /// The work of a call.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Reply, VirtError>> + Send>>;
+
+/// A question about what a client may do; whom it is asked may take its time.
+pub(crate) type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A whole reply frame and the descriptors behind it.
 #[derive(Debug)]
@@ -105,8 +109,9 @@ impl Call {
         kind: &'static str,
         permission: &'static str,
         object: &O,
-    ) -> bool {
-        self.session.permits(kind, permission, object)
+    ) -> Asked<'_, bool> {
+        let attributes = self.session.attributes(kind, object);
+        Box::pin(self.is_permitted(kind, permission, attributes))
     }
 
     /// Refuses the call where the client has not.
@@ -115,18 +120,60 @@ impl Call {
         kind: &'static str,
         permission: &'static str,
         object: &O,
-    ) -> Result<(), VirtError> {
-        if self.permits(kind, permission, object) {
-            return Ok(());
+    ) -> Asked<'_, Result<(), VirtError>> {
+        let attributes = self.session.attributes(kind, object);
+        Box::pin(async move {
+            let driver = attributes.get("connect_driver").unwrap_or_default().to_owned();
+            if self.is_permitted(kind, permission, attributes).await {
+                return Ok(());
+            }
+            tracing::info!(
+                client = self.session.id,
+                procedure = self.info.name,
+                kind,
+                permission,
+                "access denied"
+            );
+            Err(access::denied(&driver))
+        })
+    }
+
+    /// Leaves in a list what the client has a permission on. `part` is what stands for the object.
+    pub(crate) fn retain<'a, T: Send, O: Object + 'a>(
+        &'a self,
+        list: &'a mut Vec<T>,
+        kind: &'static str,
+        permission: &'static str,
+        part: fn(&T) -> &O,
+    ) -> Asked<'a, ()> {
+        Box::pin(async move {
+            let mut shown = Vec::with_capacity(list.len());
+            for item in std::mem::take(list) {
+                let attributes = self.session.attributes(kind, part(&item));
+                if self.is_permitted(kind, permission, attributes).await {
+                    shown.push(item);
+                }
+            }
+            *list = shown;
+        })
+    }
+
+    async fn is_permitted(&self, kind: &str, permission: &str, mut attributes: Attributes) -> bool {
+        if kind == "storage_vol"
+            && let Some(uuid) = self.pool_of(&attributes).await
+        {
+            attributes.uuid("pool_uuid", &uuid);
         }
-        tracing::info!(
-            client = self.session.id,
-            procedure = self.info.name,
-            kind,
-            permission,
-            "access denied"
-        );
-        Err(access::denied())
+        self.session.permits(kind, permission, &attributes).await
+    }
+
+    /// The pool of a volume: a volume on the wire has its name only.
+    async fn pool_of(&self, volume: &Attributes) -> Option<[u8; 16]> {
+        if volume.get("pool_uuid").is_some() {
+            return None;
+        }
+        let args = StoragePoolLookupByNameArgs { name: volume.get("pool_name")?.into() };
+        Some(self.storage().ok()?.storage_pool_lookup_by_name(&self.cx, args).await.ok()?.pool.uuid)
     }
 
     /// Puts what the driver knows of an object in the place of what the client calls it.

@@ -251,6 +251,16 @@ impl Shared {
         }
     }
 
+    /// What the driver of a URI is called where clients and policies see it, as libvirt's are: `QEMU`.
+    pub(crate) fn driver_name(&self, uri: &str) -> String {
+        let scheme = uri.split(':').next().unwrap_or_default();
+        let default = || {
+            let driver = self.drivers.iter().find(|driver| driver.default_uri().is_some());
+            driver.map_or("", |driver| driver.name())
+        };
+        if scheme.is_empty() { default() } else { scheme }.to_ascii_uppercase()
+    }
+
     /// The driver of a URI; of its own default URI where the client names none.
     pub(crate) fn driver(&self, uri: &str) -> Result<(Arc<dyn Driver>, String), VirtError> {
         if uri.is_empty() {

@@ -66,6 +66,9 @@ impl Session {
         registrations.push(Registration { callback, ..registration });
         drop(registrations);
         if first && let Some(me) = self.me.upgrade() {
+            if self.service.policy.is_guarded() {
+                self.watched.begin(&self.me);
+            }
             let sink: Arc<dyn EventSink> = me;
             connection.events.subscribe(&sink);
         }

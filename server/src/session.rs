@@ -19,7 +19,7 @@ use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageHeader, MessageType};
 use virtwire_socket::Outgoing;
 
-use crate::access::{Identity, Object};
+use crate::access::{Attributes, Identity, Object, Watched};
 use crate::auth::Login;
 use crate::clients::Clients;
 use crate::config::{Access, Auth, Limits, Program};
@@ -62,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) login: Login,
     /// Where all that the client says goes, once it is another daemon's client.
     pub(crate) upstream: OnceLock<Arc<Upstream>>,
+    /// Events that the client may not be shown.
+    pub(crate) watched: Watched,
     clients: Arc<Clients>,
     entrance: Entrance,
     out: Outgoing<Socket>,
@@ -112,6 +114,7 @@ impl Session {
             service,
             login: Login::default(),
             upstream: OnceLock::new(),
+            watched: Watched::default(),
             clients,
             entrance,
             out: Outgoing::new(socket),
@@ -179,15 +182,19 @@ impl Session {
         CallCx { read_only: self.is_read_only(), peer: self.peer, client: self.id }
     }
 
+    /// What a rule can know of an object.
+    pub(crate) fn attributes<O: Object + ?Sized>(&self, kind: &'static str, object: &O) -> Attributes {
+        let mut attributes = Attributes::default();
+        object.describe(kind, &mut attributes);
+        let uri = self.connection().map(|connection| connection.uri).or_else(|| attributes.opening.take());
+        attributes.add("connect_driver", self.service.driver_name(&uri.unwrap_or_default()));
+        attributes
+    }
+
     /// Whether the client has a permission on an object.
-    pub(crate) fn permits<O: Object + ?Sized>(
-        &self,
-        kind: &'static str,
-        permission: &'static str,
-        object: &O,
-    ) -> bool {
+    pub(crate) async fn permits(&self, kind: &str, permission: &str, object: &Attributes) -> bool {
         let policy = &self.service.policy;
-        !policy.is_guarded() || policy.permits(&self.identity(), kind, permission, object)
+        !policy.is_guarded() || policy.permits(&self.identity(), kind, permission, object).await
     }
 
     /// What the connection runs over.
@@ -198,7 +205,12 @@ impl Session {
     /// Whom the connection belongs to.
     pub(crate) fn identity(&self) -> Identity {
         let certificate = self.socket().peer_name().map(str::to_owned);
-        Identity { peer: self.peer, sasl: self.login.name().map(str::to_owned), certificate }
+        Identity {
+            peer: self.peer,
+            started: self.peer.and_then(|peer| self.login.started(peer)),
+            sasl: self.login.name().map(str::to_owned),
+            certificate,
+        }
     }
 
     pub(crate) fn registrations(&self) -> MutexGuard<'_, Vec<Registration>> {
@@ -207,6 +219,16 @@ impl Session {
 
     pub(crate) fn announce_pingable(&self) {
         self.pingable.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends the frames of an event.
+    pub(crate) fn tell(&self, frames: Vec<Vec<u8>>) {
+        if let Some(metrics) = &self.service.metrics {
+            metrics.events(frames.len());
+        }
+        for frame in frames {
+            self.out.send(frame, Vec::new());
+        }
     }
 
     /// Sends a frame; after the answer to CONNECT_CLOSE the connection ends.
@@ -434,12 +456,11 @@ impl Session {
 
 impl EventSink for Session {
     fn deliver(&self, event: &Event) {
-        let (kind, subject) = events::object(event);
-        if !self.permits(kind, "getattr", &subject) {
+        let frames = events::frames(&self.registrations(), event);
+        if frames.is_empty() {
             return;
         }
-        let frames = events::frames(&self.registrations(), event);
-        if !frames.is_empty() && self.out.backlog() > self.limits().event_backlog {
+        if self.out.backlog() + self.watched.bytes() > self.limits().event_backlog {
             tracing::warn!(
                 client = self.id,
                 "events pile up for a client that does not read; it is disconnected"
@@ -447,11 +468,11 @@ impl EventSink for Session {
             self.out.abort();
             return;
         }
-        if let Some(metrics) = &self.service.metrics {
-            metrics.events(frames.len());
-        }
-        for frame in frames {
-            self.out.send(frame, Vec::new());
+        if self.service.policy.is_guarded() {
+            let (kind, subject) = events::object(event);
+            self.watched.add(kind, self.attributes(kind, &subject), frames);
+        } else {
+            self.tell(frames);
         }
     }
 }

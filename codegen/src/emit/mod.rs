@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod docs;
 pub mod driver;
 pub mod events;
+pub mod policy;
 pub mod procedures;
 pub mod samples;
 pub mod schema;

@@ -41,9 +41,9 @@ fn get(call: Call, payload: &[u8]) -> Serving {
         Box::pin(async move {
             if call.is_guarded() {
                 call.resolve(&mut args.dom).await?;
-                call.permit("domain", "read", &args.dom)?;
+                call.permit("domain", "read", &args.dom).await?;
                 if args.flags & 1 == 1 {
-                    call.permit("domain", "read_secure", &args.dom)?;
+                    call.permit("domain", "read_secure", &args.dom).await?;
                 }
             }
             call.reply(&driver.get(&call.cx, args).await?)
@@ -61,12 +61,12 @@ fn list(call: Call, payload: &[u8]) -> Serving {
         Box::pin(async move {
             let mut only_count = false;
             if call.is_guarded() {
-                call.permit("connect", "search_domains", &())?;
+                call.permit("connect", "search_domains", &()).await?;
                 only_count = std::mem::replace(&mut args.need_results, 1) == 0;
             }
             let mut ret = driver.list(&call.cx, args).await?;
             if call.is_guarded() {
-                ret.params.retain(|item| call.permits("domain", "getattr", &item));
+                call.retain(&mut ret.params, "domain", "getattr", |item| item).await;
                 ret.ret = ret.params.len() as u32;
                 if only_count {
                     ret.params.clear();
@@ -88,10 +88,10 @@ fn set(call: Call, payload: &[u8]) -> Serving {
         Box::pin(async move {
             if call.is_guarded() {
                 if args.flags & 3 == 0 {
-                    call.permit("domain", "write", &())?;
+                    call.permit("domain", "write", &()).await?;
                 }
                 if args.source == 1 {
-                    call.permit("domain", "save", &())?;
+                    call.permit("domain", "save", &()).await?;
                 }
             }
             driver.set(&call.cx, args).await?;
@@ -110,7 +110,7 @@ fn download(call: Call, payload: &[u8]) -> Serving {
     Ok(
         Box::pin(async move {
             if call.is_guarded() {
-                call.permit("storage_vol", "data_read", &())?;
+                call.permit("storage_vol", "data_read", &()).await?;
             }
             driver.download(&call.cx, args, stream).await?;
             call.done()
@@ -128,7 +128,7 @@ fn upload(call: Call, payload: &[u8]) -> Serving {
     Ok(
         Box::pin(async move {
             if call.is_guarded() {
-                call.permit("storage_vol", "data_write", &())?;
+                call.permit("storage_vol", "data_write", &()).await?;
             }
             driver.upload(&call.cx, args, stream).await?;
             call.done()
@@ -143,7 +143,7 @@ fn open_fd(call: Call, payload: &[u8]) -> Serving {
     Ok(
         Box::pin(async move {
             if call.is_guarded() {
-                call.permit("domain", "open_graphics", &())?;
+                call.permit("domain", "open_graphics", &()).await?;
             }
             let fds = driver.open_fd(&call.cx, args).await?;
             call.done_with(fds)
@@ -158,7 +158,7 @@ fn take_fds(mut call: Call, _: &[u8]) -> Serving {
     Ok(
         Box::pin(async move {
             if call.is_guarded() {
-                call.permit("domain", "write", &())?;
+                call.permit("domain", "write", &()).await?;
             }
             call.reply(&driver.take_fds(&call.cx, fds).await?)
         }),

@@ -34,6 +34,11 @@ fn support_table() {
     golden::check("../docs/support.md", &support.markdown(&protocol()));
 }
 
+#[test]
+fn the_packaged_policy_has_an_action_for_each_permission() {
+    golden::check("../packaging/polkit/org.libvirt.api.policy", &emit::policy::render(&protocol()));
+}
+
 /// Generated Rust that does not parse becomes a `compile_error!`.
 #[test]
 fn every_output_is_rust() {

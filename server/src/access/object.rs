@@ -9,23 +9,37 @@ use virtwire_protocol::remote::{
 };
 
 /// Attribute names and values.
-#[derive(Debug, Default)]
-pub(crate) struct Attributes(Vec<(&'static str, String)>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attributes {
+    known: Vec<(&'static str, String)>,
+    /// The URI that a client wants to have opened; it says what `connect_driver` will be.
+    pub(crate) opening: Option<String>,
+}
 
 impl Attributes {
-    fn text(&mut self, name: &'static str, value: &XdrString) -> &mut Self {
-        self.0.push((name, value.to_str_lossy().into_owned()));
+    /// Adds an attribute.
+    pub(crate) fn add(&mut self, name: &'static str, value: String) -> &mut Self {
+        self.known.push((name, value));
         self
     }
 
-    fn uuid(&mut self, name: &'static str, uuid: &[u8; 16]) -> &mut Self {
-        self.0.push((name, Uuid::from_bytes(*uuid).to_string()));
-        self
+    fn text(&mut self, name: &'static str, value: &XdrString) -> &mut Self {
+        self.add(name, value.to_str_lossy().into_owned())
+    }
+
+    /// Adds a UUID.
+    pub(crate) fn uuid(&mut self, name: &'static str, uuid: &[u8; 16]) -> &mut Self {
+        self.add(name, Uuid::from_bytes(*uuid).to_string())
+    }
+
+    /// All that are known.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.known.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
     /// The value of an attribute, where it is known.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }
 
@@ -48,6 +62,13 @@ impl Object for i32 {
 impl<T: Object> Object for &T {
     fn describe(&self, kind: &'static str, to: &mut Attributes) {
         (*self).describe(kind, to);
+    }
+}
+
+/// The URI of a connection that is not open yet.
+impl Object for Option<XdrString> {
+    fn describe(&self, _: &'static str, to: &mut Attributes) {
+        to.opening = self.as_ref().map(|uri| uri.to_str_lossy().into_owned());
     }
 }
 
@@ -82,14 +103,34 @@ macro_rules! objects {
 objects! {
     NonnullDomain: text "domain_name" name, uuid "domain_uuid" uuid;
     NonnullNetwork: text "network_name" name, uuid "network_uuid" uuid;
-    NonnullNetworkPort: text "network_name" net.name, uuid "network_uuid" net.uuid, uuid "network_port_uuid" uuid;
+    NonnullNetworkPort: text "network_name" net.name, uuid "network_uuid" net.uuid, uuid "port_uuid" uuid;
     NonnullStoragePool: text "pool_name" name, uuid "pool_uuid" uuid;
     NonnullStorageVol: text "pool_name" pool, text "vol_name" name, text "vol_key" key;
     NonnullInterface: text "interface_name" name, text "interface_macaddr" mac;
     NonnullNodeDevice: text "node_device_name" name;
     NonnullNwfilter: text "nwfilter_name" name, uuid "nwfilter_uuid" uuid;
-    NonnullNwfilterBinding: text "nwfilter_binding_portdev" portdev, text "nwfilter_name" filtername;
-    NonnullSecret: uuid "secret_uuid" uuid, text "secret_usage_target" usage_id;
+    NonnullNwfilterBinding: text "nwfilter_binding_portdev" portdev, text "nwfilter_binding_filter" filtername;
+}
+
+/// What a secret's use is called, by its usage type (`VIR_SECRET_USAGE_TYPE_…`): none, volume, ceph, iscsi, tls, vtpm.
+const USAGES: [Option<&str>; 6] = [
+    None,
+    Some("secret_usage_volume"),
+    Some("secret_usage_ceph"),
+    Some("secret_usage_target"),
+    Some("secret_usage_name"),
+    Some("secret_usage_name"),
+];
+
+impl Object for NonnullSecret {
+    fn describe(&self, _: &'static str, to: &mut Attributes) {
+        to.uuid("secret_uuid", &self.uuid);
+        let usage =
+            usize::try_from(self.usage_type).ok().and_then(|usage| USAGES.get(usage).copied().flatten());
+        if let Some(usage) = usage {
+            to.text(usage, &self.usage_id);
+        }
+    }
 }
 
 impl Object for Subject<'_> {

@@ -68,6 +68,13 @@ impl Resolve for NonnullStorageVol {
     }
 }
 
+/// What is to be opened is nothing yet.
+impl Resolve for Option<XdrString> {
+    fn resolve<'a>(&'a mut self, _: &'a Call) -> Resolving<'a> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
 /// A name alone is the key.
 impl Resolve for XdrString {
     fn resolve<'a>(&'a mut self, _: &'a Call) -> Resolving<'a> {

@@ -68,20 +68,27 @@ const ATTRIBUTES: &[(&str, &[&str])] = &[
     ("domain_uuid", &["domain"]),
     ("network_name", &["network", "network_port"]),
     ("network_uuid", &["network", "network_port"]),
-    ("network_port_uuid", &["network_port"]),
+    ("port_uuid", &["network_port"]),
     ("pool_name", &["storage_pool", "storage_vol"]),
-    ("pool_uuid", &["storage_pool"]),
+    ("pool_uuid", &["storage_pool", "storage_vol"]),
     ("vol_name", &["storage_vol"]),
     ("vol_key", &["storage_vol"]),
     ("interface_name", &["interface"]),
     ("interface_macaddr", &["interface"]),
     ("node_device_name", &["node_device"]),
-    ("nwfilter_name", &["nwfilter", "nwfilter_binding"]),
+    ("nwfilter_name", &["nwfilter"]),
     ("nwfilter_uuid", &["nwfilter"]),
     ("nwfilter_binding_portdev", &["nwfilter_binding"]),
+    ("nwfilter_binding_filter", &["nwfilter_binding"]),
     ("secret_uuid", &["secret"]),
+    ("secret_usage_volume", &["secret"]),
+    ("secret_usage_ceph", &["secret"]),
     ("secret_usage_target", &["secret"]),
+    ("secret_usage_name", &["secret"]),
 ];
+
+/// The attribute that every object has.
+const EVERYWHERE: &str = "connect_driver";
 
 impl Rules {
     /// Reads a file.
@@ -97,7 +104,7 @@ impl Rules {
             toml::from_str(text).map_err(|error| RuleError(error.to_string().trim_end().to_owned()))?;
         for rule in &rules.rule {
             for name in rule.only.keys() {
-                if !ATTRIBUTES.iter().any(|(known, _)| known == name) {
+                if name != EVERYWHERE && !ATTRIBUTES.iter().any(|(known, _)| known == name) {
                     return Err(RuleError(format!("no object has an attribute '{name}'")));
                 }
             }
@@ -156,7 +163,7 @@ impl Rule {
     fn covers(&self, kind: &str, object: &Attributes) -> bool {
         self.only.iter().all(|(name, pattern)| {
             let row = ATTRIBUTES.iter().find(|(known, _)| known == name);
-            let applies = row.is_some_and(|(_, kinds)| kinds.contains(&kind));
+            let applies = name == EVERYWHERE || row.is_some_and(|(_, kinds)| kinds.contains(&kind));
             !applies || object.get(name).is_some_and(|value| glob::matches(pattern, value))
         })
     }

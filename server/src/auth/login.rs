@@ -1,12 +1,15 @@
 //! The login procedures of a connection.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use virtwire_driver_api::Peer;
 use virtwire_protocol::XdrString;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
+use super::Refused;
+use super::polkit::{self, Authority, Question};
 use super::sasl::{Exchange, Sasl, Step};
-use super::{Refused, polkit};
 use crate::config::Auth;
 use crate::session::{Phase, Session};
 
@@ -15,6 +18,7 @@ use crate::session::{Phase, Session};
 pub(crate) struct Login {
     exchange: Mutex<Option<Exchange>>,
     name: OnceLock<String>,
+    started: OnceLock<Option<u64>>,
 }
 
 /// A message of SASL: whether it is the last, and its data.
@@ -27,6 +31,11 @@ impl Login {
     /// The name that the client has proved to have.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.get().map(String::as_str)
+    }
+
+    /// When the client's process was started, as it was when this was asked first.
+    pub(crate) fn started(&self, peer: Peer) -> Option<u64> {
+        *self.started.get_or_init(|| polkit::start_time(peer.pid))
     }
 
     fn put(&self, exchange: Option<Exchange>) -> Option<Exchange> {
@@ -51,7 +60,16 @@ impl Session {
             _ => return Err(self.refuse(Refused("polkit is not the way to authenticate now"))),
         };
         let action = polkit::action(self.access());
-        match polkit::check(peer, action, self.limits().auth_timeout).await {
+        let asked = async {
+            let started = self.login.started(peer);
+            let started =
+                started.ok_or_else(|| ErrorDomain::POLKIT.auth_failed("the client's process has ended"))?;
+            let patience = self.limits().auth_timeout;
+            let question =
+                Question { peer, started, action, details: HashMap::new(), interactive: true, patience };
+            Authority::default().check(question).await
+        };
+        match asked.await {
             Ok(()) => {
                 tracing::info!(client = self.id, pid = peer.pid, uid = peer.uid, action, "let in by polkit");
                 self.authenticated();

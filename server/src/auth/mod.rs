@@ -2,7 +2,7 @@
 
 mod login;
 mod password_file;
-mod polkit;
+pub(crate) mod polkit;
 mod sasl;
 mod scram;
 mod verifier;

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use virtwire_driver_api::Peer;
@@ -33,7 +34,7 @@ pub(crate) fn action(access: Access) -> &'static str {
 }
 
 /// When a process was started, in clock ticks since the host was. With its id it is one process for ever.
-fn start_time(pid: i32) -> Option<u64> {
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
     start_time_in(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -43,29 +44,67 @@ fn start_time_in(stat: &str) -> Option<u64> {
     behind_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Asks whether a process may do `action`. Somebody may be asked for a password meanwhile, for no longer than
-/// `patience`.
-///
-/// The user is the one that the socket had when it was connected, so a process that has become another's since, or
-/// another of the same id, is judged by that user's rights.
-pub(crate) async fn check(peer: Peer, action: &str, patience: Option<Duration>) -> Result<(), VirtError> {
-    let start = start_time(peer.pid)
-        .ok_or_else(|| ErrorDomain::POLKIT.auth_failed("the client's process has ended"))?;
-    let kind = "unix-process";
-    let who: HashMap<_, Variant<'_>> = HashMap::from([
-        ("pid", (peer.pid as u32).into()),
-        ("start-time", start.into()),
-        ("uid", (peer.uid as i32).into()),
-    ]);
-    let details = HashMap::<&str, &str>::new();
-    let bus = bus().await?;
-    let question = ((kind, who), action, details, ALLOW_USER_INTERACTION, "");
-    let asked = bus.call_method(Some(NAME), PATH, Some(INTERFACE), "CheckAuthorization", &question);
-    let asked = async { asked.await?.body().deserialize::<Verdict>() };
-    let Some(answer) = within(patience, asked).await else {
-        return Err(ErrorDomain::POLKIT.auth_unavailable("the authority does not answer"));
-    };
-    judge(answer.map_err(|error| service_error(&error))?, action)
+/// Whether a process may do something.
+pub(crate) struct Question<'a> {
+    /// The process, and the user that the socket had when it was connected: a process that has become another's since,
+    /// or another of the same id, is judged by that user's rights.
+    pub(crate) peer: Peer,
+    /// When it was started.
+    pub(crate) started: u64,
+    /// In polkit's words.
+    pub(crate) action: &'a str,
+    /// To what.
+    pub(crate) details: HashMap<&'a str, &'a str>,
+    /// Whether somebody may be asked for a password meanwhile.
+    pub(crate) interactive: bool,
+    /// How long the answer may take.
+    pub(crate) patience: Option<Duration>,
+}
+
+/// The authority. The connection to its bus is kept for the next question.
+#[derive(Debug, Default)]
+pub(crate) struct Authority {
+    bus: Mutex<Option<Connection>>,
+}
+
+impl Authority {
+    /// Asks. An error is a no, and says why.
+    pub(crate) async fn check(&self, question: Question<'_>) -> Result<(), VirtError> {
+        let Some(answer) = within(question.patience, self.ask(&question)).await else {
+            return Err(ErrorDomain::POLKIT.auth_unavailable("the authority does not answer"));
+        };
+        judge(answer?, question.action)
+    }
+
+    async fn ask(&self, question: &Question<'_>) -> Result<Verdict, VirtError> {
+        let kept = self.kept().take();
+        if let Some(bus) = kept {
+            match self.ask_on(bus, question).await {
+                // The bus was started anew, most likely.
+                Err(error) if !matches!(error, Error::MethodError(..)) => {}
+                answer => return answer.map_err(|error| service_error(&error)),
+            }
+        }
+        let bus = bus().await?;
+        self.ask_on(bus, question).await.map_err(|error| service_error(&error))
+    }
+
+    async fn ask_on(&self, bus: Connection, question: &Question<'_>) -> Result<Verdict, Error> {
+        let who: HashMap<_, Variant<'_>> = HashMap::from([
+            ("pid", (question.peer.pid as u32).into()),
+            ("start-time", question.started.into()),
+            ("uid", (question.peer.uid as i32).into()),
+        ]);
+        let flags = if question.interactive { ALLOW_USER_INTERACTION } else { 0 };
+        let words = (("unix-process", who), question.action, &question.details, flags, "");
+        let answer = bus.call_method(Some(NAME), PATH, Some(INTERFACE), "CheckAuthorization", &words).await;
+        *self.kept() = Some(bus);
+        answer?.body().deserialize::<Verdict>()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.bus.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Authorized, whether somebody would have to be asked, and details.
@@ -92,7 +131,7 @@ async fn within<T>(patience: Option<Duration>, work: impl Future<Output = T>) ->
     }
 }
 
-/// A connection of its own for each login: they are rare, and a bus that was started anew does no harm.
+/// A new connection to the bus.
 async fn bus() -> Result<Connection, VirtError> {
     let reason = match within(Some(BUS), connection::Builder::system().build()).await {
         Some(Ok(bus)) => return Ok(bus),

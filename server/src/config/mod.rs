@@ -6,10 +6,9 @@ mod settings;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{Policy, RuleError, Rules};
+use crate::access::{Policy, RuleError};
 
 pub use setting::{Auth, Mode, Setting};
 pub use settings::{KEYS, Key, Problem, Settings};
@@ -75,7 +74,7 @@ impl Config {
             limits: Limits::default(),
             admin_limits: Limits::admin(&Settings::default()),
             settings: Settings::default(),
-            policy: Policy::Open,
+            policy: Policy::default(),
             listen: false,
             proxy: None,
         }
@@ -83,11 +82,7 @@ impl Config {
 
     /// This, with the limits, modes and rules that a file sets.
     pub fn with(self, settings: Settings) -> Result<Self, RuleError> {
-        let policy = if settings.access_drivers.iter().any(|name| name == "rules") {
-            Policy::Rules(Arc::new(Rules::read(Path::new(&settings.access_rules_file))?))
-        } else {
-            Policy::Open
-        };
+        let policy = Policy::named(&settings.access_drivers, Path::new(&settings.access_rules_file))?;
         let (limits, admin_limits) = (Limits::from(&settings), Limits::admin(&settings));
         Ok(Self { policy, limits, admin_limits, settings, ..self })
     }

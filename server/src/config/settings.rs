@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::setting::{Auth, Mode, Setting};
 use super::{Access, Program};
 use super::{Assignment, Value};
+use crate::access::DRIVERS;
 use crate::auth::MECHANISMS;
 
 /// One row of the table.
@@ -237,7 +238,7 @@ impl Settings {
 
     /// Values that are each possible and do not go together, or that promise what cannot be kept.
     fn contradiction(&self) -> Option<(&'static str, &'static str)> {
-        const UNKNOWN_DRIVER: &str = "access_drivers: only 'none' and 'rules' are known";
+        const UNKNOWN_DRIVER: &str = "access_drivers: only 'none', 'polkit' and 'rules' are known";
         let clients = "The overall maximum number of clients must not be less than the number of clients waiting for authentication";
         let order = "minWorkers cannot be larger than maxWorkers";
         [
@@ -260,7 +261,7 @@ impl Settings {
                 "sasl_mechanisms: only SCRAM-SHA-256, PLAIN and EXTERNAL are known",
             ),
             (
-                self.access_drivers.iter().any(|name| !["none", "rules"].contains(&name.as_str())),
+                self.access_drivers.iter().any(|name| !DRIVERS.contains(&name.as_str())),
                 "access_drivers",
                 UNKNOWN_DRIVER,
             ),
@@ -343,7 +344,10 @@ mod tests {
                 "2: The overall maximum number of clients must not be less than the number of clients waiting for \
                  authentication",
             ),
-            ("access_drivers = [ \"foo\" ]", "1: access_drivers: only 'none' and 'rules' are known"),
+            (
+                "access_drivers = [ \"foo\" ]",
+                "1: access_drivers: only 'none', 'polkit' and 'rules' are known",
+            ),
         ] {
             assert_eq!(read(text).unwrap_err().to_string(), problem, "{text}");
         }

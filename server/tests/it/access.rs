@@ -14,7 +14,7 @@ use crate::peer::Peer;
 use crate::toy::{Toy, domain};
 
 fn service(toy: &Arc<Toy>, rules: &str) -> Service {
-    let policy = Policy::Rules(Arc::new(Rules::parse(rules).unwrap()));
+    let policy = Policy::rules(Rules::parse(rules).unwrap());
     Service::with(vec![toy.clone()], &Config { policy, ..Config::default() }, Log::new(None)).unwrap()
 }
 
@@ -37,7 +37,7 @@ async fn nobody_opens_what_no_rule_allows() {
     peer.authenticate().await;
     let args = ConnectOpenArgs { name: Some("toy:///".into()), flags: 0 };
     let refused = peer.call(Procedure::CONNECT_OPEN, &args).await;
-    assert_eq!(refused.error(), (88, 55, "access denied".into()));
+    assert_eq!(refused.error(), (88, 55, "access denied: 'TOY' denied access".into()));
 }
 
 /// Zeros decode as the arguments of every procedure.
@@ -93,7 +93,7 @@ async fn class_acl_missing_every_procedure_is_refused_twice_and_the_daemon_is_we
             let error = denied(&mut peer, info).await.unwrap_or_else(|| panic!("{} is served", info.name));
             let by_name = info.name.contains("_LOOKUP_") || info.family == Family::Storage;
             if served && !by_name {
-                assert_eq!(error, (88, 55, "access denied".into()), "{}", info.name);
+                assert_eq!(error, (88, 55, "access denied: 'TOY' denied access".into()), "{}", info.name);
                 refused += 1;
             }
         }

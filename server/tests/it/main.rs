@@ -15,6 +15,7 @@ mod network;
 mod packaging;
 mod peer;
 mod polkit;
+mod polkit_objects;
 mod privilege;
 mod sasl;
 mod streams;

@@ -2,7 +2,7 @@
 //!
 //! The texts are the real daemon's, to whom the same authority gave the same answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
@@ -14,12 +14,12 @@ use crate::host::{Host, is_root, run, uid};
 use crate::network::programs;
 
 /// A host with the programs that are needed; `None`, with a word about it, where one is missing.
-fn host(name: &str) -> Option<Host> {
+pub(crate) fn host(name: &str) -> Option<Host> {
     programs(&["virsh", "dbus-daemon", "setpriv"]).then(|| Host::new(name))
 }
 
 /// Starts a bus and returns its address.
-fn start_bus(host: &mut Host) -> String {
+pub(crate) fn start_bus(host: &mut Host) -> String {
     let address = format!("unix:path={}", host.dir.join("bus").display());
     let config = host.dir.join("bus.conf");
     let text = format!(
@@ -59,14 +59,22 @@ async fn virsh(host: &Host, socket: &str, options: &[&str], as_root: bool) -> Re
 /// What an authority answers.
 type Answer = (bool, bool, HashMap<String, String>);
 
-/// What it was asked: the kind of subject, its properties, the action and the flags.
-type Question = (String, HashMap<String, OwnedVariant>, String, u32);
+/// What it was asked.
+pub(crate) struct Question {
+    pub(crate) kind: String,
+    pub(crate) subject: HashMap<String, OwnedVariant>,
+    pub(crate) action: String,
+    pub(crate) details: BTreeMap<String, String>,
+    pub(crate) flags: u32,
+}
 
 /// An authority that says what it is told to.
 #[derive(Clone, Default)]
-struct Authority {
+pub(crate) struct Authority {
     answer: Arc<Mutex<Option<Answer>>>,
-    asked: Arc<Mutex<Vec<Question>>>,
+    /// What is refused all the same: the end of an action, and a detail's value that must be there unless it is empty.
+    pub(crate) refused: Arc<Mutex<Option<(&'static str, &'static str)>>>,
+    pub(crate) asked: Arc<Mutex<Vec<Question>>>,
 }
 
 #[zbus::interface(name = "org.freedesktop.PolicyKit1.Authority")]
@@ -75,19 +83,27 @@ impl Authority {
         &self,
         subject: (String, HashMap<String, OwnedVariant>),
         action: String,
-        details: HashMap<String, String>,
+        details: BTreeMap<String, String>,
         flags: u32,
         cancellation: String,
-    ) -> zbus::fdo::Result<Answer> {
-        assert!(details.is_empty() && cancellation.is_empty());
-        self.asked.lock().unwrap().push((subject.0, subject.1, action, flags));
+    ) -> zbus::fdo::Result<(Answer,)> {
+        assert!(cancellation.is_empty());
+        let refused = self.refused.lock().unwrap().is_some_and(|(end, value)| {
+            action.ends_with(end) && (value.is_empty() || details.values().any(|known| known == value))
+        });
+        let question = Question { kind: subject.0, subject: subject.1, action, details, flags };
+        self.asked.lock().unwrap().push(question);
+        if refused {
+            return Ok(((false, false, HashMap::new()),));
+        }
         let answer = self.answer.lock().unwrap().clone();
-        answer.ok_or_else(|| zbus::fdo::Error::Failed("No such action".into()))
+        // One value that is a structure, as polkit has it.
+        answer.map(|answer| (answer,)).ok_or_else(|| zbus::fdo::Error::Failed("No such action".into()))
     }
 }
 
 impl Authority {
-    async fn on(&self, bus: &str) -> zbus::Connection {
+    pub(crate) async fn on(&self, bus: &str) -> zbus::Connection {
         zbus::connection::Builder::address(bus)
             .name("org.freedesktop.PolicyKit1")
             .serve_at("/org/freedesktop/PolicyKit1/Authority", self.clone())
@@ -96,7 +112,7 @@ impl Authority {
             .unwrap()
     }
 
-    fn answers(&self, authorized: bool, challenge: bool, dismissed: bool) {
+    pub(crate) fn answers(&self, authorized: bool, challenge: bool, dismissed: bool) {
         let details = dismissed.then(|| ("polkit.dismissed".to_owned(), "true".to_owned()));
         *self.answer.lock().unwrap() = Some((authorized, challenge, details.into_iter().collect()));
         self.asked.lock().unwrap().clear();
@@ -141,8 +157,10 @@ async fn class_polkit_the_authority_decides_and_the_texts_are_the_real_daemons()
         authority.answers(true, false, false);
         assert_eq!(virsh(&host, socket, options, false).await, Ok("test".into()), "{socket}");
         let asked = std::mem::take(&mut *authority.asked.lock().unwrap());
-        let [(kind, subject, about, flags)] = &asked[..] else { panic!("asked {} times", asked.len()) };
-        assert_eq!((kind.as_str(), about.as_str(), flags), ("unix-process", action, &1));
+        let [question] = &asked[..] else { panic!("asked {} times", asked.len()) };
+        assert_eq!((question.kind.as_str(), question.action.as_str()), ("unix-process", action));
+        assert_eq!((question.flags, &question.details), (1, &BTreeMap::new()));
+        let subject = &question.subject;
         assert_eq!(i32::try_from(&*subject["uid"]), Ok(me));
         assert!(u32::try_from(&*subject["pid"]).unwrap() > 1);
         assert!(u64::try_from(&*subject["start-time"]).unwrap() > 0);
