@@ -179,7 +179,7 @@ impl Session {
     }
 
     pub(crate) fn call_cx(&self) -> CallCx {
-        CallCx { read_only: self.is_read_only(), peer: self.peer, client: self.id }
+        CallCx { read_only: self.is_read_only(), peer: self.peer, client: self.id, internal: false }
     }
 
     /// What a rule can know of an object.

@@ -31,6 +31,8 @@ pub struct CallCx {
     /// The connection the call came in on, unique for the daemon's life: autodestroy, held consoles and the like
     /// belong to it.
     pub client: u64,
+    /// A driver of this daemon asks another, for itself.
+    pub internal: bool,
 }
 
 /// The process at the other end of a unix socket.

@@ -28,6 +28,25 @@ element! {
     }
 }
 
+impl SecretUsageType {
+    /// `VIR_SECRET_USAGE_TYPE_…`
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::Volume => 1,
+            Self::Ceph => 2,
+            Self::Iscsi => 3,
+            Self::Tls => 4,
+            Self::Vtpm => 5,
+        }
+    }
+
+    /// The kind of a number; 0 is none.
+    pub fn from_number(number: i32) -> Option<Self> {
+        let all = [Self::Volume, Self::Ceph, Self::Iscsi, Self::Tls, Self::Vtpm];
+        all.into_iter().find(|kind| kind.number() == number)
+    }
+}
+
 impl SecretUsage {
     /// The volume, name or target that the secret is for.
     pub fn id(&self) -> Option<&str> {

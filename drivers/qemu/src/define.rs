@@ -11,8 +11,8 @@ use crate::command::shell;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
-use crate::live;
 use crate::state::{Lifecycle, State};
+use crate::{live, prepare};
 use virtwire_store as store;
 
 /// `VIR_DOMAIN_DEFINE_VALIDATE`
@@ -164,7 +164,8 @@ pub(crate) async fn to_native(
     for graphics in &mut domain.devices.graphics {
         graphics.port = graphics.port.map(|_| 5900);
     }
-    let line = argv::build(&domain, argv::Context { dir: &dir, monitor: None, kvm: false })?;
+    let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
+    let line = argv::build(&domain, argv::Context { dir: &dir, monitor: None, kvm: false, vault })?;
     let program = domain.devices.emulator.clone().unwrap_or_default();
     let text = shell(&crate::lifecycle::environment(&dir), &program, line.args()).replace(" \\\n", " ");
     Ok(ConnectDomainXmlToNativeRet { native_config: text.into() })

@@ -19,7 +19,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::info::one_definition;
-use crate::{argv, live};
+use crate::{argv, live, prepare};
 
 /// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_DEVICE_MODIFY_FORCE`
 const LIVE: u32 = 1;
@@ -173,14 +173,14 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
             let sources = domain.devices.disks.iter().filter_map(|disk| disk.source.as_ref()?.index);
             // The nodes of a disk that is on its way out may still be there: numbers are not used again.
             let number = sources.max().unwrap_or_default().max(live.last_source) + 1;
-            last_source = number;
-            if let Some(source) = &mut new.source {
-                source.index = Some(number);
-                new.backing_store.get_or_insert_default();
-            }
+            last_source = live::number_chain(&mut new, number);
             alone.devices.disks.push(new);
             live::name_devices(&mut alone);
-            argv::disks::disks(&mut line, &alone)?;
+            let dir = driver.shared.dirs.domain(domain.id.unwrap_or(-1), &domain.name);
+            let vault = prepare::unlock(driver, &alone, prepare::vault_of(&dir)?).await?;
+            let context = argv::Context { dir: &dir, monitor: None, kvm: false, vault };
+            argv::storage::disks(&mut line, &alone, &context)?;
+            alone.devices.disks.iter_mut().for_each(live::end_chain);
             alias = alone.devices.disks.first().and_then(|disk| disk.info.alias.clone());
         }
         Device::Interface(_) => {
@@ -223,6 +223,7 @@ async fn run(live: &Live, args: &[String]) -> Result<()> {
         let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let command = match option.as_str() {
             "-blockdev" => "blockdev-add",
+            "-object" => "object-add",
             "-netdev" => "netdev_add",
             "-device" => "device_add",
             other => return Err(QEMU.internal_error(format_args!("{other} is not a device's option"))),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     consoles: Mutex<HashMap<String, oneshot::Sender<()>>>,
     /// What ends with the connection of its client.
     bound: Mutex<Vec<Bound>>,
+    /// The drivers beside this one.
+    companions: OnceLock<Companions>,
 }
 
 /// All guests, by UUID in the order of their definition.
@@ -86,6 +88,7 @@ impl Qemu {
             guests: Mutex::default(),
             consoles: Mutex::default(),
             bound: Mutex::default(),
+            companions: OnceLock::new(),
             dirs,
         };
         let driver = Self { shared: Arc::new(shared) };
@@ -233,6 +236,11 @@ impl Qemu {
         })
     }
 
+    /// The drivers beside this one; none where it stands alone.
+    pub(crate) fn companions(&self) -> Companions {
+        self.shared.companions.get().cloned().unwrap_or_default()
+    }
+
     /// How definitions are read: with the defaults of this host.
     pub(crate) async fn options(&self) -> Result<&ParseOptions> {
         self.shared
@@ -336,6 +344,7 @@ impl QemuDriver {
             Some(companions) => companions.open(Place { config, run, events: guests.events() }).await?,
             None => Companions::default(),
         };
+        let companions = guests.shared.companions.get_or_init(|| companions).clone();
         Ok(Opened { guests, companions })
     }
 

@@ -32,6 +32,7 @@ mod machine;
 mod memory;
 mod metadata;
 mod monitor;
+mod prepare;
 pub mod probe;
 pub mod process;
 mod rename;

@@ -25,11 +25,11 @@ use crate::dirs::make_secret;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file, monitor};
 use crate::guest::{Ending, Guest, Live};
-use crate::live;
 use crate::log::GuestLog;
 use crate::process::{Process, Start, connect, listen};
 use crate::state::{Lifecycle, State};
 use crate::status;
+use crate::{live, prepare};
 
 /// How long QEMU may take until its monitor answers.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -117,7 +117,9 @@ impl Qemu {
         }
         make_secret(dir)
             .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
-        write_key(&dir.join("master-key.aes")).map_err(|e| file(&e, "cannot write the guest's key"))?;
+        let vault = prepare::unlock(self, domain, argv::Vault::new()).await?;
+        write_key(&dir.join(prepare::KEY_FILE), vault.key())
+            .map_err(|e| file(&e, "cannot write the guest's key"))?;
         let socket = dir.join("monitor.sock");
         if let Some(dir) = live::own_channel_dir(domain, &self.shared.dirs) {
             make_secret(&dir)
@@ -125,8 +127,9 @@ impl Qemu {
         }
         let listener = listen(&socket).map_err(|e| file(&e, "Unable to create the monitor's socket"))?;
         let kvm = domain.type_ == virtwire_conf::domain::VirtType::Kvm;
-        let context = argv::Context { dir, monitor: Some(listener.into()), kvm };
+        let context = argv::Context { dir, monitor: Some(listener.into()), kvm, vault };
         let line = argv::build(domain, context)?;
+        domain.devices.disks.iter_mut().for_each(live::end_chain);
 
         let env = environment(dir);
         let path = self.shared.dirs.log(&domain.name);
@@ -457,10 +460,9 @@ pub(crate) fn environment(dir: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The key that secrets of this run would be encrypted with.
-fn write_key(path: &Path) -> std::io::Result<()> {
+/// The key that secrets of this run are encrypted with.
+fn write_key(path: &Path, value: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let mut key = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    key.write_all(uuid::Uuid::new_v4().as_bytes())?;
-    key.write_all(uuid::Uuid::new_v4().as_bytes())
+    key.write_all(value)
 }

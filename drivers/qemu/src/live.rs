@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use virtwire_conf::Domain;
 use virtwire_conf::domain::chardev::{Channel, CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
-use virtwire_conf::domain::disk::DiskBus;
+use virtwire_conf::domain::disk::{Disk, DiskBus};
 use virtwire_conf::domain::display::{GraphicsType, ListenType};
 use virtwire_conf::domain::misc::{ControllerType, MemballoonModel};
 use virtwire_conf::domain::tune::Resource;
@@ -93,14 +93,34 @@ pub(crate) fn set_channel_state(domain: &mut Domain, alias: &str, open: bool) {
     }
 }
 
-/// Sources are numbered from the last disk; the last image of a chain says that nothing is behind it.
+/// Images are numbered from the last disk.
 fn number_sources(domain: &mut Domain) {
-    let count = domain.devices.disks.len();
-    for (place, disk) in domain.devices.disks.iter_mut().enumerate() {
-        if let Some(source) = &mut disk.source {
-            source.index = u32::try_from(count - place).ok();
-            disk.backing_store.get_or_insert_default();
+    let disks = domain.devices.disks.iter_mut().rev();
+    disks.fold(0, |last, disk| number_chain(disk, last + 1));
+}
+
+/// Numbers a disk's images, its own first, then the filters on top; the last number is returned.
+pub(crate) fn number_chain(disk: &mut Disk, first: u32) -> u32 {
+    if let Some(source) = &mut disk.source {
+        source.index = Some(first);
+    }
+    let mut last = first;
+    let mut below = disk.backing_store.as_deref_mut();
+    while let Some(store) = below {
+        if store.source.is_some() {
+            last += 1;
+            store.index = Some(last);
         }
+        below = store.backing_store.as_deref_mut();
+    }
+    let filters = disk.throttlefilters.as_ref().map_or(0, |filters| filters.throttlefilter.len());
+    last.saturating_add(u32::try_from(filters).unwrap_or_default())
+}
+
+/// The image of a disk that does not say what is behind it is shown as the last of its chain.
+pub(crate) fn end_chain(disk: &mut Disk) {
+    if disk.source.is_some() {
+        disk.backing_store.get_or_insert_default();
     }
 }
 

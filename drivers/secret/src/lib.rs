@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use uuid::Uuid;
-use virtwire_conf::secret::SecretUsageType;
 use virtwire_conf::{FormatOptions, ParseOptions, Secret, YesNo};
 use virtwire_driver_api::EventHub;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
@@ -67,16 +66,7 @@ impl Entry {
 
 /// `virSecretUsageType` and what it is for.
 fn usage(definition: &Secret) -> (i32, &str) {
-    definition.usage.as_ref().map_or((0, ""), |usage| {
-        let kind = match usage.type_ {
-            SecretUsageType::Volume => 1,
-            SecretUsageType::Ceph => 2,
-            SecretUsageType::Iscsi => 3,
-            SecretUsageType::Tls => 4,
-            SecretUsageType::Vtpm => 5,
-        };
-        (kind, usage.id().unwrap_or_default())
-    })
+    definition.usage.as_ref().map_or((0, ""), |usage| (usage.type_.number(), usage.id().unwrap_or_default()))
 }
 
 impl Secrets {

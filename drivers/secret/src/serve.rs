@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 use virtwire_conf::FormatOptions;
-use virtwire_driver_api::{SecretDriver, check_flags, passes, serve};
+use virtwire_driver_api::{CallCx, SecretDriver, check_flags, passes, serve};
 use virtwire_protocol::VirtError;
 use virtwire_protocol::remote::*;
 
@@ -18,8 +18,10 @@ serve! {
         secret_define_xml(SecretDefineXmlArgs) -> SecretDefineXmlRet = define;
         secret_get_xml_desc(SecretGetXmlDescArgs) -> SecretGetXmlDescRet = xml_desc;
         secret_set_value(SecretSetValueArgs) = set_value;
-        secret_get_value(SecretGetValueArgs) -> SecretGetValueRet = value;
         secret_undefine(SecretUndefineArgs) = undefine;
+    }
+    async fn secret_get_value(&self, cx: &CallCx, args: SecretGetValueArgs) -> Result<SecretGetValueRet> {
+        value(self, args, cx.internal)
     }
 }
 
@@ -89,10 +91,11 @@ async fn set_value(secrets: &Secrets, args: SecretSetValueArgs) -> Result<()> {
     secrets.set_value(&args.secret, args.value)
 }
 
-async fn value(secrets: &Secrets, args: SecretGetValueArgs) -> Result<SecretGetValueRet> {
+/// A private secret is for the drivers of this daemon, who give it to no client.
+fn value(secrets: &Secrets, args: SecretGetValueArgs, internal: bool) -> Result<SecretGetValueRet> {
     check_flags(SECRET, args.flags, 0, "secretGetValue")?;
     secrets.with(&args.secret, |entry| {
-        if entry.is_private() {
+        if entry.is_private() && !internal {
             return Err(SECRET.invalid_secret("secret is private"));
         }
         let missing = || SECRET.no_secret(format_args!("secret '{}' does not have a value", entry.uuid()));

@@ -20,7 +20,7 @@ pub(super) fn serials(line: &mut CommandLine, domain: &Domain) -> Result<(), Vir
         let device = Device::new(model).with("chardev", format!("char{name}")).with("id", name);
         match model {
             "isa-serial" => device.with("index", port).add(line),
-            _ => device.at(domain, serial.info.address.as_ref())?.add(line),
+            _ => device.at(domain, serial.info.address.as_ref()).add(line),
         }
     }
     Ok(())

@@ -1,22 +1,17 @@
 //! The guest's end of a device: a `-device` in JSON.
 
-use serde_json::{Map, Value};
 use virtwire_conf::domain::device::{Address, DeviceInfo, VirtioOptions};
 use virtwire_conf::domain::disk::VirtioModel;
 use virtwire_conf::domain::misc::{Controller, ControllerType};
 use virtwire_conf::{Domain, OnOff, YesNo};
-use virtwire_protocol::VirtError;
 
+use super::props::Props;
 use crate::command::CommandLine;
 
-/// A `-device` in the making: its properties in the order in which they are added.
-pub(crate) struct Device(Map<String, Value>);
+/// A `-device` in the making; its first property is its driver.
+pub(crate) type Device = Props;
 
-impl Device {
-    pub(crate) fn new(driver: &str) -> Self {
-        Self(Map::from_iter([("driver".to_owned(), driver.into())]))
-    }
-
+impl Props {
     /// A virtio device. The name of its driver says where it sits and which virtio it speaks; what all of them can be
     /// told comes next.
     pub(crate) fn virtio(
@@ -36,34 +31,19 @@ impl Device {
             Some(VirtioModel::VirtioNonTransitional) => "-non-transitional",
             Some(VirtioModel::Virtio) | None => "",
         };
-        let device = Self::new(&format!("{base}{bus}{version}"));
+        let device = Self::new(format!("{base}{bus}{version}"));
         let Some(options) = options else { return device };
-        [
-            ("iommu_platform", options.iommu),
-            ("ats", options.ats),
-            ("packed", options.packed),
-            ("page-per-vq", options.page_per_vq),
-        ]
-        .into_iter()
-        .fold(device, |device, (name, state)| device.with_if(name, state.map(is_on)))
-    }
-
-    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(name.to_owned(), value.into());
-        self
-    }
-
-    pub(crate) fn with_if<T: Into<Value>>(self, name: &str, value: Option<T>) -> Self {
-        match value {
-            Some(value) => self.with(name, value),
-            None => self,
-        }
+        device
+            .switch("iommu_platform", options.iommu)
+            .switch("ats", options.ats)
+            .switch("packed", options.packed)
+            .switch("page-per-vq", options.page_per_vq)
     }
 
     /// Its place, in the words of its bus.
-    pub(crate) fn at(self, domain: &Domain, address: Option<&Address>) -> Result<Self, VirtError> {
+    pub(crate) fn at(self, domain: &Domain, address: Option<&Address>) -> Self {
         let number = |part: Option<u64>| part.unwrap_or_default();
-        Ok(match address {
+        match address {
             Some(Address::Pci(pci)) => {
                 let (slot, function) =
                     (number(pci.slot.map(|hex| hex.0)), number(pci.function.map(|hex| hex.0)));
@@ -72,7 +52,7 @@ impl Device {
                     function => format!("{slot:#x}.{function:#x}"),
                 };
                 self.with("bus", pci_bus(domain, number(pci.bus.map(|hex| hex.0))))
-                    .with_if("multifunction", pci.multifunction.map(is_on))
+                    .switch("multifunction", pci.multifunction)
                     .with("addr", place)
             }
             Some(Address::Usb(usb)) => {
@@ -87,8 +67,12 @@ impl Device {
             Some(Address::Isa(isa)) => {
                 self.with_if("iobase", isa.iobase.map(|base| base.0)).with_if("irq", isa.irq.map(|irq| irq.0))
             }
+            Some(Address::Dimm(dimm)) => {
+                let base = dimm.base.map(|base| base.0).filter(|base| *base > 0);
+                self.with("slot", dimm.slot).with_if("addr", base)
+            }
             Some(_) | None => self,
-        })
+        }
     }
 
     /// Its option ROM, and its index for names in the guest.
@@ -104,7 +88,7 @@ impl Device {
     }
 
     pub(crate) fn add(self, line: &mut CommandLine) {
-        line.json("-device", &Value::Object(self.0));
+        self.add_to(line, "-device");
     }
 }
 

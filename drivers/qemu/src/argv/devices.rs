@@ -82,7 +82,7 @@ fn controller_device(domain: &Domain, controller: &Controller) -> Result<Option<
             return Err(QEMU.config_unsupported(text));
         }
     };
-    Ok(Some(device.at(domain, address)?))
+    Ok(Some(device.at(domain, address)))
 }
 
 /// PS/2 devices are the machine's own; others are plugged in.
@@ -97,7 +97,7 @@ pub(super) fn inputs(line: &mut CommandLine, domain: &Domain) -> Result<(), Virt
             (Some(InputBus::Virtio), InputType::Keyboard) => "virtio-keyboard-pci",
             _ => continue,
         };
-        Device::new(driver).with("id", alias(&input.info)).at(domain, input.info.address.as_ref())?.add(line);
+        Device::new(driver).with("id", alias(&input.info)).at(domain, input.info.address.as_ref()).add(line);
     }
     Ok(())
 }
@@ -111,9 +111,7 @@ pub(super) fn watchdogs(line: &mut CommandLine, domain: &Domain) {
     for watchdog in &domain.devices.watchdogs {
         if watchdog.model.as_str() != "itco" {
             let device = Device::new(watchdog.model.as_str()).with("id", alias(&watchdog.info));
-            if let Ok(device) = device.at(domain, watchdog.info.address.as_ref()) {
-                device.add(line);
-            }
+            device.at(domain, watchdog.info.address.as_ref()).rom(&watchdog.info).add(line);
         }
         action = Some(watchdog.action.as_str());
     }
@@ -130,7 +128,7 @@ pub(super) fn balloon(line: &mut CommandLine, domain: &Domain) -> Result<(), Vir
     }
     let address = balloon.info.address.as_ref();
     let device = Device::virtio("virtio-balloon", address, None, None).with("id", alias(&balloon.info));
-    device.at(domain, address)?.add(line);
+    device.at(domain, address).add(line);
     Ok(())
 }
 
@@ -164,7 +162,7 @@ pub(super) fn rngs(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtEr
             .with("id", name)
             .with_if("max-bytes", rate.map(|rate| rate.bytes))
             .with_if("period", period)
-            .at(domain, rng.info.address.as_ref())?
+            .at(domain, rng.info.address.as_ref())
             .add(line);
     }
     Ok(())

@@ -1,5 +1,8 @@
 //! Machine, processors, memory, monitor, clock, boot.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
 use serde_json::json;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::VirtType;
@@ -12,6 +15,7 @@ use crate::command::{CommandLine, escape};
 pub(super) fn begin(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
     let key = context.dir.join("master-key.aes");
     line.json("-object", &json!({"qom-type": "secret", "id": "masterKey0", "format": "raw", "file": key}));
+    super::storage::managed_helper(line, domain, context);
     machine(line, domain);
     line.option("-accel", if domain.type_ == VirtType::Kvm { "kvm" } else { "tcg" });
     line.option("-cpu", cpu(domain));
@@ -20,6 +24,8 @@ pub(super) fn begin(line: &mut CommandLine, domain: &Domain, context: &Context<'
     line.json("-object", &json!({"qom-type": "memory-backend-ram", "id": "pc.ram", "size": kib * 1024}));
     line.option("-overcommit", "mem-lock=off");
     line.option("-smp", smp(domain));
+    super::iothreads::iothreads(line, domain);
+    super::storage::throttle_groups(line, domain);
     if let Some(uuid) = domain.uuid {
         line.option("-uuid", uuid.hyphenated().to_string());
     }
@@ -72,10 +78,10 @@ fn smp(domain: &Domain) -> String {
 }
 
 /// The monitor listens already when QEMU starts: nobody has to wait for it.
-pub(super) fn monitor(line: &mut CommandLine, context: Context<'_>) {
-    let at = match context.monitor {
+pub(super) fn monitor(line: &mut CommandLine, dir: &Path, listener: Option<OwnedFd>) {
+    let at = match listener {
         Some(listener) => format!("fd={}", line.pass(listener)),
-        None => format!("path={}", escape(&context.dir.join("monitor.sock").to_string_lossy())),
+        None => format!("path={}", escape(&dir.join("monitor.sock").to_string_lossy())),
     };
     line.option("-chardev", format!("socket,id=charmonitor,{at},server=on,wait=off"));
     line.option("-mon", "chardev=charmonitor,id=monitor,mode=control");

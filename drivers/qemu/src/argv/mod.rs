@@ -6,10 +6,13 @@
 mod chardev;
 mod device;
 mod devices;
-pub(crate) mod disks;
 mod graphics;
+mod iothreads;
 mod machine;
 pub(crate) mod net;
+mod props;
+pub(crate) mod storage;
+mod vault;
 mod video;
 
 use std::os::fd::OwnedFd;
@@ -23,6 +26,8 @@ use crate::error::QEMU;
 
 use device::Device;
 pub(crate) use device::{alias, is_q35};
+use props::Props;
+pub use vault::Vault;
 
 /// What the line needs to know besides the definition.
 pub struct Context<'a> {
@@ -32,22 +37,25 @@ pub struct Context<'a> {
     pub monitor: Option<OwnedFd>,
     /// Whether the guest's CPUs are the host's (`host` needs KVM).
     pub kvm: bool,
+    /// What secrets are encrypted with, and their values.
+    pub vault: Vault,
 }
 
 /// The whole command line.
 ///
 /// # Errors
 /// A device that this driver cannot give to QEMU.
-pub fn build(domain: &Domain, context: Context<'_>) -> Result<CommandLine, VirtError> {
+pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, VirtError> {
     unsupported(domain)?;
     let mut line = CommandLine::default();
     line.option("-name", format!("guest={},debug-threads=on", crate::command::escape(&domain.name)));
     line.flag("-S");
     machine::begin(&mut line, domain, &context);
-    machine::monitor(&mut line, context);
+    let monitor = context.monitor.take();
+    machine::monitor(&mut line, context.dir, monitor);
     machine::clock_and_boot(&mut line, domain);
     devices::controllers(&mut line, domain)?;
-    disks::disks(&mut line, domain)?;
+    storage::disks(&mut line, domain, &context)?;
     net::interfaces(&mut line, domain)?;
     chardev::serials(&mut line, domain)?;
     chardev::channels(&mut line, domain)?;

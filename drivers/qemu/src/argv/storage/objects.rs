@@ -1,0 +1,91 @@
+//! What has to be there before an image's nodes: secrets, credentials, helpers.
+
+use virtwire_conf::domain::disk::{
+    Cookies, Disk, Reservations, SecretReference, StorageProtocol, StorageType,
+};
+use virtwire_conf::secret::SecretUsageType;
+use virtwire_conf::{Domain, YesNo};
+use virtwire_protocol::VirtError;
+
+use super::super::{Context, Props};
+use super::MANAGED_HELPER;
+use super::image::{Image, chain};
+use crate::command::CommandLine;
+
+/// Where qemu.conf has the certificates by default.
+const CERTIFICATES: &str = "/etc/pki/qemu";
+
+/// The objects of one image.
+pub(super) fn add(line: &mut CommandLine, image: &Image<'_>, context: &Context<'_>) -> Result<(), VirtError> {
+    let mut secret = |id: String, value: &[u8]| context.vault.object(id, value).add_to(line, "-object");
+    if let Some((id, path)) = own_helper(image) {
+        Props::object("pr-manager-helper", id).with("path", path).add_to(line, "-object");
+        return Ok(());
+    }
+    if image.kind == StorageType::Network
+        && let Some(reference) = image.auth().and_then(|auth| auth.secret.as_ref())
+    {
+        secret(image.auth_secret(), context.vault.value(reference)?);
+    }
+    if let Some(cookies) = &image.source.cookies {
+        secret(image.cookie_secret(), cookie_header(cookies).as_bytes());
+    }
+    if image.uses_tls() {
+        Props::object("tls-creds-x509", image.tls_object())
+            .with("dir", CERTIFICATES)
+            .with("endpoint", "client")
+            .with("verify-peer", true)
+            .add_to(line, "-object");
+    }
+    let mut secret = |id: String, value: &[u8]| context.vault.object(id, value).add_to(line, "-object");
+    for (place, reference) in image.encryption().iter().flat_map(|encryption| &encryption.secret).enumerate()
+    {
+        secret(image.encryption_secret(place), context.vault.value(reference)?);
+    }
+    Ok(())
+}
+
+fn cookie_header(cookies: &Cookies) -> String {
+    let pairs = cookies.cookie.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value));
+    pairs.collect::<Vec<_>>().join("; ")
+}
+
+/// The secrets that a disk's images need, and what each has to be for.
+pub(crate) fn secrets_of(disk: &Disk) -> impl Iterator<Item = (SecretUsageType, &SecretReference)> {
+    chain(disk).into_iter().flat_map(|image| {
+        let auth = image.auth().and_then(|auth| auth.secret.as_ref());
+        let kind = match image.source.protocol {
+            Some(StorageProtocol::Rbd) => SecretUsageType::Ceph,
+            _ => SecretUsageType::Iscsi,
+        };
+        let encryption = image.encryption().into_iter().flat_map(|encryption| &encryption.secret);
+        auth.map(|secret| (kind, secret))
+            .into_iter()
+            .chain(encryption.map(|secret| (SecretUsageType::Volume, secret)))
+            .collect::<Vec<_>>()
+    })
+}
+
+/// A helper for SCSI reservations that somebody else looks after, and its socket.
+fn own_helper(image: &Image<'_>) -> Option<(String, String)> {
+    let reservations = image.source.reservations.as_ref().filter(|reservations| !is_managed(reservations))?;
+    let path = reservations.source.as_ref().and_then(|source| source.path.clone()).unwrap_or_default();
+    Some((image.reservations()?, path))
+}
+
+fn is_managed(reservations: &Reservations) -> bool {
+    reservations.managed != Some(YesNo::No)
+}
+
+/// The helper for SCSI reservations that the daemon looks after, where a disk needs it.
+pub(in crate::argv) fn managed_helper(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
+    let needs = |disk: &Disk| {
+        chain(disk).iter().any(|image| image.source.reservations.as_ref().is_some_and(is_managed))
+    };
+    if domain.devices.disks.iter().any(needs) {
+        let socket = context.dir.join(format!("{MANAGED_HELPER}.sock"));
+        Props::object("pr-manager-helper", MANAGED_HELPER)
+            .with("path", socket.to_string_lossy())
+            .add_to(line, "-object");
+    }
+}
