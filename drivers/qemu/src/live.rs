@@ -14,6 +14,7 @@ use virtwire_conf::table::KiB;
 use virtwire_qmp::replies::ChardevInfo;
 
 use crate::argv::is_q35;
+use crate::argv::storage::has_one_number;
 use crate::dirs::Dirs;
 use crate::error::{QEMU, Result};
 
@@ -95,7 +96,10 @@ pub(crate) fn set_channel_state(domain: &mut Domain, alias: &str, open: bool) {
 
 /// Images are numbered from the last disk.
 fn number_sources(domain: &mut Domain) {
-    let disks = domain.devices.disks.iter_mut().rev();
+    // Cards in a board's slots have no block nodes.
+    let has_nodes =
+        |disk: &&mut Disk| disk.target.as_ref().is_none_or(|target| target.bus != Some(DiskBus::Sd));
+    let disks = domain.devices.disks.iter_mut().rev().filter(has_nodes);
     disks.fold(0, |last, disk| number_chain(disk, last + 1));
 }
 
@@ -135,12 +139,15 @@ fn free_port() -> Result<u16> {
 /// Every device gets libvirt's name for it; names of the user's stay.
 pub(crate) fn name_devices(domain: &mut Domain) {
     let q35 = is_q35(domain);
+    let indexes =
+        domain.devices.controllers.iter().filter_map(|controller| u32::try_from(controller.index?).ok());
+    let one_number: Vec<_> = indexes.filter(|index| has_one_number(domain, *index)).collect();
     let devices = &mut domain.devices;
     for disk in &mut devices.disks {
         let bus = disk.target.as_ref().and_then(|target| target.bus).unwrap_or(DiskBus::Ide);
         let letter = disk.target.as_ref().and_then(|target| target.dev.as_deref()).map_or(0, disk_number);
         let name = match (&disk.info.address, bus) {
-            (Some(Address::Drive(at)), DiskBus::Scsi) => {
+            (Some(Address::Drive(at)), DiskBus::Scsi) if !one_number.contains(&at.controller) => {
                 format!("scsi{}-{}-{}-{}", at.controller, at.bus, at.target, at.unit)
             }
             (Some(Address::Drive(at)), _) => {
@@ -179,12 +186,30 @@ pub(crate) fn name_devices(domain: &mut Domain) {
         watchdogs "watchdog";
         rngs "rng";
         hubs "hub";
+        filesystems "fs";
+        smartcards "smartcard";
+        tpms "tpm";
+        hostdevs "hostdev";
+        redirdevs "redir";
+        panics "panic";
+        shmems "shmem";
+        cryptos "crypto";
     }
     // The first console is the first serial port, seen from elsewhere.
     if let (Some(console), Some(serial)) = (devices.consoles.first_mut(), devices.serials.first())
         && !console.is_virtio()
     {
         console.info.alias.clone_from(&serial.info.alias);
+    }
+    let single = [
+        (devices.vsock.as_mut().map(|vsock| &mut vsock.info), "vsock0"),
+        (devices.iommu.as_mut().map(|iommu| &mut iommu.info), "iommu0"),
+        (devices.pstore.as_mut().map(|pstore| &mut pstore.info), "pstore0"),
+    ];
+    for (info, name) in single {
+        if let Some(info) = info {
+            set(info, name.to_owned());
+        }
     }
     if let Some(balloon) = &mut devices.memballoon
         && balloon.model != MemballoonModel::None

@@ -20,7 +20,7 @@ pub(super) fn serials(line: &mut CommandLine, domain: &Domain) -> Result<(), Vir
         let device = Device::new(model).with("chardev", format!("char{name}")).with("id", name);
         match model {
             "isa-serial" => device.with("index", port).add(line),
-            _ => device.at(domain, serial.info.address.as_ref()).add(line),
+            _ => device.at(domain, &serial.info).add(line),
         }
     }
     Ok(())
@@ -56,7 +56,7 @@ fn port_of(device: Device, address: Option<&Address>) -> Device {
     }
 }
 
-fn host_end(line: &mut CommandLine, name: &str, chardev: &Chardev) -> Result<(), VirtError> {
+pub(super) fn host_end(line: &mut CommandLine, name: &str, chardev: &Chardev) -> Result<(), VirtError> {
     let source = chardev.source.first();
     let path = source.and_then(|source| source.path.as_deref());
     let path = || escape(path.unwrap_or_default());

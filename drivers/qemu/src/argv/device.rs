@@ -1,17 +1,45 @@
-//! The guest's end of a device: a `-device` in JSON.
+//! Options in JSON: devices, objects, block nodes.
 
+use serde_json::{Map, Value};
 use virtwire_conf::domain::device::{Address, DeviceInfo, VirtioOptions};
 use virtwire_conf::domain::disk::VirtioModel;
 use virtwire_conf::domain::misc::{Controller, ControllerType};
 use virtwire_conf::{Domain, OnOff, YesNo};
 
-use super::props::Props;
 use crate::command::CommandLine;
 
-/// A `-device` in the making; its first property is its driver.
-pub(crate) type Device = Props;
+/// An option in JSON in the making: its members in the order in which they are added.
+pub(crate) struct Json {
+    option: &'static str,
+    members: Map<String, Value>,
+}
 
-impl Props {
+impl Json {
+    /// A `-device`.
+    pub(crate) fn new(driver: impl Into<Value>) -> Self {
+        Self::begin("-device", "driver", driver)
+    }
+
+    /// An `-object`: what the host does for the guest.
+    pub(crate) fn object(kind: &str, id: impl Into<Value>) -> Self {
+        Self::begin("-object", "qom-type", kind).with("id", id)
+    }
+
+    /// A `-blockdev`.
+    pub(crate) fn node(driver: &str) -> Self {
+        Self::begin("-blockdev", "driver", driver)
+    }
+
+    /// An option whose first member says what it is.
+    pub(crate) fn begin(option: &'static str, name: &str, kind: impl Into<Value>) -> Self {
+        Self { option, ..Self::part() }.with(name, kind)
+    }
+
+    /// A part of an option.
+    pub(crate) fn part() -> Self {
+        Self { option: "", members: Map::new() }
+    }
+
     /// A virtio device. The name of its driver says where it sits and which virtio it speaks; what all of them can be
     /// told comes next.
     pub(crate) fn virtio(
@@ -40,8 +68,45 @@ impl Props {
             .switch("page-per-vq", options.page_per_vq)
     }
 
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(crate) fn with_if<T: Into<Value>>(self, name: &str, value: Option<T>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// A number that says nothing where it is zero.
+    pub(crate) fn with_some<T: Into<Value> + Default + PartialEq>(
+        self,
+        name: &str,
+        value: Option<T>,
+    ) -> Self {
+        self.with_if(name, value.filter(|value| *value != T::default()))
+    }
+
+    /// A switch as JSON has it.
+    pub(crate) fn switch(self, name: &str, value: Option<OnOff>) -> Self {
+        self.with_if(name, value.map(is_on))
+    }
+
+    /// All members of a part.
+    pub(crate) fn and(mut self, part: Self) -> Self {
+        self.members.extend(part.members);
+        self
+    }
+
     /// Its place, in the words of its bus.
-    pub(crate) fn at(self, domain: &Domain, address: Option<&Address>) -> Self {
+    pub(crate) fn at(self, domain: &Domain, info: &DeviceInfo) -> Self {
+        let acpi_index = info.acpi.as_ref().and_then(|acpi| acpi.index);
+        self.on(domain, info.address.as_ref()).with_some("acpi-index", acpi_index)
+    }
+
+    fn on(self, domain: &Domain, address: Option<&Address>) -> Self {
         let number = |part: Option<u64>| part.unwrap_or_default();
         match address {
             Some(Address::Pci(pci)) => {
@@ -75,25 +140,32 @@ impl Props {
         }
     }
 
-    /// Its option ROM, and its index for names in the guest.
+    /// Its option ROM.
     pub(crate) fn rom(self, info: &DeviceInfo) -> Self {
-        let index = info.acpi.as_ref().and_then(|acpi| acpi.index).filter(|index| *index > 0);
-        let device = self.with_if("acpi-index", index);
-        let Some(rom) = &info.rom else { return device };
+        let Some(rom) = &info.rom else { return self };
         if rom.enabled == Some(YesNo::No) {
-            return device.with("rombar", 0).with("romfile", "");
+            return self.with("rombar", 0).with("romfile", "");
         }
         let bar = rom.bar.map(|bar| u8::from(is_on(bar)));
-        device.with_if("rombar", bar).with_if("romfile", rom.file.clone())
+        self.with_if("rombar", bar).with_if("romfile", rom.file.clone())
     }
 
     pub(crate) fn add(self, line: &mut CommandLine) {
-        self.add_to(line, "-device");
+        line.json(self.option, &Value::Object(self.members));
     }
 }
 
-/// QEMU's name of a PCI bus: that of the controller.
+impl From<Json> for Value {
+    fn from(json: Json) -> Self {
+        Self::Object(json.members)
+    }
+}
+
+/// QEMU's name of a PCI bus: that of the controller; the root's is the machine's to give.
 fn pci_bus(domain: &Domain, bus: u64) -> String {
+    if bus == 0 {
+        return if is_q35(domain) { "pcie.0" } else { "pci.0" }.to_owned();
+    }
     controller(domain, ControllerType::Pci, bus).map_or_else(|| format!("pci.{bus}"), str::to_owned)
 }
 

@@ -6,13 +6,13 @@ use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::Iothread;
 use virtwire_conf::table::Positive;
 
-use super::Props;
+use super::Json;
 use crate::command::CommandLine;
 
 /// The threads by number, then what is said of the main loop.
 pub(super) fn iothreads(line: &mut CommandLine, domain: &Domain) {
     for thread in threads(domain) {
-        let object = Props::object("iothread", format!("iothread{}", thread.id.0));
+        let object = Json::object("iothread", format!("iothread{}", thread.id.0));
         let poll = thread.poll.as_ref();
         object
             .with_if("thread-pool-min", thread.thread_pool_min)
@@ -20,13 +20,13 @@ pub(super) fn iothreads(line: &mut CommandLine, domain: &Domain) {
             .with_if("poll-max-ns", poll.and_then(|poll| poll.max))
             .with_if("poll-grow", poll.and_then(|poll| poll.grow))
             .with_if("poll-shrink", poll.and_then(|poll| poll.shrink))
-            .add_to(line, "-object");
+            .add(line);
     }
     if let Some(main) = &domain.defaultiothread {
-        Props::object("main-loop", "main-loop")
+        Json::object("main-loop", "main-loop")
             .with_if("thread-pool-min", main.thread_pool_min)
             .with_if("thread-pool-max", main.thread_pool_max)
-            .add_to(line, "-object");
+            .add(line);
     }
 }
 

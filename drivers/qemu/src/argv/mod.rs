@@ -4,13 +4,16 @@
 //! name before anything is started.
 
 mod chardev;
+mod controllers;
 mod device;
-mod devices;
+mod filesystem;
 mod graphics;
+mod hostdev;
+mod input;
 mod iothreads;
 mod machine;
 pub(crate) mod net;
-mod props;
+mod peripherals;
 pub(crate) mod storage;
 mod vault;
 mod video;
@@ -24,9 +27,7 @@ use virtwire_protocol::VirtError;
 use crate::command::CommandLine;
 use crate::error::QEMU;
 
-use device::Device;
-pub(crate) use device::{alias, is_q35};
-use props::Props;
+pub(crate) use device::{Json as Device, Json, alias, is_q35};
 pub use vault::Vault;
 
 /// What the line needs to know besides the definition.
@@ -54,18 +55,31 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     let monitor = context.monitor.take();
     machine::monitor(&mut line, context.dir, monitor);
     machine::clock_and_boot(&mut line, domain);
-    devices::controllers(&mut line, domain)?;
+    controllers::globals(&mut line, domain);
+    peripherals::iommu(&mut line, domain);
+    controllers::controllers(&mut line, domain)?;
+    input::hubs(&mut line, domain);
+    controllers::smart_card_controllers(&mut line, domain);
     storage::disks(&mut line, domain, &context)?;
+    filesystem::filesystems(&mut line, domain, &context);
     net::interfaces(&mut line, domain)?;
+    input::smart_cards(&mut line, domain)?;
     chardev::serials(&mut line, domain)?;
     chardev::channels(&mut line, domain)?;
-    devices::inputs(&mut line, domain)?;
+    input::inputs(&mut line, domain);
     graphics::graphics(&mut line, domain)?;
     video::videos(&mut line, domain)?;
-    devices::watchdogs(&mut line, domain);
-    devices::balloon(&mut line, domain)?;
-    devices::rngs(&mut line, domain)?;
+    peripherals::watchdogs(&mut line, domain);
+    input::redirected(&mut line, domain)?;
+    hostdev::hostdevs(&mut line, domain, &context)?;
+    peripherals::balloon(&mut line, domain);
+    peripherals::rngs(&mut line, domain)?;
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    peripherals::panics(&mut line, domain);
+    peripherals::shared_memory(&mut line, domain);
+    peripherals::vsock(&mut line, domain);
+    peripherals::cryptos(&mut line, domain);
+    peripherals::pstore(&mut line, domain);
     line.option("-msg", "timestamp=on");
     if let Some(more) = &domain.qemu_commandline {
         for arg in &more.arg {
@@ -79,19 +93,10 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
 fn unsupported(domain: &Domain) -> Result<(), VirtError> {
     let devices = &domain.devices;
     let counts = [
-        ("filesystem", devices.filesystems.len()),
-        ("smartcard", devices.smartcards.len()),
         ("parallel", devices.parallels.len()),
         ("tpm", devices.tpms.len()),
         ("sound", devices.sounds.len()),
-        ("hostdev", devices.hostdevs.len()),
-        ("redirdev", devices.redirdevs.len()),
-        ("shmem", devices.shmems.len()),
         ("memory", devices.memories.len()),
-        ("crypto", devices.cryptos.len()),
-        ("lease", devices.leases.len()),
-        ("vsock", usize::from(devices.vsock.is_some())),
-        ("iommu", usize::from(devices.iommu.is_some())),
     ];
     match counts.iter().find(|(_, count)| *count > 0) {
         Some((kind, _)) => {

@@ -31,7 +31,7 @@ pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain) -> Result<(), 
             .with("id", name)
             .with_if("mac", mac)
             .with_if("bootindex", boot)
-            .at(domain, interface.info.address.as_ref())
+            .at(domain, &interface.info)
             .rom(&interface.info)
             .add(line);
     }

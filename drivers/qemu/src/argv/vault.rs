@@ -8,7 +8,7 @@ use uuid::Uuid;
 use virtwire_conf::domain::disk::SecretReference;
 use virtwire_protocol::VirtError;
 
-use super::Props;
+use super::Json;
 use crate::error::QEMU;
 
 /// The id of the object that holds the key.
@@ -53,10 +53,10 @@ impl Vault {
     }
 
     /// The object by which QEMU knows a secret.
-    pub(super) fn object(&self, id: impl Into<String>, value: &[u8]) -> Props {
+    pub(super) fn object(&self, id: impl Into<serde_json::Value>, value: &[u8]) -> Json {
         let iv = Uuid::new_v4().into_bytes();
         let cipher = cbc::Encryptor::<aes::Aes256>::new(&self.key.into(), &iv.into());
-        Props::object("secret", id)
+        Json::object("secret", id)
             .with("data", BASE64.encode(cipher.encrypt_padded_vec_mut::<Pkcs7>(value)))
             .with("keyid", MASTER_KEY)
             .with("iv", BASE64.encode(iv))

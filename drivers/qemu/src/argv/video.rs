@@ -40,7 +40,7 @@ pub(super) fn videos(line: &mut CommandLine, domain: &Domain) -> Result<(), Virt
                 return Err(QEMU.config_unsupported(text));
             }
         };
-        device.at(domain, video.info.address.as_ref()).add(line);
+        device.at(domain, &video.info).add(line);
     }
     Ok(())
 }

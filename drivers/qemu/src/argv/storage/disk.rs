@@ -10,7 +10,7 @@ use virtwire_conf::{Domain, OnOff};
 use virtwire_protocol::VirtError;
 
 use super::super::device::controller;
-use super::super::{Device, Props, alias};
+use super::super::{Device, Json, alias};
 use super::image::{cache_mode, unsupported};
 
 /// The host's side, as the device knows it.
@@ -57,7 +57,9 @@ pub(super) fn device(
         .with_if("product", disk.product.clone())
         .with_if("removable", removable)
         .with_if("write-cache", write_cache(disk));
-    Ok(geometry(device, disk).with_if("serial", disk.serial.clone()).and(errors(disk.driver.as_ref())))
+    Ok(geometry(device, disk)
+        .with_if("serial", disk.serial.as_deref().map(escaped))
+        .and(errors(disk.driver.as_ref())))
 }
 
 /// The driver and where it is plugged in.
@@ -67,7 +69,7 @@ fn place(domain: &Domain, disk: &Disk, vhost: bool) -> Result<Device, VirtError>
     let address = disk.info.address.as_ref();
     let bus = |kind, at: &DriveAddress| controller(domain, kind, at.controller.into()).unwrap_or("ide");
     Ok(match (super::bus(disk), address) {
-        (Some(DiskBus::Virtio), _) => virtio(disk, vhost).at(domain, address).rom(&disk.info),
+        (Some(DiskBus::Virtio), _) => virtio(disk, vhost).at(domain, &disk.info),
         (Some(DiskBus::Ide), Some(Address::Drive(at))) => {
             let bus = format!("{}.{}", bus(ControllerType::Ide, at), at.bus);
             Device::new(ide).with("bus", bus).with("unit", at.unit)
@@ -76,7 +78,7 @@ fn place(domain: &Domain, disk: &Disk, vhost: bool) -> Result<Device, VirtError>
             Device::new(ide).with("bus", format!("{}.{}", bus(ControllerType::Sata, at), at.unit))
         }
         (Some(DiskBus::Scsi), Some(Address::Drive(at))) => scsi(domain, disk, at),
-        (Some(DiskBus::Usb), _) => Device::new("usb-storage").at(domain, address),
+        (Some(DiskBus::Usb), _) => Device::new("usb-storage").at(domain, &disk.info),
         (Some(DiskBus::Fdc), Some(Address::Drive(at))) => Device::new("floppy").with("unit", at.unit),
         (bus, _) => {
             let bus = bus.map_or("none", DiskBus::as_str);
@@ -104,7 +106,7 @@ fn virtio(disk: &Disk, vhost: bool) -> Device {
 /// A thread, and the queues that it has if not all.
 fn queues(thread: &DiskIothread) -> Value {
     let queues: Vec<_> = thread.queue.iter().map(|queue| queue.id).collect();
-    let props = Props::default().with("iothread", format!("iothread{}", thread.id));
+    let props = Json::part().with("iothread", format!("iothread{}", thread.id));
     props.with_if("vqs", (!queues.is_empty()).then_some(queues)).into()
 }
 
@@ -127,7 +129,7 @@ fn scsi(domain: &Domain, disk: &Disk, at: &DriveAddress) -> Device {
 }
 
 /// Whether disks of a SCSI controller have one number and no more.
-fn has_one_number(domain: &Domain, index: u32) -> bool {
+pub(crate) fn has_one_number(domain: &Domain, index: u32) -> bool {
     let is = |controller: &&Controller| {
         controller.type_ == ControllerType::Scsi
             && controller.index.and_then(|n| u32::try_from(n).ok()) == Some(index)
@@ -156,13 +158,20 @@ fn geometry(device: Device, disk: &Disk) -> Device {
         .with_if("bios-chs-trans", geometry.trans.map(GeometryTrans::as_str))
 }
 
+/// A serial number as libvirt gives it to QEMU.
+fn escaped(serial: &str) -> String {
+    serial.replace(' ', "\\ ")
+}
+
 /// What QEMU does about errors.
-fn errors(driver: Option<&DiskDriver>) -> Props {
+fn errors(driver: Option<&DiskDriver>) -> Json {
     let word = |policy| match policy {
         ErrorPolicy::Enospace => "enospc",
         other => other.as_str(),
     };
     let write = driver.and_then(|driver| driver.error_policy);
     let read = driver.and_then(|driver| driver.rerror_policy);
-    Props::default().with_if("werror", write.map(word)).with_if("rerror", read.map(word))
+    // There is no lack of space when reading.
+    let read = read.or(write.filter(|policy| *policy != ErrorPolicy::Enospace));
+    Json::part().with_if("werror", write.map(word)).with_if("rerror", read.map(word))
 }

@@ -9,7 +9,7 @@ use virtwire_conf::table::Bytes;
 use virtwire_conf::{OnOff, YesNo};
 use virtwire_protocol::VirtError;
 
-use super::super::{Context, Props};
+use super::super::{Context, Json};
 use super::protocol;
 use crate::command::CommandLine;
 use crate::error::QEMU;
@@ -103,7 +103,6 @@ impl<'a> Image<'a> {
     fn has_format_node(&self) -> bool {
         match self.format {
             "raw" | "iso" => self.encryption().is_some_and(|encryption| !by_storage(encryption)),
-            "fat" => self.kind != StorageType::Dir,
             _ => true,
         }
     }
@@ -167,27 +166,27 @@ impl<'a> Image<'a> {
             false => self.as_seen(storage.with("node-name", self.named("storage"))),
             true => self.as_carrier(storage.with("node-name", self.named("storage"))),
         };
-        storage.add_to(line, "-blockdev");
+        storage.add(line);
         if let Some((offset, size)) = slice {
-            let part = Props::new("raw").with("file", self.named("storage"));
+            let part = Json::node("raw").with("file", self.named("storage"));
             let part =
                 part.with("offset", offset).with("size", size).with("node-name", self.named("slice-sto"));
             let part = if has_format { self.as_carrier(part) } else { self.as_seen(part) };
-            part.add_to(line, "-blockdev");
+            part.add(line);
         }
         if has_format {
-            self.format_node(slice.is_some()).add_to(line, "-blockdev");
+            self.format_node(slice.is_some()).add(line);
         }
         Ok(())
     }
 
     /// What a node below another is told: the one above decides.
-    fn as_carrier(&self, node: Props) -> Props {
+    fn as_carrier(&self, node: Json) -> Json {
         node.with("auto-read-only", true).with("discard", "unmap").with_if("cache", self.cache())
     }
 
     /// What the uppermost node is told.
-    fn as_seen(&self, node: Props) -> Props {
+    fn as_seen(&self, node: Json) -> Json {
         let driver = self.disk.driver.as_ref();
         let discard = driver.and_then(|driver| driver.discard);
         let zeroes = driver.and_then(|driver| driver.detect_zeroes).filter(|_| self.top);
@@ -209,19 +208,19 @@ impl<'a> Image<'a> {
     fn cache(&self) -> Option<Value> {
         let mode = cache_mode(self.disk)?;
         let direct = matches!(mode, DiskCache::None | DiskCache::Directsync);
-        Some(Props::default().with("direct", direct).with("no-flush", mode == DiskCache::Unsafe).into())
+        Some(Json::part().with("direct", direct).with("no-flush", mode == DiskCache::Unsafe).into())
     }
 
-    fn format_node(&self, sliced: bool) -> Props {
-        let node = self.as_seen(Props::default().with("node-name", self.named("format")));
+    fn format_node(&self, sliced: bool) -> Json {
+        let node = self.as_seen(Json::begin("-blockdev", "node-name", self.named("format")));
         let key = || self.encryption_secret(0);
         let node = match (self.format, self.encryption()) {
             ("raw" | "iso", Some(_)) => node.with("driver", "luks").with("key-secret", key()),
-            ("raw" | "iso", None) => node.with("driver", "raw"),
+            ("raw" | "iso" | "fat", None) => node.with("driver", "raw"),
             (format, encryption) => {
                 let encrypt = encryption.map(|encryption| {
                     let format = if encryption.format == "qcow" { "aes" } else { "luks" };
-                    Props::default().with("format", format).with("key-secret", key())
+                    Json::part().with("format", format).with("key-secret", key())
                 });
                 node.with("driver", driver_of(format)).with_if("encrypt", encrypt)
             }

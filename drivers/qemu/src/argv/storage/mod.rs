@@ -6,14 +6,15 @@ mod image;
 mod objects;
 mod protocol;
 
-use virtwire_conf::Domain;
-use virtwire_conf::domain::disk::{Disk, DiskBus, DiskDevice, Iotune, StorageType};
+use virtwire_conf::domain::disk::{Disk, DiskBus, DiskDevice, DiskSource, Iotune, StorageType};
 use virtwire_conf::domain::os::BootDevice;
+use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 
 use super::machine::boot_index;
-use super::{Context, Props, alias};
+use super::{Context, Json, alias};
 use crate::command::{CommandLine, escape};
+pub(crate) use disk::has_one_number;
 use image::is_on;
 pub(super) use objects::managed_helper;
 pub(crate) use objects::secrets_of;
@@ -25,6 +26,9 @@ pub(crate) fn disks(line: &mut CommandLine, domain: &Domain, context: &Context<'
     let boot = boot_indexes(domain);
     floppy::controller(line, domain, &boot);
     for (disk, boot) in domain.devices.disks.iter().zip(boot) {
+        if comes_later(disk) {
+            continue;
+        }
         if bus(disk) == Some(DiskBus::Sd) {
             sd_card(line, disk);
             continue;
@@ -42,6 +46,11 @@ pub(crate) fn disks(line: &mut CommandLine, domain: &Domain, context: &Context<'
 
 fn bus(disk: &Disk) -> Option<DiskBus> {
     disk.target.as_ref().and_then(|target| target.bus)
+}
+
+/// Whether a disk is plugged in once QEMU runs, over an image that is shared till then.
+fn comes_later(disk: &Disk) -> bool {
+    disk.transient.as_ref().is_some_and(|transient| transient.share_backing == Some(YesNo::Yes))
 }
 
 /// Where each disk stands in the boot order. `<boot dev>` means the first disk of its kind.
@@ -71,22 +80,47 @@ fn backend(line: &mut CommandLine, disk: &Disk, context: &Context<'_>) -> Result
     if is_on(disk.driver.as_ref().and_then(|driver| driver.copy_on_read)) {
         let target = disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
         let name = format!("libvirt-CoR-{target}");
-        let filter = Props::new("copy-on-read").with("node-name", name.as_str()).with("file", node);
-        filter.with("discard", "unmap").add_to(line, "-blockdev");
+        let filter = Json::node("copy-on-read").with("node-name", name.as_str()).with("file", node);
+        filter.with("discard", "unmap").add(line);
         node = name;
     }
     let first = 1 + chain.iter().map(|image| image.number).max().unwrap_or_default();
     let filters = disk.throttlefilters.iter().flat_map(|filters| &filters.throttlefilter);
     for (number, filter) in (first..).zip(filters) {
         let name = format!("libvirt-{number}-filter");
-        Props::new("throttle")
+        Json::node("throttle")
             .with("node-name", name.as_str())
             .with("throttle-group", throttle_id(&filter.group))
             .with("file", node)
-            .add_to(line, "-blockdev");
+            .add(line);
         node = name;
     }
     Ok(Some(node))
+}
+
+/// The last number that disks have in the names of their nodes.
+pub(super) fn last_number(domain: &Domain) -> u32 {
+    let last = |disk: &Disk| {
+        let image = image::chain(disk).iter().map(|image| image.number).max().unwrap_or_default();
+        let index = disk.source.as_ref().and_then(|source| source.index).unwrap_or_default();
+        let filters = disk.throttlefilters.as_ref().map_or(0, |filters| filters.throttlefilter.len());
+        image.max(index) + u32::try_from(filters).unwrap_or_default()
+    };
+    domain.devices.disks.iter().map(last).max().unwrap_or_default()
+}
+
+/// The node of an iSCSI device that is no disk, without its name; its secret before it.
+pub(super) fn iscsi_node(
+    line: &mut CommandLine,
+    source: &DiskSource,
+    number: u32,
+    context: &Context<'_>,
+) -> Result<Json, VirtError> {
+    let secret = format!("libvirt-{number}-backend-secret0");
+    if let Some(reference) = source.auth.as_ref().and_then(|auth| auth.secret.as_ref()) {
+        context.vault.object(secret.as_str(), context.vault.value(reference)?).add(line);
+    }
+    protocol::iscsi(source, source.auth.as_ref(), secret)
 }
 
 /// The socket to a process that serves the disk; its name.
@@ -95,7 +129,7 @@ fn vhost_user(line: &mut CommandLine, disk: &Disk) -> String {
     let source = disk.source.as_ref();
     let path = source.and_then(|source| source.path.as_deref()).unwrap_or_default();
     let reconnect = source.and_then(|source| source.reconnect.as_ref());
-    let reconnect = reconnect.filter(|reconnect| reconnect.enabled == Some(virtwire_conf::YesNo::Yes));
+    let reconnect = reconnect.filter(|reconnect| reconnect.enabled == Some(YesNo::Yes));
     let reconnect = reconnect.and_then(|reconnect| reconnect.timeout);
     let reconnect =
         reconnect.map_or(String::new(), |seconds| format!(",reconnect-ms={}", u64::from(seconds) * 1000));
@@ -108,7 +142,7 @@ fn sd_card(line: &mut CommandLine, disk: &Disk) {
     let source = disk.source.as_ref();
     let path = source.and_then(|source| source.file.as_deref().or(source.dev.as_deref()));
     let format = disk.driver.as_ref().and_then(|driver| driver.type_.as_deref()).unwrap_or("raw");
-    let letter = disk.target.as_ref().and_then(|target| target.dev.as_deref()?.bytes().nth(2));
+    let letter = disk.target.as_ref().and_then(|target| target.dev.as_deref()?.as_bytes().get(2));
     let index = letter.map_or(0, |letter| letter.saturating_sub(b'a'));
     let file = path.map_or(String::new(), |path| format!("file={},format={format},", escape(path)));
     let read_only = if disk.readonly { ",readonly=on" } else { "" };
@@ -123,14 +157,12 @@ fn throttle_id(group: &str) -> String {
 pub(super) fn throttle_groups(line: &mut CommandLine, domain: &Domain) {
     for group in domain.throttlegroups.iter().flat_map(|groups| &groups.throttlegroup) {
         let name = group.group_name.as_deref().unwrap_or_default();
-        Props::object("throttle-group", throttle_id(name))
-            .with("limits", limits(group))
-            .add_to(line, "-object");
+        Json::object("throttle-group", throttle_id(name)).with("limits", limits(group)).add(line);
     }
 }
 
 /// QEMU's names of the limits; what is not given is no limit, but how long a burst lasts has a default of its own.
-fn limits(tune: &Iotune) -> Props {
+fn limits(tune: &Iotune) -> Json {
     let kinds = [
         ("bps-total", tune.total_bytes_sec),
         ("bps-read", tune.read_bytes_sec),
@@ -154,7 +186,6 @@ fn limits(tune: &Iotune) -> Props {
         ("iops-read-max-length", tune.read_iops_sec_max_length),
         ("iops-write-max-length", tune.write_iops_sec_max_length),
     ];
-    let all =
-        kinds.iter().fold(Props::default(), |all, (name, limit)| all.with(name, limit.unwrap_or_default()));
+    let all = kinds.iter().fold(Json::part(), |all, (name, limit)| all.with(name, limit.unwrap_or_default()));
     lengths.iter().fold(all, |all, (name, length)| all.with_some(name, *length))
 }

@@ -7,7 +7,7 @@ use virtwire_conf::secret::SecretUsageType;
 use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 
-use super::super::{Context, Props};
+use super::super::{Context, Json};
 use super::MANAGED_HELPER;
 use super::image::{Image, chain};
 use crate::command::CommandLine;
@@ -17,9 +17,9 @@ const CERTIFICATES: &str = "/etc/pki/qemu";
 
 /// The objects of one image.
 pub(super) fn add(line: &mut CommandLine, image: &Image<'_>, context: &Context<'_>) -> Result<(), VirtError> {
-    let mut secret = |id: String, value: &[u8]| context.vault.object(id, value).add_to(line, "-object");
+    let mut secret = |id: String, value: &[u8]| context.vault.object(id, value).add(line);
     if let Some((id, path)) = own_helper(image) {
-        Props::object("pr-manager-helper", id).with("path", path).add_to(line, "-object");
+        Json::object("pr-manager-helper", id).with("path", path).add(line);
         return Ok(());
     }
     if image.kind == StorageType::Network
@@ -31,13 +31,13 @@ pub(super) fn add(line: &mut CommandLine, image: &Image<'_>, context: &Context<'
         secret(image.cookie_secret(), cookie_header(cookies).as_bytes());
     }
     if image.uses_tls() {
-        Props::object("tls-creds-x509", image.tls_object())
+        Json::object("tls-creds-x509", image.tls_object())
             .with("dir", CERTIFICATES)
             .with("endpoint", "client")
             .with("verify-peer", true)
-            .add_to(line, "-object");
+            .add(line);
     }
-    let mut secret = |id: String, value: &[u8]| context.vault.object(id, value).add_to(line, "-object");
+    let mut secret = |id: String, value: &[u8]| context.vault.object(id, value).add(line);
     for (place, reference) in image.encryption().iter().flat_map(|encryption| &encryption.secret).enumerate()
     {
         secret(image.encryption_secret(place), context.vault.value(reference)?);
@@ -84,8 +84,6 @@ pub(in crate::argv) fn managed_helper(line: &mut CommandLine, domain: &Domain, c
     };
     if domain.devices.disks.iter().any(needs) {
         let socket = context.dir.join(format!("{MANAGED_HELPER}.sock"));
-        Props::object("pr-manager-helper", MANAGED_HELPER)
-            .with("path", socket.to_string_lossy())
-            .add_to(line, "-object");
+        Json::object("pr-manager-helper", MANAGED_HELPER).with("path", socket.to_string_lossy()).add(line);
     }
 }

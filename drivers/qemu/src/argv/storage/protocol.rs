@@ -5,15 +5,15 @@ use std::fmt::Write;
 use serde_json::Value;
 use virtwire_conf::YesNo;
 use virtwire_conf::domain::disk::{
-    DiskDevice, DiskIo, DiskSource, StorageHost, StorageProtocol, StorageType,
+    DiskDevice, DiskIo, DiskSource, StorageAuth, StorageHost, StorageProtocol, StorageType,
 };
 use virtwire_protocol::VirtError;
 
-use super::super::Props;
+use super::super::Json;
 use super::image::{Image, unsupported};
 
 /// The lowest node, without its name and what it shares with others.
-pub(super) fn storage(image: &Image<'_>) -> Result<Props, VirtError> {
+pub(super) fn storage(image: &Image<'_>) -> Result<Json, VirtError> {
     let source = image.source;
     Ok(match image.kind {
         StorageType::File => local(image, "file", source.file.as_ref()),
@@ -21,7 +21,7 @@ pub(super) fn storage(image: &Image<'_>) -> Result<Props, VirtError> {
         StorageType::Dir => fat(image),
         StorageType::Nvme => nvme(source),
         StorageType::Network => network(image)?,
-        StorageType::Vhostvdpa => Props::new("virtio-blk-vhost-vdpa").with_if("path", source.dev.clone()),
+        StorageType::Vhostvdpa => Json::node("virtio-blk-vhost-vdpa").with_if("path", source.dev.clone()),
         other @ (StorageType::Volume | StorageType::Vhostuser) => {
             return Err(unsupported(format_args!(
                 "storage source type '{}' has no block node",
@@ -31,23 +31,23 @@ pub(super) fn storage(image: &Image<'_>) -> Result<Props, VirtError> {
     })
 }
 
-fn local(image: &Image<'_>, driver: &str, path: Option<&String>) -> Props {
+fn local(image: &Image<'_>, driver: &str, path: Option<&String>) -> Json {
     let io = image.disk.driver.as_ref().and_then(|driver| driver.io);
-    Props::new(driver)
+    Json::node(driver)
         .with_if("filename", path.cloned())
         .with_if("aio", io.map(DiskIo::as_str))
         .with_if("pr-manager", image.reservations())
 }
 
 /// A directory as a FAT file system; the guest cannot write to it.
-fn fat(image: &Image<'_>) -> Props {
-    Props::new("vvfat")
+fn fat(image: &Image<'_>) -> Json {
+    Json::node("vvfat")
         .with_if("dir", image.source.dir.clone())
         .with("floppy", image.disk.device == DiskDevice::Floppy)
         .with("rw", false)
 }
 
-fn nvme(source: &DiskSource) -> Props {
+fn nvme(source: &DiskSource) -> Json {
     let address = source.address.as_ref();
     let part = |part: Option<u64>| part.unwrap_or_default();
     let device = address.map(|at| {
@@ -55,17 +55,17 @@ fn nvme(source: &DiskSource) -> Props {
         let (slot, function) = (part(at.slot.map(|hex| hex.0)), part(at.function.map(|hex| hex.0)));
         format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
     });
-    Props::new("nvme").with_if("device", device).with_if("namespace", source.namespace)
+    Json::node("nvme").with_if("device", device).with_if("namespace", source.namespace)
 }
 
-fn network(image: &Image<'_>) -> Result<Props, VirtError> {
+fn network(image: &Image<'_>) -> Result<Json, VirtError> {
     let source = image.source;
     let protocol = source.protocol.unwrap_or_default();
     Ok(match protocol {
         StorageProtocol::Nbd => nbd(image)?,
         StorageProtocol::Rbd => rbd(image),
         StorageProtocol::Gluster => gluster(source)?,
-        StorageProtocol::Iscsi => iscsi(image)?,
+        StorageProtocol::Iscsi => iscsi(source, image.auth(), image.auth_secret())?,
         StorageProtocol::Http | StorageProtocol::Https | StorageProtocol::Ftp | StorageProtocol::Ftps => {
             curl(image, protocol)
         }
@@ -112,8 +112,8 @@ fn port(host: &StorageHost, protocol: StorageProtocol) -> &str {
     host.port.as_deref().unwrap_or(default_port(protocol))
 }
 
-fn host_and_port(host: &StorageHost, protocol: StorageProtocol) -> Props {
-    Props::default().with("host", name(host)).with("port", port(host, protocol))
+fn host_and_port(host: &StorageHost, protocol: StorageProtocol) -> Json {
+    Json::part().with("host", name(host)).with("port", port(host, protocol))
 }
 
 /// A host as it stands in a URI.
@@ -123,10 +123,10 @@ fn uri_host(host: &StorageHost) -> String {
 }
 
 /// QEMU's `SocketAddress`.
-fn address(host: &StorageHost, protocol: StorageProtocol) -> Result<Props, VirtError> {
+fn address(host: &StorageHost, protocol: StorageProtocol) -> Result<Json, VirtError> {
     match host.transport.as_deref() {
-        Some("unix") => Ok(Props::default().with("type", "unix").with_if("path", host.socket.clone())),
-        Some("tcp") | None => Ok(Props::default().with("type", "inet").and(host_and_port(host, protocol))),
+        Some("unix") => Ok(Json::part().with("type", "unix").with_if("path", host.socket.clone())),
+        Some("tcp") | None => Ok(Json::part().with("type", "inet").and(host_and_port(host, protocol))),
         Some(other) => Err(unsupported(format_args!("transport protocol '{other}' is not yet supported"))),
     }
 }
@@ -139,11 +139,11 @@ fn only<'a>(source: &'a DiskSource, text: &str) -> Result<&'a StorageHost, VirtE
     }
 }
 
-fn nbd(image: &Image<'_>) -> Result<Props, VirtError> {
+fn nbd(image: &Image<'_>) -> Result<Json, VirtError> {
     let source = image.source;
     let server = address(only(source, "nbd")?, StorageProtocol::Nbd)?;
     let delay = source.reconnect.as_ref().and_then(|reconnect| reconnect.delay);
-    Ok(Props::new("nbd")
+    Ok(Json::node("nbd")
         .with("server", server)
         .with_if("export", source.name.clone())
         .with_if("tls-creds", image.uses_tls().then(|| image.tls_object()))
@@ -151,14 +151,14 @@ fn nbd(image: &Image<'_>) -> Result<Props, VirtError> {
         .with_some("reconnect-delay", delay))
 }
 
-fn rbd(image: &Image<'_>) -> Props {
+fn rbd(image: &Image<'_>) -> Json {
     let source = image.source;
     let (pool, volume) = split(source.name.as_deref().unwrap_or_default());
     let hosts: Vec<Value> =
         source.host.iter().map(|host| host_and_port(host, StorageProtocol::Rbd).into()).collect();
     let encrypt = image.encryption().map(|encryption| {
         let layer = |place: usize| {
-            Props::default()
+            Json::part()
                 .with("format", encryption.format.as_str())
                 .with("key-secret", image.encryption_secret(place))
         };
@@ -166,11 +166,11 @@ fn rbd(image: &Image<'_>) -> Props {
         let count = encryption.secret.len().max(1);
         (0..count)
             .rev()
-            .fold(None, |parent: Option<Props>, place| Some(layer(place).with_if("parent", parent)))
+            .fold(None, |parent: Option<Json>, place| Some(layer(place).with_if("parent", parent)))
     });
     let user = image.auth();
     let modes = user.map(|_| Value::from(vec!["cephx", "none"]));
-    Props::new("rbd")
+    Json::node("rbd")
         .with("pool", pool)
         .with("image", volume)
         .with_if("snapshot", source.snapshot.as_ref().and_then(|snapshot| snapshot.name.clone()))
@@ -182,10 +182,10 @@ fn rbd(image: &Image<'_>) -> Props {
         .with_if("key-secret", user.map(|_| image.auth_secret()))
 }
 
-fn gluster(source: &DiskSource) -> Result<Props, VirtError> {
+fn gluster(source: &DiskSource) -> Result<Json, VirtError> {
     let (volume, path) = split(source.name.as_deref().unwrap_or_default());
     let hosts = source.host.iter().map(|host| address(host, StorageProtocol::Gluster).map(Value::from));
-    Ok(Props::new("gluster")
+    Ok(Json::node("gluster")
         .with("volume", volume)
         .with("path", path)
         .with("server", hosts.collect::<Result<Vec<_>, _>>()?)
@@ -195,24 +195,27 @@ fn gluster(source: &DiskSource) -> Result<Props, VirtError> {
 /// How much gluster's library says, as qemu.conf has it by default.
 const GLUSTER_DEBUG: u32 = 4;
 
-fn iscsi(image: &Image<'_>) -> Result<Props, VirtError> {
-    let source = image.source;
+/// iSCSI, for disks and for devices passed through.
+pub(super) fn iscsi(
+    source: &DiskSource,
+    user: Option<&StorageAuth>,
+    secret: String,
+) -> Result<Json, VirtError> {
     let host = only(source, "iSCSI")?;
     let (target, lun) = split(source.name.as_deref().unwrap_or_default());
     let portal = format!("{}:{}", uri_host(host), port(host, StorageProtocol::Iscsi));
-    let user = image.auth();
     let initiator = source.initiator.as_ref().and_then(|initiator| initiator.iqn.as_ref()?.name.clone());
-    Ok(Props::new("iscsi")
+    Ok(Json::node("iscsi")
         .with("portal", portal)
         .with("target", target)
         .with("lun", lun.parse::<u32>().unwrap_or_default())
         .with("transport", "tcp")
         .with_if("user", user.and_then(|user| user.username.clone()))
-        .with_if("password-secret", user.map(|_| image.auth_secret()))
+        .with_if("password-secret", user.map(|_| secret))
         .with_if("initiator-name", initiator))
 }
 
-fn curl(image: &Image<'_>, protocol: StorageProtocol) -> Props {
+fn curl(image: &Image<'_>, protocol: StorageProtocol) -> Json {
     let source = image.source;
     let host = source.host.first();
     let place = host.map(|host| format!("{}:{}", uri_host(host), port(host, protocol))).unwrap_or_default();
@@ -225,7 +228,7 @@ fn curl(image: &Image<'_>, protocol: StorageProtocol) -> Props {
     let user = image.auth();
     let verify = source.ssl.as_ref().and_then(|ssl| ssl.verify).map(|verify| verify == YesNo::Yes);
     let timeout = source.timeout.as_ref().and_then(|timeout| timeout.seconds);
-    Props::new(protocol.as_str())
+    Json::node(protocol.as_str())
         .with("url", url)
         .with_if("username", user.and_then(|user| user.username.clone()))
         .with_if("password-secret", user.map(|_| image.auth_secret()))
@@ -235,18 +238,18 @@ fn curl(image: &Image<'_>, protocol: StorageProtocol) -> Props {
         .with_some("readahead", source.readahead.as_ref().and_then(|ahead| ahead.size))
 }
 
-fn ssh(source: &DiskSource) -> Props {
+fn ssh(source: &DiskSource) -> Json {
     let server = source.host.first().map(|host| host_and_port(host, StorageProtocol::Ssh));
     let user = source.identity.as_ref().and_then(|identity| identity.username.clone());
-    Props::new("ssh").with_if("path", source.name.clone()).with_if("server", server).with_if("user", user)
+    Json::node("ssh").with_if("path", source.name.clone()).with_if("server", server).with_if("user", user)
 }
 
-fn nfs(source: &DiskSource) -> Result<Props, VirtError> {
+fn nfs(source: &DiskSource) -> Result<Json, VirtError> {
     let server = only(source, "NFS")?;
-    let server = Props::default().with("host", name(server)).with("type", "inet");
+    let server = Json::part().with("host", name(server)).with("type", "inet");
     let identity = source.identity.as_ref();
     let id = |id: Option<&String>| id.and_then(|id| id.strip_prefix('+').unwrap_or(id).parse::<u32>().ok());
-    Ok(Props::new("nfs")
+    Ok(Json::node("nfs")
         .with("server", server)
         .with_if("path", source.name.clone())
         .with_if("user", id(identity.and_then(|identity| identity.user.as_ref())))
