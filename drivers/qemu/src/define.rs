@@ -164,6 +164,7 @@ pub(crate) async fn to_native(
     for graphics in &mut domain.devices.graphics {
         graphics.port = graphics.port.map(|_| 5900);
     }
+    let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
     let line = argv::build(&domain, argv::Context { dir: &dir, monitor: None, kvm: false, vault })?;
     let program = domain.devices.emulator.clone().unwrap_or_default();

@@ -177,9 +177,10 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
             alone.devices.disks.push(new);
             live::name_devices(&mut alone);
             let dir = driver.shared.dirs.domain(domain.id.unwrap_or(-1), &domain.name);
-            let vault = prepare::unlock(driver, &alone, prepare::vault_of(&dir)?).await?;
+            let found = prepare::volumes(driver, &alone).await?;
+            let vault = prepare::unlock(driver, &found, prepare::vault_of(&dir)?).await?;
             let context = argv::Context { dir: &dir, monitor: None, kvm: false, vault };
-            argv::storage::disks(&mut line, &alone, &context)?;
+            argv::storage::disks(&mut line, &found, &context)?;
             alone.devices.disks.iter_mut().for_each(live::end_chain);
             alias = alone.devices.disks.first().and_then(|disk| disk.info.alias.clone());
         }

@@ -117,7 +117,8 @@ impl Qemu {
         }
         make_secret(dir)
             .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
-        let vault = prepare::unlock(self, domain, argv::Vault::new()).await?;
+        let found = prepare::volumes(self, domain).await?;
+        let vault = prepare::unlock(self, &found, argv::Vault::new()).await?;
         write_key(&dir.join(prepare::KEY_FILE), vault.key())
             .map_err(|e| file(&e, "cannot write the guest's key"))?;
         let socket = dir.join("monitor.sock");
@@ -128,7 +129,7 @@ impl Qemu {
         let listener = listen(&socket).map_err(|e| file(&e, "Unable to create the monitor's socket"))?;
         let kvm = domain.type_ == virtwire_conf::domain::VirtType::Kvm;
         let context = argv::Context { dir, monitor: Some(listener.into()), kvm, vault };
-        let line = argv::build(domain, context)?;
+        let line = argv::build(&found, context)?;
         domain.devices.disks.iter_mut().for_each(live::end_chain);
 
         let env = environment(dir);

@@ -1,13 +1,17 @@
-//! What a command line needs from beside the guests: the values of secrets.
+//! What a command line needs from beside the guests: places of volumes, values of secrets.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use virtwire_conf::Domain;
-use virtwire_conf::domain::disk::SecretReference;
+use virtwire_conf::domain::disk::{Disk, SecretReference, StorageType};
 use virtwire_conf::secret::SecretUsageType;
-use virtwire_driver_api::{CallCx, SecretDriver};
+use virtwire_driver_api::{CallCx, SecretDriver, StorageDriver};
+use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::{
     NonnullSecret, SecretGetValueArgs, SecretLookupByUsageArgs, SecretLookupByUuidArgs,
+    StoragePoolIsActiveArgs, StoragePoolLookupByNameArgs, StorageVolGetInfoArgs, StorageVolGetPathArgs,
+    StorageVolLookupByNameArgs,
 };
 
 use crate::argv::Vault;
@@ -24,6 +28,59 @@ pub(crate) fn vault_of(dir: &Path) -> Result<Vault> {
     let key = std::fs::read(&path).map_err(|e| file(&e, format_args!("cannot read '{}'", path.display())))?;
     let key = key.try_into().map_err(|_| QEMU.internal_error("the guest's key is not one"))?;
     Ok(Vault::with_key(key))
+}
+
+/// The guest with volumes of pools replaced by what they are.
+///
+/// # Errors
+/// The storage driver's: there is no such pool or volume.
+pub(crate) async fn volumes<'a>(driver: &Qemu, domain: &'a Domain) -> Result<Cow<'a, Domain>> {
+    let mut found = Cow::Borrowed(domain);
+    let of_pools = |disk: &Disk| disk.type_ == StorageType::Volume && disk.source.is_some();
+    if !domain.devices.disks.iter().any(of_pools) {
+        return Ok(found);
+    }
+    let companions = driver.companions();
+    let none = || QEMU.no_support("virStoragePoolLookupByName");
+    let storage = companions.storage.as_ref().ok_or_else(none)?;
+    for disk in found.to_mut().devices.disks.iter_mut().filter(|disk| of_pools(disk)) {
+        translate(&**storage, disk).await?;
+    }
+    Ok(found)
+}
+
+/// `VIR_STORAGE_VOL_…`: what a volume is.
+const FILE: i32 = 0;
+const BLOCK: i32 = 1;
+const DIR: i32 = 2;
+
+async fn translate(storage: &dyn StorageDriver, disk: &mut Disk) -> Result<()> {
+    let Some(source) = &mut disk.source else { return Ok(()) };
+    let cx = CallCx { internal: true, ..CallCx::default() };
+    let (pool_name, name) =
+        (source.pool.clone().unwrap_or_default(), source.volume.clone().unwrap_or_default());
+    let args = StoragePoolLookupByNameArgs { name: pool_name.as_str().into() };
+    let pool = storage.storage_pool_lookup_by_name(&cx, args).await?.pool;
+    let active = storage.storage_pool_is_active(&cx, StoragePoolIsActiveArgs { pool: pool.clone() }).await?;
+    if active.active == 0 {
+        return Err(QEMU.config_unsupported(format_args!(
+            "storage pool '{pool_name}' containing volume '{name}' is not active"
+        )));
+    }
+    let args = StorageVolLookupByNameArgs { pool, name: name.as_str().into() };
+    let vol = storage.storage_vol_lookup_by_name(&cx, args).await?.vol;
+    let kind = storage.storage_vol_get_info(&cx, StorageVolGetInfoArgs { vol: vol.clone() }).await?.r#type;
+    let path = storage.storage_vol_get_path(&cx, StorageVolGetPathArgs { vol }).await?.name.to_string();
+    (disk.type_, source.file, source.dev, source.dir) = match i32::from(kind) {
+        FILE => (StorageType::File, Some(path), None, None),
+        BLOCK => (StorageType::Block, None, Some(path), None),
+        DIR => (StorageType::Dir, None, None, Some(path)),
+        _ => {
+            let text = format_args!("volume '{name}' of pool '{pool_name}' cannot be a disk yet");
+            return Err(QEMU.config_unsupported(text));
+        }
+    };
+    Ok(())
 }
 
 /// Fills in the values of all secrets that the devices of a guest name.
@@ -52,7 +109,7 @@ async fn value(
     let secret = find(secrets, &cx, kind, reference).await?;
     let of = SecretUsageType::from_number(secret.usage_type);
     if of != Some(kind) {
-        return Err(QEMU.invalid_arg(format_args!(
+        return Err(ErrorDomain::NONE.invalid_arg(format_args!(
             "secret with uuid {} is of type '{}' not expected '{}' type",
             uuid::Uuid::from_bytes(secret.uuid),
             of.map_or("none", SecretUsageType::as_str),

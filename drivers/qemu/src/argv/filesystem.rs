@@ -43,7 +43,7 @@ fn plan9(line: &mut CommandLine, filesystem: &Filesystem) -> Json {
         said("fmode", filesystem.fmode.as_deref()),
         said("dmode", filesystem.dmode.as_deref()),
         escape(dir),
-        if filesystem.readonly { ",readonly=on" } else { "" },
+        if filesystem.readonly { ",readonly" } else { "" },
     );
     line.option("-fsdev", text);
     let options = driver.map(|driver| &driver.virtio);

@@ -15,6 +15,7 @@ mod machine;
 pub(crate) mod net;
 mod peripherals;
 pub(crate) mod storage;
+mod tpm;
 mod vault;
 mod video;
 
@@ -66,6 +67,7 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     input::smart_cards(&mut line, domain)?;
     chardev::serials(&mut line, domain)?;
     chardev::channels(&mut line, domain)?;
+    tpm::tpms(&mut line, domain)?;
     input::inputs(&mut line, domain);
     graphics::graphics(&mut line, domain)?;
     video::videos(&mut line, domain)?;
@@ -94,7 +96,6 @@ fn unsupported(domain: &Domain) -> Result<(), VirtError> {
     let devices = &domain.devices;
     let counts = [
         ("parallel", devices.parallels.len()),
-        ("tpm", devices.tpms.len()),
         ("sound", devices.sounds.len()),
         ("memory", devices.memories.len()),
     ];

@@ -3,6 +3,7 @@
 mod changes;
 mod host;
 mod lives;
+mod native;
 mod probing;
 
 use std::path::PathBuf;
