@@ -113,6 +113,11 @@ impl X86 {
         self.features.get(feature).map_or("", |(name, _)| name)
     }
 
+    /// Whether a hypervisor shows a feature to its guests.
+    pub fn is_for_guests(&self, feature: usize) -> bool {
+        !self.not_for_guests.contains(feature)
+    }
+
     /// Whether a feature shows in a model specific register, not to the CPUID instruction.
     pub fn shows_in_register(&self, feature: usize) -> bool {
         matches!(self.features.get(feature), Some((_, FeatureAt::Msr { .. })))

@@ -1,5 +1,6 @@
 //! A command line for QEMU, and how it is shown.
 
+use std::fmt::Display;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use serde_json::Value;
@@ -40,6 +41,12 @@ impl CommandLine {
         number
     }
 
+    /// The values of an option, to be changed.
+    pub(crate) fn values_of<'a>(&'a mut self, option: &'a str) -> impl Iterator<Item = &'a mut String> {
+        let mut before = false;
+        self.args.iter_mut().filter(move |word| std::mem::replace(&mut before, word.as_str() == option))
+    }
+
     /// The words after the program's name.
     pub fn args(&self) -> &[String] {
         &self.args
@@ -52,7 +59,7 @@ impl CommandLine {
 }
 
 /// Environment, program and options as a shell takes them, an option and its value on each line.
-pub fn shell(env: &[(&str, String)], program: &str, args: &[String]) -> String {
+pub fn shell(env: &[(String, String)], program: &str, args: &[String]) -> String {
     let mut lines: Vec<String> = env.iter().map(|(name, value)| format!("{name}={}", quote(value))).collect();
     lines.push(quote(program));
     for arg in args {
@@ -83,6 +90,47 @@ pub(crate) fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
 
+/// A value in QEMU's `key=value,…` syntax, in the making; commas in values are doubled.
+#[derive(Debug)]
+pub(crate) struct Options(String);
+
+impl Options {
+    /// Begins with `head`, which has no key.
+    pub(crate) fn new(head: &str) -> Self {
+        Self(escape(head))
+    }
+
+    pub(crate) fn with(mut self, key: &str, value: impl Display) -> Self {
+        if !self.0.is_empty() {
+            self.0.push(',');
+        }
+        self.0.push_str(key);
+        self.0.push('=');
+        self.0.push_str(&escape(&value.to_string()));
+        self
+    }
+
+    pub(crate) fn with_if(self, key: &str, value: Option<impl Display>) -> Self {
+        match value {
+            Some(value) => self.with(key, value),
+            None => self,
+        }
+    }
+
+    /// Adds a word that is a whole option.
+    pub(crate) fn word(mut self, word: &str) -> Self {
+        self.0.push(',');
+        self.0.push_str(word);
+        self
+    }
+}
+
+impl From<Options> for String {
+    fn from(options: Options) -> Self {
+        options.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +142,7 @@ mod tests {
         line.flag("-S");
         line.json("-device", &serde_json::json!({"driver": "pvpanic"}));
         assert_eq!(
-            shell(&[("LC_ALL", "C".to_owned())], "/usr/bin/qemu", line.args()),
+            shell(&[("LC_ALL".to_owned(), "C".to_owned())], "/usr/bin/qemu", line.args()),
             "LC_ALL=C \\\n/usr/bin/qemu \\\n-name guest=g1,debug-threads=on \\\n-S \\\n-device '{\"driver\":\"pvpanic\"}'"
         );
     }

@@ -2,14 +2,170 @@
 
 use serde_json::{Map, Value, json};
 use virtwire_conf::Domain;
-use virtwire_conf::domain::features::{CpuCheck, CpuFeature, CpuFeaturePolicy, CpuMode};
-use virtwire_cpu::{FeatureSet, X86};
+use virtwire_conf::domain::VirtType;
+use virtwire_conf::domain::features::{
+    Cpu, CpuCheck, CpuFallback, CpuFeature, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel,
+};
+use virtwire_cpu::{Feature, FeatureSet, HostCpu, Policy, X86, compare};
+use virtwire_protocol::ErrorDomain;
 use virtwire_qmp::commands::{QomGet, QueryCpuModelExpansion, QueryCpusFast};
 use virtwire_qmp::{Monitor, QmpError};
 
+use crate::caps::cpus::GuestCpus;
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result};
+use crate::probe::QemuCaps;
+
+/// A feature that QEMU had for a short time and has no more.
+const TAKEN_BACK: &str = "pconfig";
+
+/// Says in the definition of a run which processor it is to get: the host's in the words of a model and its features,
+/// where it is to be like the host's; a model with what it has lost since it was first defined.
+///
+/// # Errors
+/// A processor that cannot be had here.
+pub(crate) async fn resolve(driver: &Qemu, domain: &mut Domain, caps: &QemuCaps) -> Result<()> {
+    let kvm = domain.type_ == VirtType::Kvm;
+    let Some(cpu) = domain.cpu.as_mut().filter(|_| matches!(caps.arch.as_str(), "x86_64" | "i386")) else {
+        return Ok(());
+    };
+    match cpu.mode {
+        Some(CpuMode::HostPassthrough) if !kvm => {
+            let arch = domain.os.type_.as_ref().and_then(|os| os.arch.as_deref()).unwrap_or_default();
+            let text = format_args!(
+                "CPU mode 'host-passthrough' for {arch} qemu domain on {} host is not supported by hypervisor",
+                std::env::consts::ARCH
+            );
+            return Err(QEMU.config_unsupported(text));
+        }
+        Some(CpuMode::HostPassthrough | CpuMode::Maximum) => return Ok(()),
+        Some(CpuMode::HostModel | CpuMode::Custom) | None => {}
+    }
+    let optional = |feature: &CpuFeature| feature.policy == Some(CpuFeaturePolicy::Optional);
+    let compared = cpu.check == Some(CpuCheck::Partial) && cpu.mode != Some(CpuMode::HostModel);
+    let cpus = if compared || is_like_host(cpu) || cpu.feature.iter().any(optional) {
+        Some(driver.guest_cpus(&caps.program, kvm).await?)
+    } else {
+        None
+    };
+    check_known(cpu)?;
+    if let Some(cpus) = cpus.as_ref().filter(|_| compared) {
+        let mut host = HostCpu { arch: caps.arch.clone(), vendor: None, features: cpus.features() };
+        if kvm {
+            // What the host has counts, even where QEMU would not show it.
+            host.features = host.features.union(driver.host_cpu().await?.features);
+        }
+        compare(&host, &asked_of_host(cpu))?.result(true)?;
+    }
+    make_exact(cpu, cpus.as_deref())
+}
+
+/// Whether the guest gets all that the host has.
+fn is_like_host(cpu: &Cpu) -> bool {
+    cpu.mode == Some(CpuMode::HostModel) || cpu.match_ == Some(CpuMatch::Minimum)
+}
+
+fn check_known(cpu: &Cpu) -> Result<()> {
+    let table = X86::table();
+    if let Some(feature) = cpu.feature.iter().find(|feature| table.feature(&feature.name).is_none()) {
+        let text = format_args!("unknown CPU feature: {}", feature.name);
+        return Err(ErrorDomain::CPU.config_unsupported(text));
+    }
+    match cpu.model.as_ref().and_then(|model| model.name.as_deref()) {
+        Some(name) if !is_like_host(cpu) && table.model(name).is_none() => {
+            Err(ErrorDomain::CPU.internal_error(format_args!("Unknown CPU model {name}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same, as the comparison takes it.
+fn asked_of_host(cpu: &Cpu) -> virtwire_cpu::Cpu {
+    let policy = |feature: &CpuFeature| match feature.policy {
+        Some(CpuFeaturePolicy::Force) => Policy::Force,
+        Some(CpuFeaturePolicy::Optional) => Policy::Optional,
+        Some(CpuFeaturePolicy::Disable) => Policy::Disable,
+        Some(CpuFeaturePolicy::Forbid) => Policy::Forbid,
+        Some(CpuFeaturePolicy::Require) | None => Policy::Require,
+    };
+    let features = cpu.feature.iter();
+    virtwire_cpu::Cpu {
+        strict: cpu.match_ == Some(CpuMatch::Strict),
+        model: cpu.model.as_ref().and_then(|model| model.name.clone()),
+        vendor: cpu.vendor.clone(),
+        features: features
+            .map(|feature| Feature { name: feature.name.clone(), policy: policy(feature) })
+            .collect(),
+        ..virtwire_cpu::Cpu::default()
+    }
+}
+
+/// Puts a model with features that are on or off in the place of whatever was asked for.
+fn make_exact(cpu: &mut Cpu, cpus: Option<&GuestCpus>) -> Result<()> {
+    let table = X86::table();
+    let mut exact: Vec<CpuFeature> = Vec::new();
+    let host = cpus.and_then(GuestCpus::host_model);
+    if is_like_host(cpu) {
+        let none = || QEMU.operation_failed("the host's CPU is not known to the hypervisor");
+        let host = host.as_ref().ok_or_else(none)?;
+        let vendor_id = cpu.model.take().and_then(|model| model.vendor_id);
+        cpu.model = Some(CpuModel {
+            fallback: Some(CpuFallback::Forbid),
+            vendor_id,
+            name: Some(host.model.to_owned()),
+        });
+        cpu.vendor = cpu.vendor.take().or_else(|| host.vendor.map(str::to_owned));
+        host.require.iter().for_each(|name| set(&mut exact, name, true));
+        host.disable.iter().for_each(|name| set(&mut exact, name, false));
+    }
+    for feature in &cpu.feature {
+        let number = table.feature(&feature.name);
+        // What no hypervisor shows is neither on nor off.
+        if number.is_some_and(|number| !table.is_for_guests(number)) || feature.name == TAKEN_BACK {
+            continue;
+        }
+        let has = || number.zip(cpus).is_some_and(|(number, cpus)| cpus.features().contains(number));
+        let on = match feature.policy {
+            Some(CpuFeaturePolicy::Disable | CpuFeaturePolicy::Forbid) => false,
+            Some(CpuFeaturePolicy::Optional) => has(),
+            Some(CpuFeaturePolicy::Force | CpuFeaturePolicy::Require) | None => true,
+        };
+        set(&mut exact, &feature.name, on);
+    }
+    let model = cpu.model.as_ref().and_then(|model| table.model(model.name.as_deref()?));
+    let mut removed = model.map(|model| table.names(&model.removed)).unwrap_or_default();
+    removed.sort_unstable();
+    for name in removed {
+        if name != TAKEN_BACK && !exact.iter().any(|feature| feature.name == name) {
+            set(&mut exact, name, false);
+        }
+    }
+    cpu.feature = exact;
+    cpu.mode = Some(CpuMode::Custom);
+    cpu.match_ = Some(CpuMatch::Exact);
+    Ok(())
+}
+
+/// Turns a feature on or off: in its place, or as the last one.
+fn set(features: &mut Vec<CpuFeature>, name: &str, on: bool) {
+    let policy = Some(if on { CpuFeaturePolicy::Require } else { CpuFeaturePolicy::Disable });
+    match features.iter_mut().find(|feature| feature.name == name) {
+        Some(feature) => feature.policy = policy,
+        None => features.push(CpuFeature { policy, name: name.to_owned() }),
+    }
+}
+
+/// QEMU's name of a feature.
+pub(crate) fn qemu_feature(name: &str) -> String {
+    match name {
+        "pclmuldq" => "pclmulqdq".to_owned(),
+        other => other.replace('_', "-"),
+    }
+}
+
 /// Says in the definition of a run how its processor differs from the model that was asked for. A model that is not in
 /// the table stays as it is.
-pub(crate) async fn settle(domain: &mut Domain, monitor: &Monitor) -> Result<(), QmpError> {
+pub(crate) async fn settle(domain: &mut Domain, monitor: &Monitor) -> std::result::Result<(), QmpError> {
     let Some(cpu) = domain.cpu.as_mut().filter(|cpu| cpu.mode == Some(CpuMode::Custom)) else {
         return Ok(());
     };
@@ -38,7 +194,7 @@ async fn got(
     monitor: &Monitor,
     model: &str,
     props: Map<String, Value>,
-) -> Result<Option<FeatureSet>, QmpError> {
+) -> std::result::Result<Option<FeatureSet>, QmpError> {
     let table = X86::table();
     let model = json!({"name": model, "props": props});
     let expansion = QueryCpuModelExpansion { kind: "full".to_owned(), model };

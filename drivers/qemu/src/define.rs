@@ -1,7 +1,9 @@
 //! Definitions: stored, replaced, removed; autostart; how QEMU would be started.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use virtwire_conf::domain::display::GraphicsType;
 use virtwire_conf::{Domain, FormatOptions};
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
@@ -158,17 +160,26 @@ pub(crate) async fn to_native(
         let text = format_args!("unsupported config type {}", args.native_format);
         return Err(QEMU.invalid_arg(text));
     }
-    let stored = Domain::parse(&args.domain_xml.to_str_lossy(), driver.options().await?)?;
-    let dir = driver.shared.dirs.domain(-1, &stored.name);
-    let mut domain = live::domain(&stored, -1, &driver.shared.dirs)?;
-    for graphics in &mut domain.devices.graphics {
-        graphics.port = graphics.port.map(|_| 5900);
+    let options = driver.options().await?;
+    let mut stored = Domain::parse(&args.domain_xml.to_str_lossy(), options)?;
+    stored.devices.interfaces.iter_mut().for_each(live::disconnect);
+    stored.complete(options)?;
+    for screen in stored.devices.graphics.iter_mut().filter(|screen| screen.type_ == GraphicsType::Vnc) {
+        // No port is taken from anybody.
+        screen.port = screen.port.filter(|port| *port >= 0).or(Some(5900));
     }
+    let dirs = &driver.shared.dirs;
+    let mut domain = live::domain(&stored, -1, dirs)?;
+    let program = PathBuf::from(domain.devices.emulator.clone().unwrap_or_default());
+    let caps = driver.caps_of(&program).await?;
+    crate::cpu::resolve(driver, &mut domain, &caps).await?;
+    let (dir, memory) = (dirs.domain(-1, &stored.name), dirs.domain_memory(-1, &stored.name));
     let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
-    let line = argv::build(&domain, argv::Context { dir: &dir, monitor: None, kvm: false, vault })?;
-    let program = domain.devices.emulator.clone().unwrap_or_default();
-    let text = shell(&crate::lifecycle::environment(&dir), &program, line.args()).replace(" \\\n", " ");
+    let context = argv::Context { dir: &dir, memory: &memory, caps: &caps, monitor: None, vault };
+    let line = argv::build(&domain, context)?;
+    let env = argv::environment(&domain, &dir);
+    let text = shell(&env, &program.to_string_lossy(), line.args()).replace(" \\\n", " ");
     Ok(ConnectDomainXmlToNativeRet { native_config: text.into() })
 }
 

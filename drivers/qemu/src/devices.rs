@@ -1,5 +1,6 @@
 //! Devices that come and go: in the stored definition, and in a running guest.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -176,10 +177,13 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
             last_source = live::number_chain(&mut new, number);
             alone.devices.disks.push(new);
             live::name_devices(&mut alone);
-            let dir = driver.shared.dirs.domain(domain.id.unwrap_or(-1), &domain.name);
+            let (id, dirs) = (domain.id.unwrap_or(-1), &driver.shared.dirs);
+            let (dir, memory) = (dirs.domain(id, &domain.name), dirs.domain_memory(id, &domain.name));
+            let caps =
+                driver.caps_of(Path::new(domain.devices.emulator.as_deref().unwrap_or_default())).await?;
             let found = prepare::volumes(driver, &alone).await?;
             let vault = prepare::unlock(driver, &found, prepare::vault_of(&dir)?).await?;
-            let context = argv::Context { dir: &dir, monitor: None, kvm: false, vault };
+            let context = argv::Context { dir: &dir, memory: &memory, caps: &caps, monitor: None, vault };
             argv::storage::disks(&mut line, &found, &context)?;
             alone.devices.disks.iter_mut().for_each(live::end_chain);
             alias = alone.devices.disks.first().and_then(|disk| disk.info.alias.clone());
@@ -194,6 +198,7 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
             let free = (0..).map(|number| format!("net{number}")).find(|name| !known(name));
             new.info.alias = free.map(|name| Alias { name });
             alone.devices.interfaces.push(new.clone());
+            argv::net::startable(&alone)?;
             argv::net::interfaces(&mut line, &alone)?;
             alias = new.info.alias.clone();
         }

@@ -121,6 +121,11 @@ impl Dirs {
         self.channels.join(short(id, name))
     }
 
+    /// The socket of a running guest's own message bus, which its screen is seen through.
+    pub fn screen_bus(&self, id: i32, name: &str) -> PathBuf {
+        self.run.join("dbus").join(format!("{}-dbus.sock", short(id, name)))
+    }
+
     /// Where a running guest's memory would be backed by files.
     pub fn domain_memory(&self, id: i32, name: &str) -> PathBuf {
         self.lib.join("ram").join(short(id, name))

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
-use virtwire_conf::{Domain, Emulator, ParseOptions, QemuHost};
+use virtwire_conf::{ARCHITECTURES, Domain, Emulator, ParseOptions, QemuHost};
 use virtwire_driver_api::{
     CallCx, Connection, Driver, EventHub, NetworkDriver, SecretDriver, StorageDriver, async_trait,
 };
@@ -246,19 +246,27 @@ impl Qemu {
         self.shared
             .options
             .get_or_try_init(|| async {
-                let host = QemuHost { emulators: vec![emulator(&*self.caps().await?)] };
-                Ok(ParseOptions::qemu(Arc::new(host)))
+                let mut emulators = vec![emulator(std::env::consts::ARCH, &*self.caps().await?)];
+                for arch in ARCHITECTURES.iter().filter(|arch| **arch != std::env::consts::ARCH) {
+                    // A program that is there and cannot be asked has no guests.
+                    if let Some(program) = find_program(arch)
+                        && let Ok(caps) = self.caps_of(&program).await
+                    {
+                        emulators.push(emulator(arch, &caps));
+                    }
+                }
+                Ok(ParseOptions::qemu(Arc::new(QemuHost { emulators })))
             })
             .await
     }
 }
 
-fn emulator(caps: &QemuCaps) -> Emulator {
+fn emulator(arch: &str, caps: &QemuCaps) -> Emulator {
     let named = caps.machines.iter().filter_map(|machine| Some((machine, machine.alias.clone()?)));
     let mut machines: Vec<_> = named.collect();
     machines.sort_by_key(|(machine, _)| !machine.is_default);
     Emulator {
-        arch: caps.arch.clone(),
+        arch: arch.to_owned(),
         path: caps.program.display().to_string(),
         machines: machines.into_iter().map(|(machine, alias)| (alias, machine.name.clone())).collect(),
         kvm: caps.kvm,

@@ -61,6 +61,7 @@ impl Qemu {
             Err(error) => {
                 let _ = fs::remove_dir_all(&dir);
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
+                let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
                 self.forget_status(&guest.name);
                 guest.lock().state = State::SHUTOFF_FAILED;
                 return Err(error);
@@ -117,6 +118,9 @@ impl Qemu {
         }
         make_secret(dir)
             .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
+        let caps = self.caps_of(&program).await?;
+        crate::cpu::resolve(self, domain, &caps).await?;
+        argv::net::startable(domain)?;
         let found = prepare::volumes(self, domain).await?;
         let vault = prepare::unlock(self, &found, argv::Vault::new()).await?;
         write_key(&dir.join(prepare::KEY_FILE), vault.key())
@@ -127,12 +131,17 @@ impl Qemu {
                 .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
         }
         let listener = listen(&socket).map_err(|e| file(&e, "Unable to create the monitor's socket"))?;
-        let kvm = domain.type_ == virtwire_conf::domain::VirtType::Kvm;
-        let context = argv::Context { dir, monitor: Some(listener.into()), kvm, vault };
+        let memory = self.shared.dirs.domain_memory(domain.id.unwrap_or(-1), &domain.name);
+        if argv::memory::is_in_files(domain) {
+            make_secret(&memory)
+                .map_err(|e| file(&e, format_args!("cannot create directory '{}'", memory.display())))?;
+        }
+        let context =
+            argv::Context { dir, memory: &memory, caps: &caps, monitor: Some(listener.into()), vault };
         let line = argv::build(&found, context)?;
         domain.devices.disks.iter_mut().for_each(live::end_chain);
 
-        let env = environment(dir);
+        let env = argv::environment(domain, dir);
         let path = self.shared.dirs.log(&domain.name);
         let cannot = |e| file(&e, format_args!("failed to open '{}'", path.display()));
         let mut log = GuestLog::open(&path).map_err(cannot)?;
@@ -396,6 +405,7 @@ impl Qemu {
         }
         let _ = fs::remove_dir_all(&live.dir);
         let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
+        let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
         self.forget_status(&guest.name);
         if transient {
             self.remove(guest);
@@ -446,20 +456,6 @@ fn start_again(monitor: Monitor) {
 
 /// How long a QEMU that is destroyed may take to end by itself.
 const KILL_PATIENCE: Duration = Duration::from_millis(50);
-
-/// QEMU's own environment: its directory for everything it would put at home.
-pub(crate) fn environment(dir: &Path) -> Vec<(&'static str, String)> {
-    let below = |name: &str| dir.join(name).display().to_string();
-    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
-    vec![
-        ("LC_ALL", "C".to_owned()),
-        ("PATH", path),
-        ("HOME", dir.display().to_string()),
-        ("XDG_DATA_HOME", below(".local/share")),
-        ("XDG_CACHE_HOME", below(".cache")),
-        ("XDG_CONFIG_HOME", below(".config")),
-    ]
-}
 
 /// The key that secrets of this run are encrypted with.
 fn write_key(path: &Path, value: &[u8]) -> std::io::Result<()> {

@@ -3,14 +3,15 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use virtwire_conf::Domain;
 use virtwire_conf::domain::chardev::{Channel, CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
 use virtwire_conf::domain::disk::{Disk, DiskBus};
-use virtwire_conf::domain::display::{GraphicsType, ListenType};
+use virtwire_conf::domain::display::{Graphics, GraphicsType, ListenType};
 use virtwire_conf::domain::misc::{ControllerType, MemballoonModel};
+use virtwire_conf::domain::net::{Interface, InterfaceType};
 use virtwire_conf::domain::tune::Resource;
 use virtwire_conf::table::KiB;
+use virtwire_conf::{Domain, YesNo};
 use virtwire_qmp::replies::ChardevInfo;
 
 use crate::argv::is_q35;
@@ -31,13 +32,13 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
     domain
         .resource
         .get_or_insert_with(|| Resource { partition: Some("/machine".to_owned()), ..Resource::default() });
-    if let Some(memory) = &mut domain.memory {
-        *memory = whole_mebibytes(*memory);
-    }
+    align_memory(&mut domain);
     name_devices(&mut domain);
     number_sources(&mut domain);
     place_channels(&mut domain, dirs);
+    let dir = dirs.domain(id, &domain.name);
     for graphics in &mut domain.devices.graphics {
+        place_screen(graphics, &dir, || dirs.screen_bus(id, &stored.name));
         if graphics.type_ == GraphicsType::Vnc
             && graphics.socket.is_none()
             && graphics.port.is_none_or(|port| port < 0)
@@ -54,9 +55,62 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
     Ok(domain)
 }
 
-/// A machine's memory is a multiple of 1 MiB.
-fn whole_mebibytes(memory: KiB) -> KiB {
-    KiB(memory.0.checked_next_multiple_of(1024).unwrap_or(memory.0))
+/// Sockets of screens that have no place of their own get one.
+fn place_screen(screen: &mut Graphics, dir: &Path, bus: impl Fn() -> PathBuf) {
+    match screen.type_ {
+        GraphicsType::Vnc => {
+            let listen = screen.listens.first_mut().filter(|listen| listen.type_ == ListenType::Socket);
+            if let Some(listen) = listen {
+                let socket = listen.socket.get_or_insert_with(|| dir.join("vnc.sock").display().to_string());
+                screen.socket = Some(socket.clone());
+            }
+        }
+        GraphicsType::Dbus if screen.p2p != Some(YesNo::Yes) => {
+            screen.address.get_or_insert_with(|| format!("unix:path={}", bus().display()));
+        }
+        _ => {}
+    }
+}
+
+/// Memory of the guest, of each node and of each module is a multiple of 1 MiB. Nodes and modules make the whole.
+fn align_memory(domain: &mut Domain) {
+    let mut modules = 0;
+    for target in domain.devices.memories.iter_mut().filter_map(|module| module.target.as_mut()) {
+        if let Some(size) = &mut target.size {
+            *size = KiB(whole_mebibytes(size.0));
+            modules += size.0;
+        }
+    }
+    let cells = domain.cpu.as_mut().and_then(|cpu| cpu.numa.as_mut()).map(|numa| &mut numa.cell);
+    let nodes = cells.filter(|cells| !cells.is_empty()).map(|cells| {
+        cells.iter_mut().for_each(|cell| cell.memory = whole_mebibytes(cell.memory));
+        cells.iter().map(|cell| cell.memory).sum::<u64>()
+    });
+    if let Some(memory) = &mut domain.memory {
+        let own = nodes.unwrap_or_else(|| whole_mebibytes(memory.0.saturating_sub(modules)));
+        memory.0 = own + modules;
+    }
+    if let Some(most) = &mut domain.max_memory {
+        most.size.0 = whole_mebibytes(most.size.0);
+    }
+}
+
+fn whole_mebibytes(kib: u64) -> u64 {
+    kib.checked_next_multiple_of(1024).unwrap_or(kib)
+}
+
+/// What an interface is to who only wants to see the command line: a card of some model, at the end of some tap. What
+/// is at the other end would have to be made first.
+pub(crate) fn disconnect(interface: &mut Interface) {
+    let kept = std::mem::take(interface);
+    *interface = Interface {
+        type_: InterfaceType::Ethernet,
+        mac: kept.mac,
+        model: kept.model,
+        script: kept.script,
+        info: DeviceInfo { boot: kept.info.boot, ..DeviceInfo::default() },
+        ..Interface::default()
+    };
 }
 
 /// Sockets of channels that have no place of their own get one.
@@ -67,12 +121,22 @@ fn place_channels(domain: &mut Domain, dirs: &Dirs) {
         if channel.chardev.type_ != CharType::Unix || source.is_some_and(|source| source.path.is_some()) {
             continue;
         }
-        let name = channel.target.as_ref().and_then(|target| target.name.clone()).unwrap_or_default();
+        let name = channel.target.as_ref().and_then(|target| target.name.clone());
+        let name = name.unwrap_or_else(|| port_name(channel.info.address.as_ref()));
         let mut source = source.cloned().unwrap_or_default();
         source.mode = Some(CharMode::Bind);
         source.path = Some(dir.join(name).display().to_string());
         channel.chardev.source = vec![source];
     }
+}
+
+/// What a socket is called whose port has no name.
+fn port_name(address: Option<&Address>) -> String {
+    let (controller, bus, port) = match address {
+        Some(Address::VirtioSerial(at)) => (at.controller, at.bus, at.port),
+        _ => (0, 0, 0),
+    };
+    format!("vioser-{controller:02}-{bus:02}-{port:02}.sock")
 }
 
 /// The directory of such sockets, if there are any.
@@ -182,6 +246,8 @@ pub(crate) fn name_devices(domain: &mut Domain) {
         channels "channel";
         consoles "console";
         inputs "input";
+        parallels "parallel";
+        sounds "sound";
         videos "video";
         watchdogs "watchdog";
         rngs "rng";
@@ -272,7 +338,7 @@ mod tests {
     #[test]
     fn memory_is_whole_mebibytes() {
         for (asked, given) in [(219_100, 219_136), (65_536, 65_536), (u64::MAX, u64::MAX)] {
-            assert_eq!(whole_mebibytes(KiB(asked)).0, given);
+            assert_eq!(whole_mebibytes(asked), given);
         }
     }
 

@@ -37,7 +37,7 @@ pub struct Start<'a> {
     /// Its options and descriptors.
     pub line: CommandLine,
     /// Its whole environment.
-    pub env: Vec<(&'static str, String)>,
+    pub env: Vec<(String, String)>,
     /// Where its output goes.
     pub output: Stdio,
 }

@@ -128,7 +128,9 @@ fn processor(domain: &mut Domain) {
     match cpu.mode {
         Some(CpuMode::HostPassthrough | CpuMode::Maximum) => {
             cpu.check.get_or_insert(CpuCheck::None);
-            cpu.migratable.get_or_insert(OnOff::On);
+            if cpu.mode == Some(CpuMode::HostPassthrough) {
+                cpu.migratable.get_or_insert(OnOff::On);
+            }
             cpu.match_ = None;
             cpu.model = None;
             return;

@@ -3,13 +3,13 @@
 use virtwire_protocol::ErrorDomain;
 
 use crate::domain::os::State;
-use crate::table::{Cpuset, Element, KiB, Positive, Result};
+use crate::table::{Cpuset, Element, KiB, Positive, Result, unit};
 use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, element, keywords};
 
 keywords! {
     /// Which Hyper-V enlightenments a guest gets.
-    pub enum HypervMode { Custom = "custom", Passthrough = "passthrough", HostModel = "host-model", _ = "none" }
+    pub enum HypervMode { Custom = "custom", Passthrough = "passthrough", _ = "none" }
     /// Where the I/O APIC lives.
     pub enum IoapicDriver { Kvm = "kvm", Qemu = "qemu" }
     /// The GIC's version.
@@ -312,6 +312,14 @@ element! {
         attr type_ "type": String;
         attr value: u64;
         attr unit: Option<String>;
+    }
+}
+
+impl Scaled {
+    /// The size in MiB; `None` where it is no size.
+    pub fn mebibytes(&self) -> Option<u64> {
+        let number: u64 = self.value.as_deref()?.trim().parse().ok()?;
+        Some(number.checked_mul(unit(self.unit.as_deref(), 1 << 20).ok()?)? >> 20)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How much a guest may use, and where it runs.
 
-use crate::table::{Cpuset, KiB, Positive};
+use crate::table::{Cpuset, KiB, Positive, unit};
 use crate::{YesNo, element, keywords};
 
 keywords! {
@@ -262,5 +262,13 @@ element! {
     /// `<throttlegroups>`.
     pub struct ThrottleGroups {
         child throttlegroup: Vec<crate::domain::disk::Iotune>;
+    }
+}
+
+impl HugePage {
+    /// The size in KiB.
+    pub fn kib(&self) -> u64 {
+        let unit = unit(self.unit.as_deref(), 1024).unwrap_or(1024);
+        self.size.saturating_mul(unit).div_ceil(1024)
     }
 }

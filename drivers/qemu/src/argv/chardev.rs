@@ -1,95 +1,143 @@
-//! Serial ports and channels: a `-chardev` for the host end, a `-device` for the guest's.
+//! The host's end of a character device: a `-chardev`, whatever the guest's end is.
 
-use virtwire_conf::Domain;
-use virtwire_conf::domain::chardev::{CharMode, CharType, Chardev};
-use virtwire_conf::domain::device::Address;
+use virtwire_conf::YesNo;
+use virtwire_conf::domain::chardev::{CharMode, CharProtocol, CharSource, CharType, Chardev, Log, Protocol};
 use virtwire_protocol::VirtError;
 
-use super::{Device, alias};
-use crate::command::{CommandLine, escape};
+use super::Json;
+use crate::command::{CommandLine, Options};
 use crate::error::QEMU;
 
-pub(super) fn serials(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
-    for serial in &domain.devices.serials {
-        let name = alias(&serial.info);
-        host_end(line, name, &serial.chardev)?;
-        let target = serial.target.as_ref();
-        let model =
-            target.and_then(|t| t.model.as_ref()).and_then(|m| m.name.as_deref()).unwrap_or("isa-serial");
-        let port = target.and_then(|target| target.port).unwrap_or_default();
-        let device = Device::new(model).with("chardev", format!("char{name}")).with("id", name);
-        match model {
-            "isa-serial" => device.with("index", port).add(line),
-            _ => device.at(domain, &serial.info).add(line),
-        }
-    }
-    Ok(())
+/// Where certificates are, unless qemu.conf names another place.
+const CERTIFICATES: &str = "/etc/pki/qemu";
+
+/// A host's end, however the device that has it is written.
+#[derive(Clone, Copy)]
+pub(crate) struct HostEnd<'a> {
+    pub(crate) type_: CharType,
+    pub(crate) source: &'a [CharSource],
+    pub(crate) protocol: Option<&'a Protocol>,
+    pub(crate) log: Option<&'a Log>,
 }
 
-/// Channels and consoles of virtio-serial controllers.
-pub(super) fn channels(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
-    for channel in domain.devices.channels.iter().filter(|channel| channel.is_virtio()) {
-        let (name, port) = (alias(&channel.info), channel.info.address.as_ref());
-        host_end(line, name, &channel.chardev)?;
-        let named = channel.target.as_ref().and_then(|target| target.name.clone());
-        port_of(Device::new("virtserialport"), port)
-            .with("chardev", format!("char{name}"))
-            .with("id", name)
-            .with_if("name", named)
+impl<'a> From<&'a Chardev> for HostEnd<'a> {
+    fn from(chardev: &'a Chardev) -> Self {
+        Self {
+            type_: chardev.type_,
+            source: &chardev.source,
+            protocol: chardev.protocol.as_ref(),
+            log: chardev.log.as_ref(),
+        }
+    }
+}
+
+impl HostEnd<'_> {
+    /// Adds it to the line; `alias` is the device's. The id of the chardev is returned.
+    ///
+    /// # Errors
+    /// A kind that QEMU does not have here.
+    pub(crate) fn add(self, line: &mut CommandLine, alias: &str) -> Result<String, VirtError> {
+        let id = format!("char{alias}");
+        let source = self.source.first();
+        let path = source.and_then(|source| source.path.as_deref()).unwrap_or_default();
+        let begin = |kind: &str| Options::new(kind).with("id", &id);
+        let options = match self.type_ {
+            CharType::Pty | CharType::Null | CharType::Stdio | CharType::Vc => begin(self.type_.as_str()),
+            CharType::Dev if alias.starts_with("parallel") => begin("parallel").with("path", path),
+            CharType::Dev => begin("serial").with("path", path),
+            CharType::Pipe => begin("pipe").with("path", path),
+            CharType::File => {
+                let append = source.and_then(|source| source.append);
+                begin("file").with("path", path).with_if("append", append.map(|append| append.as_str()))
+            }
+            CharType::Udp => self.udp(begin("udp")),
+            CharType::Unix => self.listening(begin("socket").with("path", path), CharMode::Bind),
+            CharType::Tcp => self.tcp(line, begin("socket"), &id),
+            CharType::Dbus => {
+                begin("dbus").with_if("name", source.and_then(|source| source.channel.as_ref()))
+            }
+            CharType::QemuVdagent => agent(begin("qemu-vdagent").with("name", "vdagent"), source),
+            CharType::Spicevmc => begin("spicevmc").with("name", self.spice_name(alias)),
+            CharType::Spiceport => {
+                begin("spiceport").with_if("name", source.and_then(|source| source.channel.as_ref()))
+            }
+            CharType::Nmdm => {
+                let kind = self.type_.as_str();
+                return Err(QEMU.config_unsupported(format_args!("unsupported chardev '{kind}'")));
+            }
+        };
+        let options = options
+            .with_if("logfile", self.log.and_then(|log| log.file.as_ref()))
+            .with_if("logappend", self.log.and_then(|log| log.append).map(|append| append.as_str()));
+        line.option("-chardev", options);
+        Ok(id)
+    }
+
+    /// What a spice client knows the channel by.
+    fn spice_name(self, alias: &str) -> &'static str {
+        match alias {
+            _ if alias.starts_with("redir") => "usbredir",
+            _ if alias.starts_with("smartcard") => "smartcard",
+            _ => "vdagent",
+        }
+    }
+
+    /// Both ends; the near one is QEMU's choice where nothing is said.
+    fn udp(self, options: Options) -> Options {
+        let end = |mode: CharMode| {
+            let source = self.source.iter().find(|source| source.mode.unwrap_or(CharMode::Connect) == mode);
+            let part = |part: Option<&String>| part.cloned().unwrap_or_default();
+            let host = part(source.and_then(|source| source.host.as_ref()));
+            (host, part(source.and_then(|source| source.service.as_ref())))
+        };
+        let ((host, port), (near, near_port)) = (end(CharMode::Connect), end(CharMode::Bind));
+        let near_port = if near_port.is_empty() { "0".to_owned() } else { near_port };
+        options.with("host", host).with("port", port).with("localaddr", near).with("localport", near_port)
+    }
+
+    fn tcp(self, line: &mut CommandLine, options: Options, id: &str) -> Options {
+        let source = self.source.first();
+        let telnet = self.protocol.is_some_and(|protocol| protocol.type_ == CharProtocol::Telnet);
+        let binds = source.and_then(|source| source.mode) == Some(CharMode::Bind);
+        let options = options
+            .with_if("host", source.and_then(|source| source.host.as_ref()))
+            .with_if("port", source.and_then(|source| source.service.as_ref()))
+            .with_if("telnet", telnet.then_some("on"));
+        let options = self.listening(options, CharMode::Connect);
+        if source.and_then(|source| source.tls) != Some(YesNo::Yes) {
+            return options;
+        }
+        let credentials = format!("obj{id}_tls0");
+        Json::object("tls-creds-x509", credentials.as_str())
+            .with("dir", CERTIFICATES)
+            .with("endpoint", if binds { "server" } else { "client" })
+            .with("verify-peer", true)
             .add(line);
+        options.with("tls-creds", credentials)
     }
-    for console in domain.devices.consoles.iter().filter(|console| console.is_virtio()) {
-        let (name, port) = (alias(&console.info), console.info.address.as_ref());
-        host_end(line, name, &console.chardev)?;
-        let device = port_of(Device::new("virtconsole"), port);
-        device.with("chardev", format!("char{name}")).with("id", name).add(line);
+
+    /// Who listens, and how often a client tries again; `default` holds where nothing is said.
+    fn listening(self, options: Options, default: CharMode) -> Options {
+        let source = self.source.first();
+        match source.and_then(|source| source.mode).unwrap_or(default) {
+            CharMode::Bind | CharMode::Server => options.with("server", "on").with("wait", "off"),
+            CharMode::Connect | CharMode::Client => {
+                let reconnect = source.and_then(|source| source.reconnect.as_ref());
+                let seconds = reconnect.map(|again| match again.enabled {
+                    Some(YesNo::No) => 0,
+                    _ => u64::from(again.timeout.unwrap_or_default()),
+                });
+                options.with_if("reconnect-ms", seconds.map(|seconds| seconds * 1000))
+            }
+        }
     }
-    Ok(())
 }
 
-fn port_of(device: Device, address: Option<&Address>) -> Device {
-    match address {
-        Some(Address::VirtioSerial(at)) => {
-            device.with("bus", format!("virtio-serial{}.0", at.controller)).with("nr", at.port)
-        }
-        _ => device,
-    }
-}
-
-pub(super) fn host_end(line: &mut CommandLine, name: &str, chardev: &Chardev) -> Result<(), VirtError> {
-    let source = chardev.source.first();
-    let path = source.and_then(|source| source.path.as_deref());
-    let path = || escape(path.unwrap_or_default());
-    let text = match chardev.type_ {
-        CharType::Pty => format!("pty,id=char{name}"),
-        CharType::Null => format!("null,id=char{name}"),
-        CharType::Stdio => format!("stdio,id=char{name}"),
-        CharType::Vc => format!("vc,id=char{name}"),
-        CharType::Dev => format!("serial,id=char{name},path={}", path()),
-        CharType::Pipe => format!("pipe,id=char{name},path={}", path()),
-        CharType::File => {
-            let append = source.and_then(|source| source.append);
-            let append = append.map_or_else(String::new, |append| format!(",append={}", append.as_str()));
-            format!("file,id=char{name},path={}{append}", path())
-        }
-        CharType::Unix => {
-            let connects = source.and_then(|source| source.mode) == Some(CharMode::Connect);
-            let server = if connects { "" } else { ",server=on,wait=off" };
-            format!("socket,id=char{name},path={}{server}", path())
-        }
-        CharType::Tcp => {
-            let part = |part: Option<&String>| part.map(String::as_str).unwrap_or_default().to_owned();
-            let (host, service) =
-                (part(source.and_then(|s| s.host.as_ref())), part(source.and_then(|s| s.service.as_ref())));
-            let binds = source.and_then(|source| source.mode) == Some(CharMode::Bind);
-            let server = if binds { ",server=on,wait=off" } else { "" };
-            format!("socket,id=char{name},host={},port={}{server}", escape(&host), escape(&service))
-        }
-        other => {
-            let text = format_args!("unsupported chardev '{}'", other.as_str());
-            return Err(QEMU.config_unsupported(text));
-        }
-    };
-    line.option("-chardev", text);
-    Ok(())
+/// What an agent shares with who looks at the guest.
+fn agent(options: Options, source: Option<&CharSource>) -> Options {
+    let copies =
+        source.and_then(|source| source.clipboard.as_ref()).map(|board| board.copypaste == YesNo::Yes);
+    let mouse = source.and_then(|source| source.mouse.as_ref()).map(|mouse| mouse.mode == CharMode::Client);
+    let word = |on: bool| if on { "on" } else { "off" };
+    options.with_if("clipboard", copies.map(word)).with_if("mouse", mouse.map(word))
 }

@@ -59,10 +59,13 @@ impl Json {
             Some(VirtioModel::VirtioNonTransitional) => "-non-transitional",
             Some(VirtioModel::Virtio) | None => "",
         };
-        let device = Self::new(format!("{base}{bus}{version}"));
-        let Some(options) = options else { return device };
-        device
-            .switch("iommu_platform", options.iommu)
+        Self::new(format!("{base}{bus}{version}")).virtio_options(options)
+    }
+
+    /// What all virtio devices can be told.
+    pub(crate) fn virtio_options(self, options: Option<&VirtioOptions>) -> Self {
+        let Some(options) = options else { return self };
+        self.switch("iommu_platform", options.iommu)
             .switch("ats", options.ats)
             .switch("packed", options.packed)
             .switch("page-per-vq", options.page_per_vq)

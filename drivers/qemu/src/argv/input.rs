@@ -10,7 +10,7 @@ use virtwire_conf::domain::display::{Input, InputBus, InputType};
 use virtwire_conf::domain::misc::ControllerType;
 use virtwire_protocol::VirtError;
 
-use super::chardev::host_end;
+use super::chardev::HostEnd;
 use super::device::controller;
 use super::{Json, alias};
 use crate::command::CommandLine;
@@ -102,7 +102,7 @@ fn smart_card(line: &mut CommandLine, card: &Smartcard) -> Result<Json, VirtErro
                 log: card.log.clone(),
                 ..Chardev::default()
             };
-            host_end(line, name, &chardev)?;
+            HostEnd::from(&chardev).add(line, name)?;
             Json::new("ccid-card-passthru").with("chardev", format!("char{name}"))
         }
     })
@@ -111,7 +111,7 @@ fn smart_card(line: &mut CommandLine, card: &Smartcard) -> Result<Json, VirtErro
 pub(super) fn redirected(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
     for redirdev in &domain.devices.redirdevs {
         let name = alias(&redirdev.info);
-        host_end(line, name, &redirdev.chardev)?;
+        HostEnd::from(&redirdev.chardev).add(line, name)?;
         Json::new("usb-redir")
             .with("chardev", format!("char{name}"))
             .with("id", name)

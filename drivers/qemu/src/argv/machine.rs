@@ -1,133 +1,194 @@
-//! Machine, processors, memory, monitor, clock, boot.
+//! The machine: its type and properties, and who runs it.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
-use serde_json::json;
-use virtwire_conf::Domain;
-use virtwire_conf::domain::VirtType;
-use virtwire_conf::domain::os::BootDevice;
+use virtwire_conf::domain::features::{Features, IoapicDriver};
+use virtwire_conf::domain::misc::{IommuModel, MemoryModel};
+use virtwire_conf::domain::os::TimerName;
+use virtwire_conf::domain::{LaunchSecurityType, VirtType};
+use virtwire_conf::{Domain, OnOff, YesNo};
 
-use super::{Context, is_q35};
-use crate::command::{CommandLine, escape};
+use super::{Context, Json, audio, firmware, memory, numa};
+use crate::command::{CommandLine, Options};
 
-/// Everything up to the monitor.
-pub(super) fn begin(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
-    let key = context.dir.join("master-key.aes");
-    line.json("-object", &json!({"qom-type": "secret", "id": "masterKey0", "format": "raw", "file": key}));
-    super::storage::managed_helper(line, domain, context);
-    machine(line, domain);
-    line.option("-accel", if domain.type_ == VirtType::Kvm { "kvm" } else { "tcg" });
-    line.option("-cpu", cpu(domain));
-    let kib = domain.memory.map_or(0, |memory| memory.0);
-    line.option("-m", format!("size={kib}k"));
-    line.json("-object", &json!({"qom-type": "memory-backend-ram", "id": "pc.ram", "size": kib * 1024}));
-    line.option("-overcommit", "mem-lock=off");
-    line.option("-smp", smp(domain));
-    super::iothreads::iothreads(line, domain);
-    super::storage::throttle_groups(line, domain);
+/// What the guest's memory cannot be read by, if anything: the object that says how.
+pub(super) const SECURITY: &str = "lsec0";
+
+/// `-machine` and `-accel`.
+pub(super) fn machine(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
+    let name = domain.os.type_.as_ref().and_then(|os| os.machine.as_deref()).unwrap_or("pc");
+    let none = Features::default();
+    let features = domain.features.as_ref().unwrap_or(&none);
+    let options = feature_options(Options::new(name).with("usb", "off"), features);
+    let iommu = domain.devices.iommu.as_ref().filter(|iommu| iommu.model == IommuModel::Smmuv3);
+    let backing = domain.memory_backing.as_ref();
+    let nvdimm = domain.devices.memories.iter().any(|memory| memory.model == MemoryModel::Nvdimm);
+    let options = options
+        .with_if("iommu", iommu.map(|_| "smmuv3"))
+        .with("dump-guest-core", "off")
+        .with_if("mem-merge", backing.filter(|backing| backing.nosharepages).map(|_| "off"))
+        .with_if("nvdimm", nvdimm.then_some("on"));
+    let options = keywrap(enclaves(options, domain), domain)
+        .with_if("hmat", numa::has_hmat(domain).then_some("on"))
+        .with_if("confidential-guest-support", domain.launch_security.as_ref().map(|_| SECURITY))
+        .with_if("memory-backend", memory::whole(domain, context));
+    let options = firmware::machine_options(options, domain);
+    let hpet = timer_present(domain, TimerName::Hpet).filter(|_| context.x86());
+    let serial = domain.os.bios.as_ref().and_then(|bios| bios.useserial) == Some(YesNo::Yes);
+    let acpi = context.machine(domain).is_none_or(|machine| machine.acpi);
+    let options = options
+        .with_if("hpet", hpet.map(|present| if present { "on" } else { "off" }))
+        .with_if("pcspk-audiodev", audio::speaker(domain))
+        .with_if("graphics", serial.then_some("off"))
+        .with_if("acpi", acpi.then_some(if features.acpi { "on" } else { "off" }));
+    line.option("-machine", options);
+    accelerator(line, domain, features);
+}
+
+/// Features that are properties of the machine.
+fn feature_options(options: Options, features: &Features) -> Options {
+    let state = |state: &Option<virtwire_conf::domain::os::State>| {
+        state.as_ref().and_then(|state| state.state).map(|state| state.as_str())
+    };
+    let value = |value: &Option<virtwire_conf::domain::features::FeatureValue>| {
+        value.as_ref().and_then(|value| value.value.clone())
+    };
+    let ioapic = features.ioapic.as_ref().and_then(|ioapic| ioapic.driver).map(|driver| match driver {
+        IoapicDriver::Kvm => "on",
+        IoapicDriver::Qemu => "split",
+    });
+    let gic = features.gic.as_ref().and_then(|gic| gic.version);
+    let hpt = features.hpt.as_ref();
+    options
+        .with_if("vmport", state(&features.vmport))
+        .with_if("smm", features.smm.as_ref().map(|smm| smm.state.unwrap_or(OnOff::On).as_str()))
+        .with_if("gic-version", gic.map(|version| version.as_str()))
+        .with_if("kernel_irqchip", ioapic)
+        .with_if("resize-hpt", hpt.and_then(|hpt| hpt.resizing.as_ref()))
+        .with_if(
+            "cap-hpt-max-page-size",
+            hpt.and_then(|hpt| hpt.maxpagesize).map(|size| format!("{}k", size.0)),
+        )
+        .with_if("cap-htm", state(&features.htm))
+        .with_if("cap-nested-hv", state(&features.nested_hv))
+        .with_if("cap-ccf-assist", state(&features.ccf_assist))
+        .with_if("cap-cfpc", value(&features.cfpc))
+        .with_if("cap-sbbc", value(&features.sbbc))
+        .with_if("cap-ibs", value(&features.ibs))
+        .with_if("ras", state(&features.ras))
+        .with_if("i8042", state(&features.ps2))
+}
+
+/// Memory of enclaves is the machine's own: QEMU counts it.
+fn enclaves(options: Options, domain: &Domain) -> Options {
+    let enclaves = domain.devices.memories.iter().filter(|memory| memory.model == MemoryModel::SgxEpc);
+    enclaves.enumerate().fold(options, |options, (number, memory)| {
+        let node = memory.target.as_ref().and_then(|target| target.node);
+        options
+            .with(&format!("sgx-epc.{number}.memdev"), format!("mem{}", super::alias(&memory.info)))
+            .with_if(&format!("sgx-epc.{number}.node"), node)
+    })
+}
+
+/// Keys of an s390 guest that are wrapped.
+fn keywrap(options: Options, domain: &Domain) -> Options {
+    let ciphers = domain.keywrap.iter().flat_map(|keywrap| &keywrap.cipher);
+    let options = ciphers.fold(options, |options, cipher| {
+        options.with(&format!("{}-key-wrap", cipher.name), cipher.state.as_str())
+    });
+    let devices = &domain.devices;
+    let boots = devices.disks.iter().filter_map(|disk| disk.info.boot.as_ref());
+    let boots = boots.chain(devices.interfaces.iter().filter_map(|net| net.info.boot.as_ref()));
+    options.with_if("loadparm", boots.filter_map(|boot| boot.loadparm.clone()).next())
+}
+
+fn accelerator(line: &mut CommandLine, domain: &Domain, features: &Features) {
+    let ring = features.kvm.as_ref().and_then(|kvm| kvm.dirty_ring.as_ref());
+    let ring = ring.filter(|ring| ring.state == OnOff::On).and_then(|ring| ring.size);
+    let cache = features.tcg.as_ref().and_then(|tcg| tcg.tb_cache.as_ref()?.mebibytes());
+    let options = match domain.type_ {
+        VirtType::Kvm => Options::new("kvm").with_if("dirty-ring-size", ring),
+        VirtType::Hvf => Options::new("hvf"),
+        _ => Options::new("tcg").with_if("tb-size", cache),
+    };
+    line.option("-accel", options);
+    let tseg = features.smm.as_ref().and_then(|smm| smm.tseg.as_ref());
+    if let Some(mib) = tseg.and_then(|tseg| tseg.mebibytes()) {
+        line.option("-global", Options::new("").with("mch.extended-tseg-mbytes", mib));
+    }
+}
+
+/// Whether a timer is said to be there.
+pub(super) fn timer_present(domain: &Domain, name: TimerName) -> Option<bool> {
+    let timers = domain.clock.iter().flat_map(|clock| &clock.timer);
+    let present = timers.filter(|timer| timer.name == name).find_map(|timer| timer.present);
+    present.map(|present| present == YesNo::Yes)
+}
+
+/// What becomes of words that QEMU will not understand for long.
+pub(super) fn deprecation(line: &mut CommandLine, domain: &Domain) {
+    let behavior = domain.qemu_deprecation.as_ref().and_then(|deprecation| deprecation.behavior.as_deref());
+    let input = match behavior {
+        Some("omit") => "accept",
+        Some("reject") => "reject",
+        Some("crash") => "crash",
+        _ => return,
+    };
+    Json::begin("-compat", "deprecated-output", "hide").with("deprecated-input", input).add(line);
+}
+
+/// Who the guest is, and whether it is a copy.
+pub(super) fn identity(line: &mut CommandLine, domain: &Domain) {
     if let Some(uuid) = domain.uuid {
         line.option("-uuid", uuid.hyphenated().to_string());
     }
-    if domain.devices.graphics.is_empty() {
-        line.option("-display", "none");
+    if let Some(id) = domain.genid {
+        Json::new("vmgenid").with("guid", id.0.hyphenated().to_string()).with("id", "vmgenid0").add(line);
     }
-    line.flag("-no-user-config");
-    line.flag("-nodefaults");
-}
-
-fn machine(line: &mut CommandLine, domain: &Domain) {
-    let name = domain.os.type_.as_ref().and_then(|os| os.machine.as_deref()).unwrap_or("pc");
-    let acpi = domain.features.as_ref().is_some_and(|features| features.acpi);
-    let acpi = if acpi { "on" } else { "off" };
-    line.option("-machine", format!("{name},usb=off,dump-guest-core=off,memory-backend=pc.ram,acpi={acpi}"));
-}
-
-/// A named model with its features, or the host's; QEMU's own default where nothing is said.
-fn cpu(domain: &Domain) -> String {
-    use virtwire_conf::domain::features::{CpuFeaturePolicy, CpuMode};
-    let Some(cpu) = &domain.cpu else { return "qemu64".to_owned() };
-    let mut text = match cpu.mode {
-        Some(CpuMode::HostPassthrough | CpuMode::HostModel) if domain.type_ == VirtType::Kvm => {
-            "host,migratable=on".to_owned()
-        }
-        Some(CpuMode::HostPassthrough | CpuMode::HostModel | CpuMode::Maximum) => "max".to_owned(),
-        _ => cpu.model.as_ref().and_then(|model| model.name.clone()).unwrap_or_else(|| "qemu64".to_owned()),
-    };
-    for feature in &cpu.feature {
-        let on = match feature.policy {
-            Some(CpuFeaturePolicy::Disable | CpuFeaturePolicy::Forbid) => "off",
-            _ => "on",
-        };
-        text += &format!(",{}={on}", feature.name);
-    }
-    text
-}
-
-fn smp(domain: &Domain) -> String {
-    let count = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
-    let current = domain.vcpu.as_ref().and_then(|vcpu| vcpu.current).unwrap_or(count);
-    let maximum = if current == count { String::new() } else { format!(",maxcpus={count}") };
-    let topology = domain.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
-    let (sockets, dies, cores, threads) = match topology {
-        Some(t) => (t.sockets.0.get(), t.dies.map(|d| d.0.get()), t.cores.0.get(), t.threads.0.get()),
-        None => (count, None, 1, 1),
-    };
-    let dies = dies.filter(|dies| *dies > 1).map_or(String::new(), |dies| format!(",dies={dies}"));
-    format!("{current}{maximum},sockets={sockets}{dies},cores={cores},threads={threads}")
 }
 
 /// The monitor listens already when QEMU starts: nobody has to wait for it.
-pub(super) fn monitor(line: &mut CommandLine, dir: &Path, listener: Option<OwnedFd>) {
-    let at = match listener {
-        Some(listener) => format!("fd={}", line.pass(listener)),
-        None => format!("path={}", escape(&dir.join("monitor.sock").to_string_lossy())),
+pub(super) fn monitor(line: &mut CommandLine, context: &Context<'_>, listener: Option<OwnedFd>) {
+    let options = Options::new("socket").with("id", "charmonitor");
+    let options = match listener {
+        Some(listener) => options.with("fd", line.pass(listener)),
+        None => options.with("path", context.dir.join("monitor.sock").display()),
     };
-    line.option("-chardev", format!("socket,id=charmonitor,{at},server=on,wait=off"));
+    line.option("-chardev", options.with("server", "on").with("wait", "off"));
     line.option("-mon", "chardev=charmonitor,id=monitor,mode=control");
 }
 
-/// Clock, power management and boot order of the firmware.
-pub(super) fn clock_and_boot(line: &mut CommandLine, domain: &Domain) {
-    let localtime = domain.clock.as_ref().is_some_and(|clock| clock.offset.as_str() == "localtime");
-    line.option("-rtc", if localtime { "base=localtime" } else { "base=utc" });
-    if domain.on_poweroff.is_none_or(|action| action.as_str() != "preserve") {
-        line.flag("-no-shutdown");
-    }
-    if is_q35(domain)
-        && let Some(pm) = &domain.pm
-    {
-        let state = |enabled: bool| if enabled { 0 } else { 1 };
-        if let Some(mem) = &pm.suspend_to_mem {
-            line.option(
-                "-global",
-                format!("ICH9-LPC.disable_s3={}", state(mem.enabled == Some(virtwire_conf::YesNo::Yes))),
-            );
-        }
-        if let Some(disk) = &pm.suspend_to_disk {
-            line.option(
-                "-global",
-                format!("ICH9-LPC.disable_s4={}", state(disk.enabled == Some(virtwire_conf::YesNo::Yes))),
-            );
-        }
-    }
-    let menu = domain.os.bootmenu.as_ref();
-    let menu = menu.and_then(|menu| menu.enable).map_or("", |enable| match enable {
-        virtwire_conf::YesNo::Yes => "menu=on,",
-        virtwire_conf::YesNo::No => "menu=off,",
-    });
-    line.option("-boot", format!("{menu}strict=on"));
-    for (option, value) in
-        [("-kernel", &domain.os.kernel), ("-initrd", &domain.os.initrd), ("-append", &domain.os.cmdline)]
-    {
-        if let Some(value) = value {
-            line.option(option, value);
-        }
+/// The guest leaves notes for who reads its memory after a crash.
+pub(super) fn core_dumps(line: &mut CommandLine, domain: &Domain) {
+    if domain.features.as_ref().is_some_and(|features| features.vmcoreinfo) {
+        Json::new("vmcoreinfo").add(line);
     }
 }
 
-/// The place in the boot order that `<boot dev=…>` gives to the first device of its kind.
-pub(super) fn boot_index(domain: &Domain, kind: BootDevice) -> Option<u32> {
-    let place = domain.os.boot.iter().position(|boot| boot.dev == kind)?;
-    u32::try_from(place + 1).ok()
+/// The object that keeps the guest's memory from the host.
+pub(super) fn launch_security(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
+    let Some(security) = &domain.launch_security else { return };
+    let kind = match security.type_ {
+        LaunchSecurityType::Sev => "sev-guest",
+        LaunchSecurityType::SevSnp => "sev-snp-guest",
+        LaunchSecurityType::S390Pv => "s390-pv-guest",
+    };
+    let mut object = Json::object(kind, SECURITY);
+    if security.type_ != LaunchSecurityType::S390Pv {
+        let file = |name: &str| context.dir.join(name).display().to_string();
+        object = object
+            .with_if("cbitpos", security.cbitpos)
+            .with_if("reduced-phys-bits", security.reduced_phys_bits)
+            .with_if("policy", security.policy.map(|policy| policy.0))
+            .with_if("dh-cert-file", security.dh_cert.as_ref().map(|_| file("dh_cert.base64")))
+            .with_if("session-file", security.session.as_ref().map(|_| file("session.base64")))
+            .with_if("guest-visible-workarounds", security.guest_visible_workarounds.clone())
+            .with_if("id-block", security.id_block.clone())
+            .with_if("id-auth", security.id_auth.clone())
+            .with_if("host-data", security.host_data.clone())
+            .with_if("kernel-hashes", security.kernel_hashes.map(|state| state == YesNo::Yes))
+            .with_if("author-key-enabled", security.author_key.map(|state| state == YesNo::Yes))
+            .with_if("vcek-disabled", security.vcek.map(|state| state == YesNo::No));
+    }
+    object.add(line);
 }

@@ -3,18 +3,29 @@
 //! One function per group of options, called in the order of the line. A device kind that is not here is refused by
 //! name before anything is started.
 
+mod audio;
+mod boot;
 mod chardev;
 mod controllers;
+mod cpu;
 mod device;
+mod environment;
 mod filesystem;
+mod firmware;
 mod graphics;
 mod hostdev;
+mod hugetlb;
 mod input;
 mod iothreads;
 mod machine;
+pub(crate) mod memory;
 pub(crate) mod net;
+mod numa;
+mod overrides;
 mod peripherals;
+mod serial;
 pub(crate) mod storage;
+mod sysinfo;
 mod tpm;
 mod vault;
 mod video;
@@ -24,23 +35,47 @@ use std::path::Path;
 
 use virtwire_conf::Domain;
 use virtwire_protocol::VirtError;
+use virtwire_qmp::replies::MachineInfo;
 
-use crate::command::CommandLine;
+use crate::command::{CommandLine, Options};
 use crate::error::QEMU;
+use crate::probe::QemuCaps;
 
 pub(crate) use device::{Json as Device, Json, alias, is_q35};
+pub(crate) use environment::environment;
 pub use vault::Vault;
 
 /// What the line needs to know besides the definition.
 pub struct Context<'a> {
     /// The guest's directory: keys and sockets.
     pub dir: &'a Path,
+    /// The directory for files that back the guest's memory.
+    pub memory: &'a Path,
+    /// What QEMU can do.
+    pub caps: &'a QemuCaps,
     /// Where the monitor listens: a descriptor for a real start, else the path is shown.
     pub monitor: Option<OwnedFd>,
-    /// Whether the guest's CPUs are the host's (`host` needs KVM).
-    pub kvm: bool,
     /// What secrets are encrypted with, and their values.
     pub vault: Vault,
+}
+
+impl Context<'_> {
+    /// The guest's machine, as QEMU describes it.
+    fn machine(&self, domain: &Domain) -> Option<&MachineInfo> {
+        self.caps.machine(domain.os.type_.as_ref()?.machine.as_deref()?)
+    }
+
+    fn x86(&self) -> bool {
+        matches!(self.caps.arch.as_str(), "x86_64" | "i386")
+    }
+
+    /// The CPU of a machine of which nothing is said.
+    fn default_cpu(&self, domain: &Domain) -> String {
+        let kind = self.machine(domain).and_then(|machine| machine.default_cpu_type.clone());
+        let kind = kind.unwrap_or_else(|| "qemu64".to_owned());
+        let suffix = format!("-{}-cpu", self.caps.arch);
+        kind.strip_suffix(&suffix).unwrap_or(&kind).to_owned()
+    }
 }
 
 /// The whole command line.
@@ -50,12 +85,12 @@ pub struct Context<'a> {
 pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, VirtError> {
     unsupported(domain)?;
     let mut line = CommandLine::default();
-    line.option("-name", format!("guest={},debug-threads=on", crate::command::escape(&domain.name)));
-    line.flag("-S");
-    machine::begin(&mut line, domain, &context);
     let monitor = context.monitor.take();
-    machine::monitor(&mut line, context.dir, monitor);
-    machine::clock_and_boot(&mut line, domain);
+    begin(&mut line, domain, &context)?;
+    machine::monitor(&mut line, &context, monitor);
+    boot::clock(&mut line, domain);
+    boot::power(&mut line, domain, &context);
+    boot::boot(&mut line, domain);
     controllers::globals(&mut line, domain);
     peripherals::iommu(&mut line, domain);
     controllers::controllers(&mut line, domain)?;
@@ -65,17 +100,25 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     filesystem::filesystems(&mut line, domain, &context);
     net::interfaces(&mut line, domain)?;
     input::smart_cards(&mut line, domain)?;
-    chardev::serials(&mut line, domain)?;
-    chardev::channels(&mut line, domain)?;
+    serial::ports(&mut line, domain)?;
+    serial::channels(&mut line, domain)?;
+    serial::consoles(&mut line, domain)?;
     tpm::tpms(&mut line, domain)?;
     input::inputs(&mut line, domain);
+    audio::backends(&mut line, domain);
     graphics::graphics(&mut line, domain)?;
     video::videos(&mut line, domain)?;
+    audio::cards(&mut line, domain)?;
     peripherals::watchdogs(&mut line, domain);
     input::redirected(&mut line, domain)?;
     hostdev::hostdevs(&mut line, domain, &context)?;
     peripherals::balloon(&mut line, domain);
     peripherals::rngs(&mut line, domain)?;
+    machine::core_dumps(&mut line, domain);
+    machine::launch_security(&mut line, domain, &context);
+    for arg in domain.qemu_commandline.iter().flat_map(|more| &more.arg) {
+        line.word(&arg.value);
+    }
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     peripherals::panics(&mut line, domain);
     peripherals::shared_memory(&mut line, domain);
@@ -83,22 +126,39 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     peripherals::cryptos(&mut line, domain);
     peripherals::pstore(&mut line, domain);
     line.option("-msg", "timestamp=on");
-    if let Some(more) = &domain.qemu_commandline {
-        for arg in &more.arg {
-            line.word(&arg.value);
-        }
-    }
+    overrides::apply(&mut line, domain)?;
     Ok(line)
+}
+
+/// Everything before the monitor: what the guest is, and none of its devices.
+fn begin(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) -> Result<(), VirtError> {
+    line.option("-name", Options::new("").with("guest", &domain.name).with("debug-threads", "on"));
+    machine::deprecation(line, domain);
+    line.flag("-S");
+    let key = context.dir.join("master-key.aes").display().to_string();
+    Json::object("secret", "masterKey0").with("format", "raw").with("file", key).add(line);
+    storage::managed_helper(line, domain, context);
+    firmware::flash(line, domain);
+    machine::machine(line, domain, context);
+    cpu::cpu(line, domain, context);
+    firmware::loader(line, domain);
+    memory::memory(line, domain, context)?;
+    cpu::smp(line, domain);
+    iothreads::iothreads(line, domain);
+    storage::throttle_groups(line, domain);
+    numa::numa(line, domain, context)?;
+    machine::identity(line, domain);
+    sysinfo::sysinfo(line, domain);
+    graphics::none(line, domain);
+    line.flag("-no-user-config");
+    line.flag("-nodefaults");
+    Ok(())
 }
 
 /// Refuses by name what would otherwise be left out in silence.
 fn unsupported(domain: &Domain) -> Result<(), VirtError> {
     let devices = &domain.devices;
-    let counts = [
-        ("parallel", devices.parallels.len()),
-        ("sound", devices.sounds.len()),
-        ("memory", devices.memories.len()),
-    ];
+    let counts = [("memory", devices.memories.len())];
     match counts.iter().find(|(_, count)| *count > 0) {
         Some((kind, _)) => {
             Err(QEMU.config_unsupported(format_args!("guests with a {kind} device cannot be started yet")))

@@ -1,43 +1,185 @@
 //! Network cards: a `-netdev` for the host's end, a `-device` for the guest's.
 
-use serde_json::json;
-use virtwire_conf::Domain;
-use virtwire_conf::domain::net::InterfaceType;
-use virtwire_conf::domain::os::BootDevice;
-use virtwire_protocol::VirtError;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 
-use super::machine::boot_index;
-use super::{Device, alias};
-use crate::command::CommandLine;
+use virtwire_conf::Domain;
+use virtwire_conf::domain::disk::VirtioModel;
+use virtwire_conf::domain::net::{Interface, InterfaceDriver, InterfaceType, TeamingType};
+use virtwire_conf::domain::os::BootDevice;
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::boot::boot_index;
+use super::device::is_on;
+use super::{Device, Json, alias};
+use crate::command::{CommandLine, Options};
 use crate::error::QEMU;
 
 pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
     for (index, interface) in domain.devices.interfaces.iter().enumerate() {
-        if interface.type_ != InterfaceType::User {
-            let text =
-                format_args!("interfaces of type '{}' cannot be started yet", interface.type_.as_str());
-            return Err(QEMU.config_unsupported(text));
-        }
-        let name = alias(&interface.info);
-        let host = format!("host{name}");
-        line.json("-netdev", &json!({"type": "user", "id": host}));
-        let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or("rtl8139");
-        let driver = if model == "virtio" { "virtio-net-pci" } else { model };
+        host_end(line, interface)?;
         let by_kind = if index == 0 { boot_index(domain, BootDevice::Network) } else { None };
-        let boot = interface.info.boot.as_ref().map(|boot| boot.order.0.get()).or(by_kind);
-        let mac = interface.mac.as_ref().and_then(|mac| mac.address).map(|mac| mac_text(mac.0));
-        Device::new(driver)
-            .with("netdev", host)
-            .with("id", name)
-            .with_if("mac", mac)
-            .with_if("bootindex", boot)
-            .at(domain, &interface.info)
-            .rom(&interface.info)
-            .add(line);
+        guest_end(domain, interface, by_kind)?.add(line);
     }
     Ok(())
 }
 
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
+/// The host's end: `hostnetN`.
+fn host_end(line: &mut CommandLine, interface: &Interface) -> Result<(), VirtError> {
+    let source = interface.source.as_ref();
+    let place = || {
+        let address = source.and_then(|source| source.address.as_deref()).unwrap_or_default();
+        format!("{address}:{}", source.and_then(|source| source.port).unwrap_or_default())
+    };
+    let netdev = |kind: &str| Json::begin("-netdev", "type", kind);
+    let name = alias(&interface.info);
+    let netdev = match interface.type_ {
+        InterfaceType::User => user(netdev("user"), interface),
+        InterfaceType::Ethernet => {
+            let tap = line.pass(tap()?);
+            netdev("tap").with("fd", tap.to_string())
+        }
+        InterfaceType::Server => netdev("socket").with("listen", place()),
+        InterfaceType::Client => netdev("socket").with("connect", place()),
+        InterfaceType::Mcast => netdev("socket").with("mcast", place()),
+        InterfaceType::Udp => {
+            let near = source.and_then(|source| source.local.as_ref());
+            let address = near.and_then(|near| near.address.as_deref()).unwrap_or_default();
+            let port = near.and_then(|near| near.port).unwrap_or_default();
+            netdev("socket").with("udp", place()).with("localaddr", format!("{address}:{port}"))
+        }
+        InterfaceType::Vhostuser => vhost_user(line, netdev("vhost-user"), interface),
+        other => {
+            let text = format_args!("interfaces of type '{}' cannot be started yet", other.as_str());
+            return Err(QEMU.config_unsupported(text));
+        }
+    };
+    netdev.with("id", format!("host{name}")).add(line);
+    Ok(())
+}
+
+/// QEMU's own network, with the addresses that the definition wants in it.
+fn user(netdev: Json, interface: &Interface) -> Json {
+    interface.ip.iter().fold(netdev, |netdev, ip| {
+        let Some(address) = &ip.address else { return netdev };
+        if address.contains(':') {
+            netdev.with("ipv6-prefix", address.as_str()).with_if("ipv6-prefixlen", ip.prefix)
+        } else {
+            let prefix = ip.prefix.map(|prefix| format!("/{prefix}")).unwrap_or_default();
+            netdev.with("net", format!("{address}{prefix}"))
+        }
+    })
+}
+
+/// A switch in another process, at the other end of a socket.
+fn vhost_user(line: &mut CommandLine, netdev: Json, interface: &Interface) -> Json {
+    let source = interface.source.as_ref();
+    let id = format!("char{}", alias(&interface.info));
+    let path = source.and_then(|source| source.path.as_deref()).unwrap_or_default();
+    let listens = source.and_then(|source| source.mode.as_deref()) == Some("server");
+    let again = source.and_then(|source| source.reconnect.as_ref()).and_then(|again| again.timeout);
+    line.option(
+        "-chardev",
+        Options::new("socket")
+            .with("id", &id)
+            .with("path", path)
+            .with_if("server", listens.then_some("on"))
+            .with_if("reconnect-ms", again.map(|seconds| u64::from(seconds) * 1000)),
+    );
+    let queues = interface.driver.as_ref().and_then(|driver| driver.queues).filter(|queues| *queues > 1);
+    netdev.with("chardev", id).with_if("queues", queues)
+}
+
+/// What taps are made from. A guest that is only shown needs no more than the number of its descriptor.
+fn tap() -> Result<OwnedFd, VirtError> {
+    let tun = File::options().read(true).write(true).open("/dev/net/tun");
+    tun.map(OwnedFd::from).map_err(|error| {
+        let text = "Unable to open /dev/net/tun, is tun module loaded?";
+        VirtError::system(ErrorDomain::NONE, &error, text)
+    })
+}
+
+/// Refuses interfaces whose host's end has to be made first.
+///
+/// # Errors
+/// An interface that cannot be started.
+pub(crate) fn startable(domain: &Domain) -> Result<(), VirtError> {
+    let mut interfaces = domain.devices.interfaces.iter();
+    match interfaces.find(|interface| interface.type_ == InterfaceType::Ethernet) {
+        Some(_) => Err(QEMU.config_unsupported("interfaces of type 'ethernet' cannot be started yet")),
+        None => Ok(()),
+    }
+}
+
+fn guest_end(domain: &Domain, interface: &Interface, by_kind: Option<u32>) -> Result<Device, VirtError> {
+    let name = alias(&interface.info);
+    let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or("rtl8139");
+    let version = match model {
+        "virtio" => Some(VirtioModel::Virtio),
+        "virtio-transitional" => Some(VirtioModel::VirtioTransitional),
+        "virtio-non-transitional" => Some(VirtioModel::VirtioNonTransitional),
+        _ => None,
+    };
+    let options = interface.driver.as_ref();
+    let (address, none) = (interface.info.address.as_ref(), InterfaceDriver::default());
+    let device = match version {
+        Some(version) => {
+            let virtio = options.map(|options| &options.virtio);
+            let device = Device::virtio("virtio-net", address, Some(version), virtio);
+            virtio_card(device, interface, options.unwrap_or(&none))
+        }
+        None => Device::new(model),
+    };
+    let boot = interface.info.boot.as_ref().map(|boot| boot.order.get()).or(by_kind);
+    let mac = interface.mac.as_ref().and_then(|mac| mac.address).map(|mac| mac.to_string());
+    let pair = interface.teaming.as_ref().filter(|teaming| teaming.type_ == TeamingType::Transient);
+    Ok(device
+        .with("netdev", format!("host{name}"))
+        .with("id", name)
+        .with_if("mac", mac)
+        .with_if("bootindex", boot)
+        .with_if("failover_pair_id", pair.and_then(|pair| pair.persistent.clone()))
+        .at(domain, &interface.info)
+        .rom(&interface.info))
+}
+
+/// What a virtio card can be told.
+fn virtio_card(device: Device, interface: &Interface, options: &InterfaceDriver) -> Device {
+    let transmit = options.txmode.as_deref().and_then(|mode| match mode {
+        "iothread" => Some("bh"),
+        "timer" => Some("timer"),
+        _ => None,
+    });
+    let (host, guest) = (options.host.as_ref(), options.guest.as_ref());
+    let queues = options.queues.filter(|queues| *queues > 1);
+    let switches = [
+        ("ioeventfd", options.ioeventfd),
+        ("event_idx", options.event_idx),
+        ("csum", host.and_then(|host| host.csum)),
+        ("gso", host.and_then(|host| host.gso)),
+        ("host_tso4", host.and_then(|host| host.tso4)),
+        ("host_tso6", host.and_then(|host| host.tso6)),
+        ("host_ecn", host.and_then(|host| host.ecn)),
+        ("host_ufo", host.and_then(|host| host.ufo)),
+        ("mrg_rxbuf", host.and_then(|host| host.mrg_rxbuf)),
+        ("guest_csum", guest.and_then(|guest| guest.csum)),
+        ("guest_tso4", guest.and_then(|guest| guest.tso4)),
+        ("guest_tso6", guest.and_then(|guest| guest.tso6)),
+        ("guest_ecn", guest.and_then(|guest| guest.ecn)),
+        ("guest_ufo", guest.and_then(|guest| guest.ufo)),
+        ("rss", options.rss),
+        ("hash", options.rss_hash_report),
+    ];
+    let device = device.with_if("tx", transmit);
+    let device =
+        switches.into_iter().fold(device, |device, (name, state)| device.with_if(name, state.map(is_on)));
+    let persistent = interface.teaming.as_ref().filter(|teaming| teaming.type_ == TeamingType::Persistent);
+    device
+        .with_if("mq", queues.map(|_| true))
+        // One for each direction of each queue, one for control, one for changes of the configuration.
+        .with_if("vectors", queues.map(|queues| 2 * queues + 2))
+        .with_if("rx_queue_size", options.rx_queue_size)
+        .with_if("tx_queue_size", options.tx_queue_size)
+        .with_if("host_mtu", interface.mtu.as_ref().and_then(|mtu| mtu.size))
+        .with_if("failover", persistent.map(|_| true))
 }

@@ -9,7 +9,7 @@ use virtwire_conf::domain::misc::{
 use virtwire_conf::{Domain, OnOff};
 use virtwire_protocol::VirtError;
 
-use super::chardev::host_end;
+use super::chardev::HostEnd;
 use super::{Json, alias};
 use crate::command::{CommandLine, escape};
 
@@ -81,7 +81,7 @@ fn source(line: &mut CommandLine, rng: &Rng) -> Result<Json, VirtError> {
         }
         RngModel::Builtin => Json::object("rng-builtin", id),
         RngModel::Egd => {
-            host_end(line, name, &daemon(backend))?;
+            HostEnd::from(&daemon(backend)).add(line, name)?;
             Json::object("rng-egd", id).with("chardev", format!("char{name}"))
         }
     })

@@ -20,11 +20,11 @@ pub(crate) struct GuestCpus {
 
 /// The host's CPU, told as a guest's.
 #[derive(Clone, Debug)]
-pub(super) struct HostModel {
-    pub(super) model: &'static str,
-    pub(super) vendor: Option<&'static str>,
-    pub(super) require: Vec<&'static str>,
-    pub(super) disable: Vec<&'static str>,
+pub(crate) struct HostModel {
+    pub(crate) model: &'static str,
+    pub(crate) vendor: Option<&'static str>,
+    pub(crate) require: Vec<&'static str>,
+    pub(crate) disable: Vec<&'static str>,
     features: FeatureSet,
 }
 
@@ -73,12 +73,12 @@ impl GuestCpus {
     }
 
     /// The same, without QEMU's own words.
-    pub(super) fn models(&self) -> Vec<Usable> {
+    pub(crate) fn models(&self) -> Vec<Usable> {
         self.usable().into_iter().map(|(_, usable)| usable).collect()
     }
 
     /// The host's CPU as a guest's: `None` if no model fits.
-    pub(super) fn host_model(&self) -> Option<HostModel> {
+    pub(crate) fn host_model(&self) -> Option<HostModel> {
         let table = X86::table();
         let features = self.features;
         let models = self.models();
@@ -95,7 +95,7 @@ impl GuestCpus {
     }
 
     /// The CPU that others are held against.
-    pub(super) fn as_host(&self, arch: &str) -> Result<HostCpu, VirtError> {
+    pub(crate) fn as_host(&self, arch: &str) -> Result<HostCpu, VirtError> {
         let model = self.host_model();
         let model =
             model.ok_or_else(|| QEMU.operation_failed("the host's CPU is not known to the hypervisor"))?;
@@ -104,7 +104,7 @@ impl GuestCpus {
     }
 
     /// Features that registers of the host show: what the CPUID instruction does not tell.
-    pub(super) fn features(&self) -> FeatureSet {
+    pub(crate) fn features(&self) -> FeatureSet {
         self.features
     }
 }

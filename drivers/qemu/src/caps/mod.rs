@@ -120,14 +120,14 @@ async fn choose(driver: &Qemu, wanted: Wanted) -> Result<Chosen> {
 }
 
 impl Qemu {
-    async fn guest_cpus(&self, program: &Path, kvm: bool) -> Result<Arc<GuestCpus>> {
+    pub(crate) async fn guest_cpus(&self, program: &Path, kvm: bool) -> Result<Arc<GuestCpus>> {
         self.shared.caps.cpus(program, kvm).await.map_err(|error| {
             QEMU.internal_error(format_args!("Failed to probe QEMU binary '{}': {error}", program.display()))
         })
     }
 
     /// The host's own CPU: what the instruction tells, and what QEMU tells of the registers.
-    async fn host_cpu(&self) -> Result<HostCpu> {
+    pub(crate) async fn host_cpu(&self) -> Result<HostCpu> {
         let table = X86::table();
         let mut features = table.features_of(cpuid, |_| 0);
         if let Ok(caps) = self.caps().await

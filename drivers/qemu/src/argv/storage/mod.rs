@@ -11,7 +11,7 @@ use virtwire_conf::domain::os::BootDevice;
 use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 
-use super::machine::boot_index;
+use super::boot::boot_index;
 use super::{Context, Json, alias};
 use crate::command::{CommandLine, escape};
 pub(crate) use disk::has_one_number;

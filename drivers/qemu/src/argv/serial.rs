@@ -1,0 +1,102 @@
+//! The guest's ends of character devices: serial and parallel ports, channels, consoles.
+
+use serde_json::json;
+use virtwire_conf::Domain;
+use virtwire_conf::domain::chardev::{ChannelTargetType, CharType, ConsoleTargetType, SerialTargetType};
+use virtwire_conf::domain::device::Address;
+use virtwire_protocol::VirtError;
+
+use super::chardev::HostEnd;
+use super::device::controller;
+use super::{Device, Json, alias};
+use crate::command::CommandLine;
+use virtwire_conf::domain::misc::ControllerType;
+
+/// Serial and parallel ports.
+pub(super) fn ports(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+    for serial in &domain.devices.serials {
+        let name = alias(&serial.info);
+        let end = HostEnd::from(&serial.chardev).add(line, name)?;
+        let target = serial.target.as_ref();
+        let model = target.and_then(|target| target.model.as_ref()).and_then(|model| model.name.as_deref());
+        // A board's own ports are where the board has them.
+        if target.and_then(|target| target.type_) == Some(SerialTargetType::SystemSerial) {
+            line.option("-serial", format!("chardev:{end}"));
+            continue;
+        }
+        let model = model.unwrap_or("isa-serial");
+        let index = target.and_then(|target| target.port).unwrap_or_default();
+        Device::new(model)
+            .with("chardev", end)
+            .with("id", name)
+            .with_if("index", (model == "isa-serial").then_some(index))
+            .at(domain, &serial.info)
+            .add(line);
+    }
+    for parallel in &domain.devices.parallels {
+        let name = alias(&parallel.info);
+        let end = HostEnd::from(&parallel.chardev).add(line, name)?;
+        Device::new("isa-parallel").with("chardev", end).with("id", name).add(line);
+    }
+    Ok(())
+}
+
+/// Channels: ports of virtio-serial controllers, and doors in QEMU's own network.
+pub(super) fn channels(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+    for channel in &domain.devices.channels {
+        let Some(target) = &channel.target else { continue };
+        let name = alias(&channel.info);
+        match target.type_ {
+            Some(ChannelTargetType::Guestfwd) => {
+                let end = HostEnd::from(&channel.chardev).add(line, name)?;
+                let part = |part: &Option<String>| part.clone().unwrap_or_default();
+                let door = format!("tcp:{}:{}-chardev:{end}", part(&target.address), part(&target.port));
+                Json::begin("-netdev", "type", "user")
+                    .with("guestfwd", json!([{"str": door}]))
+                    .with("id", name)
+                    .add(line);
+            }
+            Some(ChannelTargetType::Virtio) => {
+                let end = HostEnd::from(&channel.chardev).add(line, name)?;
+                let agent =
+                    (channel.chardev.type_ == CharType::Spicevmc).then(|| "com.redhat.spice.0".to_owned());
+                port("virtserialport", domain, channel.info.address.as_ref())
+                    .with("chardev", end)
+                    .with("id", name)
+                    .with_if("name", target.name.clone().or(agent))
+                    .add(line);
+            }
+            Some(ChannelTargetType::Xen) | None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Consoles that are not a serial port seen once more.
+pub(super) fn consoles(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+    for console in &domain.devices.consoles {
+        let driver = match console.target.as_ref().and_then(|target| target.type_) {
+            Some(ConsoleTargetType::Virtio) => "virtconsole",
+            Some(ConsoleTargetType::Sclp) => "sclpconsole",
+            Some(ConsoleTargetType::Sclplm) => "sclplmconsole",
+            _ => continue,
+        };
+        let name = alias(&console.info);
+        let end = HostEnd::from(&console.chardev).add(line, name)?;
+        port(driver, domain, console.info.address.as_ref()).with("chardev", end).with("id", name).add(line);
+    }
+    Ok(())
+}
+
+/// A port of a virtio-serial controller.
+fn port(driver: &str, domain: &Domain, address: Option<&Address>) -> Device {
+    let device = Device::new(driver);
+    match address {
+        Some(Address::VirtioSerial(at)) => {
+            let number = u64::from(at.controller);
+            let bus = controller(domain, ControllerType::VirtioSerial, number).unwrap_or("virtio-serial0");
+            device.with("bus", format!("{bus}.0")).with("nr", at.port)
+        }
+        _ => device,
+    }
+}
