@@ -22,6 +22,7 @@ mod arch;
 pub mod capabilities;
 pub mod complete;
 pub mod domain;
+pub mod image;
 pub mod interface;
 pub mod network;
 pub mod nodedev;

@@ -20,7 +20,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::info::one_definition;
-use crate::{argv, live, prepare};
+use crate::{argv, chain, live, prepare};
 
 /// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_DEVICE_MODIFY_FORCE`
 const LIVE: u32 = 1;
@@ -171,9 +171,9 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
             let with = with_device(driver, &domain, xml).await?;
             let new = with.devices.disks.into_iter().find(|new| target(new) == target(disk));
             let mut new = new.ok_or_else(|| QEMU.internal_error("the disk was lost"))?;
-            let sources = domain.devices.disks.iter().filter_map(|disk| disk.source.as_ref()?.index);
             // The nodes of a disk that is on its way out may still be there: numbers are not used again.
-            let number = sources.max().unwrap_or_default().max(live.last_source) + 1;
+            let number = argv::storage::last_number(&domain).max(live.last_source) + 1;
+            chain::find(&mut new)?;
             last_source = live::number_chain(&mut new, number);
             alone.devices.disks.push(new);
             live::name_devices(&mut alone);
@@ -344,10 +344,7 @@ impl Qemu {
             let Some(live) = &mut inner.live else { return };
             let disk =
                 live.domain.devices.disks.iter().find(|disk| alias_is(disk.info.alias.as_ref(), alias));
-            let number = disk.and_then(|disk| disk.source.as_ref()?.index);
-            let nodes = number.map_or_else(Vec::new, |number| {
-                vec![format!("libvirt-{number}-storage"), format!("libvirt-{number}-format")]
-            });
+            let nodes = disk.map_or_else(Vec::new, argv::storage::nodes);
             if !remove_alias(Arc::make_mut(&mut live.domain), alias) {
                 return;
             }

@@ -11,6 +11,7 @@ pub mod argv;
 mod autodestroy;
 mod autostart;
 mod caps;
+mod chain;
 pub mod command;
 mod console;
 mod control;

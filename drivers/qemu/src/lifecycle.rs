@@ -19,6 +19,7 @@ use virtwire_qmp::{Monitor, QmpError};
 
 use crate::absent::{agent_ports, has_agent};
 use crate::argv;
+use crate::chain;
 use crate::command::shell;
 use crate::devices::is_up;
 use crate::dirs::make_secret;
@@ -54,6 +55,8 @@ impl Qemu {
     pub(crate) async fn start_from(&self, guest: &Arc<Guest>, stored: &Domain, paused: bool) -> Result<()> {
         let id = self.next_id();
         let mut domain = live::domain(stored, id, &self.shared.dirs)?;
+        domain.devices.disks.iter_mut().try_for_each(chain::find)?;
+        live::number_sources(&mut domain);
         let dir = self.shared.dirs.domain(id, &guest.name);
         let started = self.launch(&mut domain, &dir).await;
         let (process, monitor_of, events) = match started {

@@ -159,7 +159,7 @@ pub(crate) fn set_channel_state(domain: &mut Domain, alias: &str, open: bool) {
 }
 
 /// Images are numbered from the last disk.
-fn number_sources(domain: &mut Domain) {
+pub(crate) fn number_sources(domain: &mut Domain) {
     // Cards in a board's slots have no block nodes.
     let has_nodes =
         |disk: &&mut Disk| disk.target.as_ref().is_none_or(|target| target.bus != Some(DiskBus::Sd));

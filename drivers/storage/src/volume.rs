@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use virtwire_conf::image::Image;
 use virtwire_conf::storage::{ClusterSize, PoolFormat, Timestamps, VolFeatures, VolTarget, VolType};
 use virtwire_conf::table::Bytes;
 use virtwire_conf::{FormatOptions, StorageVol};
@@ -94,9 +95,9 @@ pub(crate) fn scan(dir: &Path) -> Result<Vec<Volume>> {
 fn describe(name: &str, path: &Path, meta: &fs::Metadata) -> Option<StorageVol> {
     let kind = meta.file_type();
     let (type_, image) = if kind.is_dir() {
-        (VolType::Dir, crate::image::Image { format: "dir", ..Default::default() })
+        (VolType::Dir, Image { format: "dir", ..Default::default() })
     } else if kind.is_block_device() {
-        (VolType::Block, crate::image::Image { format: "raw", ..Default::default() })
+        (VolType::Block, Image { format: "raw", ..Default::default() })
     } else if kind.is_file() {
         (VolType::File, look(path).ok()?)
     } else {

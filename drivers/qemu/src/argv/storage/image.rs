@@ -95,6 +95,13 @@ impl<'a> Image<'a> {
         }
     }
 
+    /// All nodes, the lowest first.
+    pub(super) fn nodes(&self) -> Vec<String> {
+        let layers =
+            [("storage", true), ("slice-sto", self.slice().is_some()), ("format", self.has_format_node())];
+        layers.into_iter().filter(|(_, is)| *is).map(|(layer, _)| self.named(layer)).collect()
+    }
+
     fn named(&self, layer: &str) -> String {
         format!("libvirt-{}-{layer}", self.number)
     }

@@ -15,7 +15,7 @@ use super::boot::boot_index;
 use super::{Context, Json, alias};
 use crate::command::{CommandLine, escape};
 pub(crate) use disk::has_one_number;
-use image::is_on;
+use image::{Image, is_on};
 pub(super) use objects::managed_helper;
 pub(crate) use objects::secrets_of;
 
@@ -77,20 +77,15 @@ fn backend(line: &mut CommandLine, disk: &Disk, context: &Context<'_>) -> Result
         image.add(line, context)?;
     }
     let mut node = top.node();
-    if is_on(disk.driver.as_ref().and_then(|driver| driver.copy_on_read)) {
-        let target = disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
-        let name = format!("libvirt-CoR-{target}");
+    if let Some(name) = copy_on_read(disk) {
         let filter = Json::node("copy-on-read").with("node-name", name.as_str()).with("file", node);
         filter.with("discard", "unmap").add(line);
         node = name;
     }
-    let first = 1 + chain.iter().map(|image| image.number).max().unwrap_or_default();
-    let filters = disk.throttlefilters.iter().flat_map(|filters| &filters.throttlefilter);
-    for (number, filter) in (first..).zip(filters) {
-        let name = format!("libvirt-{number}-filter");
+    for (name, group) in filters(disk, &chain) {
         Json::node("throttle")
             .with("node-name", name.as_str())
-            .with("throttle-group", throttle_id(&filter.group))
+            .with("throttle-group", throttle_id(group))
             .with("file", node)
             .add(line);
         node = name;
@@ -99,7 +94,7 @@ fn backend(line: &mut CommandLine, disk: &Disk, context: &Context<'_>) -> Result
 }
 
 /// The last number that disks have in the names of their nodes.
-pub(super) fn last_number(domain: &Domain) -> u32 {
+pub(crate) fn last_number(domain: &Domain) -> u32 {
     let last = |disk: &Disk| {
         let image = image::chain(disk).iter().map(|image| image.number).max().unwrap_or_default();
         let index = disk.source.as_ref().and_then(|source| source.index).unwrap_or_default();
@@ -121,6 +116,32 @@ pub(super) fn iscsi_node(
         context.vault.object(secret.as_str(), context.vault.value(reference)?).add(line);
     }
     protocol::iscsi(source, source.auth.as_ref(), secret)
+}
+
+/// The names of a disk's nodes in the order in which they are made.
+pub(crate) fn nodes(disk: &Disk) -> Vec<String> {
+    let chain = image::chain(disk);
+    if chain.is_empty() {
+        return Vec::new();
+    }
+    let mut nodes: Vec<_> = chain.iter().rev().flat_map(Image::nodes).collect();
+    nodes.extend(copy_on_read(disk));
+    nodes.extend(filters(disk, &chain).map(|(name, _)| name));
+    nodes
+}
+
+/// The filter that copies what is read, where there is one.
+fn copy_on_read(disk: &Disk) -> Option<String> {
+    let target = disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
+    is_on(disk.driver.as_ref().and_then(|driver| driver.copy_on_read))
+        .then(|| format!("libvirt-CoR-{target}"))
+}
+
+/// The throttle filters of a disk and their groups, the lowest first. Their numbers go on from the images'.
+fn filters<'a>(disk: &'a Disk, chain: &[Image<'_>]) -> impl Iterator<Item = (String, &'a str)> {
+    let first = 1 + chain.iter().map(|image| image.number).max().unwrap_or_default();
+    let filters = disk.throttlefilters.iter().flat_map(|filters| &filters.throttlefilter);
+    (first..).zip(filters).map(|(number, filter)| (format!("libvirt-{number}-filter"), filter.group.as_str()))
 }
 
 /// The socket to a process that serves the disk; its name.
