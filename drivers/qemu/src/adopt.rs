@@ -31,7 +31,14 @@ impl Qemu {
             }
             adoptions.spawn(async move {
                 let adopted = match status {
-                    Ok(status) => driver.adopt(&name, status).await.map_err(|error| error.to_string()),
+                    Ok(status) => {
+                        let domain = status.domain.clone();
+                        let adopted = driver.adopt(&name, status).await;
+                        if let (Err(_), Some(dac)) = (&adopted, &driver.shared.security) {
+                            dac.take_back(&domain);
+                        }
+                        adopted.map_err(|error| error.to_string())
+                    }
                     Err(error) => Err(error),
                 };
                 if let Err(error) = adopted {

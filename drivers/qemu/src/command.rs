@@ -2,17 +2,49 @@
 
 use std::fmt::Display;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde_json::Value;
+
+use crate::process::listen;
 
 /// Options and the descriptors they speak of.
 #[derive(Debug, Default)]
 pub struct CommandLine {
     args: Vec<String>,
     fds: Vec<OwnedFd>,
+    /// Sockets that were made for a start; `None` where nothing is started.
+    sockets: Option<Vec<PathBuf>>,
 }
 
+/// The mode of a socket that clients of a guest's channel connect to.
+const SOCKET_MODE: u32 = 0o775;
+
 impl CommandLine {
+    /// One that a program is started with.
+    pub(crate) fn to_start() -> Self {
+        Self { sockets: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// How a socket is named that QEMU listens on. For a start it is made here: QEMU's user need not be able to.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn listener(&mut self, path: &str) -> io::Result<(&'static str, String)> {
+        let Some(sockets) = &mut self.sockets else { return Ok(("path", path.to_owned())) };
+        let listener = listen(Path::new(path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+        sockets.push(path.into());
+        Ok(("fd", self.pass(listener.into()).to_string()))
+    }
+
+    /// The sockets that were made.
+    pub(crate) fn sockets(&self) -> &[PathBuf] {
+        self.sockets.as_deref().unwrap_or_default()
+    }
+
     /// An option without a value.
     pub fn flag(&mut self, option: &str) {
         self.args.push(option.to_owned());

@@ -203,7 +203,13 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
             alias = new.info.alias.clone();
         }
     }
+    let dac = driver.shared.security.as_ref();
+    let given = alone.devices.disks.first().zip(dac).map(|(disk, dac)| dac.give_disk(&domain, disk));
+    let given = given.transpose()?;
     run(&live, line.args()).await?;
+    if let Some(given) = given {
+        given.keep();
+    }
     if let Some(live) = &mut guest.lock().live {
         // Not in the place of what it was: QEMU may have told something meanwhile.
         let now = Arc::make_mut(&mut live.domain);
@@ -339,21 +345,24 @@ fn remove_alias(domain: &mut Domain, alias: &str) -> bool {
 impl Qemu {
     /// A device has left a running guest.
     pub(crate) fn unplugged(&self, guest: &Arc<Guest>, alias: &str) {
-        let (live, nodes) = {
+        let (live, disk, nodes) = {
             let mut inner = guest.lock();
             let Some(live) = &mut inner.live else { return };
-            let disk =
-                live.domain.devices.disks.iter().find(|disk| alias_is(disk.info.alias.as_ref(), alias));
-            let nodes = disk.map_or_else(Vec::new, argv::storage::nodes);
+            let found = |disk: &&Disk| alias_is(disk.info.alias.as_ref(), alias);
+            let disk = live.domain.devices.disks.iter().find(found).cloned();
+            let nodes = disk.as_ref().map_or_else(Vec::new, argv::storage::nodes);
             if !remove_alias(Arc::make_mut(&mut live.domain), alias) {
                 return;
             }
-            (live.clone(), nodes)
+            (live.clone(), disk, nodes)
         };
         // In a task of its own: whoever takes a monitor's events must not wait for its replies.
         let (driver, guest, alias) = (self.clone(), Arc::clone(guest), alias.to_owned());
         tokio::spawn(async move {
             take_back(&live, nodes, Some(format!("host{alias}"))).await;
+            if let (Some(disk), Some(dac)) = (&disk, &driver.shared.security) {
+                dac.take_back_disk(&live.domain, disk);
+            }
             driver.save_status(&guest);
             let msg = DomainEventDeviceRemovedMsg { dom: guest.handle(), dev_alias: alias.as_str().into() };
             let msg = DomainEventCallbackDeviceRemovedMsg { callback_id: 0, msg };

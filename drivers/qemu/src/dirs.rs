@@ -81,6 +81,18 @@ impl Dirs {
             .try_for_each(|dir| make_private(dir))
     }
 
+    /// What guests write below, which has to be their user's. The first of them are the parents of the others.
+    pub(crate) fn of_guests(&self) -> Vec<PathBuf> {
+        let below = ["checkpoint", "dump", "nvram", "ram", "save", "snapshot"];
+        let own = [self.lib.clone(), self.run.clone(), self.channels.clone()];
+        own.into_iter().chain(below.map(|name| self.lib.join(name))).collect()
+    }
+
+    /// The settings of the driver: `qemu.conf`.
+    pub fn settings(&self) -> PathBuf {
+        self.beside.0.join("qemu.conf")
+    }
+
     /// The definition of the guest called `name`.
     pub fn definition(&self, name: &str) -> PathBuf {
         self.config.join(format!("{name}.xml"))

@@ -20,6 +20,7 @@ use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
 use crate::probe::{CapsCache, QemuCaps, find_program};
+use crate::security::{self, Dac};
 use virtwire_store as store;
 
 /// Features (`VIR_DRV_FEATURE_…`) of this driver: string parameters and the order of a network update's parts.
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) host_uuid: Uuid,
     pub(crate) events: Arc<EventHub>,
     pub(crate) caps: CapsCache,
+    /// Who guests run as; `None` where they run as the daemon does.
+    pub(crate) security: Option<Dac>,
     options: OnceCell<ParseOptions>,
     guests: Mutex<Guests>,
     /// Who has which console, by its path; telling the holder ends its stream.
@@ -63,7 +66,12 @@ impl Qemu {
     /// # Errors
     /// The directories cannot be made or read.
     pub async fn system(root: &Path) -> io::Result<Self> {
-        Self::open("qemu:///system", Dirs::system(root)).await
+        let dirs = Dirs::system(root);
+        let security = match rustix::process::geteuid().is_root() {
+            true => Some(Dac::open(&dirs.settings())?),
+            false => None,
+        };
+        Self::open("qemu:///system", dirs, security).await
     }
 
     /// The guests of one user.
@@ -73,17 +81,21 @@ impl Qemu {
     pub async fn session() -> io::Result<Self> {
         let dirs = Dirs::session_from_env()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory"))?;
-        Self::open("qemu:///session", dirs).await
+        Self::open("qemu:///session", dirs, None).await
     }
 
-    async fn open(uri: &'static str, dirs: Dirs) -> io::Result<Self> {
+    async fn open(uri: &'static str, dirs: Dirs, security: Option<Dac>) -> io::Result<Self> {
         dirs.create()?;
+        for dir in dirs.of_guests() {
+            security::make_dir(security.as_ref(), &dir)?;
+        }
         let shared = Shared {
             uri,
             host: Host::default(),
             host_uuid: crate::caps::host::host_uuid(),
             events: EventHub::new(),
             caps: CapsCache::default(),
+            security,
             options: OnceCell::new(),
             guests: Mutex::default(),
             consoles: Mutex::default(),

@@ -80,6 +80,8 @@ serve! {
         domain_is_persistent(DomainIsPersistentArgs) -> DomainIsPersistentRet = info::is_persistent;
         domain_is_updated(DomainIsUpdatedArgs) -> DomainIsUpdatedRet = info::is_updated;
         domain_get_security_label(DomainGetSecurityLabelArgs) -> DomainGetSecurityLabelRet = info::security_label;
+        domain_get_security_label_list(DomainGetSecurityLabelListArgs)
+            -> DomainGetSecurityLabelListRet = info::security_labels;
         domain_get_messages(DomainGetMessagesArgs) -> DomainGetMessagesRet = info::messages;
         domain_get_scheduler_type(DomainGetSchedulerTypeArgs) -> DomainGetSchedulerTypeRet = info::scheduler_type;
         domain_has_managed_save_image(DomainHasManagedSaveImageArgs) -> DomainHasManagedSaveImageRet = info::has_managed_save;

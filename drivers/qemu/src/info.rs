@@ -9,6 +9,7 @@ use crate::absent::no_agent;
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
+use crate::security;
 use crate::state::State;
 use crate::stats::{cpu_time, thread_time};
 
@@ -109,6 +110,19 @@ pub(crate) async fn security_label(
     driver.guest(&args.dom)?;
     // Lists of characters end with a NUL.
     Ok(DomainGetSecurityLabelRet { label: vec![0], enforcing: 0 })
+}
+
+pub(crate) async fn security_labels(
+    driver: &Qemu,
+    args: DomainGetSecurityLabelListArgs,
+) -> Result<DomainGetSecurityLabelListRet> {
+    let guest = driver.guest(&args.dom)?;
+    let live = guest.lock().live.as_ref().map(|live| Arc::clone(&live.domain));
+    let labels = security::labels(driver.shared.security.as_ref(), live.as_deref());
+    let ret = labels.len() as i32;
+    let text =
+        |label: String| DomainGetSecurityLabelRet { label: [label.as_bytes(), &[0]].concat(), enforcing: 0 };
+    Ok(DomainGetSecurityLabelListRet { labels: labels.into_iter().map(text).collect(), ret })
 }
 
 /// `VIR_DOMAIN_TAINT_…`, as bits.

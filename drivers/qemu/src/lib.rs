@@ -38,6 +38,7 @@ pub mod probe;
 pub mod process;
 mod rename;
 mod screen;
+mod security;
 mod state;
 mod stats;
 mod status;

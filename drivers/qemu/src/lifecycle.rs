@@ -28,6 +28,7 @@ use crate::error::{QEMU, Result, file, monitor};
 use crate::guest::{Ending, Guest, Live};
 use crate::log::GuestLog;
 use crate::process::{Process, Start, connect, listen};
+use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
 use crate::{live, prepare};
@@ -57,6 +58,7 @@ impl Qemu {
         let mut domain = live::domain(stored, id, &self.shared.dirs)?;
         domain.devices.disks.iter_mut().try_for_each(chain::find)?;
         live::number_sources(&mut domain);
+        security::prepare(self.shared.security.as_ref(), &mut domain)?;
         let dir = self.shared.dirs.domain(id, &guest.name);
         let started = self.launch(&mut domain, &dir).await;
         let (process, monitor_of, events) = match started {
@@ -139,10 +141,25 @@ impl Qemu {
             make_secret(&memory)
                 .map_err(|e| file(&e, format_args!("cannot create directory '{}'", memory.display())))?;
         }
+        if let Some(dac) = &self.shared.security {
+            let channels = live::own_channel_dir(domain, &self.shared.dirs);
+            let memory = Some(memory.clone()).filter(|dir| dir.exists());
+            for own in
+                [Some(dir.to_owned()), Some(dir.join(prepare::KEY_FILE)), channels, memory].iter().flatten()
+            {
+                dac.give_own(domain, own)?;
+            }
+        }
         let context =
             argv::Context { dir, memory: &memory, caps: &caps, monitor: Some(listener.into()), vault };
         let line = argv::build(&found, context)?;
+        let security = self.shared.security.as_ref();
+        let files = security.map(|dac| dac.give(&found)).transpose()?;
         domain.devices.disks.iter_mut().for_each(live::end_chain);
+        let run_as = security.map(|dac| dac.credentials(domain)).transpose()?;
+        if let Some(dac) = security {
+            line.sockets().iter().try_for_each(|socket| dac.give_own(domain, socket))?;
+        }
 
         let env = argv::environment(domain, dir);
         let path = self.shared.dirs.log(&domain.name);
@@ -153,7 +170,7 @@ impl Qemu {
         log.note(&format!("starting up virtwire version: {version}\n{shown}")).map_err(cannot)?;
         let output = log.output().map_err(cannot)?;
         let errors = log.output().map_err(cannot)?;
-        let start = Start { program: &program, line, env, output: Stdio::from(output) };
+        let start = Start { program: &program, line, env, run_as, output: Stdio::from(output) };
         let process = Process::start(start, Stdio::from(errors))
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
 
@@ -166,7 +183,12 @@ impl Qemu {
         }
 
         match self.greet(domain, &socket, &process).await {
-            Ok((monitor, events)) => Ok((process, monitor, events)),
+            Ok((monitor, events)) => {
+                if let Some(files) = files {
+                    files.keep();
+                }
+                Ok((process, monitor, events))
+            }
             Err(error) => {
                 // QEMU says why it ended in its own words.
                 let ended = process.ended_within(Duration::from_millis(500)).await;
@@ -405,6 +427,15 @@ impl Qemu {
         let words = guest.lock().state.words();
         if let Ok(mut log) = GuestLog::open(&self.shared.dirs.log(&guest.name)) {
             let _ = log.note(&format!("shutting down, reason={}", words.1));
+        }
+        if let Some(dac) = &self.shared.security {
+            match prepare::volumes(self, &live.domain).await {
+                Ok(found) => dac.take_back(&found),
+                Err(_) => dac.take_back(&live.domain),
+            }
+        }
+        for socket in live::listening(&live.domain) {
+            let _ = fs::remove_file(socket);
         }
         let _ = fs::remove_dir_all(&live.dir);
         let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));

@@ -147,6 +147,19 @@ pub(crate) fn own_channel_dir(domain: &Domain, dirs: &Dirs) -> Option<PathBuf> {
     paths.any(|path| Path::new(path).starts_with(&dir)).then_some(dir)
 }
 
+/// The sockets that were made for a guest to listen on.
+pub(crate) fn listening(domain: &Domain) -> impl Iterator<Item = &Path> {
+    let devices = &domain.devices;
+    let serials = devices.serials.iter().map(|serial| &serial.chardev);
+    let channels = devices.channels.iter().map(|channel| &channel.chardev);
+    let consoles = devices.consoles.iter().filter(|console| console.is_virtio());
+    let all = serials.chain(channels).chain(consoles.map(|console| &console.chardev));
+    let sources = all.filter(|chardev| chardev.type_ == CharType::Unix).flat_map(|chardev| &chardev.source);
+    sources
+        .filter(|source| !matches!(source.mode, Some(CharMode::Connect | CharMode::Client)))
+        .filter_map(|source| Some(Path::new(source.path.as_ref()?)))
+}
+
 /// Says whether somebody in the guest has a channel open.
 pub(crate) fn set_channel_state(domain: &mut Domain, alias: &str, open: bool) {
     let is = |channel: &&mut Channel| channel.info.alias.as_ref().is_some_and(|known| known.name == alias);

@@ -178,8 +178,8 @@ where
     let monitor = line.pass(theirs.into());
     line.option("-chardev", format!("socket,id=monitor,fd={monitor}"));
     line.option("-mon", "chardev=monitor,mode=control");
-    let start =
-        Start { program, line, env: vec![("LC_ALL".to_owned(), "C".to_owned())], output: Stdio::null() };
+    let env = vec![("LC_ALL".to_owned(), "C".to_owned())];
+    let start = Start { program, line, env, run_as: None, output: Stdio::null() };
     let process = Process::start(start, Stdio::null()).map_err(ProbeError::Start)?;
 
     let began = SystemTime::now();

@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use crate::command::CommandLine;
+use crate::security::Credentials;
 
 /// The longest path a unix socket may have, in bytes, without the closing zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -38,6 +39,8 @@ pub struct Start<'a> {
     pub line: CommandLine,
     /// Its whole environment.
     pub env: Vec<(String, String)>,
+    /// Who it runs as; `None` for whoever the daemon is.
+    pub(crate) run_as: Option<Credentials>,
     /// Where its output goes.
     pub output: Stdio,
 }
@@ -51,7 +54,15 @@ impl Process {
         command.args(args).env_clear().envs(start.env).process_group(0).preserved_fds(fds);
         command.stdin(Stdio::null()).stdout(start.output).stderr(errors);
         // Dropped at once: tokio reaps a child that nobody waits for.
-        let child = tokio::process::Command::from(command).spawn()?;
+        let runtime = tokio::runtime::Handle::current();
+        let spawn = || {
+            let _entered = runtime.enter();
+            tokio::process::Command::from(command).spawn()
+        };
+        let child = match &start.run_as {
+            Some(who) => who.run(spawn)?,
+            None => spawn()?,
+        };
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         Self::from_pid(pid.ok_or(io::ErrorKind::NotFound)?)
     }
@@ -140,7 +151,8 @@ mod tests {
     fn sleeper() -> Process {
         let mut line = CommandLine::default();
         line.word("1000");
-        let start = Start { program: Path::new("sleep"), line, env: Vec::new(), output: Stdio::null() };
+        let start =
+            Start { program: Path::new("sleep"), line, env: Vec::new(), run_as: None, output: Stdio::null() };
         Process::start(start, Stdio::null()).unwrap()
     }
 
@@ -168,6 +180,7 @@ mod tests {
             program: Path::new("/nowhere/qemu"),
             line: CommandLine::default(),
             env: Vec::new(),
+            run_as: None,
             output: Stdio::null(),
         };
         assert_eq!(Process::start(start, Stdio::null()).unwrap_err().kind(), io::ErrorKind::NotFound);

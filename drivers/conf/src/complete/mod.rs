@@ -13,6 +13,7 @@ mod others;
 mod pci;
 mod qemu;
 mod resources;
+mod seclabel;
 mod test;
 mod unsupported;
 mod usb;

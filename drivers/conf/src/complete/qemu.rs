@@ -17,7 +17,7 @@ use crate::domain::misc::{
 use crate::domain::misc::{MiB, Msi};
 use crate::domain::net::{InterfaceModel, InterfaceType};
 use crate::domain::os::{FirmwareFormat, LoaderType};
-use crate::domain::{Domain, SeclabelType, VirtType};
+use crate::domain::{Domain, VirtType};
 use crate::table::Hex;
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
@@ -70,10 +70,7 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     }
     disks(domain);
     firmware(domain);
-    for label in domain.seclabel.iter_mut().filter(|l| l.type_ == Some(SeclabelType::None)) {
-        label.model.get_or_insert_with(|| "none".to_owned());
-    }
-    Ok(())
+    super::seclabel::seclabels(domain)
 }
 
 /// Formats of firmware images.

@@ -6,7 +6,7 @@ use virtwire_protocol::VirtError;
 
 use super::Json;
 use crate::command::{CommandLine, Options};
-use crate::error::QEMU;
+use crate::error::{QEMU, file};
 
 /// Where certificates are, unless qemu.conf names another place.
 const CERTIFICATES: &str = "/etc/pki/qemu";
@@ -51,7 +51,10 @@ impl HostEnd<'_> {
                 begin("file").with("path", path).with_if("append", append.map(|append| append.as_str()))
             }
             CharType::Udp => self.udp(begin("udp")),
-            CharType::Unix => self.listening(begin("socket").with("path", path), CharMode::Bind),
+            CharType::Unix => {
+                let (name, value) = self.socket(line, path)?;
+                self.listening(begin("socket").with(name, value), CharMode::Bind)
+            }
             CharType::Tcp => self.tcp(line, begin("socket"), &id),
             CharType::Dbus => {
                 begin("dbus").with_if("name", source.and_then(|source| source.channel.as_ref()))
@@ -114,6 +117,17 @@ impl HostEnd<'_> {
             .with("verify-peer", true)
             .add(line);
         options.with("tls-creds", credentials)
+    }
+
+    /// A socket by its path, or the one that was made for QEMU to listen on.
+    fn socket(self, line: &mut CommandLine, path: &str) -> Result<(&'static str, String), VirtError> {
+        let mode = self.source.first().and_then(|source| source.mode);
+        match mode.unwrap_or(CharMode::Bind) {
+            CharMode::Connect | CharMode::Client => Ok(("path", path.to_owned())),
+            CharMode::Bind | CharMode::Server => line
+                .listener(path)
+                .map_err(|error| file(&error, format_args!("Unable to create socket '{path}'"))),
+        }
     }
 
     /// Who listens, and how often a client tries again; `default` holds where nothing is said.

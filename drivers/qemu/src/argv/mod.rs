@@ -84,7 +84,7 @@ impl Context<'_> {
 /// A device that this driver cannot give to QEMU.
 pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, VirtError> {
     unsupported(domain)?;
-    let mut line = CommandLine::default();
+    let mut line = if context.monitor.is_some() { CommandLine::to_start() } else { CommandLine::default() };
     let monitor = context.monitor.take();
     begin(&mut line, domain, &context)?;
     machine::monitor(&mut line, &context, monitor);

@@ -18,6 +18,7 @@ use crate::driver::Qemu;
 use crate::error::Result;
 use crate::host::{Cell, Host};
 use crate::probe::{QemuCaps, find_program};
+use crate::security::{DAC, Dac, Ids, NONE};
 
 /// The size of an ordinary page, KiB.
 const PAGE: u64 = 4;
@@ -55,8 +56,17 @@ async fn host(driver: &Qemu) -> Result<CapsHost> {
         }),
         topology: Some(topology(host)),
         cache: cache(host),
-        secmodels: vec![Secmodel { model: "none".to_owned(), doi: "0".to_owned(), baselabel: Vec::new() }],
+        secmodels: secmodels(driver.shared.security.as_ref()),
     })
+}
+
+/// The security drivers, with the labels of guests that have none of their own.
+fn secmodels(dac: Option<&Dac>) -> Vec<Secmodel> {
+    let model = |model: &str, baselabel| Secmodel { model: model.to_owned(), doi: "0".to_owned(), baselabel };
+    let base =
+        |ids: Ids| ["kvm", "qemu"].map(|kind| Baselabel { type_: kind.to_owned(), label: ids.to_string() });
+    let dac = dac.map(|dac| model(DAC, base(dac.ids).into()));
+    [model(NONE, Vec::new())].into_iter().chain(dac).collect()
 }
 
 /// The machine's own UUID, as its firmware has it; one for this run where the firmware says nothing.

@@ -157,8 +157,8 @@ async fn why_qemu_would_not_start_is_said_in_its_own_words() {
         return;
     }
     let (host, cx) = (Host::new().await, CallCx::default());
-    let dom = host.define("fails", &host.talking().replace("disk.img", "nowhere.img")).await;
+    let dom = host.define("fails", &host.talking().replace("'raw'", "'qcow2'")).await;
     let error = host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap_err();
-    assert!(error.message.contains("(vm='fails')") && error.message.contains("nowhere.img"), "{error}");
+    assert!(error.message.contains("(vm='fails')") && error.message.contains("qcow2"), "{error}");
     assert_eq!(host.state(&dom).await, (5, 6));
 }

@@ -1,0 +1,64 @@
+//! Labels of security drivers.
+
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+
+use crate::YesNo;
+use crate::domain::{Domain, Seclabel, SeclabelType};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+
+/// What labels leave open is filled in: who relabels, and the model of those that name none.
+///
+/// # Errors
+/// A label that contradicts itself, or one of a file where the guest's files are not to be relabelled.
+pub(super) fn seclabels(domain: &mut Domain) -> Result<(), VirtError> {
+    // One that says no more than its driver's name says nothing.
+    domain.seclabel.retain(|label| label.type_.is_some());
+    domain.seclabel.iter_mut().try_for_each(complete)?;
+    let fixed = |model: Option<&str>| {
+        let mut labels = domain.seclabel.iter();
+        labels.any(|label| label.model.as_deref() == model && label.relabel != Some(YesNo::Yes))
+    };
+    let sources = domain.devices.disks.iter().filter_map(|disk| disk.source.as_ref());
+    let mut overrides = sources.flat_map(|source| &source.seclabel);
+    if overrides
+        .any(|own| own.label.is_some() && own.relabel != Some(YesNo::No) && fixed(own.model.as_deref()))
+    {
+        let text = "label overrides require relabeling to be enabled at the domain level";
+        return Err(DOMAIN.config_unsupported(text));
+    }
+    Ok(())
+}
+
+fn complete(label: &mut Seclabel) -> Result<(), VirtError> {
+    let nobody = label.model.as_deref().is_none_or(|model| model == "none");
+    match label.type_ {
+        Some(SeclabelType::Static) if label.label.is_none() => {
+            return Err(DOMAIN.xml_error("security label is missing"));
+        }
+        Some(SeclabelType::Static) if label.model.is_none() => {
+            return Err(DOMAIN.xml_error("missing security model in domain seclabel"));
+        }
+        Some(SeclabelType::Static) => {
+            label.relabel.get_or_insert(YesNo::No);
+        }
+        Some(SeclabelType::Dynamic) if label.relabel == Some(YesNo::No) => {
+            let text = "dynamic label type must use resource relabeling";
+            return Err(DOMAIN.config_unsupported(text));
+        }
+        // Nobody makes labels up.
+        Some(SeclabelType::Dynamic) if nobody => {
+            let model = Some("none".to_owned());
+            *label = Seclabel { type_: Some(SeclabelType::None), model, ..Seclabel::default() };
+        }
+        Some(SeclabelType::Dynamic) => {
+            label.relabel = Some(YesNo::Yes);
+            label.label = None;
+        }
+        Some(SeclabelType::None) => {
+            label.model.get_or_insert_with(|| "none".to_owned());
+        }
+        None => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Who a guest's QEMU runs as, and whose its files are meanwhile: the DAC security driver, as `qemu.conf` sets it.
+//!
+//! Files that a guest alone writes to get its owner at the start and have their former one back at the end, also when
+//! the guest ends under another daemon. What guests only read or share changes hands once and stays.
+
+mod files;
+mod label;
+mod owner;
+mod settings;
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use virtwire_conf::domain::disk::Disk;
+use virtwire_conf::domain::{Seclabel, SeclabelType};
+use virtwire_conf::{Domain, YesNo};
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+
+use crate::error::Result;
+use files::{File, files};
+pub(crate) use label::{Credentials, Ids};
+use settings::Settings;
+
+/// The name of this driver.
+pub(crate) const DAC: &str = "dac";
+/// The name of having none.
+pub(crate) const NONE: &str = "none";
+
+/// The driver.
+pub(crate) struct Dac {
+    /// Of guests that say nothing else.
+    pub(crate) ids: Ids,
+    /// Whether files change hands (`dynamic_ownership`).
+    dynamic: bool,
+    /// Whether former owners are written down (`remember_owner`).
+    remember: bool,
+    /// What is read of a file's attributes holds until it is written again.
+    attributes: Mutex<()>,
+}
+
+impl Dac {
+    /// The driver as a `qemu.conf` says; a file that is not there says nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read or understood, or names a user or group that there is not.
+    pub(crate) fn open(file: &Path) -> io::Result<Self> {
+        let Settings { user, group, dynamic_ownership, remember_owner } = Settings::read(file)?;
+        let ids = match (user, group) {
+            (None, None) => label::of_guests(),
+            (user, group) => {
+                let usual = label::of_guests();
+                let unknown = |error: VirtError| io::Error::other(error.message);
+                Ids {
+                    user: user.map_or(Ok(usual.user), |name| label::user(&name)).map_err(unknown)?,
+                    group: group.map_or(Ok(usual.group), |name| label::group(&name)).map_err(unknown)?,
+                }
+            }
+        };
+        Ok(Self { ids, dynamic: dynamic_ownership, remember: remember_owner, attributes: Mutex::default() })
+    }
+
+    /// The definition of a run gets its label.
+    ///
+    /// # Errors
+    /// A label that means nobody.
+    fn generate(&self, domain: &mut Domain) -> Result<()> {
+        let seclabel = match domain.seclabel.iter_mut().find(|label| label.model.as_deref() == Some(DAC)) {
+            Some(label) => label,
+            None => {
+                domain.seclabel.push(Seclabel { model: Some(DAC.to_owned()), ..Seclabel::default() });
+                let Some(label) = domain.seclabel.last_mut() else { return Ok(()) };
+                label
+            }
+        };
+        match seclabel.type_ {
+            Some(SeclabelType::None) => return Ok(()),
+            Some(SeclabelType::Static) => {
+                label::parse(seclabel.label.as_deref().unwrap_or_default())?;
+            }
+            Some(SeclabelType::Dynamic) | None => {
+                seclabel.type_ = Some(SeclabelType::Dynamic);
+                seclabel.relabel = Some(YesNo::Yes);
+                seclabel.label = Some(self.ids.to_string());
+            }
+        }
+        if seclabel.relabel == Some(YesNo::Yes) {
+            seclabel.imagelabel.clone_from(&seclabel.label);
+        }
+        Ok(())
+    }
+
+    /// Whom a guest's QEMU runs as.
+    ///
+    /// # Errors
+    /// The guest's label means nobody.
+    pub(crate) fn credentials(&self, domain: &Domain) -> Result<Credentials> {
+        let label = of(domain).filter(|label| label.type_ != Some(SeclabelType::None));
+        let ids = label.and_then(|label| label.label.as_deref()).map_or(Ok(self.ids), label::parse)?;
+        Ok(ids.credentials())
+    }
+
+    /// Whose a guest's files are while it runs; `None` where they stay whose they are.
+    fn owner_of_files(&self, domain: &Domain) -> Result<Option<Ids>> {
+        let label = of(domain).filter(|label| self.dynamic && label.relabel == Some(YesNo::Yes));
+        label.and_then(|label| label.imagelabel.as_deref()).map(label::parse).transpose()
+    }
+
+    /// Gives a guest its files: all, or none where one cannot be given.
+    ///
+    /// # Errors
+    /// A file is not there, is in use by another, or cannot be given away.
+    pub(crate) fn give(&self, domain: &Domain) -> Result<Given<'_>> {
+        match self.owner_of_files(domain)? {
+            Some(owner) => self.give_all(files(domain), owner),
+            None => Ok(Given { dac: self, files: Vec::new() }),
+        }
+    }
+
+    /// Gives a running guest the images of a new disk.
+    ///
+    /// # Errors
+    /// As of [`give`](Self::give).
+    pub(crate) fn give_disk(&self, domain: &Domain, disk: &Disk) -> Result<Given<'_>> {
+        match self.owner_of_files(domain)? {
+            Some(owner) => self.give_all(files::of_disk(disk), owner),
+            None => Ok(Given { dac: self, files: Vec::new() }),
+        }
+    }
+
+    fn give_all(&self, files: Vec<File>, owner: Ids) -> Result<Given<'_>> {
+        let mut given = Given { dac: self, files: Vec::new() };
+        for file in files {
+            let owner = match &file.label {
+                Some(own) => label::parse(own)?,
+                None => owner,
+            };
+            let _one = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+            if file.made {
+                // One that cannot be made cannot be given either.
+                let _ = OpenOptions::new().append(true).create(true).mode(0o600).open(&file.path);
+            }
+            owner::give(&file.path, owner, self.remember && file.comes_back)?;
+            given.files.push(file);
+        }
+        Ok(given)
+    }
+
+    /// Gives the guest's own directories, keys and sockets, which end with it.
+    ///
+    /// # Errors
+    /// One of them cannot be given away.
+    pub(crate) fn give_own(&self, domain: &Domain, path: &Path) -> Result<()> {
+        owner::change(path, self.credentials(domain)?.ids)
+    }
+
+    /// Gives back what a guest had. What cannot be given back is left, with a line in the log.
+    pub(crate) fn take_back(&self, domain: &Domain) {
+        if let Ok(Some(_)) = self.owner_of_files(domain) {
+            self.take_back_all(files(domain));
+        }
+    }
+
+    /// Gives back the images of a disk that has left a guest.
+    pub(crate) fn take_back_disk(&self, domain: &Domain, disk: &Disk) {
+        if let Ok(Some(_)) = self.owner_of_files(domain) {
+            self.take_back_all(files::of_disk(disk));
+        }
+    }
+
+    fn take_back_all(&self, files: Vec<File>) {
+        for file in files.into_iter().filter(|file| file.comes_back) {
+            let _one = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = owner::take_back(&file.path, self.remember) {
+                tracing::warn!(path = %file.path.display(), %error, "has not got its owner back");
+            }
+        }
+    }
+}
+
+/// Files that a guest was given. They go back when this is dropped, unless the guest keeps them.
+#[must_use]
+pub(crate) struct Given<'a> {
+    dac: &'a Dac,
+    files: Vec<File>,
+}
+
+impl Given<'_> {
+    /// The guest has them from now on.
+    pub(crate) fn keep(mut self) {
+        self.files.clear();
+    }
+}
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        self.dac.take_back_all(std::mem::take(&mut self.files));
+    }
+}
+
+/// The label of a definition.
+fn of(domain: &Domain) -> Option<&Seclabel> {
+    domain.seclabel.iter().find(|label| label.model.as_deref() == Some(DAC))
+}
+
+/// The definition of a run gets the labels of what security drivers there are.
+///
+/// # Errors
+/// A label of a driver that is not there, or that means nobody.
+pub(crate) fn prepare(dac: Option<&Dac>, domain: &mut Domain) -> Result<()> {
+    let of_guest = domain.seclabel.iter().map(|label| label.model.as_deref());
+    for model in of_guest.chain(files::models(domain)) {
+        if model != Some(NONE) && (model != Some(DAC) || dac.is_none()) {
+            let model = model.unwrap_or("(null)");
+            let text = format_args!("Security driver model '{model}' is not available");
+            return Err(ErrorDomain::SECURITY.config_unsupported(text));
+        }
+    }
+    dac.map_or(Ok(()), |dac| dac.generate(domain))
+}
+
+/// What a running guest's label is, for each security driver in turn.
+pub(crate) fn labels(dac: Option<&Dac>, live: Option<&Domain>) -> Vec<String> {
+    let label = |_: &Dac| live.and_then(of).and_then(|label| label.label.clone()).unwrap_or_default();
+    [String::new()].into_iter().chain(dac.map(label)).collect()
+}
+
+/// Makes a directory whose is a guest's user.
+pub(crate) fn make_dir(dac: Option<&Dac>, dir: &PathBuf) -> io::Result<()> {
+    crate::dirs::make_private(dir)?;
+    match dac {
+        Some(dac) => std::os::unix::fs::chown(dir, Some(dac.ids.user), Some(dac.ids.group)),
+        None => Ok(()),
+    }
+}
