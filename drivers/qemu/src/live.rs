@@ -1,5 +1,6 @@
 //! From a stored definition to that of one run: a number, names for the devices, ports.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use virtwire_conf::domain::chardev::{Channel, CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
 use virtwire_conf::domain::disk::{Disk, DiskBus};
 use virtwire_conf::domain::display::{Graphics, GraphicsType, ListenType};
-use virtwire_conf::domain::misc::{ControllerType, MemballoonModel};
+use virtwire_conf::domain::misc::{ControllerType, MemballoonModel, MemoryModel};
 use virtwire_conf::domain::net::{Interface, InterfaceType};
 use virtwire_conf::domain::tune::Resource;
 use virtwire_conf::table::KiB;
@@ -72,12 +73,12 @@ fn place_screen(screen: &mut Graphics, dir: &Path, bus: impl Fn() -> PathBuf) {
     }
 }
 
-/// Memory of the guest, of each node and of each module is a multiple of 1 MiB. Nodes and modules make the whole.
+/// Memory of the guest and of each node is a multiple of 1 MiB, that of a module of 2 MiB. Nodes and modules make the whole.
 fn align_memory(domain: &mut Domain) {
     let mut modules = 0;
     for target in domain.devices.memories.iter_mut().filter_map(|module| module.target.as_mut()) {
         if let Some(size) = &mut target.size {
-            *size = KiB(whole_mebibytes(size.0));
+            *size = KiB(size.0.checked_next_multiple_of(MODULE_UNIT).unwrap_or(size.0));
             modules += size.0;
         }
     }
@@ -94,6 +95,9 @@ fn align_memory(domain: &mut Domain) {
         most.size.0 = whole_mebibytes(most.size.0);
     }
 }
+
+/// KiB that memory modules are multiples of.
+const MODULE_UNIT: u64 = 2048;
 
 fn whole_mebibytes(kib: u64) -> u64 {
     kib.checked_next_multiple_of(1024).unwrap_or(kib)
@@ -273,6 +277,24 @@ pub(crate) fn name_devices(domain: &mut Domain) {
         panics "panic";
         shmems "shmem";
         cryptos "crypto";
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for module in &mut devices.memories {
+        let word = match module.model {
+            MemoryModel::Dimm => "dimm",
+            MemoryModel::Nvdimm => "nvdimm",
+            MemoryModel::VirtioPmem => "virtiopmem",
+            MemoryModel::VirtioMem => "virtiomem",
+            MemoryModel::SgxEpc => "epc",
+        };
+        let count = counts.entry(word).or_default();
+        // Modules in slots are named after these.
+        let name = match &module.info.address {
+            Some(Address::Dimm(at)) => format!("{word}{}", at.slot),
+            _ => format!("{word}{count}"),
+        };
+        *count += 1;
+        set(&mut module.info, name);
     }
     // The first console is the first serial port, seen from elsewhere.
     if let (Some(console), Some(serial)) = (devices.consoles.first_mut(), devices.serials.first())

@@ -89,13 +89,14 @@ async fn translate(storage: &dyn StorageDriver, disk: &mut Disk) -> Result<()> {
 /// The secret driver's: there is no such secret, or it has no value.
 pub(crate) async fn unlock(driver: &Qemu, domain: &Domain, mut vault: Vault) -> Result<Vault> {
     let companions = driver.companions();
-    for disk in &domain.devices.disks {
-        for (kind, reference) in secrets_of(disk) {
-            let Some(secrets) = &companions.secret else {
-                return Err(QEMU.no_support("no driver for secrets"));
-            };
-            vault.insert(reference.clone(), value(&**secrets, kind, reference).await?);
-        }
+    let of_disks = domain.devices.disks.iter().flat_map(secrets_of);
+    let of_hostdevs = domain.devices.hostdevs.iter().filter_map(|hostdev| {
+        let auth = hostdev.source.as_ref()?.auth.as_ref()?;
+        Some((SecretUsageType::Iscsi, auth.secret.as_ref()?))
+    });
+    for (kind, reference) in of_disks.chain(of_hostdevs) {
+        let secrets = companions.secret.as_ref().ok_or_else(|| QEMU.no_support("virSecretLookupByUUID"))?;
+        vault.insert(reference.clone(), value(&**secrets, kind, reference).await?);
     }
     Ok(vault)
 }

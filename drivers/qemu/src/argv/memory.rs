@@ -11,12 +11,14 @@ use super::{Context, Json, hugetlb, numa};
 use crate::command::{CommandLine, Options};
 
 /// KiB of an ordinary page of the host.
-const ORDINARY_PAGE: u64 = 4;
+pub(super) const ORDINARY_PAGE: u64 = 4;
 
 /// What decides how a piece of memory is backed.
 pub(crate) struct Piece<'a> {
-    /// The id of its object, and the name of its file.
+    /// The id of its object.
     pub(crate) id: &'a str,
+    /// The name of its file in the guest's directory.
+    pub(crate) file: &'a str,
     /// Its size in KiB.
     pub(crate) kib: u64,
     /// The guest's node that it belongs to.
@@ -29,16 +31,39 @@ pub(crate) struct Piece<'a> {
     pub(crate) page: Option<u64>,
     /// The access that a memory device names.
     pub(crate) access: Option<MemAccess>,
+    /// Whether a memory device says that its content may be discarded.
+    pub(crate) discard: Option<bool>,
     /// The file that it is in, for good.
     pub(crate) path: Option<&'a str>,
-    /// It is not taken from the host at once.
+    /// It is taken from the host at once, whatever is said of all memory.
+    pub(crate) at_once: bool,
+    /// It is taken from the host as the guest asks for it.
     pub(crate) lazy: bool,
+    /// Its alignment in KiB.
+    pub(crate) align: Option<u64>,
+    /// The file is on persistent memory.
+    pub(crate) pmem: bool,
 }
 
 impl<'a> Piece<'a> {
     /// Memory of which nothing is said but its size and place.
     pub(crate) fn new(id: &'a str, kib: u64, cell: Option<&'a NumaCell>) -> Self {
-        Self { id, kib, cell, whole: false, nodes: None, page: None, access: None, path: None, lazy: false }
+        Self {
+            id,
+            file: id,
+            kib,
+            cell,
+            whole: false,
+            nodes: None,
+            page: None,
+            access: None,
+            discard: None,
+            path: None,
+            at_once: false,
+            lazy: false,
+            align: None,
+            pmem: false,
+        }
     }
 }
 
@@ -99,11 +124,12 @@ pub(crate) fn object(
     let immediate = allocation.and_then(|allocation| allocation.mode) == Some(AllocationMode::Immediate);
     let access = access(domain, piece);
     let prealloc =
-        !piece.lazy && (immediate || page.is_some() || (piece.path.is_some() && source(domain).is_none()));
+        !piece.lazy && (immediate || page.is_some() || (piece.at_once && source(domain).is_none()));
     let discard = match piece.cell.and_then(|cell| cell.discard) {
         Some(discard) => Some(discard == virtwire_conf::YesNo::Yes),
         None => backing.filter(|backing| backing.discard).map(|_| true),
     };
+    let discard = piece.discard.or(discard);
 
     let memfd = source(domain) == Some(MemorySource::Memfd) && piece.path.is_none();
     let in_file = piece.path.is_some()
@@ -122,7 +148,7 @@ pub(crate) fn object(
         let path = match (piece.path, page) {
             (Some(path), _) => path.to_owned(),
             (None, Some(page)) => hugetlb::directory(page.size, context.memory)?,
-            (None, None) => format!("{}/{}", context.memory.display(), piece.id),
+            (None, None) => format!("{}/{}", context.memory.display(), piece.file),
         };
         let object = Json::object("memory-backend-file", piece.id).with("mem-path", path);
         object.with_if("discard-data", discard)
@@ -143,7 +169,10 @@ pub(crate) fn object(
         .with_if("x-use-canonical-path-for-ramblock-id", canonical)
         .with_if("prealloc", prealloc.then_some(true))
         .with_if("prealloc-threads", threads.filter(|_| prealloc))
+        .with_if("reserve", piece.lazy.then_some(false))
         .with("size", piece.kib * 1024)
+        .with_if("align", piece.align.map(|kib| kib * 1024))
+        .with_if("pmem", piece.pmem.then_some(true))
         .with_if("host-nodes", policy.as_ref().map(|(_, nodes)| nodes.clone()))
         .with_if("policy", policy.map(|(policy, _)| policy))
         .with_if("prealloc-context", context_id))
@@ -180,7 +209,7 @@ struct Page {
 /// The huge pages of a piece: those for its node, else those for all.
 fn huge_page(domain: &Domain, piece: &Piece<'_>) -> Option<Page> {
     if let Some(size) = piece.page {
-        return Some(Page { size: Some(size) });
+        return (size != ORDINARY_PAGE).then_some(Page { size: Some(size) });
     }
     let pages = &domain.memory_backing.as_ref()?.hugepages.as_ref()?.page;
     if pages.is_empty() {

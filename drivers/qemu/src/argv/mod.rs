@@ -19,6 +19,7 @@ mod input;
 mod iothreads;
 mod machine;
 pub(crate) mod memory;
+mod modules;
 pub(crate) mod net;
 mod numa;
 mod overrides;
@@ -38,7 +39,6 @@ use virtwire_protocol::VirtError;
 use virtwire_qmp::replies::MachineInfo;
 
 use crate::command::{CommandLine, Options};
-use crate::error::QEMU;
 use crate::probe::QemuCaps;
 
 pub(crate) use device::{Json as Device, Json, alias, is_q35};
@@ -83,7 +83,6 @@ impl Context<'_> {
 /// # Errors
 /// A device that this driver cannot give to QEMU.
 pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, VirtError> {
-    unsupported(domain)?;
     let mut line = if context.monitor.is_some() { CommandLine::to_start() } else { CommandLine::default() };
     let monitor = context.monitor.take();
     begin(&mut line, domain, &context)?;
@@ -94,6 +93,7 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     controllers::globals(&mut line, domain);
     peripherals::iommu(&mut line, domain);
     controllers::controllers(&mut line, domain)?;
+    modules::modules(&mut line, domain, &context)?;
     input::hubs(&mut line, domain);
     controllers::smart_card_controllers(&mut line, domain);
     storage::disks(&mut line, domain, &context)?;
@@ -153,16 +153,4 @@ fn begin(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) -> Resu
     line.flag("-no-user-config");
     line.flag("-nodefaults");
     Ok(())
-}
-
-/// Refuses by name what would otherwise be left out in silence.
-fn unsupported(domain: &Domain) -> Result<(), VirtError> {
-    let devices = &domain.devices;
-    let counts = [("memory", devices.memories.len())];
-    match counts.iter().find(|(_, count)| *count > 0) {
-        Some((kind, _)) => {
-            Err(QEMU.config_unsupported(format_args!("guests with a {kind} device cannot be started yet")))
-        }
-        None => Ok(()),
-    }
 }
