@@ -118,6 +118,11 @@ impl X86 {
         !self.not_for_guests.contains(feature)
     }
 
+    /// Whether a guest that has a feature can go to another host.
+    pub fn is_migratable(&self, feature: usize) -> bool {
+        !self.not_migratable_by_qemu.contains(feature)
+    }
+
     /// Whether a feature shows in a model specific register, not to the CPUID instruction.
     pub fn shows_in_register(&self, feature: usize) -> bool {
         matches!(self.features.get(feature), Some((_, FeatureAt::Msr { .. })))

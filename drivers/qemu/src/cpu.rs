@@ -115,7 +115,8 @@ fn make_exact(cpu: &mut Cpu, cpus: Option<&GuestCpus>) -> Result<()> {
             name: Some(host.model.to_owned()),
         });
         cpu.vendor = cpu.vendor.take().or_else(|| host.vendor.map(str::to_owned));
-        host.require.iter().for_each(|name| set(&mut exact, name, true));
+        let migratable = |name: &&&str| table.feature(name).is_none_or(|number| table.is_migratable(number));
+        host.require.iter().filter(migratable).for_each(|name| set(&mut exact, name, true));
         host.disable.iter().for_each(|name| set(&mut exact, name, false));
     }
     for feature in &cpu.feature {

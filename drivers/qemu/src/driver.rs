@@ -15,11 +15,12 @@ use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
 
 use crate::autodestroy::{Bound, Guard};
+use crate::caps_cache::CapsCache;
 use crate::dirs::Dirs;
 use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
-use crate::probe::{CapsCache, QemuCaps, find_program};
+use crate::probe::{QemuCaps, find_program};
 use crate::security::{self, Dac};
 use virtwire_store as store;
 
@@ -94,7 +95,7 @@ impl Qemu {
             host: Host::default(),
             host_uuid: crate::caps::host::host_uuid(),
             events: EventHub::new(),
-            caps: CapsCache::default(),
+            caps: CapsCache::new(&dirs.cache),
             security,
             options: OnceCell::new(),
             guests: Mutex::default(),
@@ -267,7 +268,9 @@ impl Qemu {
                         emulators.push(emulator(arch, &caps));
                     }
                 }
-                Ok(ParseOptions::qemu(Arc::new(QemuHost { emulators })))
+                let nvram_dir = self.shared.dirs.lib.join("nvram").display().to_string();
+                let firmware = crate::firmware::installed();
+                Ok(ParseOptions::qemu(Arc::new(QemuHost { emulators, firmware, nvram_dir })))
             })
             .await
     }

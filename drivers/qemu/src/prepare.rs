@@ -22,6 +22,25 @@ use crate::error::{QEMU, Result, file};
 /// Where a guest's key is, in its directory.
 pub(crate) const KEY_FILE: &str = "master-key.aes";
 
+/// Gives a guest its file of firmware's variables, if it has none yet: a copy of the template.
+///
+/// # Errors
+/// No template, or no copy can be made.
+pub(crate) fn variables(domain: &Domain) -> Result<()> {
+    let Some(nvram) = &domain.os.nvram else { return Ok(()) };
+    let Some(path) = nvram.path.as_deref().map(Path::new).filter(|path| !path.exists()) else {
+        return Ok(());
+    };
+    let Some(template) = &nvram.template else {
+        let loader = domain.os.loader.as_ref().and_then(|loader| loader.path.as_deref()).unwrap_or_default();
+        let text = format_args!("unable to find any master var store for loader: {loader}");
+        return Err(QEMU.operation_failed(text));
+    };
+    let copy =
+        path.parent().map_or(Ok(()), crate::dirs::make_private).and_then(|()| std::fs::copy(template, path));
+    copy.map(|_| ()).map_err(|e| file(&e, format_args!("Failed to create file '{}'", path.display())))
+}
+
 /// The key of a running guest.
 pub(crate) fn vault_of(dir: &Path) -> Result<Vault> {
     let path = dir.join(KEY_FILE);

@@ -1,23 +1,20 @@
 //! What an installed QEMU can do: asked once, over its own monitor, and kept until the program's file changes.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
+use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
 use virtwire_qmp::commands::*;
 use virtwire_qmp::replies::{CpuDefinition, MachineInfo, VersionInfo};
 use virtwire_qmp::{Monitor, QmpError};
 
-use crate::caps::cpus::GuestCpus;
+use crate::caps::cpus::CpusTold;
 use crate::command::CommandLine;
 use crate::process::{Process, Start};
 
@@ -25,7 +22,7 @@ use crate::process::{Process, Start};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one program can do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct QemuCaps {
     /// The program.
     pub program: PathBuf,
@@ -54,72 +51,6 @@ pub enum ProbeError {
     Monitor(QmpError),
     /// It took too long.
     Silent,
-}
-
-/// What is known of the programs on this host.
-#[derive(Default)]
-pub struct CapsCache {
-    programs: Known<PathBuf, QemuCaps>,
-    /// By program, and whether it uses KVM.
-    cpus: Known<(PathBuf, bool), GuestCpus>,
-}
-
-/// Answers, with the state of the program's file when they were given.
-type Known<K, V> = Mutex<HashMap<K, (Identity, Arc<V>)>>;
-
-/// Tells a file from what was there before.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Identity {
-    file: (u64, u64),
-    size: u64,
-    changed: (i64, i64),
-    kvm: bool,
-}
-
-impl CapsCache {
-    /// What `program` can do; asked when it, or the access to KVM, has changed. Whoever comes meanwhile waits for the
-    /// same answer.
-    pub async fn get(&self, program: &Path) -> Result<Arc<QemuCaps>, ProbeError> {
-        let mut known = self.programs.lock().await;
-        let identity = Identity::of(program).map_err(ProbeError::Start)?;
-        if let Some((of, caps)) = known.get(program)
-            && *of == identity
-        {
-            return Ok(Arc::clone(caps));
-        }
-        let caps = Arc::new(probe(program).await?);
-        known.insert(program.to_owned(), (identity, Arc::clone(&caps)));
-        Ok(caps)
-    }
-
-    /// Which CPUs its guests may have, with KVM or without.
-    pub(crate) async fn cpus(&self, program: &Path, kvm: bool) -> Result<Arc<GuestCpus>, ProbeError> {
-        let mut known = self.cpus.lock().await;
-        let identity = Identity::of(program).map_err(ProbeError::Start)?;
-        let key = (program.to_owned(), kvm);
-        if let Some((of, cpus)) = known.get(&key)
-            && *of == identity
-        {
-            return Ok(Arc::clone(cpus));
-        }
-        let (accelerator, whole) = if kvm { ("kvm", "host") } else { ("tcg", "max") };
-        let ask = |monitor| async move { GuestCpus::ask(&monitor, whole).await };
-        let cpus = Arc::new(interview(program, accelerator, ask).await?);
-        known.insert(key, (identity, Arc::clone(&cpus)));
-        Ok(cpus)
-    }
-}
-
-impl Identity {
-    fn of(program: &Path) -> io::Result<Self> {
-        let meta = fs::metadata(program)?;
-        Ok(Self {
-            file: (meta.dev(), meta.ino()),
-            size: meta.size(),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-            kvm: fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
-        })
-    }
 }
 
 impl QemuCaps {
@@ -155,8 +86,15 @@ pub fn find_program(arch: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(&name)).find(|program| program.is_file())
 }
 
-async fn probe(program: &Path) -> Result<QemuCaps, ProbeError> {
+/// Asks a program what it can do.
+pub(crate) async fn probe(program: &Path) -> Result<QemuCaps, ProbeError> {
     interview(program, "kvm:tcg", |monitor| ask(program, monitor)).await
+}
+
+/// Asks a program which CPUs its guests may have, with KVM or without.
+pub(crate) async fn probe_cpus(program: &Path, kvm: bool) -> Result<CpusTold, ProbeError> {
+    let (accelerator, whole) = if kvm { ("kvm", "host") } else { ("tcg", "max") };
+    interview(program, accelerator, |monitor| async move { CpusTold::ask(&monitor, whole).await }).await
 }
 
 /// Starts the program without a machine, asks, and ends it.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Structs whose members are named on the wire in one style.
@@ -26,6 +26,7 @@ pub struct Empty {}
 
 replies! { "kebab-case";
     /// QEMU's version and the distribution's.
+    #[derive(Serialize)]
     VersionInfo {
         /// QEMU's own.
         qemu: VersionTriple,
@@ -33,6 +34,7 @@ replies! { "kebab-case";
         package: String,
     }
     /// Three numbers.
+    #[derive(Serialize)]
     VersionTriple {
         /// First.
         major: u32,
@@ -54,6 +56,7 @@ replies! { "kebab-case";
         name: String,
     }
     /// A machine type.
+    #[derive(Serialize)]
     MachineInfo {
         /// The name, with the version.
         name: String,
@@ -82,6 +85,7 @@ replies! { "kebab-case";
         acpi: bool,
     }
     /// A CPU model.
+    #[derive(Serialize)]
     CpuDefinition {
         /// The name.
         name: String,
@@ -100,11 +104,13 @@ replies! { "kebab-case";
         deprecated: bool,
     }
     /// A CPU model expanded.
+    #[derive(Serialize)]
     CpuModelExpansion {
         /// The result.
         model: CpuModel,
     }
     /// A CPU model and its properties.
+    #[derive(Serialize)]
     CpuModel {
         /// The name.
         name: String,

@@ -8,6 +8,7 @@ mod conflicts;
 mod devices;
 mod domain;
 mod drives;
+mod firmware;
 mod migratable;
 mod others;
 mod pci;
@@ -17,6 +18,8 @@ mod seclabel;
 mod test;
 mod unsupported;
 mod usb;
+
+pub use firmware::{FirmwareImage, FirmwareMapping};
 
 use std::sync::Arc;
 
@@ -60,6 +63,10 @@ pub enum Flavor {
 pub struct QemuHost {
     /// One for each architecture; the first is the host's own.
     pub emulators: Vec<Emulator>,
+    /// Firmware that can be chosen, the best first.
+    pub firmware: Vec<FirmwareImage>,
+    /// Where guests' variables are kept.
+    pub nvram_dir: String,
 }
 
 /// A QEMU binary.
@@ -96,6 +103,8 @@ impl QemuHost {
                 emulator("x86_64", path.to_owned()),
                 emulator("i686", path.replace("x86_64", "i386")),
             ],
+            firmware: Vec::new(),
+            nvram_dir: "/var/lib/libvirt/qemu/nvram".to_owned(),
         }
     }
 

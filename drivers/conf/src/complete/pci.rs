@@ -10,7 +10,7 @@ use crate::OnOff;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DeviceInfo, PciAddress};
 use crate::domain::disk::DiskBus;
-use crate::domain::display::{InputBus, SoundModel, VideoType};
+use crate::domain::display::{InputBus, Sound, SoundModel, VideoType};
 use crate::domain::misc::{
     Controller, ControllerType, HostdevType, MemballoonModel, MemoryModel, PciModel, PciTarget, WatchdogModel,
 };
@@ -263,6 +263,17 @@ fn chipset_places(domain: &mut Domain, buses: &mut Buses) {
         let address = PciAddress::new(0, video_slot, 0);
         buses.reserve(&address, true);
         video.info.address = Some(Address::Pci(address));
+    }
+    // The sound of an ICH9 is a part of it; only one is.
+    const SOUND_SLOT: u8 = 0x1b;
+    let ich9 = |sound: &&mut Sound| sound.model == SoundModel::Ich9 && sound.info.address.is_none();
+    if q35
+        && buses.free(0, SOUND_SLOT)
+        && let Some(sound) = devices.sounds.iter_mut().find(ich9)
+    {
+        let address = PciAddress::new(0, SOUND_SLOT, 0);
+        buses.reserve(&address, true);
+        sound.info.address = Some(Address::Pci(address));
     }
 }
 

@@ -4,19 +4,20 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{QemuHost, devices, drives, resources};
+use super::{QemuHost, devices, drives, firmware, resources};
 use crate::OnOff;
 use crate::domain::chardev::{CharType, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
 use crate::domain::disk::{DiskDriver, Encryption, StorageType};
 use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType, VideoType};
-use crate::domain::features::{Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel};
+use crate::domain::features::{
+    Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel, IoapicDriver,
+};
 use crate::domain::misc::{
-    Controller, ControllerType, Memballoon, MemballoonModel, PanicModel, Watchdog, WatchdogModel,
+    Controller, ControllerType, IommuModel, Memballoon, MemballoonModel, PanicModel, Watchdog, WatchdogModel,
 };
 use crate::domain::misc::{MiB, Msi};
 use crate::domain::net::{InterfaceModel, InterfaceType};
-use crate::domain::os::{FirmwareFormat, LoaderType};
 use crate::domain::{Domain, VirtType};
 use crate::table::Hex;
 
@@ -69,18 +70,25 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
         }
     }
     disks(domain);
-    firmware(domain);
+    firmware::complete(domain, host)?;
+    many_processors(domain);
     super::seclabel::seclabels(domain)
 }
 
-/// Formats of firmware images.
-fn firmware(domain: &mut Domain) {
-    let Some(loader) = domain.os.loader.as_mut().filter(|l| l.path.is_some()) else { return };
-    let kind = loader.type_;
-    loader.format.get_or_insert(FirmwareFormat::Raw);
-    if let Some(nvram) = domain.os.nvram.as_mut().filter(|_| kind == Some(LoaderType::Pflash)) {
-        nvram.format.get_or_insert(FirmwareFormat::Raw);
+/// Interrupts reach more than 255 processors only through an IOMMU that remaps them.
+fn many_processors(domain: &mut Domain) {
+    let many = domain.vcpu.as_ref().is_some_and(|vcpu| vcpu.count > 255);
+    let Some(iommu) = domain.devices.iommu.as_mut().filter(|iommu| iommu.model == IommuModel::Intel) else {
+        return;
+    };
+    if !many {
+        return;
     }
+    let driver = iommu.driver.get_or_insert_default();
+    driver.intremap.get_or_insert(OnOff::On);
+    driver.eim.get_or_insert(OnOff::On);
+    let ioapic = domain.features.get_or_insert_default().ioapic.get_or_insert_default();
+    ioapic.driver.get_or_insert(IoapicDriver::Qemu);
 }
 
 /// What depends on devices that all drivers add.

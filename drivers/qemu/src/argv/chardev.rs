@@ -57,7 +57,9 @@ impl HostEnd<'_> {
             }
             CharType::Tcp => self.tcp(line, begin("socket"), &id),
             CharType::Dbus => {
-                begin("dbus").with_if("name", source.and_then(|source| source.channel.as_ref()))
+                let named = source.and_then(|source| source.channel.as_deref());
+                let usual = alias.starts_with("redir").then_some("org.qemu.usbredir");
+                begin("dbus").with_if("name", named.or(usual))
             }
             CharType::QemuVdagent => agent(begin("qemu-vdagent").with("name", "vdagent"), source),
             CharType::Spicevmc => begin("spicevmc").with("name", self.spice_name(alias)),

@@ -137,11 +137,15 @@ pub(super) fn deprecation(line: &mut CommandLine, domain: &Domain) {
     Json::begin("-compat", "deprecated-output", "hide").with("deprecated-input", input).add(line);
 }
 
-/// Who the guest is, and whether it is a copy.
+/// Who the guest is.
 pub(super) fn identity(line: &mut CommandLine, domain: &Domain) {
     if let Some(uuid) = domain.uuid {
         line.option("-uuid", uuid.hyphenated().to_string());
     }
+}
+
+/// Tells the guest apart from its copies.
+pub(super) fn generation(line: &mut CommandLine, domain: &Domain) {
     if let Some(id) = domain.genid {
         Json::new("vmgenid").with("guid", id.0.hyphenated().to_string()).with("id", "vmgenid0").add(line);
     }

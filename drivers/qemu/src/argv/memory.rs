@@ -123,11 +123,11 @@ pub(crate) fn object(
     let allocation = backing.and_then(|backing| backing.allocation.as_ref());
     let immediate = allocation.and_then(|allocation| allocation.mode) == Some(AllocationMode::Immediate);
     let access = access(domain, piece);
-    let prealloc =
-        !piece.lazy && (immediate || page.is_some() || (piece.at_once && source(domain).is_none()));
+    let prealloc = !piece.lazy && (immediate || page.is_some() || piece.at_once);
     let discard = match piece.cell.and_then(|cell| cell.discard) {
         Some(discard) => Some(discard == virtwire_conf::YesNo::Yes),
-        None => backing.filter(|backing| backing.discard).map(|_| true),
+        // A file of its own keeps what is in it.
+        None => backing.filter(|backing| backing.discard && piece.path.is_none()).map(|_| true),
     };
     let discard = piece.discard.or(discard);
 

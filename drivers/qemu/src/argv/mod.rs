@@ -1,7 +1,6 @@
 //! From a definition to QEMU's command line, in libvirt's order and spelling.
 //!
-//! One function per group of options, called in the order of the line. A device kind that is not here is refused by
-//! name before anything is started.
+//! One function per group of options, called in the order of the line.
 
 mod audio;
 mod boot;
@@ -83,6 +82,7 @@ impl Context<'_> {
 /// # Errors
 /// A device that this driver cannot give to QEMU.
 pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, VirtError> {
+    numa::placed(domain)?;
     let mut line = if context.monitor.is_some() { CommandLine::to_start() } else { CommandLine::default() };
     let monitor = context.monitor.take();
     begin(&mut line, domain, &context)?;
@@ -149,6 +149,7 @@ fn begin(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) -> Resu
     numa::numa(line, domain, context)?;
     machine::identity(line, domain);
     sysinfo::sysinfo(line, domain);
+    machine::generation(line, domain);
     graphics::none(line, domain);
     line.flag("-no-user-config");
     line.flag("-nodefaults");

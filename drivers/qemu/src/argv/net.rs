@@ -183,3 +183,52 @@ fn virtio_card(device: Device, interface: &Interface, options: &InterfaceDriver)
         .with_if("host_mtu", interface.mtu.as_ref().and_then(|mtu| mtu.size))
         .with_if("failover", persistent.map(|_| true))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use virtwire_conf::{ParseOptions, QemuHost};
+
+    use super::*;
+
+    /// The options of one interface, as libvirtd 11.3 started QEMU 10.0 with.
+    #[track_caller]
+    fn check(interface: &str, expected: &[&str]) {
+        let xml = format!(
+            "<domain type='qemu'><name>a</name><memory>65536</memory><os><type machine='q35'>hvm</type></os>\
+             <devices>{interface}<memballoon model='none'/></devices></domain>"
+        );
+        let host = QemuHost::x86_64("/usr/bin/qemu-system-x86_64", "10.0", false);
+        let mut domain = Domain::parse(&xml, &ParseOptions::qemu(Arc::new(host))).unwrap();
+        crate::live::name_devices(&mut domain);
+        let mut line = CommandLine::default();
+        interfaces(&mut line, &domain).unwrap();
+        let pairs: Vec<String> = line.args().chunks(2).map(|pair| pair.join(" ")).collect();
+        assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn qemus_own_network() {
+        check(
+            "<interface type='user'><mac address='52:54:00:00:00:01'/><model type='virtio'/>\
+             <ip family='ipv4' address='172.17.2.0' prefix='24'/>\
+             <ip family='ipv6' address='2001:db8::' prefix='64'/></interface>",
+            &[
+                r#"-netdev {"type":"user","net":"172.17.2.0/24","ipv6-prefix":"2001:db8::","ipv6-prefixlen":64,"id":"hostnet0"}"#,
+                r#"-device {"driver":"virtio-net-pci","netdev":"hostnet0","id":"net0","mac":"52:54:00:00:00:01","bus":"pci.1","addr":"0x0"}"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn sockets() {
+        let source = "<source address='127.0.0.1' port='5558'/><mac address='52:54:00:00:00:01'/>\
+                      <model type='virtio'/><driver rss='on' rss_hash_report='on' iommu='on' ats='on'/>";
+        let device = r#"-device {"driver":"virtio-net-pci","iommu_platform":true,"ats":true,"rss":true,"hash":true,"netdev":"hostnet0","id":"net0","mac":"52:54:00:00:00:01","bus":"pci.1","addr":"0x0"}"#;
+        for (kind, word) in [("server", "listen"), ("client", "connect"), ("mcast", "mcast")] {
+            let netdev = format!(r#"-netdev {{"type":"socket","{word}":"127.0.0.1:5558","id":"hostnet0"}}"#);
+            check(&format!("<interface type='{kind}'>{source}</interface>"), &[&netdev, device]);
+        }
+    }
+}

@@ -2,9 +2,9 @@
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::features::{CacheSize, CpuNuma, Interconnect, NumaCell};
-use virtwire_conf::domain::tune::AllocationMode;
+use virtwire_conf::domain::tune::{AllocationMode, Placement};
 use virtwire_conf::table::Cpuset;
-use virtwire_protocol::VirtError;
+use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::Context;
 use super::memory::{self, Piece};
@@ -17,6 +17,20 @@ const HIERARCHY: [&str; 4] = ["memory", "first-level", "second-level", "third-le
 pub(super) fn cells(domain: &Domain) -> Option<&[NumaCell]> {
     let numa = domain.cpu.as_ref()?.numa.as_ref()?;
     (!numa.cell.is_empty()).then_some(&numa.cell)
+}
+
+/// Refuses a guest that another program would have to find a place for.
+///
+/// # Errors
+/// libvirt's, where that program has not been asked.
+pub(super) fn placed(domain: &Domain) -> Result<(), VirtError> {
+    let vcpus = domain.vcpu.as_ref().and_then(|vcpu| vcpu.placement);
+    let memory = domain.numatune.as_ref().and_then(|tune| tune.memory.as_ref()).and_then(|m| m.placement);
+    if [vcpus, memory].contains(&Some(Placement::Auto)) {
+        let text = "Advice from numad is needed in case of automatic numa placement";
+        return Err(ErrorDomain::DOMAIN.internal_error(text));
+    }
+    Ok(())
 }
 
 /// Whether the guest is told how fast its memory is.

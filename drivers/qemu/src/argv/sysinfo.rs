@@ -42,14 +42,13 @@ pub(super) fn sysinfo(line: &mut CommandLine, domain: &Domain) {
         of_kind(SysinfoType::Smbios).for_each(|info| smbios(line, info));
     }
     for entry in of_kind(SysinfoType::Fwcfg).flat_map(|info| &info.entry) {
-        let options = Options::new("").with_if("name", entry.name.as_ref());
-        line.option(
-            "-fw_cfg",
-            match &entry.file {
-                Some(file) => options.with("file", file),
-                None => options.with("string", entry.value.as_deref().unwrap_or_default()),
-            },
-        );
+        let name = entry.name.as_deref().unwrap_or_default();
+        // The value is the last part, and commas are its own.
+        let value = match &entry.file {
+            Some(file) => format!("file={file}"),
+            None => format!("string={}", entry.value.as_deref().unwrap_or_default()),
+        };
+        line.option("-fw_cfg", format!("name={name},{value}"));
     }
 }
 
@@ -72,6 +71,9 @@ fn smbios(line: &mut CommandLine, info: &Sysinfo) {
 fn told(kind: u8, block: &SysinfoBlock, words: Words) -> Options {
     words.iter().fold(Options::new("").with("type", kind), |options, (name, word)| {
         let entry = block.entry.iter().find(|entry| entry.name.as_deref() == Some(name));
-        options.with_if(word, entry.and_then(|entry| entry.value.as_ref()))
+        let value = entry.and_then(|entry| entry.value.as_deref());
+        // Who made a board or a chassis is said even where it is nobody.
+        let maker = matches!(kind, 2 | 3) && *word == "manufacturer";
+        options.with_if(word, value.or(maker.then_some("")))
     })
 }

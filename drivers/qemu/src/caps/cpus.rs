@@ -1,5 +1,6 @@
 //! The CPUs that a QEMU program can give its guests, with KVM or without.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use virtwire_cpu::{FeatureSet, HostCpu, Usable, X86, decode_guest};
 use virtwire_protocol::error::VirtError;
@@ -28,7 +29,14 @@ pub(crate) struct HostModel {
     features: FeatureSet,
 }
 
-impl GuestCpus {
+/// The same in QEMU's words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CpusTold {
+    definitions: Vec<CpuDefinition>,
+    whole: CpuModelExpansion,
+}
+
+impl CpusTold {
     /// Asks over a monitor. `whole` is the model that has all there is: `host` with KVM, `max` without.
     pub(crate) async fn ask(monitor: &Monitor, whole: &str) -> Result<Self, QmpError> {
         // What can't be migrated is a matter for whoever asks.
@@ -37,14 +45,16 @@ impl GuestCpus {
             _ => json!({"name": whole}),
         };
         let expansion = QueryCpuModelExpansion { kind: "full".to_owned(), model };
-        let (definitions, expansion) =
+        let (definitions, whole) =
             tokio::try_join!(monitor.execute(&QueryCpuDefinitions {}), monitor.execute(&expansion))?;
-        Ok(Self::new(definitions, &expansion))
+        Ok(Self { definitions, whole })
     }
+}
 
-    fn new(definitions: Vec<CpuDefinition>, expansion: &CpuModelExpansion) -> Self {
+impl From<CpusTold> for GuestCpus {
+    fn from(told: CpusTold) -> Self {
         let table = X86::table();
-        let props = &expansion.model.props;
+        let props = &told.whole.model.props;
         let on = props.iter().flatten().filter(|(_, value)| value.as_bool() == Some(true));
         let number =
             |name: &str| props.as_ref()?.get(name)?.as_u64().and_then(|number| u32::try_from(number).ok());
@@ -53,10 +63,12 @@ impl GuestCpus {
             features: on.filter_map(|(name, _)| table.feature_of_qemu(name)).collect(),
             vendor: virtwire_cpu::vendor_name(vendor),
             signature: number("family").zip(number("model")),
-            definitions,
+            definitions: told.definitions,
         }
     }
+}
 
+impl GuestCpus {
     /// The models that libvirt knows too, sorted, with what the host lacks for each.
     pub(super) fn usable(&self) -> Vec<(&CpuDefinition, Usable)> {
         let table = X86::table();
