@@ -24,6 +24,7 @@ pub mod complete;
 pub mod domain;
 pub mod image;
 pub mod interface;
+pub mod moments;
 pub mod network;
 pub mod nodedev;
 pub mod nwfilter;

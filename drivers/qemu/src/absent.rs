@@ -1,4 +1,4 @@
-//! What a guest of this driver does not have yet, said in libvirt's words: an agent, snapshots, checkpoints, jobs.
+//! What a guest of this driver does not have yet, said in libvirt's words: an agent, checkpoints, jobs.
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::chardev::Channel;
@@ -103,21 +103,9 @@ macro_rules! empty {
 }
 
 empty! {
-    snapshot_num(DomainSnapshotNumArgs) -> DomainSnapshotNumRet;
-    snapshot_names(DomainSnapshotListNamesArgs) -> DomainSnapshotListNamesRet;
-    snapshots(DomainListAllSnapshotsArgs) -> DomainListAllSnapshotsRet;
-    has_current_snapshot(DomainHasCurrentSnapshotArgs) -> DomainHasCurrentSnapshotRet;
     checkpoints(DomainListAllCheckpointsArgs) -> DomainListAllCheckpointsRet;
     disk_errors(DomainGetDiskErrorsArgs) -> DomainGetDiskErrorsRet;
     launch_security(DomainGetLaunchSecurityInfoArgs) -> DomainGetLaunchSecurityInfoRet;
-}
-
-pub(crate) async fn current_snapshot(
-    driver: &Qemu,
-    args: DomainSnapshotCurrentArgs,
-) -> Result<DomainSnapshotCurrentRet> {
-    driver.guest(&args.dom)?;
-    Err(QEMU.no_domain_snapshot("the domain does not have a current snapshot"))
 }
 
 pub(crate) async fn abort_job(driver: &Qemu, args: DomainAbortJobArgs) -> Result<()> {
@@ -127,9 +115,4 @@ pub(crate) async fn abort_job(driver: &Qemu, args: DomainAbortJobArgs) -> Result
 
 pub(crate) async fn sysinfo(_: &Qemu, _: ConnectGetSysinfoArgs) -> Result<ConnectGetSysinfoRet> {
     Err(QEMU.config_unsupported("Host SMBIOS information is not available"))
-}
-
-pub(crate) async fn managed_save_remove(driver: &Qemu, args: DomainManagedSaveRemoveArgs) -> Result<()> {
-    // There is never one to remove.
-    driver.guest(&args.dom).map(drop)
 }

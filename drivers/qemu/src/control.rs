@@ -19,8 +19,10 @@ use crate::state::{Lifecycle, State};
 const PAUSED: u32 = 1;
 /// `VIR_DOMAIN_START_AUTODESTROY`
 const AUTODESTROY: u32 = 2;
+/// `VIR_DOMAIN_START_FORCE_BOOT`
+const FORCE_BOOT: u32 = 8;
 /// Flags of starting that make no difference here: bypass the cache, force a boot, validate, reset NVRAM.
-const START_HARMLESS: u32 = 4 | 8 | 16 | 32;
+const START_HARMLESS: u32 = 4 | FORCE_BOOT | 16 | 32;
 
 pub(crate) async fn create_xml(
     driver: &Qemu,
@@ -57,6 +59,9 @@ pub(crate) async fn create_with_flags(
     check_flags(args.flags, PAUSED | AUTODESTROY | START_HARMLESS, "qemuDomainCreateWithFlags")?;
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
+    if args.flags & FORCE_BOOT != 0 {
+        driver.forget_saved(&guest)?;
+    }
     driver.start(&guest, args.flags & PAUSED != 0).await?;
     if args.flags & AUTODESTROY != 0 {
         driver.bind(&guest, cx.client);

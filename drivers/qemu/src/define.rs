@@ -13,6 +13,7 @@ use crate::command::shell;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
+use crate::snapshot;
 use crate::state::{Lifecycle, State};
 use crate::{live, prepare};
 use virtwire_store as store;
@@ -121,7 +122,12 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
     if guest.lock().persistent.is_none() {
         return Err(QEMU.operation_invalid("cannot undefine transient domain"));
     }
+    check_leavings(&guest, args.flags)?;
     let dirs = &driver.shared.dirs;
+    if guest.lock().live.is_none() {
+        driver.forget_saved(&guest)?;
+        snapshot::forget_all(dirs, &guest.name);
+    }
     let path = dirs.definition(&guest.name);
     let cannot = |e| file(&e, format_args!("cannot remove config {}", path.display()));
     driver.unmark(&guest.name).map_err(cannot)?;
@@ -140,6 +146,23 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
         driver.remove(&guest);
     }
     driver.emit(Lifecycle::UNDEFINED_REMOVED.of(handle));
+    Ok(())
+}
+
+/// A guest that is off does not leave behind what only it could use, unless that is asked for.
+fn check_leavings(guest: &Guest, flags: u32) -> Result<()> {
+    /// `VIR_DOMAIN_UNDEFINE_MANAGED_SAVE` and `…_SNAPSHOTS_METADATA`
+    const MANAGED_SAVE: u32 = 1;
+    const SNAPSHOTS: u32 = 2;
+    let inner = guest.lock();
+    let snapshots = inner.snapshots.iter().count();
+    if inner.live.is_none() && snapshots > 0 && flags & SNAPSHOTS == 0 {
+        let text = format_args!("cannot delete inactive domain with {snapshots} snapshots");
+        return Err(QEMU.operation_invalid(text));
+    }
+    if inner.saved && flags & MANAGED_SAVE == 0 {
+        return Err(QEMU.operation_invalid("Refusing to undefine while domain managed save image exists"));
+    }
     Ok(())
 }
 

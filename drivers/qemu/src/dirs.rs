@@ -88,6 +88,16 @@ impl Dirs {
         own.into_iter().chain(below.map(|name| self.lib.join(name))).collect()
     }
 
+    /// The descriptions of a guest's snapshots.
+    pub fn snapshots(&self, name: &str) -> PathBuf {
+        self.lib.join("snapshot").join(name)
+    }
+
+    /// What a guest's memory is in that starts from it the next time.
+    pub fn saved(&self, name: &str) -> PathBuf {
+        self.lib.join("save").join(format!("{name}.save"))
+    }
+
     /// The settings of the driver: `qemu.conf`.
     pub fn settings(&self) -> PathBuf {
         self.beside.0.join("qemu.conf")

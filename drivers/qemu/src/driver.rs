@@ -22,6 +22,7 @@ use crate::guest::{Definition, Guest};
 use crate::host::Host;
 use crate::probe::{QemuCaps, find_program};
 use crate::security::{self, Dac};
+use crate::snapshot;
 use virtwire_store as store;
 
 /// Features (`VIR_DRV_FEATURE_…`) of this driver: string parameters and the order of a network update's parts.
@@ -124,7 +125,12 @@ impl Qemu {
                     let uuid = domain.uuid.unwrap_or_else(Uuid::new_v4).into_bytes();
                     let once = self.shared.dirs.autostart_once_link(&name).is_symlink();
                     let guest = Guest::new(name, uuid, Some(Definition::new(domain)), autostart);
-                    guest.lock().autostart_once = once;
+                    {
+                        let mut inner = guest.lock();
+                        inner.autostart_once = once;
+                        inner.saved = self.shared.dirs.saved(&guest.name).is_file();
+                        inner.snapshots = snapshot::load(&self.shared.dirs, &guest.name)?;
+                    }
                     self.guests().add(Arc::new(guest));
                 }
                 Ok(domain) => {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use virtwire_conf::{Domain, FormatOptions};
+use virtwire_conf::moments::Moments;
+use virtwire_conf::{Domain, FormatOptions, Snapshot};
 use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::Monitor;
 
@@ -34,6 +35,9 @@ pub(crate) struct Inner {
     pub(crate) live: Option<Live>,
     /// The stored definition was changed while it ran.
     pub(crate) updated: bool,
+    /// Its memory is in a file, from which it starts the next time.
+    pub(crate) saved: bool,
+    pub(crate) snapshots: Moments<Snapshot>,
 }
 
 /// A definition and its text, which is made once.
@@ -79,6 +83,10 @@ pub(crate) enum Ending {
     Shutdown,
     /// Its kernel gave up.
     Crashed,
+    /// Its memory has gone into a file.
+    Saved,
+    /// It goes back to a snapshot, or was to end with one.
+    FromSnapshot,
 }
 
 impl Guest {
@@ -92,6 +100,8 @@ impl Guest {
             state,
             live: None,
             updated: false,
+            saved: false,
+            snapshots: Moments::default(),
         };
         Self { name, uuid, job: tokio::sync::Mutex::default(), inner: Mutex::new(inner) }
     }

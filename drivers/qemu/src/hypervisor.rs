@@ -10,7 +10,7 @@ use virtwire_protocol::remote::*;
 use crate::driver::Qemu;
 use crate::{
     absent, actions, autostart, caps, console, control, define, devices, info, list, machine, memory,
-    metadata, monitor, rename, screen, stats, tune, vcpus,
+    metadata, monitor, rename, save, screen, snapshot, stats, tune, vcpus,
 };
 
 serve! {
@@ -84,7 +84,6 @@ serve! {
             -> DomainGetSecurityLabelListRet = info::security_labels;
         domain_get_messages(DomainGetMessagesArgs) -> DomainGetMessagesRet = info::messages;
         domain_get_scheduler_type(DomainGetSchedulerTypeArgs) -> DomainGetSchedulerTypeRet = info::scheduler_type;
-        domain_has_managed_save_image(DomainHasManagedSaveImageArgs) -> DomainHasManagedSaveImageRet = info::has_managed_save;
         domain_get_job_info(DomainGetJobInfoArgs) -> DomainGetJobInfoRet = info::job_info;
         domain_get_vcpus(DomainGetVcpusArgs) -> DomainGetVcpusRet = info::vcpus;
         domain_get_vcpus_flags(DomainGetVcpusFlagsArgs) -> DomainGetVcpusFlagsRet = info::vcpus_flags;
@@ -125,15 +124,9 @@ serve! {
         domain_pm_suspend_for_duration(DomainPmSuspendForDurationArgs) = absent::pm_suspend;
         domain_authorized_ssh_keys_get(DomainAuthorizedSshKeysGetArgs) -> DomainAuthorizedSshKeysGetRet = absent::ssh_keys;
         domain_interface_addresses(DomainInterfaceAddressesArgs) -> DomainInterfaceAddressesRet = absent::interface_addresses;
-        domain_snapshot_num(DomainSnapshotNumArgs) -> DomainSnapshotNumRet = absent::snapshot_num;
-        domain_snapshot_list_names(DomainSnapshotListNamesArgs) -> DomainSnapshotListNamesRet = absent::snapshot_names;
-        domain_list_all_snapshots(DomainListAllSnapshotsArgs) -> DomainListAllSnapshotsRet = absent::snapshots;
-        domain_has_current_snapshot(DomainHasCurrentSnapshotArgs) -> DomainHasCurrentSnapshotRet = absent::has_current_snapshot;
-        domain_snapshot_current(DomainSnapshotCurrentArgs) -> DomainSnapshotCurrentRet = absent::current_snapshot;
         domain_list_all_checkpoints(DomainListAllCheckpointsArgs) -> DomainListAllCheckpointsRet = absent::checkpoints;
         domain_get_disk_errors(DomainGetDiskErrorsArgs) -> DomainGetDiskErrorsRet = absent::disk_errors;
         domain_get_iothread_info(DomainGetIothreadInfoArgs) -> DomainGetIothreadInfoRet = tune::iothreads;
-        domain_managed_save_remove(DomainManagedSaveRemoveArgs) = absent::managed_save_remove;
         domain_abort_job(DomainAbortJobArgs) = absent::abort_job;
 
         domain_get_perf_events(DomainGetPerfEventsArgs) -> DomainGetPerfEventsRet = tune::perf_events;
@@ -150,6 +143,38 @@ serve! {
         domain_detach_device_flags(DomainDetachDeviceFlagsArgs) = devices::detach_flags;
         domain_detach_device_alias(DomainDetachDeviceAliasArgs) = devices::detach_alias;
         domain_update_device_flags(DomainUpdateDeviceFlagsArgs) = devices::update;
+
+        domain_snapshot_create_xml(DomainSnapshotCreateXmlArgs) -> DomainSnapshotCreateXmlRet = snapshot::create_xml;
+        domain_snapshot_get_xml_desc(DomainSnapshotGetXmlDescArgs) -> DomainSnapshotGetXmlDescRet = snapshot::xml_desc;
+        domain_snapshot_num(DomainSnapshotNumArgs) -> DomainSnapshotNumRet = snapshot::count;
+        domain_snapshot_list_names(DomainSnapshotListNamesArgs) -> DomainSnapshotListNamesRet = snapshot::names;
+        domain_list_all_snapshots(DomainListAllSnapshotsArgs) -> DomainListAllSnapshotsRet = snapshot::of_guest;
+        domain_snapshot_num_children(DomainSnapshotNumChildrenArgs) -> DomainSnapshotNumChildrenRet = snapshot::count_children;
+        domain_snapshot_list_children_names(DomainSnapshotListChildrenNamesArgs)
+            -> DomainSnapshotListChildrenNamesRet = snapshot::children_names;
+        domain_snapshot_list_all_children(DomainSnapshotListAllChildrenArgs)
+            -> DomainSnapshotListAllChildrenRet = snapshot::children;
+        domain_snapshot_lookup_by_name(DomainSnapshotLookupByNameArgs) -> DomainSnapshotLookupByNameRet = snapshot::lookup;
+        domain_has_current_snapshot(DomainHasCurrentSnapshotArgs) -> DomainHasCurrentSnapshotRet = snapshot::has_current;
+        domain_snapshot_current(DomainSnapshotCurrentArgs) -> DomainSnapshotCurrentRet = snapshot::current;
+        domain_snapshot_get_parent(DomainSnapshotGetParentArgs) -> DomainSnapshotGetParentRet = snapshot::parent;
+        domain_snapshot_is_current(DomainSnapshotIsCurrentArgs) -> DomainSnapshotIsCurrentRet = snapshot::is_current;
+        domain_snapshot_has_metadata(DomainSnapshotHasMetadataArgs) -> DomainSnapshotHasMetadataRet = snapshot::has_metadata;
+        domain_snapshot_delete(DomainSnapshotDeleteArgs) = snapshot::delete;
+        domain_revert_to_snapshot(DomainRevertToSnapshotArgs) = snapshot::revert;
+
+        domain_save(DomainSaveArgs) = save::save;
+        domain_save_flags(DomainSaveFlagsArgs) = save::save_flags;
+        domain_restore(DomainRestoreArgs) = save::restore;
+        domain_restore_flags(DomainRestoreFlagsArgs) = save::restore_flags;
+        domain_save_image_get_xml_desc(DomainSaveImageGetXmlDescArgs) -> DomainSaveImageGetXmlDescRet = save::image_xml;
+        domain_save_image_define_xml(DomainSaveImageDefineXmlArgs) = save::image_define;
+        domain_managed_save(DomainManagedSaveArgs) = save::managed_save;
+        domain_has_managed_save_image(DomainHasManagedSaveImageArgs) -> DomainHasManagedSaveImageRet = save::has_managed;
+        domain_managed_save_remove(DomainManagedSaveRemoveArgs) = save::managed_remove;
+        domain_managed_save_get_xml_desc(DomainManagedSaveGetXmlDescArgs)
+            -> DomainManagedSaveGetXmlDescRet = save::managed_xml;
+        domain_managed_save_define_xml(DomainManagedSaveDefineXmlArgs) = save::managed_define;
 
         qemu_domain_agent_command(DomainAgentCommandArgs) -> DomainAgentCommandRet = absent::agent_command;
         qemu_domain_monitor_command(DomainMonitorCommandArgs) -> DomainMonitorCommandRet = monitor::command;

@@ -148,15 +148,6 @@ pub(crate) async fn scheduler_type(
     Ok(DomainGetSchedulerTypeRet { r#type: "posix".into(), nparams: crate::tune::SCHEDULER_PARAMETERS })
 }
 
-pub(crate) async fn has_managed_save(
-    driver: &Qemu,
-    args: DomainHasManagedSaveImageArgs,
-) -> Result<DomainHasManagedSaveImageRet> {
-    check_flags(args.flags, 0, "qemuDomainHasManagedSaveImage")?;
-    driver.guest(&args.dom)?;
-    Ok(DomainHasManagedSaveImageRet { result: 0 })
-}
-
 pub(crate) async fn job_info(driver: &Qemu, args: DomainGetJobInfoArgs) -> Result<DomainGetJobInfoRet> {
     driver.guest(&args.dom)?.live()?;
     Ok(DomainGetJobInfoRet::default())

@@ -19,6 +19,7 @@ use virtwire_qmp::{Monitor, QmpError};
 
 use crate::absent::{agent_ports, has_agent};
 use crate::argv;
+use crate::begin::{Begin, Memory};
 use crate::chain;
 use crate::command::shell;
 use crate::devices::is_up;
@@ -39,28 +40,16 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Qemu {
-    /// Starts a guest; the caller holds its job, or is the only one who knows it.
-    pub(crate) async fn start(&self, guest: &Arc<Guest>, paused: bool) -> Result<()> {
-        let stored = {
-            let inner = guest.lock();
-            if inner.live.is_some() {
-                return Err(QEMU.operation_invalid("domain is already running"));
-            }
-            inner.persistent.as_ref().map(|definition| Arc::clone(&definition.domain))
-        };
-        let stored = stored.ok_or_else(|| QEMU.internal_error("the guest has no definition"))?;
-        self.start_from(guest, &stored, paused).await
-    }
-
     /// Starts a guest as `stored` says.
-    pub(crate) async fn start_from(&self, guest: &Arc<Guest>, stored: &Domain, paused: bool) -> Result<()> {
+    pub(crate) async fn begin(&self, guest: &Arc<Guest>, stored: &Domain, begin: Begin) -> Result<()> {
         let id = self.next_id();
         let mut domain = live::domain(stored, id, &self.shared.dirs)?;
         domain.devices.disks.iter_mut().try_for_each(chain::find)?;
         live::number_sources(&mut domain);
         security::prepare(self.shared.security.as_ref(), &mut domain)?;
         let dir = self.shared.dirs.domain(id, &guest.name);
-        let started = self.launch(&mut domain, &dir).await;
+        let incoming = matches!(begin.memory, Memory::Saved(_));
+        let started = self.launch(&mut domain, &dir, incoming).await;
         let (process, monitor_of, events) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -92,19 +81,17 @@ impl Qemu {
         if has_agent(&guest.live()?.domain) {
             self.emit(status::agent_lifecycle(guest.handle(), false, true));
         }
-        if paused {
-            guest.lock().state = State::PAUSED_USER;
-            self.emit(Lifecycle::STARTED_BOOTED.of(guest.handle()));
-            self.emit(Lifecycle::SUSPENDED_PAUSED.of(guest.handle()));
-        } else {
-            if let Err(error) = monitor_of.execute(&Cont {}).await {
-                self.kill(guest, Ending::Destroyed).await;
-                return Err(monitor(error));
-            }
-            guest.lock().state = State::RUNNING_BOOTED;
-            self.emit(Lifecycle::RESUMED_UNPAUSED.of(guest.handle()));
-            self.emit(Lifecycle::STARTED_BOOTED.of(guest.handle()));
+        let (state, events) = begin.memory.leads_to(begin.paused);
+        let mut begun = self.fill(guest, begin.memory).await;
+        if begun.is_ok() && !begin.paused {
+            begun = monitor_of.execute(&Cont {}).await.map(drop).map_err(monitor);
         }
+        if let Err(error) = begun {
+            self.kill(guest, Ending::Destroyed).await;
+            return Err(error);
+        }
+        guest.lock().state = state;
+        events.into_iter().for_each(|event| self.emit(event.of(guest.handle())));
         self.save_status(guest);
         Ok(())
     }
@@ -114,6 +101,7 @@ impl Qemu {
         &self,
         domain: &mut Domain,
         dir: &Path,
+        incoming: bool,
     ) -> Result<(Process, Monitor, mpsc::Receiver<QmpEvent>)> {
         let program = domain.devices.emulator.clone().map(PathBuf::from);
         let program = program.ok_or_else(|| QEMU.internal_error("the guest has no emulator"))?;
@@ -153,7 +141,10 @@ impl Qemu {
         }
         let context =
             argv::Context { dir, memory: &memory, caps: &caps, monitor: Some(listener.into()), vault };
-        let line = argv::build(&found, context)?;
+        let mut line = argv::build(&found, context)?;
+        if incoming {
+            line.option("-incoming", "defer");
+        }
         let security = self.shared.security.as_ref();
         let files = security.map(|dac| dac.give(&found)).transpose()?;
         domain.devices.disks.iter_mut().for_each(live::end_chain);
@@ -416,6 +407,10 @@ impl Qemu {
                 }
                 Some(Ending::Shutdown) => (State::SHUTOFF_SHUTDOWN, Lifecycle::STOPPED_SHUTDOWN),
                 Some(Ending::Crashed) => (State::SHUTOFF_CRASHED, Lifecycle::STOPPED_CRASHED),
+                Some(Ending::Saved) => (State::SHUTOFF_SAVED, Lifecycle::STOPPED_SAVED),
+                Some(Ending::FromSnapshot) => {
+                    (State::SHUTOFF_FROM_SNAPSHOT, Lifecycle::STOPPED_FROM_SNAPSHOT)
+                }
                 // Without a word before: it must have crashed.
                 None => (State::SHUTOFF_CRASHED, Lifecycle::STOPPED_FAILED),
             };
@@ -443,9 +438,12 @@ impl Qemu {
         let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
         self.forget_status(&guest.name);
         if transient {
+            if live.ending != Some(Ending::FromSnapshot) {
+                crate::snapshot::forget_all(&self.shared.dirs, &guest.name);
+            }
             self.remove(guest);
         }
-        if live.ending == Some(Ending::Destroyed) {
+        if matches!(live.ending, Some(Ending::Destroyed | Ending::Saved | Ending::FromSnapshot)) {
             // QEMU announces an end that it is asked for; its own word may come too late to be heard.
             self.emit(Lifecycle::SHUTDOWN_HOST.of(handle.clone()));
         }

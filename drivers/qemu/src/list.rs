@@ -20,10 +20,10 @@ const GROUPS: &[&[(u32, Property)]] = &[
         (64, |guest| guest.state.state == State::SHUTOFF_UNKNOWN.state),
         (128, |guest| ![1, 3, 5].contains(&guest.state.state)),
     ],
-    // Managed save, snapshots and checkpoints: no guest has any.
-    &[(256, |_| false), (512, |_| true)],
+    &[(256, |guest| guest.saved), (512, |guest| !guest.saved)],
     &[(1024, |guest| guest.autostart), (2048, |guest| !guest.autostart)],
-    &[(4096, |_| false), (8192, |_| true)],
+    &[(4096, |guest| !guest.snapshots.is_empty()), (8192, |guest| guest.snapshots.is_empty())],
+    // Checkpoints: no guest has any.
     &[(16384, |_| false), (32768, |_| true)],
 ];
 

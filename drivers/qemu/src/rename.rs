@@ -64,7 +64,12 @@ fn renamed(
     name.clone_into(&mut domain.name);
     let renamed = Guest::new(name.to_owned(), guest.uuid, Some(Definition::new(domain)), autostart);
     renamed.lock().state = state;
-    renamed.lock().autostart_once = guest.lock().autostart_once;
+    {
+        let (mut new, old) = (renamed.lock(), guest.lock());
+        new.autostart_once = old.autostart_once;
+        new.saved = old.saved;
+        new.snapshots = old.snapshots.clone();
+    }
     Arc::new(renamed)
 }
 
@@ -83,6 +88,14 @@ fn files(driver: &Qemu, old: &Guest, new: &Guest) -> Result<()> {
     }
     if once {
         store::link(&dirs.definition(&new.name), &dirs.autostart_once_link(&new.name)).map_err(cannot)?;
+    }
+    for (from, to) in [
+        (dirs.saved(&old.name), dirs.saved(&new.name)),
+        (dirs.snapshots(&old.name), dirs.snapshots(&new.name)),
+    ] {
+        if from.exists() {
+            std::fs::rename(from, to).map_err(cannot)?;
+        }
     }
     driver.unmark(&old.name).map_err(cannot)?;
     store::remove(&dirs.definition(&old.name)).map_err(cannot)

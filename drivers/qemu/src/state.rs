@@ -41,6 +41,12 @@ macro_rules! states {
 states! {
     /// Started.
     RUNNING_BOOTED = 1 1 "running" "booted";
+    /// Its memory came out of a file.
+    RUNNING_RESTORED = 1 3 "running" "restored";
+    /// Went back to a snapshot.
+    RUNNING_FROM_SNAPSHOT = 1 4 "running" "from snapshot";
+    /// Was not saved after all.
+    RUNNING_SAVE_CANCELED = 1 7 "running" "save canceled";
     /// Resumed.
     RUNNING_UNPAUSED = 1 5 "running" "unpaused";
     /// Reset after a crash.
@@ -51,6 +57,12 @@ states! {
     PAUSED_UNKNOWN = 3 0 "paused" "unknown";
     /// Suspended by a client, or started that way.
     PAUSED_USER = 3 1 "paused" "user";
+    /// Its memory came out of a file.
+    PAUSED_MIGRATION = 3 2 "paused" "migration";
+    /// Being saved.
+    PAUSED_SAVE = 3 3 "paused" "save";
+    /// Went back to a snapshot.
+    PAUSED_FROM_SNAPSHOT = 3 7 "paused" "from snapshot";
     /// Stopped by an I/O error.
     PAUSED_IOERROR = 3 5 "paused" "ioerror";
     /// Stopped by its watchdog.
@@ -69,6 +81,10 @@ states! {
     SHUTOFF_DESTROYED = 5 2 "shutoff" "destroyed";
     /// QEMU ended without a word.
     SHUTOFF_CRASHED = 5 3 "shutoff" "crashed";
+    /// Its memory is in a file.
+    SHUTOFF_SAVED = 5 5 "shutoff" "saved";
+    /// Went back to a snapshot.
+    SHUTOFF_FROM_SNAPSHOT = 5 7 "shutoff" "from snapshot";
     /// Could not be started.
     SHUTOFF_FAILED = 5 6 "shutoff" "failed";
     /// Its kernel gave up, and it was kept.
@@ -92,17 +108,25 @@ impl Lifecycle {
     pub(crate) const DEFINED_ADDED: Self = Self(0, 0);
     pub(crate) const DEFINED_UPDATED: Self = Self(0, 1);
     pub(crate) const DEFINED_RENAMED: Self = Self(0, 2);
+    pub(crate) const DEFINED_FROM_SNAPSHOT: Self = Self(0, 3);
     pub(crate) const UNDEFINED_REMOVED: Self = Self(1, 0);
     pub(crate) const UNDEFINED_RENAMED: Self = Self(1, 1);
     pub(crate) const STARTED_BOOTED: Self = Self(2, 0);
+    pub(crate) const STARTED_RESTORED: Self = Self(2, 2);
+    pub(crate) const STARTED_FROM_SNAPSHOT: Self = Self(2, 3);
     pub(crate) const SUSPENDED_PAUSED: Self = Self(3, 0);
     pub(crate) const SUSPENDED_IOERROR: Self = Self(3, 2);
     pub(crate) const SUSPENDED_WATCHDOG: Self = Self(3, 3);
+    pub(crate) const SUSPENDED_RESTORED: Self = Self(3, 4);
+    pub(crate) const SUSPENDED_FROM_SNAPSHOT: Self = Self(3, 5);
     pub(crate) const RESUMED_UNPAUSED: Self = Self(4, 0);
+    pub(crate) const RESUMED_FROM_SNAPSHOT: Self = Self(4, 2);
     pub(crate) const STOPPED_SHUTDOWN: Self = Self(5, 0);
     pub(crate) const STOPPED_DESTROYED: Self = Self(5, 1);
     pub(crate) const STOPPED_CRASHED: Self = Self(5, 2);
+    pub(crate) const STOPPED_SAVED: Self = Self(5, 4);
     pub(crate) const STOPPED_FAILED: Self = Self(5, 5);
+    pub(crate) const STOPPED_FROM_SNAPSHOT: Self = Self(5, 6);
     pub(crate) const SHUTDOWN_GUEST: Self = Self(6, 1);
     pub(crate) const SHUTDOWN_HOST: Self = Self(6, 2);
     pub(crate) const PMSUSPENDED_MEMORY: Self = Self(7, 0);

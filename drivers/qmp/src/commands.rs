@@ -308,6 +308,62 @@ commands! {
         /// `ppm` or `png`.
         format: Option<String>,
     } -> Empty;
+    /// Takes an internal snapshot, in a job.
+    "snapshot-save" SnapshotSave {
+        /// The job's name.
+        job_id: String,
+        /// The snapshot's.
+        tag: String,
+        /// The node that holds the memory.
+        vmstate: String,
+        /// All nodes that take part.
+        devices: Vec<String>,
+    } -> Empty;
+    /// Goes back to an internal snapshot, in a job.
+    "snapshot-load" SnapshotLoad {
+        /// The job's name.
+        job_id: String,
+        /// The snapshot's.
+        tag: String,
+        /// The node that holds the memory.
+        vmstate: String,
+        /// All nodes that take part.
+        devices: Vec<String>,
+    } -> Empty;
+    /// Deletes an internal snapshot, in a job.
+    "snapshot-delete" SnapshotDelete {
+        /// The job's name.
+        job_id: String,
+        /// The snapshot's.
+        tag: String,
+        /// All nodes that take part.
+        devices: Vec<String>,
+    } -> Empty;
+    /// The jobs that are there.
+    "query-jobs" QueryJobs {} -> Vec<JobInfo>;
+    /// Forgets a job that has ended.
+    "job-dismiss" JobDismiss {
+        /// The job.
+        id: String,
+    } -> Empty;
+    /// Does all of it or nothing.
+    "transaction" Transaction {
+        /// What is to be done.
+        actions: Vec<Value>,
+    } -> Empty;
+    /// Begins to send the guest.
+    "migrate" Migrate {
+        /// Where to, as in `fd:name`.
+        uri: String,
+    } -> Empty;
+    /// Begins to receive the guest, of a QEMU that was started to wait for that.
+    "migrate-incoming" MigrateIncoming {
+        /// Where from, as in `fd:name`.
+        uri: String,
+    } -> Empty;
+    /// How far sending or receiving is.
+    "query-migrate" QueryMigrate {} -> MigrationInfo;
+
     /// Presses keys together.
     "send-key" SendKey {
         /// `{"type": "number", "data": …}` or `{"type": "qcode", "data": …}` each.

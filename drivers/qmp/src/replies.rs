@@ -146,6 +146,22 @@ replies! { "kebab-case";
         /// The type, as in `child<virtio-balloon>`.
         r#type: String,
     }
+    /// A job.
+    JobInfo {
+        /// Its name.
+        id: String,
+        /// `running`, `concluded` and more.
+        status: String,
+        /// What it failed with.
+        error: Option<String>,
+    }
+    /// A migration.
+    MigrationInfo {
+        /// `active`, `completed`, `failed` and more; nothing before the first one.
+        status: Option<String>,
+        /// What it failed with.
+        error_desc: Option<String>,
+    }
     /// A virtual CPU.
     CpuInfo {
         /// Its number.

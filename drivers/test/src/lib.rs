@@ -16,7 +16,6 @@ mod error;
 mod host;
 mod hypervisor;
 mod interface;
-mod moments;
 mod network;
 mod node;
 mod node_file;

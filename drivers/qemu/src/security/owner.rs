@@ -88,6 +88,11 @@ pub(super) fn take_back(path: &Path, remembered: bool) -> io::Result<()> {
     }
 }
 
+/// Whether a file's former owner is known.
+pub(super) fn is_written_down(path: &Path) -> bool {
+    matches!(recall(path), Ok(Some(_)))
+}
+
 /// Changes the owner, where the file system has owners.
 ///
 /// # Errors

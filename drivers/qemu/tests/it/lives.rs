@@ -90,7 +90,7 @@ async fn a_killed_qemu_is_a_crashed_guest() {
 }
 
 /// Each daemon is a runtime of its own: when it ends, everything of it is gone at once.
-fn daemon() -> tokio::runtime::Runtime {
+pub(crate) fn daemon() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 

@@ -4,6 +4,7 @@ mod chains;
 mod changes;
 mod host;
 mod lives;
+mod moments;
 mod native;
 mod probing;
 

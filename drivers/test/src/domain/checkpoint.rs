@@ -5,11 +5,10 @@ use virtwire_protocol::remote as wire;
 
 use super::guest::Guest;
 use super::moment_xml::Checkpoint;
-use super::snapshot::check_parent;
 use crate::clock::Now;
 use crate::error::{Result, TEST, check_flags, uuid_text};
 use crate::host::Host;
-use crate::moments::{Delete, Moment};
+use virtwire_conf::moments::{Delete, Moment};
 use virtwire_protocol::ErrorDomain;
 
 /// `virDomainCheckpointCreateFlags`: REDEFINE 1, QUIESCE 2, REDEFINE_VALIDATE 4.
@@ -104,7 +103,7 @@ pub(crate) fn create_xml(
 
 fn redefined(guest: &Guest, xml: &str) -> Result<(String, Option<String>, Checkpoint)> {
     let (name, parent, data) = Checkpoint::parse(xml)?;
-    check_parent(&guest.checkpoints, &name, parent.as_deref())?;
+    guest.checkpoints.check_parent(&name, parent.as_deref())?;
     if data.definition.uuid() != guest.wire.uuid {
         return Err(ErrorDomain::DOMAIN_CHECKPOINT.invalid_arg(format_args!(
             "definition for checkpoint {name} must use uuid {}",

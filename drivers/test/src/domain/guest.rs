@@ -13,8 +13,8 @@ use super::lifecycle::Fate;
 use super::moment_xml::{Checkpoint, Snapshot};
 use super::state::{Lifecycle, State, Status, Step};
 use crate::error::{Result, bad_argument, not_running};
-use crate::moments::Moments;
 use crate::registry::{Object, Uuid};
+use virtwire_conf::moments::Moments;
 
 /// `virDomainModificationImpact`
 pub(crate) mod affect {

@@ -1,6 +1,5 @@
 //! Snapshots: what a guest was at a moment, to go back to.
 
-use virtwire_driver_api::passes;
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
 
@@ -10,7 +9,7 @@ use super::state::{State, Step};
 use crate::clock::Now;
 use crate::error::{Result, TEST, check_flags, uuid_text};
 use crate::host::Host;
-use crate::moments::{Delete, Moment, Moments};
+use virtwire_conf::moments::{Delete, Moment, list as flag};
 
 /// `virDomainSnapshotCreateFlags`
 mod create_flags {
@@ -22,22 +21,6 @@ mod create_flags {
     pub(super) const LIVE: u32 = 1 << 8;
     pub(super) const VALIDATE: u32 = 1 << 9;
     pub(super) const KNOWN: u32 = REDEFINE | CURRENT | HALT | QUIESCE | ATOMIC | LIVE | VALIDATE;
-}
-
-/// `virDomainSnapshotListFlags`
-mod list_flags {
-    /// Without parent, of a guest's list; with all descendants, of a snapshot's list.
-    pub(super) const ROOTS_OR_DESCENDANTS: u32 = 1 << 0;
-    pub(super) const METADATA: u32 = 1 << 1;
-    pub(super) const LEAVES: u32 = 1 << 2;
-    pub(super) const NO_LEAVES: u32 = 1 << 3;
-    pub(super) const NO_METADATA: u32 = 1 << 4;
-    pub(super) const INACTIVE: u32 = 1 << 5;
-    pub(super) const ACTIVE: u32 = 1 << 6;
-    pub(super) const DISK_ONLY: u32 = 1 << 7;
-    pub(super) const INTERNAL: u32 = 1 << 8;
-    pub(super) const EXTERNAL: u32 = 1 << 9;
-    pub(super) const KNOWN: u32 = (1 << 11) - 1;
 }
 
 /// `virDomainSnapshotRevertFlags`
@@ -73,37 +56,9 @@ fn on_wire(guest: &Guest, moment: &Moment<Snapshot>) -> wire::NonnullDomainSnaps
 
 /// The snapshots below `from`, or all, that pass the filters.
 fn list<'g>(guest: &'g Guest, from: Option<&'g str>, flags: u32) -> Vec<&'g Moment<Snapshot>> {
-    use list_flags::*;
-    let all = &guest.snapshots;
-    let deep = (flags & ROOTS_OR_DESCENDANTS != 0) == from.is_some();
-    let candidates = if deep { all.descendants(from) } else { all.children(from).collect() };
-    let has_children = |moment: &Moment<Snapshot>| all.children(Some(&moment.name)).next().is_some();
-    let kinds = flags & (INACTIVE | ACTIVE | DISK_ONLY);
-    candidates
-        .into_iter()
-        .filter(|moment| {
-            let kind = if moment.data.state == State::SHUTOFF { INACTIVE } else { ACTIVE };
-            (kinds == 0 || kinds & kind != 0)
-                && passes(flags, LEAVES, NO_LEAVES, !has_children(moment))
-                && passes(flags, METADATA, NO_METADATA, true)
-                && passes(flags, INTERNAL, EXTERNAL, true)
-        })
-        .collect()
-}
-
-/// Checks the parent that a redefined moment names.
-pub(super) fn check_parent<T>(moments: &Moments<T>, name: &str, parent: Option<&str>) -> Result<()> {
-    let Some(parent) = parent else { return Ok(()) };
-    let wrong = if parent == name {
-        format!("cannot set moment {name} as its own parent")
-    } else if moments.get(parent).is_none() {
-        format!("parent {parent} for moment {name} not found")
-    } else if moments.would_circle(name, parent) {
-        format!("parent {parent} would create cycle to {name}")
-    } else {
-        return Ok(());
-    };
-    Err(ErrorDomain::DOMAIN.invalid_arg(wrong))
+    let state =
+        |snapshot: &Snapshot| if snapshot.state == State::SHUTOFF { flag::INACTIVE } else { flag::ACTIVE };
+    guest.snapshots.list(from, flags, |snapshot| state(snapshot) | flag::INTERNAL)
 }
 
 pub(crate) fn create_xml(
@@ -159,7 +114,7 @@ fn taken(guest: &Guest, xml: &str) -> Result<Named> {
 /// A snapshot whose description was kept elsewhere.
 fn redefined(guest: &Guest, xml: &str) -> Result<Named> {
     let (name, parent, snapshot) =
-        Snapshot::parse(xml, |name, parent| check_parent(&guest.snapshots, name, parent))?;
+        Snapshot::parse(xml, |name, parent| guest.snapshots.check_parent(name, parent))?;
     if snapshot.definition.uuid() != guest.wire.uuid {
         return Err(ErrorDomain::DOMAIN_SNAPSHOT.invalid_arg(format_args!(
             "definition for snapshot {name} must use uuid {}",
@@ -180,7 +135,7 @@ pub(crate) fn get_xml_desc(
 }
 
 pub(crate) fn num(host: &mut Host, args: wire::DomainSnapshotNumArgs) -> Result<wire::DomainSnapshotNumRet> {
-    check_flags(args.flags, list_flags::KNOWN, "testDomainSnapshotNum")?;
+    check_flags(args.flags, flag::KNOWN, "testDomainSnapshotNum")?;
     Ok(wire::DomainSnapshotNumRet { num: list(host.guest(&args.dom)?, None, args.flags).len() as i32 })
 }
 
@@ -188,7 +143,7 @@ pub(crate) fn list_names(
     host: &mut Host,
     args: wire::DomainSnapshotListNamesArgs,
 ) -> Result<wire::DomainSnapshotListNamesRet> {
-    check_flags(args.flags, list_flags::KNOWN, "testDomainSnapshotListNames")?;
+    check_flags(args.flags, flag::KNOWN, "testDomainSnapshotListNames")?;
     let found = list(host.guest(&args.dom)?, None, args.flags);
     let names = found.iter().map(|m| m.name.as_str().into()).take(args.maxnames.max(0) as usize).collect();
     Ok(wire::DomainSnapshotListNamesRet { names })
@@ -198,7 +153,7 @@ pub(crate) fn list_all(
     host: &mut Host,
     args: wire::DomainListAllSnapshotsArgs,
 ) -> Result<wire::DomainListAllSnapshotsRet> {
-    check_flags(args.flags, list_flags::KNOWN, "testDomainListAllSnapshots")?;
+    check_flags(args.flags, flag::KNOWN, "testDomainListAllSnapshots")?;
     let guest = host.guest(&args.dom)?;
     let found = list(guest, None, args.flags);
     let ret = found.len() as i32;
@@ -211,7 +166,7 @@ pub(crate) fn num_children(
     host: &mut Host,
     args: wire::DomainSnapshotNumChildrenArgs,
 ) -> Result<wire::DomainSnapshotNumChildrenRet> {
-    check_flags(args.flags, list_flags::KNOWN, "testDomainSnapshotNumChildren")?;
+    check_flags(args.flags, flag::KNOWN, "testDomainSnapshotNumChildren")?;
     let (guest, moment) = target(host, &args.snap)?;
     Ok(wire::DomainSnapshotNumChildrenRet { num: list(guest, Some(&moment.name), args.flags).len() as i32 })
 }
@@ -220,7 +175,7 @@ pub(crate) fn list_children_names(
     host: &mut Host,
     args: wire::DomainSnapshotListChildrenNamesArgs,
 ) -> Result<wire::DomainSnapshotListChildrenNamesRet> {
-    check_flags(args.flags, list_flags::KNOWN, "testDomainSnapshotListChildrenNames")?;
+    check_flags(args.flags, flag::KNOWN, "testDomainSnapshotListChildrenNames")?;
     let (guest, moment) = target(host, &args.snap)?;
     let found = list(guest, Some(&moment.name), args.flags);
     let names = found.iter().map(|m| m.name.as_str().into()).take(args.maxnames.max(0) as usize).collect();
@@ -231,7 +186,7 @@ pub(crate) fn list_all_children(
     host: &mut Host,
     args: wire::DomainSnapshotListAllChildrenArgs,
 ) -> Result<wire::DomainSnapshotListAllChildrenRet> {
-    check_flags(args.flags, list_flags::KNOWN, "testDomainSnapshotListAllChildren")?;
+    check_flags(args.flags, flag::KNOWN, "testDomainSnapshotListAllChildren")?;
     let (guest, moment) = target(host, &args.snapshot)?;
     let found = list(guest, Some(&moment.name), args.flags);
     let ret = found.len() as i32;

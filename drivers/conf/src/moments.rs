@@ -1,22 +1,56 @@
 //! Snapshots and checkpoints: named moments of a guest, each with at most one parent.
 
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+/// `VIR_DOMAIN_SNAPSHOT_LIST_…` and `VIR_DOMAIN_CHECKPOINT_LIST_…`, which are the same as far as both have them.
+pub mod list {
+    /// Without parent, of a guest's list; with all descendants, of a moment's list.
+    pub const ROOTS_OR_DESCENDANTS: u32 = 1 << 0;
+    /// Those whose description is kept.
+    pub const METADATA: u32 = 1 << 1;
+    /// Those that nothing follows.
+    pub const LEAVES: u32 = 1 << 2;
+    /// Those that something follows.
+    pub const NO_LEAVES: u32 = 1 << 3;
+    /// Those whose description is not kept.
+    pub const NO_METADATA: u32 = 1 << 4;
+    /// Taken while the guest was off.
+    pub const INACTIVE: u32 = 1 << 5;
+    /// Taken with the guest's memory.
+    pub const ACTIVE: u32 = 1 << 6;
+    /// Taken of disks alone while the guest ran.
+    pub const DISK_ONLY: u32 = 1 << 7;
+    /// Kept within the images.
+    pub const INTERNAL: u32 = 1 << 8;
+    /// Kept in files of their own.
+    pub const EXTERNAL: u32 = 1 << 9;
+    /// Parents before children, as all lists are.
+    pub const TOPOLOGICAL: u32 = 1 << 10;
+    /// All of these.
+    pub const KNOWN: u32 = (1 << 11) - 1;
+
+    /// Flags of one group: none of them, or all, lets everything pass.
+    pub(super) const GROUPS: [u32; 4] =
+        [METADATA | NO_METADATA, LEAVES | NO_LEAVES, INACTIVE | ACTIVE | DISK_ONLY, INTERNAL | EXTERNAL];
+}
+
 /// A snapshot or a checkpoint.
 #[derive(Clone, Debug)]
-pub(crate) struct Moment<T> {
+pub struct Moment<T> {
     /// Unique within its guest.
-    pub(crate) name: String,
+    pub name: String,
     /// The moment it follows.
-    pub(crate) parent: Option<String>,
+    pub parent: Option<String>,
     /// What is remembered.
-    pub(crate) data: T,
+    pub data: T,
 }
 
 /// The moments of one guest. Parents are always members, and come before their children.
 #[derive(Clone, Debug)]
-pub(crate) struct Moments<T> {
+pub struct Moments<T> {
     all: Vec<Moment<T>>,
     /// The moment that the next one will follow.
-    pub(crate) current: Option<String>,
+    pub current: Option<String>,
 }
 
 impl<T> Default for Moments<T> {
@@ -27,7 +61,7 @@ impl<T> Default for Moments<T> {
 
 /// What goes when a moment is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Delete {
+pub enum Delete {
     /// The moment; its children move up to its parent.
     One,
     /// The moment and everything below it.
@@ -38,7 +72,7 @@ pub(crate) enum Delete {
 
 impl Delete {
     /// `VIR_DOMAIN_SNAPSHOT_DELETE_CHILDREN` (1) and `..._CHILDREN_ONLY` (4); the same bits for checkpoints.
-    pub(crate) fn from_flags(flags: u32) -> Self {
+    pub fn from_flags(flags: u32) -> Self {
         match flags & (CHILDREN | CHILDREN_ONLY) {
             0 => Self::One,
             CHILDREN => Self::WithChildren,
@@ -52,27 +86,27 @@ const CHILDREN_ONLY: u32 = 4;
 
 impl<T> Moments<T> {
     /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
     /// All, parents before children.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Moment<T>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Moment<T>> {
         self.all.iter()
     }
 
     /// The moment of that name.
-    pub(crate) fn get(&self, name: &str) -> Option<&Moment<T>> {
+    pub fn get(&self, name: &str) -> Option<&Moment<T>> {
         self.all.iter().find(|m| m.name == name)
     }
 
     /// The moment that the guest stands at.
-    pub(crate) fn current(&self) -> Option<&Moment<T>> {
+    pub fn current(&self) -> Option<&Moment<T>> {
         self.get(self.current.as_deref()?)
     }
 
     /// Adds a moment, or replaces the data of the one with the same name.
-    pub(crate) fn insert(&mut self, moment: Moment<T>) {
+    pub fn insert(&mut self, moment: Moment<T>) {
         match self.all.iter_mut().find(|m| m.name == moment.name) {
             Some(old) => *old = moment,
             None => self.all.push(moment),
@@ -80,12 +114,12 @@ impl<T> Moments<T> {
     }
 
     /// The moments directly below `parent` (`None`: those without a parent), youngest first.
-    pub(crate) fn children<'m>(&'m self, parent: Option<&'m str>) -> impl Iterator<Item = &'m Moment<T>> {
+    pub fn children<'m>(&'m self, parent: Option<&'m str>) -> impl Iterator<Item = &'m Moment<T>> {
         self.all.iter().rev().filter(move |m| m.parent.as_deref() == parent)
     }
 
     /// Everything below `parent`, each moment before its children.
-    pub(crate) fn descendants<'m>(&'m self, parent: Option<&'m str>) -> Vec<&'m Moment<T>> {
+    pub fn descendants<'m>(&'m self, parent: Option<&'m str>) -> Vec<&'m Moment<T>> {
         let mut stack: Vec<_> = self.children(parent).collect();
         stack.reverse();
         let mut found = Vec::new();
@@ -98,21 +132,62 @@ impl<T> Moments<T> {
         found
     }
 
-    /// Deletes at a moment that exists. Whoever stood at a deleted moment then stands at the nearest one left.
-    pub(crate) fn delete(&mut self, name: &str, what: Delete) {
-        let parent = self.get(name).and_then(|m| m.parent.clone());
+    /// The moments of a list: below `from`, or of the guest. `kind` says which of [`list`]'s flags a moment has by
+    /// what it is, of the last two groups.
+    pub fn list<'m>(
+        &'m self,
+        from: Option<&'m str>,
+        flags: u32,
+        kind: impl Fn(&T) -> u32,
+    ) -> Vec<&'m Moment<T>> {
+        let deep = (flags & list::ROOTS_OR_DESCENDANTS != 0) == from.is_some();
+        let mut found = if deep { self.descendants(from) } else { self.children(from).collect() };
+        found.retain(|moment| {
+            let leaf = self.children(Some(&moment.name)).next().is_none();
+            let leaf = if leaf { list::LEAVES } else { list::NO_LEAVES };
+            let is = kind(&moment.data) | list::METADATA | leaf;
+            list::GROUPS.iter().all(|group| flags & group == 0 || flags & group & is != 0)
+        });
+        found
+    }
+
+    /// Checks the parent that a redefined moment names.
+    ///
+    /// # Errors
+    /// There is none of that name, or it comes after this one.
+    pub fn check_parent(&self, name: &str, parent: Option<&str>) -> Result<(), VirtError> {
+        let Some(parent) = parent else { return Ok(()) };
+        let wrong = if parent == name {
+            format!("cannot set moment {name} as its own parent")
+        } else if self.get(parent).is_none() {
+            format!("parent {parent} for moment {name} not found")
+        } else if self.would_circle(name, parent) {
+            format!("parent {parent} would create cycle to {name}")
+        } else {
+            return Ok(());
+        };
+        Err(ErrorDomain::DOMAIN.invalid_arg(wrong))
+    }
+
+    /// What would go.
+    pub fn affected(&self, name: &str, what: Delete) -> Vec<String> {
         let mut gone: Vec<String> = match what {
             Delete::One => Vec::new(),
             Delete::WithChildren | Delete::OnlyChildren => {
                 self.descendants(Some(name)).iter().map(|m| m.name.clone()).collect()
             }
         };
-        let left = if what == Delete::OnlyChildren {
-            Some(name.to_owned())
-        } else {
+        if what != Delete::OnlyChildren {
             gone.push(name.to_owned());
-            parent
-        };
+        }
+        gone
+    }
+
+    /// Deletes at a moment that exists. Whoever stood at a deleted moment then stands at the nearest one left.
+    pub fn delete(&mut self, name: &str, what: Delete) {
+        let parent = self.get(name).and_then(|m| m.parent.clone());
+        let gone = self.affected(name, what);
+        let left = if what == Delete::OnlyChildren { Some(name.to_owned()) } else { parent };
         if self.current.as_ref().is_some_and(|current| gone.contains(current)) {
             self.current.clone_from(&left);
         }
@@ -125,7 +200,7 @@ impl<T> Moments<T> {
     }
 
     /// Whether making `parent` the parent of `name` would close a circle.
-    pub(crate) fn would_circle(&self, name: &str, parent: &str) -> bool {
+    pub fn would_circle(&self, name: &str, parent: &str) -> bool {
         std::iter::successors(Some(parent), |at| self.get(at)?.parent.as_deref()).any(|at| at == name)
     }
 }

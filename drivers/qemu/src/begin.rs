@@ -1,0 +1,91 @@
+//! How a guest begins: it boots, or goes on from what was in its memory.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use virtwire_conf::Domain;
+use virtwire_conf::snapshot::SnapshotDisk;
+
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result};
+use crate::guest::Guest;
+use crate::state::{Lifecycle, State};
+use crate::{migrate, snapshot};
+
+/// How a guest begins.
+pub(crate) struct Begin {
+    /// It does not run yet.
+    pub(crate) paused: bool,
+    pub(crate) memory: Memory,
+}
+
+/// What is in a guest's memory when it begins.
+pub(crate) enum Memory {
+    /// Nothing: it boots.
+    Fresh,
+    /// What it was at a snapshot, which is on these disks.
+    Snapshot { name: String, disks: Vec<SnapshotDisk> },
+    /// What a file holds from where it stands.
+    Saved(File),
+}
+
+impl Memory {
+    /// The state that a guest is in then, and the events of coming there.
+    pub(crate) fn leads_to(&self, paused: bool) -> (State, [Lifecycle; 2]) {
+        match (self, paused) {
+            (Self::Fresh, true) => {
+                (State::PAUSED_USER, [Lifecycle::STARTED_BOOTED, Lifecycle::SUSPENDED_PAUSED])
+            }
+            (Self::Fresh, false) => {
+                (State::RUNNING_BOOTED, [Lifecycle::RESUMED_UNPAUSED, Lifecycle::STARTED_BOOTED])
+            }
+            (Self::Snapshot { .. }, true) => (
+                State::PAUSED_FROM_SNAPSHOT,
+                [Lifecycle::STARTED_FROM_SNAPSHOT, Lifecycle::SUSPENDED_FROM_SNAPSHOT],
+            ),
+            (Self::Snapshot { .. }, false) => (
+                State::RUNNING_FROM_SNAPSHOT,
+                [Lifecycle::STARTED_FROM_SNAPSHOT, Lifecycle::RESUMED_FROM_SNAPSHOT],
+            ),
+            (Self::Saved(_), true) => {
+                (State::PAUSED_MIGRATION, [Lifecycle::STARTED_RESTORED, Lifecycle::SUSPENDED_RESTORED])
+            }
+            (Self::Saved(_), false) => {
+                (State::RUNNING_RESTORED, [Lifecycle::STARTED_RESTORED, Lifecycle::RESUMED_FROM_SNAPSHOT])
+            }
+        }
+    }
+}
+
+impl Qemu {
+    /// Starts a guest; the caller holds its job, or is the only one who knows it.
+    pub(crate) async fn start(&self, guest: &Arc<Guest>, paused: bool) -> Result<()> {
+        let stored = {
+            let inner = guest.lock();
+            if inner.live.is_some() {
+                return Err(QEMU.operation_invalid("domain is already running"));
+            }
+            inner.persistent.as_ref().map(|definition| Arc::clone(&definition.domain))
+        };
+        let stored = stored.ok_or_else(|| QEMU.internal_error("the guest has no definition"))?;
+        if self.start_saved(guest, paused).await? {
+            return Ok(());
+        }
+        self.start_from(guest, &stored, paused).await
+    }
+
+    /// Boots a guest as `stored` says.
+    pub(crate) async fn start_from(&self, guest: &Arc<Guest>, stored: &Domain, paused: bool) -> Result<()> {
+        self.begin(guest, stored, Begin { paused, memory: Memory::Fresh }).await
+    }
+
+    /// Fills the memory of a guest that has just been started.
+    pub(crate) async fn fill(&self, guest: &Guest, memory: Memory) -> Result<()> {
+        let live = guest.live()?;
+        match memory {
+            Memory::Fresh => Ok(()),
+            Memory::Snapshot { name, disks } => snapshot::load_memory(&live, &name, &disks).await,
+            Memory::Saved(file) => migrate::into(&live.monitor, file).await,
+        }
+    }
+}

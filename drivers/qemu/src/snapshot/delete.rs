@@ -1,0 +1,75 @@
+//! Snapshots are deleted.
+
+use virtwire_conf::Snapshot;
+use virtwire_conf::moments::Delete;
+use virtwire_protocol::remote::DomainSnapshotDeleteArgs;
+use virtwire_qmp::commands::SnapshotDelete;
+
+use super::image::{job, qemu_img};
+use super::{create, find, guest_of, is_external, store};
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, check_flags, monitor};
+use crate::guest::Guest;
+use virtwire_conf::snapshot::SnapshotLocation;
+
+/// `VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY`
+const METADATA_ONLY: u32 = 2;
+/// With `…_CHILDREN` and `…_CHILDREN_ONLY`.
+const KNOWN: u32 = 7;
+
+pub(crate) async fn delete(driver: &Qemu, args: DomainSnapshotDeleteArgs) -> Result<()> {
+    check_flags(args.flags, KNOWN, "qemuDomainSnapshotDelete")?;
+    let guest = guest_of(driver, &args.snap)?;
+    let _job = guest.job.lock().await;
+    let (name, what) = (args.snap.name.to_string(), Delete::from_flags(args.flags));
+    let gone = {
+        let inner = guest.lock();
+        find(&inner, &name)?;
+        // Children first: whatever happens in between, what is left is a tree.
+        let mut gone = inner.snapshots.affected(&name, what);
+        gone.reverse();
+        if what != Delete::OnlyChildren {
+            gone.rotate_left(1);
+        }
+        let data = |name: &String| Some((name.clone(), inner.snapshots.get(name)?.data.clone()));
+        gone.iter().filter_map(data).collect::<Vec<_>>()
+    };
+    let metadata_only = args.flags & METADATA_ONLY != 0;
+    let external = gone.iter().filter(|(_, snapshot)| is_external(snapshot)).count();
+    if external > 0 && !metadata_only {
+        let text = format_args!("deletion of {external} external disk snapshots not supported yet");
+        return Err(QEMU.config_unsupported(text));
+    }
+    for (name, snapshot) in &gone {
+        if !metadata_only {
+            discard(&guest, name, snapshot).await?;
+        }
+        store::forget(driver, &guest.name, name)?;
+    }
+    let changed = {
+        let mut inner = guest.lock();
+        inner.snapshots.delete(&name, what);
+        // Children may have another parent now, and another may be the current one.
+        inner.snapshots.iter().map(|moment| moment.name.clone()).collect::<Vec<_>>()
+    };
+    store::save(driver, &guest, &changed.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Takes a snapshot out of the images that it is in.
+async fn discard(guest: &Guest, name: &str, snapshot: &Snapshot) -> Result<()> {
+    let disks = snapshot.disks.iter().flat_map(|disks| &disks.disk);
+    let disks: Vec<_> = disks.filter(|disk| disk.snapshot == Some(SnapshotLocation::Internal)).collect();
+    if let Ok(live) = guest.live() {
+        let devices = create::nodes(&live, &disks).await?;
+        let (job_id, tag) = (format!("snapdelete-{name}"), name.to_owned());
+        live.monitor
+            .execute(&SnapshotDelete { job_id: job_id.clone(), tag, devices })
+            .await
+            .map_err(monitor)?;
+        return job(&live.monitor, &job_id).await;
+    }
+    for path in super::revert::images(snapshot) {
+        qemu_img(&["snapshot", "-d", name, &path]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Snapshots within images, and images upon others: `qemu-img` for guests that are off, QEMU's jobs for those that run.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use virtwire_qmp::Monitor;
+use virtwire_qmp::commands::{JobDismiss, QueryJobs};
+
+use crate::error::{QEMU, Result, monitor};
+
+/// How often QEMU is asked how far a job is: it does not tell in words of its own.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Runs `qemu-img`.
+///
+/// # Errors
+/// It is not there, or says no.
+pub(super) async fn qemu_img(args: &[&str]) -> Result<()> {
+    let output = Command::new("qemu-img").args(args).stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = output.map_err(|_| QEMU.internal_error("unable to find qemu-img"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let status = output.status.code().unwrap_or_default();
+    let line = args.join(" ");
+    let text =
+        format_args!("Child process (qemu-img {line}) unexpected exit status {status}: {}", said.trim_end());
+    Err(QEMU.internal_error(text))
+}
+
+/// An empty image upon another one, of the same size, which is told where the other one is in use.
+///
+/// # Errors
+/// It cannot be made.
+pub(super) async fn overlay(path: &Path, base: &Path, format: &str, size: Option<u64>) -> Result<()> {
+    let (path, base) = (path.to_string_lossy(), base.to_string_lossy());
+    let mut args = vec!["create", "-q", "-f", "qcow2", "-F", format, "-b", &base];
+    // The one below is not looked into where its size is known: a guest has it.
+    let size = size.map(|size| size.to_string());
+    args.extend(size.is_some().then_some("-u"));
+    args.push(&path);
+    args.extend(size.as_deref());
+    qemu_img(&args).await
+}
+
+/// Waits for a job's end.
+///
+/// # Errors
+/// What the job failed with.
+pub(crate) async fn job(qemu: &Monitor, id: &str) -> Result<()> {
+    loop {
+        let jobs = qemu.execute(&QueryJobs {}).await.map_err(monitor)?;
+        let Some(job) = jobs.into_iter().find(|job| job.id == id) else { return Ok(()) };
+        if job.status == "concluded" {
+            qemu.execute(&JobDismiss { id: id.to_owned() }).await.map_err(monitor)?;
+            return job.error.map_or(Ok(()), |error| Err(QEMU.operation_failed(error)));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
