@@ -1,4 +1,5 @@
-//! Audit records: which guests were started and stopped, for the kernel's audit system and the log, in libvirt's form.
+//! Audit records: which guests were started and stopped, whether it went well, and what of the host's they were given,
+//! for the kernel's audit system and the log, in libvirt's form.
 
 use std::fmt;
 use std::io;
@@ -10,23 +11,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use uuid::Uuid;
-use virtwire_driver_api::{CallCx, Driver, Event, EventSink};
-use virtwire_protocol::remote;
+use virtwire_driver_api::{Amount, AuditFact, AuditRecord, CallCx, Driver, Event, EventSink, Resource};
 
 use crate::config::Settings;
 
 /// The type of a record about a guest (`AUDIT_VIRT_CONTROL`).
 const VIRT_CONTROL: u16 = 2500;
+/// The type of a record about what a guest has (`AUDIT_VIRT_RESOURCE`).
+const VIRT_RESOURCE: u16 = 2501;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
 /// Bytes before a netlink message's payload.
 const HEAD: usize = 16;
-
-/// Why guests start and stop, by the detail of the event (`VIR_DOMAIN_EVENT_STARTED_…`, `…_STOPPED_…`).
-const OPERATIONS: [(i32, &str, &[&str]); 2] = [
-    (2, "start", &["booted", "migrated", "restored", "from-snapshot", "wakeup"]),
-    (5, "stop", &["shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from-snapshot"]),
-];
 
 /// Where records go.
 pub(crate) struct Audit {
@@ -71,14 +67,19 @@ impl Audit {
         Ok(Some(Self { kernel, log, program, serial: AtomicU32::new(1) }))
     }
 
-    fn record(&self, text: &str) {
-        if self.log {
+    fn record(&self, kind: u16, success: bool, text: &str) {
+        if self.log && success {
             tracing::info!("success=yes {text}");
+        } else if self.log {
+            tracing::warn!("success=no {text}");
         }
         let Some(kernel) = &self.kernel else { return };
         let program = Text(self.program.as_os_str().as_encoded_bytes());
-        let text = format!("{text} exe={program} hostname=? addr=? terminal=? res=success");
-        let message = netlink_message(self.serial.fetch_add(1, Ordering::Relaxed), &text);
+        let text = format!(
+            "{text} exe={program} hostname=? addr=? terminal=? res={}",
+            if success { "success" } else { "failed" }
+        );
+        let message = netlink_message(kind, self.serial.fetch_add(1, Ordering::Relaxed), &text);
         let to = SocketAddrNetlink::new(0, 0);
         if let Err(error) = rustix::net::sendto(kernel, &message, SendFlags::empty(), &to) {
             tracing::warn!(%error, "an audit record is lost");
@@ -93,11 +94,11 @@ fn open() -> io::Result<OwnedFd> {
 }
 
 /// A message to the kernel's audit system: header (length, type, flags, serial, port), text, and a NUL.
-fn netlink_message(serial: u32, text: &str) -> Vec<u8> {
+fn netlink_message(kind: u16, serial: u32, text: &str) -> Vec<u8> {
     let length = HEAD + text.len() + 1;
     let mut message = Vec::with_capacity(length);
     message.extend((length as u32).to_ne_bytes());
-    message.extend(VIRT_CONTROL.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
     message.extend(REQUEST.to_ne_bytes());
     message.extend(serial.to_ne_bytes());
     message.extend(0u32.to_ne_bytes());
@@ -106,13 +107,29 @@ fn netlink_message(serial: u32, text: &str) -> Vec<u8> {
     message
 }
 
-/// The record of a guest's start or stop.
-fn text(driver: &str, msg: &remote::DomainEventLifecycleMsg) -> Option<String> {
-    let (_, operation, reasons) = OPERATIONS.iter().find(|(event, ..)| *event == msg.event)?;
-    let reason =
-        usize::try_from(msg.detail).ok().and_then(|detail| reasons.get(detail)).unwrap_or(&"unknown");
-    let (name, uuid) = (Text(msg.dom.name.as_bytes()), Uuid::from_bytes(msg.dom.uuid));
-    Some(format!("virt={driver} op={operation} reason={reason} vm={name} uuid={uuid}"))
+/// The type and text of a record.
+fn text(driver: &str, record: &AuditRecord) -> (u16, String) {
+    let guest = &record.guest;
+    let guest = format!("vm={} uuid={}", Text(guest.name.as_bytes()), Uuid::from_bytes(guest.uuid));
+    match &record.fact {
+        AuditFact::Operation { name, reason, pid } => {
+            (VIRT_CONTROL, format!("virt={driver} op={name} reason={reason} {guest} vm-pid={pid}"))
+        }
+        AuditFact::Resource(Resource { kind, reason, old, new }) => {
+            let [old, new] = [old, new].map(amount);
+            let text = format!(
+                "virt={driver} resrc={kind} reason={reason} {guest} old-{kind}={old} new-{kind}={new}"
+            );
+            (VIRT_RESOURCE, text)
+        }
+    }
+}
+
+fn amount(amount: &Amount) -> String {
+    match amount {
+        Amount::Number(number) => number.to_string(),
+        Amount::Name(name) => Text(name.as_deref().unwrap_or("?").as_bytes()).to_string(),
+    }
 }
 
 /// The listener of one driver.
@@ -123,10 +140,9 @@ pub(crate) struct Watch {
 
 impl EventSink for Watch {
     fn deliver(&self, event: &Event) {
-        if let Event::Remote(remote::Event::DomainLifecycle(event)) = event
-            && let Some(text) = text(self.driver, &event.msg)
-        {
-            self.audit.record(&text);
+        if let Event::Audit(record) = event {
+            let (kind, text) = text(self.driver, record);
+            self.audit.record(kind, record.success, &text);
         }
     }
 }
@@ -151,33 +167,59 @@ pub(crate) async fn watch(audit: &Arc<Audit>, drivers: &[Arc<dyn Driver>]) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use virtwire_protocol::remote::NonnullDomain;
+
     use super::*;
 
     #[test]
     fn records_are_in_libvirts_form() {
-        let msg = |name: &str, event, detail| remote::DomainEventLifecycleMsg {
-            dom: remote::NonnullDomain { name: name.into(), uuid: [0xab; 16], id: 1 },
-            event,
-            detail,
+        let record = |name: &str, fact| {
+            let guest = NonnullDomain { name: name.into(), uuid: [0xab; 16], id: 1 };
+            text("qemu", &AuditRecord { guest, success: true, fact })
         };
+        let start = AuditFact::Operation { name: "start", reason: "booted", pid: 7 };
+        let disk = |new: &str| {
+            let (old, new) = (Amount::Name(None), Amount::Name(Some(new.into())));
+            AuditFact::Resource(Resource { kind: "disk", reason: "start", old, new })
+        };
+        let (old, new) = (Amount::Number(1), Amount::Number(2));
+        let vcpu = AuditFact::Resource(Resource { kind: "vcpu", reason: "update", old, new });
         let uuid = "abababab-abab-abab-abab-abababababab";
-        for (msg, expected) in [
-            (msg("a", 2, 0), Some(format!("virt=qemu op=start reason=booted vm=\"a\" uuid={uuid}"))),
+        for (record, kind, expected) in [
+            (
+                record("a", start.clone()),
+                2500,
+                format!("op=start reason=booted vm=\"a\" uuid={uuid} vm-pid=7"),
+            ),
             // As libvirtd has it for a guest of this name.
             (
-                msg("lit\"tle", 5, 1),
-                Some(format!("virt=qemu op=stop reason=destroyed vm=6C697422746C65 uuid={uuid}")),
+                record("lit\"tle", start),
+                2500,
+                format!("op=start reason=booted vm=6C697422746C65 uuid={uuid} vm-pid=7"),
             ),
-            (msg("a b", 5, 99), Some(format!("virt=qemu op=stop reason=unknown vm=612062 uuid={uuid}"))),
-            (msg("a", 3, 0), None),
+            (
+                record("a", disk("/d.img")),
+                2501,
+                format!("resrc=disk reason=start vm=\"a\" uuid={uuid} old-disk=\"?\" new-disk=\"/d.img\""),
+            ),
+            (
+                record("a", disk("/a b")),
+                2501,
+                format!("resrc=disk reason=start vm=\"a\" uuid={uuid} old-disk=\"?\" new-disk=2F612062"),
+            ),
+            (
+                record("a", vcpu),
+                2501,
+                format!("resrc=vcpu reason=update vm=\"a\" uuid={uuid} old-vcpu=1 new-vcpu=2"),
+            ),
         ] {
-            assert_eq!(text("qemu", &msg), expected);
+            assert_eq!(record, (kind, format!("virt=qemu {expected}")));
         }
     }
 
     #[test]
     fn a_message_says_its_own_length() {
-        let message = netlink_message(7, "virt=qemu");
+        let message = netlink_message(VIRT_CONTROL, 7, "virt=qemu");
         assert_eq!(message.len(), 26);
         assert_eq!(message[..4], 26u32.to_ne_bytes());
         assert_eq!(message[4..8], [VIRT_CONTROL.to_ne_bytes(), REQUEST.to_ne_bytes()].concat());

@@ -95,6 +95,7 @@ pub(crate) fn frames(registrations: &[Registration], event: &Event) -> Vec<Vec<u
     match event {
         Event::Remote(event) => remote_frames(registrations, event),
         Event::Qemu(event) => qemu_frames(registrations, event),
+        Event::Audit(_) => Vec::new(),
     }
 }
 
@@ -103,6 +104,7 @@ pub(crate) fn object(event: &Event) -> (&'static str, Subject<'_>) {
     let subject = match event {
         Event::Remote(event) => event.subject(),
         Event::Qemu(event) => event.subject(),
+        Event::Audit(record) => Subject::Domain(&record.guest),
     };
     let kind = match &subject {
         Subject::Domain(_) => "domain",

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use virtwire_protocol::{qemu, remote};
 
+use crate::AuditRecord;
+
 /// An event of any program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -12,6 +14,8 @@ pub enum Event {
     Remote(remote::Event),
     /// QEMU's own monitor events.
     Qemu(qemu::Event),
+    /// What the host's audit system is to know; no client hears of it.
+    Audit(AuditRecord),
 }
 
 impl From<remote::Event> for Event {

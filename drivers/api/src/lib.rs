@@ -5,6 +5,7 @@
 //! holds one implementation per family; a family that is missing, and a method that is left out, answers
 //! `VIR_ERR_NO_SUPPORT`. Drivers do not know each other: what one needs of another it is handed as a trait object.
 
+mod audit;
 mod events;
 mod filter;
 mod serve;
@@ -13,6 +14,7 @@ mod stream;
 use std::sync::Arc;
 
 pub use async_trait::async_trait;
+pub use audit::{Amount, AuditFact, AuditRecord, Resource};
 pub use events::{Event, EventHub, EventSink};
 pub use filter::{POOL_FLAGS, POOL_KINDS, passes, pool_kind_passes};
 pub use serve::check_flags;

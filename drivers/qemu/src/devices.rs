@@ -14,6 +14,7 @@ use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{BlockdevDel, DeviceDel, NetdevDel, SetLink};
 
+use crate::audit;
 use crate::command::CommandLine;
 use crate::define::replace;
 use crate::driver::Qemu;
@@ -206,7 +207,10 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
     let dac = driver.shared.security.as_ref();
     let given = alone.devices.disks.first().zip(dac).map(|(disk, dac)| dac.give_disk(&domain, disk));
     let given = given.transpose()?;
-    run(&live, line.args()).await?;
+    let plugged = run(&live, line.args()).await;
+    let new = audit::devices(&alone.devices.disks, &alone.devices.interfaces, "attach");
+    driver.audit(&guest.handle(), plugged.is_ok(), new);
+    plugged?;
     if let Some(given) = given {
         given.keep();
     }

@@ -8,6 +8,7 @@ mod absent;
 mod actions;
 mod adopt;
 pub mod argv;
+mod audit;
 mod autodestroy;
 mod autostart;
 mod begin;

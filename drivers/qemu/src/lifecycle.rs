@@ -48,6 +48,7 @@ impl Qemu {
         live::number_sources(&mut domain);
         security::prepare(self.shared.security.as_ref(), &mut domain)?;
         let dir = self.shared.dirs.domain(id, &guest.name);
+        let (state, changes) = begin.memory.leads_to(begin.paused);
         let incoming = matches!(begin.memory, Memory::Saved(_));
         let started = self.launch(&mut domain, &dir, incoming).await;
         let (process, monitor_of, events) = match started {
@@ -58,6 +59,7 @@ impl Qemu {
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
                 self.forget_status(&guest.name);
                 guest.lock().state = State::SHUTOFF_FAILED;
+                self.audit_start(&guest.handle(), &domain, &changes, None);
                 return Err(error);
             }
         };
@@ -81,7 +83,6 @@ impl Qemu {
         if has_agent(&guest.live()?.domain) {
             self.emit(status::agent_lifecycle(guest.handle(), false, true));
         }
-        let (state, events) = begin.memory.leads_to(begin.paused);
         let mut begun = self.fill(guest, begin.memory).await;
         if begun.is_ok() && !begin.paused {
             begun = monitor_of.execute(&Cont {}).await.map(drop).map_err(monitor);
@@ -91,8 +92,11 @@ impl Qemu {
             return Err(error);
         }
         guest.lock().state = state;
-        events.into_iter().for_each(|event| self.emit(event.of(guest.handle())));
+        changes.into_iter().for_each(|event| self.emit(event.of(guest.handle())));
         self.save_status(guest);
+        if let Ok(live) = guest.live() {
+            self.audit_start(&guest.handle(), &live.domain, &changes, Some(live.process.pid()));
+        }
         Ok(())
     }
 
@@ -447,6 +451,7 @@ impl Qemu {
             // QEMU announces an end that it is asked for; its own word may come too late to be heard.
             self.emit(Lifecycle::SHUTDOWN_HOST.of(handle.clone()));
         }
+        self.audit_stop(&handle, event);
         self.emit(event.of(handle));
     }
 

@@ -132,6 +132,21 @@ impl Lifecycle {
     pub(crate) const PMSUSPENDED_MEMORY: Self = Self(7, 0);
     pub(crate) const CRASHED_PANICKED: Self = Self(8, 0);
 
+    /// Whether a guest has started.
+    pub(crate) fn is_start(&self) -> bool {
+        self.0 == 2
+    }
+
+    /// Why a guest started or stopped, in libvirt's words (`VIR_DOMAIN_EVENT_STARTED_…`, `…_STOPPED_…`).
+    pub(crate) fn reason(self) -> &'static str {
+        let words: &[&str] = match self.0 {
+            2 => &["booted", "migrated", "restored", "from-snapshot", "wakeup"],
+            5 => &["shutdown", "destroyed", "crashed", "migrated", "saved", "failed", "from-snapshot"],
+            _ => &[],
+        };
+        usize::try_from(self.1).ok().and_then(|detail| words.get(detail)).copied().unwrap_or("unknown")
+    }
+
     /// The event about a guest.
     pub(crate) fn of(self, dom: NonnullDomain) -> Event {
         let msg = DomainEventLifecycleMsg { dom, event: self.0, detail: self.1 };

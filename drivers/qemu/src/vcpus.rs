@@ -6,6 +6,7 @@ use virtwire_conf::domain::tune::Vcpu;
 use virtwire_protocol::remote::*;
 
 use crate::absent::no_agent;
+use crate::audit;
 use crate::define::replace;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
@@ -48,7 +49,10 @@ pub(crate) async fn set_flags(driver: &Qemu, args: DomainSetVcpusFlagsArgs) -> R
         None => None,
     };
     if let Some(live) = &live {
-        plug(live, args.nvcpus).await?;
+        let plugged = plug(live, args.nvcpus).await;
+        let (old, new) = (counts(&live.domain).0.into(), args.nvcpus.into());
+        driver.audit(&guest.handle(), plugged.is_ok(), [audit::count("vcpu", "update", old, new)]);
+        plugged?;
         if let Some(of_guest) = &mut guest.lock().live {
             of_guest.domain = with_current(&live.domain, args.nvcpus).into();
         }
@@ -57,7 +61,7 @@ pub(crate) async fn set_flags(driver: &Qemu, args: DomainSetVcpusFlagsArgs) -> R
     changed.map_or(Ok(()), |changed| replace(driver, &guest, changed))
 }
 
-fn counts(domain: &Domain) -> (u32, u32) {
+pub(crate) fn counts(domain: &Domain) -> (u32, u32) {
     let maximum = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
     (domain.vcpu.as_ref().and_then(|vcpu| vcpu.current).unwrap_or(maximum), maximum)
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod administration;
+mod audit;
 mod calls;
 mod events;
 mod floors;
@@ -17,6 +18,7 @@ mod peer;
 mod polkit;
 mod polkit_objects;
 mod privilege;
+mod real;
 mod sasl;
 mod streams;
 mod threat_model;

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::host::{Host, is_root, run};
+use crate::host::{is_root, run};
 use crate::network::programs;
 use crate::polkit::{Authority, host, start_bus};
+use crate::real;
 
 const SETTINGS: &str = "access_drivers = [ \"polkit\" ]\nunix_sock_rw_perms = \"0777\"\nauth_unix_rw = \"none\"\n\
                         auth_unix_ro = \"none\"\n";
@@ -65,35 +65,6 @@ const COMMANDS: [(&str, Option<(&str, &str)>); 27] = [
     ("secret-dumpxml 41111111-2222-4333-8444-555555555555", Some(("secret.read", ""))),
 ];
 
-/// The real daemon, with folders of its own and in the same namespace of processes as its clients: polkit goes by
-/// their ids.
-fn start_libvirtd(host: &mut Host, bus: &str) {
-    let dir = host.dir.join("real");
-    for folder in ["run", "etc", "var"] {
-        fs::create_dir_all(dir.join(folder)).unwrap();
-    }
-    fs::write(dir.join("etc/libvirtd.conf"), SETTINGS).unwrap();
-    let script = "mount --make-rprivate /; mkdir -p /run/libvirt /etc/libvirt; \
-                  mount --bind $0/run /run/libvirt; mount --bind $0/etc /etc/libvirt; \
-                  for f in lib log cache; do mkdir -p /var/$f/libvirt $0/var/$f; mount --bind $0/var/$f /var/$f/libvirt; done; \
-                  mkdir -p /var/lib/libvirt/images; exec libvirtd -p /run/libvirt/daemon.pid";
-    let path = dir.join("notify");
-    let told = UnixDatagram::bind(&path).unwrap();
-    let daemon = Command::new("unshare")
-        .args(["--mount", "--net", "sh", "-ec", script])
-        .arg(&dir)
-        .env("NOTIFY_SOCKET", &path)
-        .env("DBUS_SYSTEM_BUS_ADDRESS", bus)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    host.children.push(daemon);
-    let mut word = [0; 64];
-    let count = told.recv(&mut word).unwrap();
-    assert!(word[..count].starts_with(b"READY=1"));
-}
-
 /// What virsh said to a command, and what polkit was asked meanwhile.
 #[derive(Debug, PartialEq)]
 struct Answered {
@@ -134,7 +105,7 @@ async fn class_acl_polkit_is_asked_what_libvirtd_asks_and_decides_on_each_object
         fs::write(host.dir.join(file), text).unwrap();
         fs::set_permissions(host.dir.join(file), fs::Permissions::from_mode(0o644)).unwrap();
     }
-    start_libvirtd(&mut host, &bus);
+    real::start(&mut host, SETTINGS, &[("DBUS_SYSTEM_BUS_ADDRESS", &bus)]);
     host.virtwired(SETTINGS, &[("DBUS_SYSTEM_BUS_ADDRESS", &bus)]);
     let (real, own) = (host.dir.join("real/run/libvirt-sock"), host.dir.join("libvirt-sock"));
     for (number, (command, _)) in COMMANDS.iter().enumerate() {
