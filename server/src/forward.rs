@@ -12,9 +12,12 @@ use virtwire_protocol::codec::{self, Decode, Encode, EncodeError};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::frame::{self, Frame, FrameBuffer, FrameError};
 use virtwire_protocol::net::{MessageHeader, MessageStatus};
-use virtwire_protocol::remote::{self, AuthListRet, AuthType, ConnectOpenArgs, Procedure};
+use virtwire_protocol::remote::{
+    self, AuthListRet, AuthType, ConnectOpenArgs, ConnectSetIdentityArgs, Procedure,
+};
 use virtwire_socket::Outgoing;
 
+use crate::access::{Identity, stated};
 use crate::serve;
 use crate::session::Session;
 use crate::transport::Socket;
@@ -80,8 +83,13 @@ impl From<FrameError> for Ended {
 }
 
 impl Upstream {
-    /// Connects, and opens what the client wants to have opened. An error is the other daemon's own.
-    pub(crate) async fn open(path: &Path, args: &ConnectOpenArgs) -> Result<(Self, FrameBuffer), VirtError> {
+    /// Connects, opens what the client wants to have opened, and says who the client is. An error is the other daemon's
+    /// own.
+    pub(crate) async fn open(
+        path: &Path,
+        args: &ConnectOpenArgs,
+        client: &Identity,
+    ) -> Result<(Self, FrameBuffer), VirtError> {
         let lost = |error: std::io::Error| {
             let text = format_args!("Failed to connect socket to '{}'", path.display());
             VirtError::system(ErrorDomain::RPC, &error, text)
@@ -93,6 +101,8 @@ impl Upstream {
             return Err(ErrorDomain::RPC.auth_failed("the daemon behind this one wants a login"));
         }
         call::<()>(&socket, &mut buffer, Procedure::CONNECT_OPEN, args).await?;
+        let identity = ConnectSetIdentityArgs { params: stated::parameters(client), flags: 0 };
+        call::<()>(&socket, &mut buffer, Procedure::CONNECT_SET_IDENTITY, &identity).await?;
         Ok((Self { out: Outgoing::new(Socket::Unix(socket)) }, buffer))
     }
 

@@ -13,6 +13,7 @@ use virtwire_protocol::qemu::{
 use virtwire_protocol::remote::*;
 use virtwire_protocol::{qemu, remote};
 
+use crate::access::stated;
 use crate::auth::Message;
 use crate::config::Auth;
 use crate::dispatch::SessionProcedures;
@@ -127,7 +128,7 @@ impl Session {
     /// Makes the client one of the daemon's at this socket.
     async fn forward(&self, socket: PathBuf, name: &str, flags: u32) -> Result<(), VirtError> {
         let args = ConnectOpenArgs { name: Some(name.into()), flags };
-        let (upstream, buffer) = Upstream::open(&socket, &args).await?;
+        let (upstream, buffer) = Upstream::open(&socket, &args, &self.identity()).await?;
         let upstream = Arc::new(upstream);
         let me = self.me.upgrade().ok_or_else(|| rpc("connection not open"))?;
         self.upstream.set(Arc::clone(&upstream)).map_err(|_| rpc("connection already open"))?;
@@ -218,11 +219,15 @@ impl SessionProcedures for Session {
         }
     }
 
-    /// Nobody speaks for others here, and who may only look may not even ask.
-    async fn connect_set_identity(&self, cx: &CallCx, _: ConnectSetIdentityArgs) -> Result<(), VirtError> {
-        let info = remote::PROGRAM.procedure(Procedure::CONNECT_SET_IDENTITY.0);
-        let Some(info) = info else { return Err(no_support(Procedure::CONNECT_SET_IDENTITY)) };
-        Err(if cx.read_only { info.read_only_refusal() } else { info.no_support() })
+    /// Of those who come through a proxy: whom the rules are asked about from now on.
+    async fn connect_set_identity(&self, _: &CallCx, args: ConnectSetIdentityArgs) -> Result<(), VirtError> {
+        self.open_connection()?;
+        if !stated::is_believed(self.peer, rustix::process::geteuid().as_raw()) {
+            return Err(ErrorDomain::RPC.access_denied("only a proxy of root's may speak for others"));
+        }
+        let who = stated::identity(&args.params)?;
+        tracing::info!(client = self.id, ?who, "speaks for somebody");
+        if self.login.state(who) { Ok(()) } else { Err(rpc("an identity was set already")) }
     }
 
     async fn connect_close(&self, _: &CallCx) -> Result<(), VirtError> {

@@ -202,8 +202,11 @@ impl Session {
         self.out.socket()
     }
 
-    /// Whom the connection belongs to.
+    /// Whom the connection belongs to, or whom its client speaks for.
     pub(crate) fn identity(&self) -> Identity {
+        if let Some(who) = self.login.stated() {
+            return who.clone();
+        }
         let certificate = self.socket().peer_name().map(str::to_owned);
         Identity {
             peer: self.peer,

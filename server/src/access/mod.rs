@@ -6,6 +6,7 @@ mod object;
 mod polkit;
 mod resolve;
 mod rules;
+pub(crate) mod stated;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use virtwire_protocol::error::{ErrorDomain, VirtError};
 use super::Refused;
 use super::polkit::{self, Authority, Question};
 use super::sasl::{Exchange, Sasl, Step};
+use crate::access::Identity;
 use crate::config::Auth;
 use crate::session::{Phase, Session};
 
@@ -19,6 +20,7 @@ pub(crate) struct Login {
     exchange: Mutex<Option<Exchange>>,
     name: OnceLock<String>,
     started: OnceLock<Option<u64>>,
+    stated: OnceLock<Identity>,
 }
 
 /// A message of SASL: whether it is the last, and its data.
@@ -36,6 +38,16 @@ impl Login {
     /// When the client's process was started, as it was when this was asked first.
     pub(crate) fn started(&self, peer: Peer) -> Option<u64> {
         *self.started.get_or_init(|| polkit::start_time(peer.pid))
+    }
+
+    /// Whom the client speaks for.
+    pub(crate) fn stated(&self) -> Option<&Identity> {
+        self.stated.get()
+    }
+
+    /// The client speaks for somebody from now on. `false` if it does already.
+    pub(crate) fn state(&self, who: Identity) -> bool {
+        self.stated.set(who).is_ok()
     }
 
     fn put(&self, exchange: Option<Exchange>) -> Option<Exchange> {

@@ -8,7 +8,7 @@ use virtwire_protocol::remote;
 use virtwire_protocol::remote::*;
 use virtwired::access::{Policy, Rules};
 use virtwired::log::Log;
-use virtwired::{Access, Config, Limits, Service};
+use virtwired::{Access, Config, Service};
 
 use crate::peer::Peer;
 use crate::toy::{Toy, domain};
@@ -165,8 +165,26 @@ async fn class_acl_events_go_to_those_who_may_see_the_domain() {
 }
 
 #[tokio::test]
-async fn class_identity_is_not_raised_on_a_read_only_connection() {
-    let mut peer = Peer::open_with(Access::ReadOnly, Limits::default()).await;
-    let refused = peer.call(Procedure::CONNECT_SET_IDENTITY, &ConnectSetIdentityArgs::default()).await;
-    assert_eq!(refused.error().0, 29);
+async fn class_identity_who_speaks_for_another_has_the_others_rights_and_does_not_come_back() {
+    let mine = crate::host::uid();
+    let rules = format!(
+        "[[rule]]\nuser = ['{mine}']\nallow = ['*']\n[[rule]]\nuser = ['65534']\nallow = ['connect:*']\n"
+    );
+    let identity = |uid| {
+        let number = |name: &str, value| TypedParam { field: name.into(), value };
+        let params = vec![
+            number("unix-user-id", TypedParamValue::Ullong(uid)),
+            number("unix-group-id", TypedParamValue::Ullong(uid)),
+            number("process-id", TypedParamValue::Llong(1)),
+        ];
+        ConnectSetIdentityArgs { params, flags: 0 }
+    };
+    let mut peer = open(&rules).await;
+    let dump = DomainGetXmlDescArgs { dom: domain("a"), flags: 0 };
+    peer.call(Procedure::DOMAIN_GET_XML_DESC, &dump).await.decode::<DomainGetXmlDescRet>();
+    peer.call(Procedure::CONNECT_SET_IDENTITY, &identity(65534)).await.decode::<()>();
+    assert_eq!(peer.call(Procedure::DOMAIN_GET_XML_DESC, &dump).await.error().0, 88);
+    let again = peer.call(Procedure::CONNECT_SET_IDENTITY, &identity(mine.into())).await;
+    assert_eq!(again.error().2, "internal error: an identity was set already");
+    assert_eq!(peer.call(Procedure::DOMAIN_GET_XML_DESC, &dump).await.error().0, 88);
 }

@@ -1,5 +1,7 @@
 //! virtproxyd's role: the real virsh at one daemon's socket, its guests at the other's.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 use tokio::net::UnixStream;
@@ -8,6 +10,7 @@ use virtwire_protocol::remote::*;
 use crate::host::{Host, is_root, run};
 use crate::network::programs;
 use crate::peer::Peer;
+use crate::{polkit, real};
 
 const GUEST: &str = "<domain type='qemu'><name>behind</name><memory unit='MiB'>32</memory>\
                      <os><type arch='x86_64' machine='q35'>hvm</type></os></domain>";
@@ -71,4 +74,41 @@ async fn clients_are_carried_to_the_daemon_of_their_hypervisor() {
     behind.wait().unwrap();
     assert!(peer.receive().await.is_none());
     assert!(virsh(&host, &[], qemu, &["list"]).await.is_err());
+}
+
+const OBJECTS: &str =
+    "access_drivers = [ \"polkit\" ]\nauth_unix_rw = \"none\"\nunix_sock_rw_perms = \"0777\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn class_identity_the_daemon_behind_a_proxy_asks_about_the_client() {
+    if !is_root() || !programs(&["libvirtd", "unshare"]) {
+        return;
+    }
+    let Some(mut host) = polkit::host("proxy-identity") else { return };
+    fs::set_permissions(&host.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let bus = polkit::start_bus(&mut host);
+    let authority = polkit::Authority::default();
+    let _bus = authority.on(&bus).await;
+    let variables = [("DBUS_SYSTEM_BUS_ADDRESS", &*bus)];
+    authority.answers(true, false, false);
+    real::start(&mut host, OBJECTS, &variables);
+    host.start("own", &[], OBJECTS, &variables);
+    host.start("libvirt", &["--proxy"], "unix_sock_rw_perms = \"0777\"\n", &[]);
+    let behind = host.dir.join("virtqemud-sock");
+    let mut asked = Vec::new();
+    for socket in ["real/run/libvirt-sock", "own-sock"] {
+        let _ = fs::remove_file(&behind);
+        symlink(host.dir.join(socket), &behind).unwrap();
+        authority.answers(true, false, false);
+        let uri = format!("qemu+unix:///system?socket={}", host.dir.join("libvirt-sock").display());
+        let mut virsh = Command::new("setpriv");
+        virsh.args(["--reuid=65534", "--regid=65534", "--clear-groups", "virsh", "-q", "-c", &uri, "list"]);
+        assert_eq!(run(virsh).await, Ok(String::new()), "{socket}");
+        let questions = std::mem::take(&mut *authority.asked.lock().unwrap());
+        let about =
+            |question: polkit::Question| (question.action, i32::try_from(&*question.subject["uid"]).unwrap());
+        asked.push(questions.into_iter().map(about).collect::<Vec<_>>());
+    }
+    assert_eq!(asked[0].last(), Some(&("org.libvirt.api.connect.search-domains".to_owned(), 65534)));
+    assert_eq!(asked[0], asked[1]);
 }
