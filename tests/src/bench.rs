@@ -70,19 +70,36 @@ pub fn load_generator(folder: &Folder) -> PathBuf {
     program
 }
 
-/// Calls per second and median latency in microseconds of one load.
+/// What one load measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Calls per second.
+    pub rate: f64,
+    /// Median latency in microseconds.
+    pub latency: f64,
+    /// The 99th percentile, in microseconds.
+    pub p99: f64,
+}
+
+/// Runs one load on a daemon's unix socket.
 ///
 /// # Panics
 /// If the load fails.
 #[track_caller]
-pub fn load(program: &Path, daemon: &Daemon, call: &str, arguments: [&str; 3]) -> (f64, f64) {
-    let done =
-        process::run(Command::new(program).arg(daemon.uri("test:///default")).arg(call).args(arguments));
-    let mut figures = done.text.split_whitespace().map(|word| word.parse().ok());
-    let (Some(Some(rate)), Some(Some(latency))) = (figures.next(), figures.next()) else {
-        panic!("load {call}: {}", done.text);
-    };
-    (rate, latency)
+pub fn load(program: &Path, daemon: &Daemon, call: &str, arguments: [&str; 3]) -> Load {
+    load_with(&mut Command::new(program), &daemon.uri("test:///default"), call, arguments)
+}
+
+/// Runs one load at a URI, by the command that begins the generator.
+///
+/// # Panics
+/// If the load fails.
+#[track_caller]
+pub fn load_with(generator: &mut Command, uri: &str, call: &str, arguments: [&str; 3]) -> Load {
+    let done = process::run(generator.arg(uri).arg(call).args(arguments));
+    let figures: Vec<f64> = done.text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [rate, latency, p99] = figures[..] else { panic!("load {call}: {}", done.text) };
+    Load { rate, latency, p99 }
 }
 
 /// Measures everything, in `rounds` turns of so many seconds per load.
@@ -109,9 +126,10 @@ pub fn run(rounds: usize, seconds: &str) -> Vec<Row> {
             first_answer(&socket);
             figures(&mut start).push(begin.elapsed().as_secs_f64() * 1e3);
             figures(&mut resident).push(daemon.resident() as f64 / 1024.0);
-            figures(&mut latency).push(load(&generator, &daemon, "lib-version", ["1", seconds, "0"]).1);
-            figures(&mut busy).push(load(&generator, &daemon, "lib-version", ["32", seconds, "0"]).0);
-            figures(&mut list).push(load(&generator, &daemon, "list-all-domains", ["1", seconds, "1000"]).1);
+            figures(&mut latency).push(load(&generator, &daemon, "lib-version", ["1", seconds, "0"]).latency);
+            figures(&mut busy).push(load(&generator, &daemon, "lib-version", ["32", seconds, "0"]).rate);
+            figures(&mut list)
+                .push(load(&generator, &daemon, "list-all-domains", ["1", seconds, "1000"]).latency);
         }
     }
     vec![latency, busy, list, resident, start]

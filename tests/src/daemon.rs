@@ -67,6 +67,19 @@ impl Daemon {
         Self::private(&virtwired())
     }
 
+    /// A daemon in namespaces of its own that listens on the network there, with these settings.
+    ///
+    /// # Panics
+    /// If it doesn't get ready.
+    #[track_caller]
+    pub fn listening(program: &Path, settings: &str) -> Self {
+        let folder = Folder::new();
+        let etc = folder.join("etc");
+        fs::create_dir_all(&etc).unwrap_or_else(|e| panic!("{}: {e}", etc.display()));
+        fs::write(etc.join("libvirtd.conf"), settings).unwrap_or_else(|e| panic!("{}: {e}", etc.display()));
+        Self::private_in(folder, program, &["--listen"])
+    }
+
     /// The real libvirtd, in namespaces of its own (`tests/private-daemon.sh`).
     ///
     /// # Panics
@@ -78,11 +91,15 @@ impl Daemon {
 
     #[track_caller]
     fn private(program: &Path) -> Self {
-        let folder = Folder::new();
+        Self::private_in(Folder::new(), program, &[])
+    }
+
+    #[track_caller]
+    fn private_in(folder: Folder, program: &Path, options: &[&str]) -> Self {
         let mut command = Command::new("bash");
         command.arg(repo::file("private-daemon.sh")).arg(&*folder).arg(program);
         // The usual place of this file is outside what the daemon has of its own.
-        command.args(["--pid-file", "/run/libvirt/daemon.pid"]);
+        command.args(["--pid-file", "/run/libvirt/daemon.pid"]).args(options);
         let sockets = folder.join("run");
         Self::start(folder, sockets, &mut command)
     }

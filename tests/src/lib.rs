@@ -6,6 +6,7 @@ pub mod clients;
 pub mod compare;
 pub mod daemon;
 pub mod diff;
+pub mod floors;
 pub mod folder;
 pub mod golden;
 pub mod guest;
