@@ -19,6 +19,8 @@ use crate::config::Settings;
 const VIRT_CONTROL: u16 = 2500;
 /// The type of a record about what a guest has (`AUDIT_VIRT_RESOURCE`).
 const VIRT_RESOURCE: u16 = 2501;
+/// The type of a record about a guest's labels (`AUDIT_VIRT_MACHINE_ID`).
+const VIRT_MACHINE_ID: u16 = 2502;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
 /// Bytes before a netlink message's payload.
@@ -115,6 +117,9 @@ fn text(driver: &str, record: &AuditRecord) -> (u16, String) {
         AuditFact::Operation { name, reason, pid } => {
             (VIRT_CONTROL, format!("virt={driver} op={name} reason={reason} {guest} vm-pid={pid}"))
         }
+        AuditFact::Label { model, process, image } => {
+            (VIRT_MACHINE_ID, format!("virt={driver} {guest} vm-ctx={process} img-ctx={image} model={model}"))
+        }
         AuditFact::Resource(Resource { kind, reason, old, new }) => {
             let [old, new] = [old, new].map(amount);
             let text = format!(
@@ -182,6 +187,10 @@ mod tests {
             let (old, new) = (Amount::Name(None), Amount::Name(Some(new.into())));
             AuditFact::Resource(Resource { kind: "disk", reason: "start", old, new })
         };
+        let label = |label: &str| {
+            let (process, image) = (label.to_owned(), label.to_owned());
+            AuditFact::Label { model: "dac".into(), process, image }
+        };
         let (old, new) = (Amount::Number(1), Amount::Number(2));
         let vcpu = AuditFact::Resource(Resource { kind: "vcpu", reason: "update", old, new });
         let uuid = "abababab-abab-abab-abab-abababababab";
@@ -190,6 +199,11 @@ mod tests {
                 record("a", start.clone()),
                 2500,
                 format!("op=start reason=booted vm=\"a\" uuid={uuid} vm-pid=7"),
+            ),
+            (
+                record("a", label("+1:+2")),
+                2502,
+                format!("vm=\"a\" uuid={uuid} vm-ctx=+1:+2 img-ctx=+1:+2 model=dac"),
             ),
             // As libvirtd has it for a guest of this name.
             (

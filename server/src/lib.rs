@@ -18,6 +18,7 @@ mod glob;
 mod lifetime;
 mod listener;
 pub mod log;
+pub mod manual;
 mod metrics;
 pub mod notify;
 mod procedures;
@@ -30,3 +31,4 @@ mod users;
 
 pub use config::{Access, Config, Limits, Program};
 pub use listener::{Daemon, Service};
+pub use transport::subject;

@@ -7,11 +7,11 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use virtwired::config::Settings;
 use virtwired::log::{Filters, Log, Outputs, Priority};
-use virtwired::{Config, Daemon, config, notify, sandbox};
+use virtwired::{Config, Daemon, config, manual, notify, sandbox};
 
 use options::Options;
 
@@ -34,6 +34,9 @@ fn run(options: &Options) -> Result<(), Fatal> {
     if options.default_config {
         print!("{}", Settings::annotated());
         return Ok(());
+    }
+    if let Some(directory) = &options.manual {
+        return Ok(manual::write(Options::command(), directory)?);
     }
     let (settings, warnings) = settings(options)?;
     let log = open_log(options, &settings)?;

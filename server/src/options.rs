@@ -66,6 +66,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) proxy: bool,
 
+    /// Write the manual page and completions into this directory, and exit
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) manual: Option<PathBuf>,
+
     /// Keep all state of the QEMU driver below this directory instead of /etc, /run, /var/lib and /var/log
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,

@@ -25,6 +25,15 @@ pub enum AuditFact {
         /// Its process; 0 where there is none.
         pid: u32,
     },
+    /// It runs under a label.
+    Label {
+        /// The security driver: `dac`.
+        model: String,
+        /// The label of its process.
+        process: String,
+        /// The label of its images.
+        image: String,
+    },
     /// It got something of the host's, or something else than before.
     Resource(Resource),
 }

@@ -11,7 +11,7 @@ use crate::driver::Qemu;
 use crate::state::Lifecycle;
 
 impl Qemu {
-    /// The records of a start: all that the guest was to have, then the start itself.
+    /// The records of a start: its labels and all that the guest was to have, then the start itself.
     pub(crate) fn audit_start(
         &self,
         guest: &NonnullDomain,
@@ -19,8 +19,14 @@ impl Qemu {
         changes: &[Lifecycle],
         pid: Option<u32>,
     ) {
+        for label in domain.seclabel.iter().filter(|label| label.label.is_some()) {
+            let [model, process, image] =
+                [&label.model, &label.label, &label.imagelabel].map(|text| text.clone().unwrap_or_default());
+            self.raise(guest, true, AuditFact::Label { model, process, image });
+        }
         self.audit(guest, true, all(domain));
-        let reason = changes.iter().find(|change| change.is_start()).map_or("unknown", |change| change.reason());
+        let reason =
+            changes.iter().find(|change| change.is_start()).map_or("unknown", |change| change.reason());
         let start = AuditFact::Operation { name: "start", reason, pid: pid.unwrap_or_default() };
         self.raise(guest, pid.is_some(), start);
     }

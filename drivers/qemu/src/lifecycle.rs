@@ -13,7 +13,9 @@ use virtwire_conf::domain::LifecycleAction;
 use virtwire_conf::table::KiB;
 use virtwire_conf::{Domain, FormatOptions};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
-use virtwire_qmp::commands::{Cont, QueryChardev, SetAction, SetLink, SetPassword, SystemReset};
+use virtwire_qmp::commands::{
+    Cont, ExpirePassword, QueryChardev, SetAction, SetLink, SetPassword, SystemReset,
+};
 use virtwire_qmp::events::{Event as QmpEvent, EventKind};
 use virtwire_qmp::{Monitor, QmpError};
 
@@ -43,12 +45,16 @@ impl Qemu {
     /// Starts a guest as `stored` says.
     pub(crate) async fn begin(&self, guest: &Arc<Guest>, stored: &Domain, begin: Begin) -> Result<()> {
         let id = self.next_id();
-        let mut domain = live::domain(stored, id, &self.shared.dirs)?;
-        domain.devices.disks.iter_mut().try_for_each(chain::find)?;
-        live::number_sources(&mut domain);
-        security::prepare(self.shared.security.as_ref(), &mut domain)?;
-        let dir = self.shared.dirs.domain(id, &guest.name);
         let (state, changes) = begin.memory.leads_to(begin.paused);
+        let mut domain = live::domain(stored, id, &self.shared.dirs)?;
+        let found = domain.devices.disks.iter_mut().try_for_each(chain::find);
+        live::number_sources(&mut domain);
+        let prepared = found.and_then(|()| security::prepare(self.shared.security.as_ref(), &mut domain));
+        if let Err(error) = prepared {
+            self.audit_start(&guest.handle(), &domain, &changes, None);
+            return Err(error);
+        }
+        let dir = self.shared.dirs.domain(id, &guest.name);
         let incoming = matches!(begin.memory, Memory::Saved(_));
         let started = self.launch(&mut domain, &dir, incoming).await;
         let (process, monitor_of, events) = match started {
@@ -224,7 +230,14 @@ impl Qemu {
             for graphics in &domain.devices.graphics {
                 if let Some(password) = graphics.passwd.clone() {
                     let protocol = graphics.type_.as_str().to_owned();
+                    let nobody = password
+                        .is_empty()
+                        .then(|| ExpirePassword { protocol: protocol.clone(), time: "now".to_owned() });
                     monitor.execute(&SetPassword { protocol, password, connected: None }).await?;
+                    // An empty password is none that anybody could have: as in libvirt, nobody is let in.
+                    if let Some(expire) = nobody {
+                        monitor.execute(&expire).await?;
+                    }
                 }
             }
             Ok((monitor, events))

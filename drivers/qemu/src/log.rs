@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::OFlags;
+
 /// The most of a log that goes into an error's text, in bytes.
 const EXCERPT: u64 = 8 << 10;
 
@@ -19,9 +21,11 @@ pub struct GuestLog {
 }
 
 impl GuestLog {
-    /// Opens the log, or makes it; only its owner can read it.
+    /// Opens the log, or makes it; only its owner can read it. A link in its place is an error.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let file =
+            OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(no_link).open(path)?;
         let start = file.metadata()?.len();
         Ok(Self { path: path.to_owned(), file, start })
     }
@@ -88,6 +92,15 @@ mod tests {
         assert_eq!(at(0), "1970-01-01 00:00:00.000+0000");
         assert_eq!(at(951_782_400_007), "2000-02-29 00:00:00.007+0000");
         assert_eq!(at(1_795_518_170_466), "2026-11-24 11:02:50.466+0000");
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let dir = Scratch::new();
+        let (path, other) = (dir.path().join("g.log"), dir.path().join("other"));
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        GuestLog::open(&path).unwrap_err();
+        assert!(!other.exists());
     }
 
     #[test]

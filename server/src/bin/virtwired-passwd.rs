@@ -4,15 +4,16 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use virtwired::auth::{PasswordFile, Verifier};
 use virtwired::config::Settings;
+use virtwired::manual;
 
 /// Sets the password of a user of virtwired, or removes users.
 ///
 /// The file holds salted keys (SCRAM-SHA-256), no passwords. The daemon looks into it at each login.
 #[derive(Parser, Debug)]
-#[command(version, about)]
+#[command(name = "virtwired-passwd", version, about)]
 struct Options {
     /// The users file [default: /etc/libvirt/sasl-users]
     #[arg(short, long, value_name = "FILE")]
@@ -26,8 +27,12 @@ struct Options {
     #[arg(short, long)]
     list: bool,
 
+    /// Write the manual page and completions into this directory, and exit
+    #[arg(long, value_name = "DIR", hide = true)]
+    manual: Option<PathBuf>,
+
     /// The user. The password is asked for, or read from standard input where that is no terminal
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present_any = ["list", "manual"])]
     name: Option<String>,
 }
 
@@ -42,6 +47,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> io::Result<()> {
+    if let Some(directory) = &options.manual {
+        return manual::write(Options::command(), directory);
+    }
     let path = options.file.unwrap_or_else(|| Settings::default().sasl_users_file.into());
     let mut users = PasswordFile::read(&path)?;
     let Some(name) = options.name.filter(|_| !options.list) else {

@@ -18,8 +18,9 @@ const TYPES: &[(&str, &str)] = &[
     ("1.2.840.113549.1.9.1", "EMAIL"),
 ];
 
-/// The subject of a certificate.
-pub(super) fn subject(der: &[u8]) -> Option<String> {
+/// The subject of a certificate (DER), as patterns of `tls_allowed_dn_list` are matched against it; `None` where it has
+/// none that can be shown.
+pub fn subject(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     text(certificate.subject())
 }

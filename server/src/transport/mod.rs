@@ -6,6 +6,7 @@ mod tls;
 use virtwire_driver_api::Peer;
 pub(crate) use virtwire_socket::Socket;
 
+pub use dname::subject;
 pub(crate) use tls::Acceptor;
 
 /// libvirt's number of the transport (`VIR_CLIENT_TRANS_…`).

@@ -30,8 +30,8 @@ fn drive(target: &str, file: &Path) -> String {
     )
 }
 
-/// The records of a log, without what differs from run to run, and without those of labels and control groups, neither
-/// of which virtwired has.
+/// The records of a log, without what differs from run to run, and without those of control groups, which
+/// virtwired does not have, and of labels, which a daemon with a root of its own need not have.
 fn records(log: &Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap();
     let records = text.lines().filter_map(|line| Some(&line[line.find("success=")?..]));

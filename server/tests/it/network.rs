@@ -16,14 +16,14 @@ pub(crate) fn programs(names: &[&str]) -> bool {
 }
 
 /// Runs a shell script in a directory.
-fn shell(dir: &Path, script: &str) {
+pub(crate) fn shell(dir: &Path, script: &str) {
     let ran = Command::new("sh").args(["-ec", script]).current_dir(dir).output().expect("a shell");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 /// An authority, the daemon's certificate, clients `anna` and `mallory` (of another authority), and a list that
 /// revokes `gone`.
-const PKI: &str = r#"
+pub(crate) const PKI: &str = r#"
 key="-newkey rsa:2048 -nodes"
 for ca in ca other; do
     openssl req -x509 $key -keyout $ca.key -out $ca.pem -days 30 -subj "/O=Test/CN=$ca" \

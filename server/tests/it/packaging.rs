@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use virtwired::config::{self, Auth};
+
+use crate::host::Host;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -16,7 +19,16 @@ fn everything_that_the_package_names_is_there() {
     let deb = &manifest["package"]["metadata"]["deb"];
     let assets: Vec<_> =
         deb["assets"].as_array().unwrap().iter().map(|asset| asset[0].as_str().unwrap()).collect();
+    let host = Host::new("manual");
+    let manual = &host.dir;
+    for program in [env!("CARGO_BIN_EXE_virtwired"), env!("CARGO_BIN_EXE_virtwired-passwd")] {
+        assert!(Command::new(program).arg("--manual").arg(manual).status().unwrap().success());
+    }
     for asset in &assets {
+        if let Some(page) = asset.strip_prefix("../target/manual/") {
+            assert!(manual.join(page).is_file(), "{page} is not written");
+            continue;
+        }
         match asset.strip_prefix("target/release/") {
             // The binaries are this crate's.
             Some(binary) => assert!(["virtwired", "virtwired-passwd"].contains(&binary), "{binary}"),

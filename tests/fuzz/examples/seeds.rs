@@ -16,10 +16,17 @@ const QMP: &[&str] = &[
     r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#,
 ];
 
+/// A configuration file, access rules, what is kept of a password.
+const TEXTS: &[&str] = &[
+    "\0listen_tcp = 1\nauth_tcp = \"sasl\" # x\ntls_allowed_dn_list = [\"CN=a\", \"CN=b*\"]\n",
+    "\u{1}[[rule]]\nuser = ['a']\nallow = ['domain:*']\nwhere = { domain_name = 'a-*' }\n",
+    "\u{2}SCRAM-SHA-256$4096:AAAA$AAAA:AAAA",
+];
+
 fn main() -> io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let corpus = here.join("corpus");
-    for target in ["frames", "calls", "definitions", "qmp"] {
+    for target in ["frames", "calls", "definitions", "qmp", "login", "texts"] {
         fs::create_dir_all(corpus.join(target))?;
     }
 
@@ -55,6 +62,11 @@ fn main() -> io::Result<()> {
     for entry in fs::read_dir(here.join("../../protocol/x"))? {
         let path = entry?.path();
         fs::copy(&path, corpus.join("definitions").join(path.file_name().unwrap_or_default()))?;
+    }
+    fs::write(corpus.join("login/scram"), b"\0\x14n,,n=anna,r=0123456789\x0cc=biws,r=x,p=")?;
+    fs::write(corpus.join("login/plain"), b"\x01\x0c\0anna\0geheim")?;
+    for (number, text) in TEXTS.iter().enumerate() {
+        fs::write(corpus.join(format!("texts/{number}")), text)?;
     }
     for (number, line) in QMP.iter().enumerate() {
         fs::write(corpus.join(format!("qmp/{number}")), format!("\u{1}{line}\n"))?;

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Makes the Debian package, and tries it in a Debian of its own: install, virsh, another user without and with the group
+# libvirt, removal, purge. Needs root, and a few minutes; no part of tests/run.sh.
+#
+# Brings cargo-deb and debootstrap where they are missing. What it unpacks and mounts is below the build folder, and gone
+# at its end.
+#
+#   tests/package.sh [SUITE]            Debian's release, bookworm unless given
+#   CARGO_FLAGS="--config profile.release.lto=false"      for the build
+set -euo pipefail
+cd "$(dirname "$0")/.."
+suite=${1:-bookworm}
+target=${CARGO_TARGET_DIR:-target}
+root=$(realpath -m "$target/package/root")
+
+say() { printf 'package: %s\n' "$*"; }
+within() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
+daemon=
+end() {
+    [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
+    for place in proc dev run; do umount "$root/$place" 2>/dev/null || true; done
+    rm -rf --one-file-system "$root"
+}
+
+command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
+command -v debootstrap >/dev/null || apt-get install -y -qq debootstrap
+
+# shellcheck disable=SC2086
+cargo build --release -p virtwired ${CARGO_FLAGS:-}
+for program in virtwired virtwired-passwd; do "$target/release/$program" --manual "$target/manual"; done
+cargo deb --no-build --quiet -p virtwired --output "$target/package/virtwired.deb"
+say "made $(dpkg-deb --field "$target/package/virtwired.deb" Package Version Architecture | paste -sd' ')"
+
+trap end EXIT
+end
+debootstrap --variant=minbase "$suite" "$root" >"$target/package/debootstrap.log"
+# The same sources of packages as this machine's.
+cp -a /etc/apt/. "$root/etc/apt/"
+mount --bind /proc "$root/proc"
+mount --bind /dev "$root/dev"
+mount -t tmpfs tmpfs "$root/run"
+printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+chmod 755 "$root/usr/sbin/policy-rc.d"
+cp "$target/package/virtwired.deb" "$root/root/"
+within apt-get update -qq >"$target/package/apt.log" 2>&1
+within apt-get install -y -qq --no-install-recommends /root/virtwired.deb libvirt-clients >>"$target/package/apt.log" 2>&1
+
+say "is the package whole?"
+within dpkg --verify virtwired
+for path in /usr/sbin/virtwired /usr/share/man/man8/virtwired.8.gz /usr/share/polkit-1/actions/org.libvirt.api.policy \
+    /lib/systemd/system/virtwired.socket /usr/share/bash-completion/completions/virtwired; do
+    within test -e "$path" || within test -e "/usr$path" || { say "no $path"; exit 1; }
+done
+within virtwired --check-config -f /etc/libvirt/libvirtd.conf
+within getent group libvirt >/dev/null || within systemd-sysusers virtwired.conf
+
+say "does virsh find it where it looks by itself?"
+within mkdir -p /run/libvirt
+within virtwired &
+daemon=$!
+for _ in $(seq 100); do [ -S "$root/run/libvirt/libvirt-admin-sock" ] && break; sleep 0.1; done
+within virsh -c test:///default list --name | grep -qx test
+within virsh -c 'test+unix:///default' list --name | grep -qx test
+within virt-admin server-list | grep -q libvirtd
+kill "$daemon"
+wait "$daemon" || true
+daemon=
+
+say "does it go again?"
+within apt-get remove -y -qq virtwired >>"$target/package/apt.log" 2>&1
+within test ! -e /usr/sbin/virtwired
+within test -e /etc/libvirt/libvirtd.conf
+within apt-get purge -y -qq virtwired >>"$target/package/apt.log" 2>&1
+within test ! -e /etc/libvirt/libvirtd.conf
+say "1 passed, 0 failed"
