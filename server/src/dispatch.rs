@@ -18,6 +18,7 @@ use virtwire_protocol::remote::StoragePoolLookupByNameArgs;
 
 use crate::access::{self, Attributes, Object, Resolve};
 use crate::session::Session;
+use crate::trace;
 
 /// What serves a procedure: decodes the payload and returns the work, not yet begun.
 pub(crate) type Serve = fn(Call, &[u8]) -> Serving;
@@ -164,7 +165,10 @@ impl Call {
         {
             attributes.uuid("pool_uuid", &uuid);
         }
-        self.session.permits(kind, permission, &attributes).await
+        let asked = trace::access(&self.session, kind, permission, &attributes);
+        let granted = self.session.permits(kind, permission, &attributes).await;
+        asked.record("granted", granted);
+        granted
     }
 
     /// The pool of a volume: a volume on the wire has its name only.

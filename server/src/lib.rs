@@ -26,6 +26,7 @@ pub mod sandbox;
 mod serve;
 mod session;
 mod streams;
+mod trace;
 mod transport;
 mod users;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use tracing::Span;
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, ErrorLevel, VirtError};
 use virtwire_protocol::frame::{self, Frame};
 use virtwire_protocol::net::{MessageError, MessageHeader, MessageStatus};
@@ -15,12 +16,19 @@ use virtwire_protocol::{XdrString, admin, lxc, qemu, remote};
 use crate::config::Program;
 use crate::dispatch::{ADMIN_PROCS, Call, LXC_PROCS, QEMU_PROCS, REMOTE_PROCS, Reply, Serve, Work};
 use crate::session::Session;
+use crate::trace;
 
 /// Serves a call whose descriptors have been taken in.
 pub(crate) fn call(session: &Arc<Session>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) {
-    let asked =
-        Asked { header: frame.header.clone(), at: session.service.metrics.is_some().then(Instant::now) };
-    match begin(session, frame, descriptors) {
+    if trace::serve(session, &frame.header) {
+        return;
+    }
+    let asked = Asked {
+        header: frame.header.clone(),
+        at: session.service.metrics.is_some().then(Instant::now),
+        span: trace::call(session, &frame.header),
+    };
+    match asked.span.in_scope(|| begin(session, frame, descriptors)) {
         Ok(work) => run(session, asked, work),
         Err(error) => answer(session, &asked, Err(error)),
     }
@@ -31,6 +39,8 @@ struct Asked {
     header: MessageHeader,
     /// When it came; only where anybody wants to know.
     at: Option<Instant>,
+    /// What happens in it happens for this call.
+    span: Span,
 }
 
 /// Everything that can be said before the driver is asked.
@@ -72,13 +82,18 @@ fn procedure(program: Program, header: &MessageHeader) -> Result<(&'static Proce
 /// Polls once in place. Most calls never wait, and so cost no task.
 fn run(session: &Arc<Session>, asked: Asked, mut work: Work) {
     let mut here = Context::from_waker(Waker::noop());
-    match poll(&mut work, &mut here) {
-        Poll::Ready(result) => answer(session, &asked, result),
+    let span = trace::driver(&asked.span, session);
+    match span.in_scope(|| poll(&mut work, &mut here)) {
+        Poll::Ready(result) => {
+            drop(span);
+            answer(session, &asked, result);
+        }
         Poll::Pending => {
             let session = Arc::clone(session);
             session.call_waits();
             tokio::spawn(async move {
-                let result = std::future::poll_fn(|cx| poll(&mut work, cx)).await;
+                let result = std::future::poll_fn(|cx| span.in_scope(|| poll(&mut work, cx))).await;
+                drop((work, span));
                 answer(&session, &asked, result);
                 session.call_done();
             });

@@ -150,6 +150,7 @@ impl Session {
             *phase = Phase::Authenticated;
             drop(phase);
             self.clients.authenticated(self.id);
+            self.service.log.tracer().identified(self);
         }
     }
 
@@ -230,12 +231,14 @@ impl Session {
             metrics.events(frames.len());
         }
         for frame in frames {
+            self.service.log.tracer().outgoing(self, &frame, &[]);
             self.out.send(frame, Vec::new());
         }
     }
 
     /// Sends a frame; after the answer to CONNECT_CLOSE the connection ends.
     pub(crate) fn send(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
+        self.service.log.tracer().outgoing(self, &frame, &descriptors);
         self.out.send(frame, descriptors);
         if matches!(*self.phase(), Phase::Closed) {
             self.out.close();
@@ -301,6 +304,8 @@ impl Session {
             alarm: Box::pin(tokio::time::sleep(self.limits().auth_timeout.unwrap_or(FOR_EVER))),
         };
         input.buffer.limit(self.limits().frame_before_auth);
+        self.service.log.tracer().connected(&self);
+        let mut why = None;
         loop {
             let goes_on = match std::future::poll_fn(|cx| self.poll_wake(&mut input, cx)).await {
                 Wake::Read => self.read(&mut input).and_then(|()| Ok(self.frames(&mut input)?)),
@@ -314,9 +319,11 @@ impl Session {
             };
             if let Err(reason) = goes_on {
                 tracing::debug!(client = self.id, %reason, "connection ends");
+                why = (!matches!(reason, Ended::ByPeer)).then(|| reason.to_string());
                 break;
             }
         }
+        self.service.log.tracer().ended(&self, why);
         self.out.abort();
         // Calls that still wait hold the session, and must not hold the client.
         self.socket().shut();
@@ -439,6 +446,7 @@ impl Session {
     }
 
     fn frame(self: &Arc<Self>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) {
+        self.service.log.tracer().incoming(self, frame);
         if let Some(upstream) = self.upstream.get() {
             return upstream.pass(frame, descriptors);
         }

@@ -1,6 +1,6 @@
 //! From a frame to names and values, by the generated tables.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use virtwire_protocol::codec;
 use virtwire_protocol::net::{MessageError, MessageHeader, MessageStatus, MessageType, StreamHole};
@@ -11,7 +11,7 @@ use virtwire_protocol::{ErrorCode, ErrorDomain, PROGRAMS, admin};
 use crate::secrets;
 
 /// What a frame is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the line above each variant says what it holds")]
 pub enum Kind {
@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 /// A frame with names.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decoded {
     /// `remote`, `qemu`, …; a number where unknown.
     pub program: String,
@@ -50,6 +50,9 @@ pub struct Decoded {
     #[serde(flatten)]
     pub kind: Kind,
 }
+
+/// Content that is larger is told by its length only: nobody reads it, and as JSON it is many times as long.
+pub const SHOWN_MAX: usize = 1 << 20;
 
 /// Decodes a frame and hides its secrets.
 pub fn decode(header: &MessageHeader, payload: &[u8], descriptors: usize) -> Decoded {
@@ -94,6 +97,9 @@ fn content(procedure: &str, shape: Option<&StructDef>, payload: &[u8]) -> Value 
     let Some(shape) = shape else {
         return if payload.is_empty() { Value::Null } else { json!({ "undecoded-bytes": payload.len() }) };
     };
+    if payload.len() > SHOWN_MAX {
+        return json!({ "undecoded-bytes": payload.len() });
+    }
     match schema::to_json(shape, payload) {
         Ok(mut value) => {
             secrets::hide(procedure, &mut value);

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -12,41 +13,57 @@ use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use virtwire_protocol::codec::{Encode, EncodeError};
-use virtwire_protocol::frame::{self, FrameBuffer, FrameError};
+use virtwire_protocol::frame::{self, Frame, FrameBuffer, FrameError};
 use virtwire_protocol::net::MessageHeader;
 use virtwire_socket::{Outgoing, receive};
 
-/// Who sent a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    /// The client.
-    Client,
-    /// The daemon.
-    Daemon,
-}
+use crate::decode::decode;
+use crate::micros;
+use crate::seen::{Client, Seen, Side, What};
 
-/// What the relay saw.
-#[derive(Clone, Debug)]
+/// What the relay saw, not yet decoded: that would hold the next frame up.
+#[derive(Debug)]
 pub struct Observed {
-    /// Which connection, from 1.
-    pub connection: u64,
-    /// When, since the relay started.
-    pub at: Duration,
-    /// What happened.
-    pub what: What,
+    connection: u64,
+    at: Duration,
+    what: Raw,
+    /// Given back when it has been looked at.
+    _queued: Queued,
 }
 
-/// What happened on a connection.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the line above each variant says what it holds")]
-pub enum What {
-    /// A client has connected: its process and user, where the socket tells.
-    Connected { pid: Option<i32>, uid: Option<u32> },
-    /// A frame went by.
+#[derive(Debug)]
+enum Raw {
     Frame { from: Side, header: MessageHeader, payload: Vec<u8>, descriptors: usize },
-    /// The connection has ended, and why if it was not closed in peace.
-    Ended { reason: Option<String> },
+    Other(What),
+}
+
+impl Observed {
+    /// Names and values for it, without its secrets.
+    pub fn decode(&self) -> Seen {
+        let what = match &self.what {
+            Raw::Frame { from, header, payload, descriptors } => {
+                What::Frame { from: *from, during: None, frame: decode(header, payload, *descriptors) }
+            }
+            Raw::Other(what) => what.clone(),
+        };
+        Seen { connection: self.connection, at_us: micros(self.at), what }
+    }
+}
+
+/// Bytes of reports that may wait for who reads them; what comes on top is counted and lost, and delays nobody.
+const QUEUE: usize = 64 << 20;
+
+/// A report's part of the queue.
+#[derive(Debug)]
+struct Queued {
+    bytes: usize,
+    of: Arc<AtomicUsize>,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Bytes that may wait for one side before nothing more is read from the other.
@@ -74,17 +91,20 @@ impl Relay {
     /// No more connections can be accepted.
     pub async fn run(self, observer: mpsc::UnboundedSender<Observed>) -> io::Result<()> {
         let mut connection = 0;
+        let (queued, lost) = (Arc::default(), Arc::default());
         while !observer.is_closed() {
             let (client, _) = self.listener.accept().await?;
             connection += 1;
-            let reporter = Reporter { connection, started: self.started, observer: observer.clone() };
+            let (observer, queued, lost) = (observer.clone(), Arc::clone(&queued), Arc::clone(&lost));
+            let reporter = Reporter { connection, started: self.started, observer, queued, lost };
             let target = self.target.clone();
             tokio::spawn(async move {
                 let credentials = client.peer_cred().ok();
                 let (pid, uid) = (credentials.and_then(|c| c.pid()), credentials.map(|c| c.uid()));
-                reporter.report(What::Connected { pid, uid });
+                reporter.report(0, Raw::Other(What::Connected(Client { pid, uid, ..Client::default() })));
                 let result = relay(client, target, &reporter).await;
-                reporter.report(What::Ended { reason: result.err().map(|error| error.to_string()) });
+                let reason = result.err().map(|error| error.to_string());
+                reporter.report(0, Raw::Other(What::Ended { reason }));
             });
         }
         Ok(())
@@ -95,12 +115,45 @@ struct Reporter {
     connection: u64,
     started: Instant,
     observer: mpsc::UnboundedSender<Observed>,
+    /// Bytes that wait.
+    queued: Arc<AtomicUsize>,
+    /// Reports that were not sent since too much waited.
+    lost: Arc<AtomicU64>,
 }
 
 impl Reporter {
-    fn report(&self, what: What) {
-        let _ =
-            self.observer.send(Observed { connection: self.connection, at: self.started.elapsed(), what });
+    /// Whether so much more may wait.
+    fn has_room(&self, bytes: usize) -> bool {
+        let room = self.queued.load(Ordering::Relaxed) + bytes <= QUEUE;
+        if !room {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        room
+    }
+
+    fn frame(&self, from: Side, frame: &Frame<'_>) {
+        let payload = frame.payload;
+        if self.has_room(payload.len()) {
+            let (header, descriptors) = (frame.header.clone(), frame.descriptors);
+            self.report(payload.len(), Raw::Frame { from, header, payload: payload.to_vec(), descriptors });
+        }
+    }
+
+    fn report(&self, bytes: usize, what: Raw) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.send(0, Raw::Other(What::Lost { records: lost }));
+        }
+        self.send(bytes, what);
+    }
+
+    fn send(&self, bytes: usize, what: Raw) {
+        // What a report itself takes counts as well.
+        let bytes = bytes + size_of::<Observed>();
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
+        let _queued = Queued { bytes, of: Arc::clone(&self.queued) };
+        let (connection, at) = (self.connection, self.started.elapsed());
+        let _ = self.observer.send(Observed { connection, at, what, _queued });
     }
 }
 
@@ -131,10 +184,9 @@ async fn carry(from: &Outgoing, to: &Outgoing, side: Side, reporter: &Reporter) 
             }
             let behind: Vec<OwnedFd> = descriptors.drain(..frame.descriptors).collect();
             let bytes =
-                frame::encode(&frame.header, frame.descriptors, &Raw(frame.payload)).map_err(invalid)?;
+                frame::encode(&frame.header, frame.descriptors, &Payload(frame.payload)).map_err(invalid)?;
             to.send(bytes, behind);
-            let (header, payload) = (frame.header.clone(), frame.payload.to_vec());
-            reporter.report(What::Frame { from: side, header, payload, descriptors: frame.descriptors });
+            reporter.frame(side, &frame);
         }
         to.room(BACKLOG).await;
         from.socket().readable().await?;
@@ -170,9 +222,9 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 }
 
 /// A payload as it came.
-struct Raw<'a>(&'a [u8]);
+struct Payload<'a>(&'a [u8]);
 
-impl Encode for Raw<'_> {
+impl Encode for Payload<'_> {
     fn encoded_len(&self) -> usize {
         self.0.len()
     }

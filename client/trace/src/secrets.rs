@@ -1,6 +1,6 @@
 //! What must never be shown: passwords, keys, values of secrets.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// What stands in a secret's place.
 pub const HIDDEN: &str = "(hidden)";
@@ -21,10 +21,18 @@ const FIELDS: &[(&str, &str)] = &[
     ("DOMAIN_BLOCK_PEEK", "buffer"),
 ];
 
+/// The same for commands of QEMU's monitor and of the guest's agent.
+const ARGUMENTS: &[(&str, &str)] =
+    &[("send-key", "keys"), ("input-send-event", "events"), ("guest-ssh-add-authorized-keys", "keys")];
+
 /// Attributes of XML, and members of JSON, that hold secrets.
-const NAMES: &[&str] = &["passwd", "password", "secret", "key", "data"];
-/// Of these, the ones that XML uses for what is no secret as well.
-const ONLY_IN_JSON: &[&str] = &["secret", "key", "data"];
+const NAMES: &[&str] =
+    &["passwd", "password", "secret", "key", "data", "input-data", "out-data", "err-data", "buf-b64"];
+/// Of these, the ones that XML uses as well, and for nothing else.
+const IN_XML: &[&str] = &["passwd", "password"];
+
+/// How monitor commands of the human kind begin that hold secrets.
+const HUMAN: &[&str] = &["set_password", "change vnc", "object_add secret", "sendkey"];
 
 /// Hides what is secret in the arguments or the result of a procedure.
 pub fn hide(procedure: &str, value: &mut Value) {
@@ -38,13 +46,23 @@ pub fn hide(procedure: &str, value: &mut Value) {
     texts(value);
 }
 
+/// Hides what is secret in a step that the daemon took: the arguments of a command, and its result.
+pub fn hide_in_step(detail: &mut Map<String, Value>) {
+    let command = detail.get("command").and_then(Value::as_str).unwrap_or_default().to_owned();
+    for (_, value) in detail.iter_mut().filter(|(name, _)| *name != "command") {
+        arguments(&command, value);
+        texts(value);
+    }
+}
+
 /// Looks into every string: XML and monitor commands carry secrets of their own.
 fn texts(value: &mut Value) {
     match value {
         Value::String(text) if text.trim_start().starts_with('<') => hide_in_xml(text),
         Value::String(text) if text.trim_start().starts_with('{') => hide_in_command(text),
-        // A monitor command of the human kind.
-        Value::String(text) if text.trim_start().starts_with("set_password") => *text = HIDDEN.to_owned(),
+        Value::String(text) if HUMAN.iter().any(|begin| text.trim_start().starts_with(begin)) => {
+            *text = HIDDEN.to_owned();
+        }
         Value::Array(items) => items.iter_mut().for_each(texts),
         Value::Object(object) => object.values_mut().for_each(texts),
         _ => {}
@@ -53,7 +71,7 @@ fn texts(value: &mut Value) {
 
 /// Replaces the values of attributes that hold passwords.
 fn hide_in_xml(text: &mut String) {
-    for name in NAMES.iter().filter(|name| !ONLY_IN_JSON.contains(name)) {
+    for name in IN_XML {
         let mut from = 0;
         while let Some((start, end)) = attribute(text, name, from) {
             text.replace_range(start..end, HIDDEN);
@@ -79,25 +97,30 @@ fn attribute(text: &str, name: &str, from: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// Replaces the members of a monitor command that hold secrets.
-fn hide_in_command(text: &mut String) {
-    fn members(value: &mut Value) {
-        match value {
-            Value::Object(object) => {
-                for (name, member) in object.iter_mut() {
-                    match member {
-                        Value::String(text) if NAMES.contains(&name.as_str()) => *text = HIDDEN.to_owned(),
-                        member => members(member),
-                    }
+/// Replaces the members that hold secrets in the arguments of a command.
+fn arguments(command: &str, value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            for (name, member) in object.iter_mut() {
+                let whole = ARGUMENTS.iter().any(|(of, secret)| *of == command && secret == name);
+                if whole || (member.is_string() && NAMES.contains(&name.as_str())) {
+                    *member = Value::from(HIDDEN);
+                } else {
+                    arguments(command, member);
                 }
             }
-            Value::Array(items) => items.iter_mut().for_each(members),
-            _ => {}
         }
+        Value::Array(items) => items.iter_mut().for_each(|item| arguments(command, item)),
+        _ => {}
     }
+}
+
+/// Replaces what is secret in the text of a monitor command.
+fn hide_in_command(text: &mut String) {
     match serde_json::from_str::<Value>(text) {
         Ok(mut command) => {
-            members(&mut command);
+            let name = command.get("execute").and_then(Value::as_str).unwrap_or_default().to_owned();
+            arguments(&name, &mut command);
             *text = command.to_string();
         }
         // Not quite JSON: nobody can say what is secret in it.
@@ -139,5 +162,35 @@ mod tests {
         check("DOMAIN_MONITOR_COMMAND", json!({"cmd": command}), json!({"cmd": shown}));
         check("DOMAIN_MONITOR_COMMAND", json!({"cmd": "set_password vnc s3cret"}), json!({"cmd": HIDDEN}));
         check("DOMAIN_MONITOR_COMMAND", json!({"cmd": "{'password': 's3cret'"}), json!({"cmd": HIDDEN}));
+    }
+
+    #[test]
+    fn secrets_in_steps_are_hidden() {
+        let shown = |detail: Value| {
+            let Value::Object(mut detail) = detail else { panic!("{detail}") };
+            hide_in_step(&mut detail);
+            Value::Object(detail)
+        };
+        let object = json!({"qom-type": "secret", "id": "s0", "data": "aGVsbG8="});
+        assert_eq!(
+            shown(json!({"command": "object-add", "arguments": object, "result": {}})),
+            json!({"command": "object-add", "result": {},
+                "arguments": {"qom-type": "secret", "id": "s0", "data": HIDDEN}})
+        );
+        let keys = json!({"keys": [{"type": "qcode", "data": "a"}], "hold-time": 1});
+        assert_eq!(
+            shown(json!({"command": "send-key", "arguments": keys})),
+            json!({"command": "send-key", "arguments": {"keys": HIDDEN, "hold-time": 1}})
+        );
+        let set = json!({"command": "set_password", "arguments": {"protocol": "vnc", "password": "s3cret"}});
+        assert_eq!(
+            shown(set),
+            json!({"command": "set_password", "arguments": {"protocol": "vnc", "password": HIDDEN}})
+        );
+        let human = json!({"command-line": "set_password vnc s3cret"});
+        assert_eq!(
+            shown(json!({"command": "human-monitor-command", "arguments": human})),
+            json!({"command": "human-monitor-command", "arguments": {"command-line": HIDDEN}})
+        );
     }
 }

@@ -1,13 +1,12 @@
 //! Calls with their replies, streams and the events around them: what a reader wants to see together.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::decode::{Kind, decode};
-use crate::relay::{Observed, Side, What};
+use crate::decode::{Decoded, Kind};
+use crate::seen::{Client, Origin, Seen, Side, Step, What};
 
 /// Something that happened, in the order in which it ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,12 +24,12 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum Happening {
-    /// A client came.
-    Connected {
-        /// Its process.
-        pid: Option<i32>,
-        /// Its user.
-        uid: Option<u32>,
+    /// A client is there.
+    Connected(Client),
+    /// A client has logged in.
+    Identified {
+        /// As whom.
+        name: String,
     },
     /// A call and its answer.
     Call {
@@ -40,12 +39,17 @@ pub enum Happening {
         procedure: String,
         /// Its serial.
         serial: u32,
+        /// Who called.
+        client: Client,
         /// Its arguments.
         args: Value,
         /// Descriptors with the call and with the reply.
         descriptors: (usize, usize),
         /// Microseconds from call to reply.
         took_us: u64,
+        /// What the daemon did for it.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        steps: Vec<Step>,
         /// Its result, or its error.
         #[serde(flatten)]
         answer: Answer,
@@ -58,6 +62,9 @@ pub enum Happening {
         procedure: String,
         /// What it says.
         content: Value,
+        /// The call that it came from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
     },
     /// A stream that has ended.
     Stream {
@@ -79,6 +86,13 @@ pub enum Happening {
         /// What it was.
         procedure: String,
     },
+    /// The daemon did something for no call, or for one that was answered already.
+    Step(Step),
+    /// So much was seen and cannot be told: it came faster than it was taken.
+    Lost {
+        /// The number of records.
+        records: u64,
+    },
     /// The connection has ended.
     Ended {
         /// Why, if not in peace.
@@ -99,144 +113,220 @@ pub enum Answer {
     None { unanswered: bool },
 }
 
+/// The call that an event came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// Which one.
+    #[serde(flatten)]
+    pub call: Origin,
+    /// Its procedure.
+    pub procedure: String,
+    /// Whether the daemon said so; otherwise it is the last call on the object of the event.
+    pub certain: bool,
+}
+
 struct Pending {
-    at: Duration,
+    at_us: u64,
     program: String,
     procedure: String,
     args: Value,
     descriptors: usize,
+    steps: Vec<Step>,
 }
 
 struct Flow {
-    since: Duration,
+    since: u64,
     procedure: String,
     bytes: (usize, usize),
 }
 
-/// Puts together what the relay saw.
+/// Puts together what was seen.
 #[derive(Default)]
 pub struct Story {
-    pending: HashMap<(u64, u32), Pending>,
-    streams: HashMap<(u64, u32), Flow>,
+    clients: HashMap<u64, Client>,
+    pending: HashMap<Origin, Pending>,
+    streams: HashMap<Origin, Flow>,
+    /// The last call on each object, by UUID.
+    last: HashMap<String, (Origin, String)>,
 }
 
-fn micros(duration: Duration) -> u64 {
-    duration.as_micros().try_into().unwrap_or(u64::MAX)
-}
+/// Steps of one call that are kept: one that asks for thousands of objects takes thousands.
+const STEPS_MAX: usize = 256;
+/// Objects whose last calls are remembered.
+const OBJECTS_MAX: usize = 4096;
 
 impl Story {
     /// Takes what was seen; returns what has come to its end by it.
-    pub fn observe(&mut self, seen: &Observed) -> Vec<Entry> {
-        let entry = |at, what| Entry { connection: seen.connection, at_us: micros(at), what };
-        match &seen.what {
-            What::Connected { pid, uid } => {
-                vec![entry(seen.at, Happening::Connected { pid: *pid, uid: *uid })]
+    pub fn observe(&mut self, seen: Seen) -> Vec<Entry> {
+        let Seen { connection, at_us, what } = seen;
+        let entry = |at_us, what| Entry { connection, at_us, what };
+        match what {
+            What::Connected(client) => {
+                self.clients.insert(connection, client.clone());
+                vec![entry(at_us, Happening::Connected(client))]
             }
-            What::Frame { from, header, payload, descriptors } => {
-                let decoded = decode(header, payload, *descriptors);
-                self.frame(seen, *from, decoded).into_iter().collect()
+            What::Identified { name } => {
+                self.clients.entry(connection).or_default().name = Some(name.clone());
+                vec![entry(at_us, Happening::Identified { name })]
+            }
+            What::Frame { from, during, frame } => {
+                let key = Origin { connection, serial: frame.serial };
+                self.frame(key, at_us, from, during, frame).into_iter().collect()
+            }
+            What::Step { serial, step } => {
+                let call = serial.map(|serial| Origin { connection, serial });
+                match call.and_then(|call| self.pending.get_mut(&call)) {
+                    Some(call) if call.steps.len() < STEPS_MAX => {
+                        call.steps.push(step);
+                        Vec::new()
+                    }
+                    Some(_) => Vec::new(),
+                    None => vec![entry(step.began_us, Happening::Step(step))],
+                }
+            }
+            What::Lost { records } => {
+                // Answers may be among it, and would be waited for for ever.
+                self.pending.clear();
+                self.streams.clear();
+                vec![entry(at_us, Happening::Lost { records })]
             }
             What::Ended { reason } => {
-                let mut entries = self.unanswered(seen.connection, seen.at);
-                entries.push(entry(seen.at, Happening::Ended { reason: reason.clone() }));
+                let mut entries = self.unanswered(connection, at_us);
+                self.clients.remove(&connection);
+                entries.push(entry(at_us, Happening::Ended { reason }));
                 entries
             }
         }
     }
 
-    fn frame(&mut self, seen: &Observed, from: Side, frame: crate::Decoded) -> Option<Entry> {
-        let key = (seen.connection, frame.serial);
-        let entry = |at, what| Some(Entry { connection: seen.connection, at_us: micros(at), what });
+    fn frame(
+        &mut self,
+        key: Origin,
+        at_us: u64,
+        from: Side,
+        during: Option<Origin>,
+        frame: Decoded,
+    ) -> Option<Entry> {
+        let entry = |at_us, what| Some(Entry { connection: key.connection, at_us, what });
         match frame.kind {
             Kind::Call { args } => {
-                let (program, procedure) = (frame.program, frame.procedure);
-                let pending =
-                    Pending { at: seen.at, program, procedure, args, descriptors: frame.descriptors };
+                let Decoded { program, procedure, descriptors, .. } = frame;
+                self.remember(&args, key, &procedure);
+                let pending = Pending { at_us, program, procedure, args, descriptors, steps: Vec::new() };
                 self.pending.insert(key, pending);
                 None
             }
-            Kind::Reply { result } => self.answer(seen, key, frame.descriptors, Answer::Result { result }),
+            Kind::Reply { result } => self.answer(key, at_us, frame.descriptors, Answer::Result { result }),
             Kind::Error { code, domain, message } if !self.streams.contains_key(&key) => {
-                self.answer(seen, key, 0, Answer::Error { code, domain, message })
+                self.answer(key, at_us, 0, Answer::Error { code, domain, message })
             }
-            Kind::Error { code, message, .. } => self.end_stream(seen, key, format!("{code}: {message}")),
+            Kind::Error { code, message, .. } => self.end_stream(key, at_us, format!("{code}: {message}")),
             Kind::Event { content } => {
-                let (program, procedure) = (frame.program, frame.procedure);
+                let Decoded { program, procedure, .. } = frame;
                 if program == "keepalive" {
-                    return entry(seen.at, Happening::Other { from, procedure });
+                    return entry(at_us, Happening::Other { from, procedure });
                 }
-                entry(seen.at, Happening::Event { program, procedure, content })
+                let cause = self.cause(during, &content);
+                entry(at_us, Happening::Event { program, procedure, content, cause })
             }
-            Kind::Data { bytes } => {
-                self.flow(seen, key, frame.procedure, from, bytes);
-                None
-            }
-            Kind::Hole { .. } => {
-                self.flow(seen, key, frame.procedure, from, 0);
-                None
-            }
+            Kind::Data { bytes } => self.flow(key, at_us, frame.procedure, from, bytes),
+            Kind::Hole { .. } => self.flow(key, at_us, frame.procedure, from, 0),
             // The daemon's word ends a stream; the client's only asks for it.
             Kind::Finish | Kind::Abort if from == Side::Client => {
-                self.flow(seen, key, frame.procedure, from, 0);
-                None
+                self.flow(key, at_us, frame.procedure, from, 0)
             }
-            Kind::Finish | Kind::Abort => self.end_stream(seen, key, "finished".to_owned()),
+            Kind::Finish | Kind::Abort => self.end_stream(key, at_us, "finished".to_owned()),
             Kind::Unknown { r#type } => {
-                entry(seen.at, Happening::Other { from, procedure: format!("type {type}") })
+                entry(at_us, Happening::Other { from, procedure: format!("type {type}") })
             }
         }
     }
 
-    fn answer(
-        &mut self,
-        seen: &Observed,
-        key: (u64, u32),
-        descriptors: usize,
-        answer: Answer,
-    ) -> Option<Entry> {
+    fn answer(&mut self, key: Origin, at_us: u64, descriptors: usize, answer: Answer) -> Option<Entry> {
         let pending = self.pending.remove(&key)?;
-        Some(pending.end(key, seen.at, descriptors, answer))
+        if let Answer::Result { result } = &answer {
+            self.remember(result, key, &pending.procedure);
+        }
+        Some(self.end(pending, key, at_us, descriptors, answer))
     }
 
-    fn flow(&mut self, seen: &Observed, key: (u64, u32), procedure: String, from: Side, bytes: usize) {
-        let flow = self.streams.entry(key).or_insert(Flow { since: seen.at, procedure, bytes: (0, 0) });
+    fn flow(
+        &mut self,
+        key: Origin,
+        at_us: u64,
+        procedure: String,
+        from: Side,
+        bytes: usize,
+    ) -> Option<Entry> {
+        let flow = self.streams.entry(key).or_insert(Flow { since: at_us, procedure, bytes: (0, 0) });
         match from {
             Side::Client => flow.bytes.0 += bytes,
             Side::Daemon => flow.bytes.1 += bytes,
         }
+        None
     }
 
-    fn end_stream(&mut self, seen: &Observed, key: (u64, u32), end: String) -> Option<Entry> {
-        let flow = self.streams.remove(&key)?;
-        let took_us = micros(seen.at.saturating_sub(flow.since));
-        let (procedure, serial) = (flow.procedure, key.1);
-        let what = Happening::Stream { procedure, serial, bytes: flow.bytes, took_us, end };
-        Some(Entry { connection: key.0, at_us: micros(flow.since), what })
+    fn end_stream(&mut self, key: Origin, at_us: u64, end: String) -> Option<Entry> {
+        let Flow { since, procedure, bytes } = self.streams.remove(&key)?;
+        let took_us = at_us.saturating_sub(since);
+        let what = Happening::Stream { procedure, serial: key.serial, bytes, took_us, end };
+        Some(Entry { connection: key.connection, at_us: since, what })
     }
 
     /// The calls that will not be answered any more.
-    fn unanswered(&mut self, connection: u64, at: Duration) -> Vec<Entry> {
-        let mut keys: Vec<_> = self.pending.keys().copied().filter(|(of, _)| *of == connection).collect();
-        keys.sort_unstable();
-        self.streams.retain(|(of, _), _| *of != connection);
+    fn unanswered(&mut self, connection: u64, at_us: u64) -> Vec<Entry> {
+        let mut keys: Vec<_> =
+            self.pending.keys().copied().filter(|call| call.connection == connection).collect();
+        keys.sort_unstable_by_key(|call| call.serial);
+        self.streams.retain(|call, _| call.connection != connection);
         let left = keys.into_iter().filter_map(|key| Some((key, self.pending.remove(&key)?)));
-        left.map(|(key, pending)| pending.end(key, at, 0, Answer::None { unanswered: true })).collect()
+        let left: Vec<_> = left.collect();
+        left.into_iter()
+            .map(|(key, call)| self.end(call, key, at_us, 0, Answer::None { unanswered: true }))
+            .collect()
+    }
+
+    fn end(&self, call: Pending, key: Origin, at_us: u64, descriptors: usize, answer: Answer) -> Entry {
+        let mut steps = call.steps;
+        steps.sort_by_key(|step| step.began_us);
+        let what = Happening::Call {
+            program: call.program,
+            procedure: call.procedure,
+            serial: key.serial,
+            client: self.clients.get(&key.connection).cloned().unwrap_or_default(),
+            args: call.args,
+            descriptors: (call.descriptors, descriptors),
+            took_us: at_us.saturating_sub(call.at_us),
+            steps,
+            answer,
+        };
+        Entry { connection: key.connection, at_us: call.at_us, what }
+    }
+
+    /// Keeps in mind which call was the last on the object that a message is about.
+    fn remember(&mut self, message: &Value, call: Origin, procedure: &str) {
+        if let Some(uuid) = subject(message) {
+            if self.last.len() >= OBJECTS_MAX {
+                self.last.clear();
+            }
+            self.last.insert(uuid.to_owned(), (call, procedure.to_owned()));
+        }
+    }
+
+    fn cause(&self, during: Option<Origin>, event: &Value) -> Option<Cause> {
+        if let Some(call) = during {
+            let procedure = self.pending.get(&call)?.procedure.clone();
+            return Some(Cause { call, procedure, certain: true });
+        }
+        let (call, procedure) = self.last.get(subject(event)?)?.clone();
+        Some(Cause { call, procedure, certain: false })
     }
 }
 
-impl Pending {
-    fn end(self, key: (u64, u32), at: Duration, descriptors: usize, answer: Answer) -> Entry {
-        let what = Happening::Call {
-            program: self.program,
-            procedure: self.procedure,
-            serial: key.1,
-            args: self.args,
-            descriptors: (self.descriptors, descriptors),
-            took_us: micros(at.saturating_sub(self.at)),
-            answer,
-        };
-        Entry { connection: key.0, at_us: micros(self.at), what }
-    }
+/// The UUID of the object that a message names first.
+fn subject(message: &Value) -> Option<&str> {
+    let members = message.as_object()?;
+    members.get("uuid").and_then(Value::as_str).or_else(|| members.values().find_map(subject))
 }
 
 #[cfg(test)]
@@ -247,8 +337,9 @@ mod tests {
     use virtwire_protocol::{ErrorDomain, codec};
 
     use super::*;
+    use crate::decode::decode;
 
-    fn frame(at: u64, from: Side, kind: MessageType, status: MessageStatus, payload: Vec<u8>) -> Observed {
+    fn frame(at_us: u64, from: Side, kind: MessageType, status: MessageStatus, payload: Vec<u8>) -> Seen {
         let header = MessageHeader {
             prog: PROGRAM.number,
             vers: 1,
@@ -257,8 +348,8 @@ mod tests {
             serial: 3,
             status,
         };
-        let what = What::Frame { from, header, payload, descriptors: 0 };
-        Observed { connection: 1, at: Duration::from_micros(at), what }
+        let what = What::Frame { from, during: None, frame: decode(&header, &payload, 0) };
+        Seen { connection: 1, at_us, what }
     }
 
     #[test]
@@ -266,7 +357,7 @@ mod tests {
         let mut story = Story::default();
         let args = codec::encode(&DomainLookupByNameArgs { name: "nobody".into() }).unwrap();
         assert!(
-            story.observe(&frame(10, Side::Client, MessageType::CALL, MessageStatus::OK, args)).is_empty()
+            story.observe(frame(10, Side::Client, MessageType::CALL, MessageStatus::OK, args)).is_empty()
         );
         let error = ErrorDomain::TEST.no_domain("nobody of that name");
         let error = virtwire_protocol::net::MessageError {
@@ -276,11 +367,11 @@ mod tests {
             ..Default::default()
         };
         let error = codec::encode(&error).unwrap();
-        let told = story.observe(&frame(35, Side::Daemon, MessageType::REPLY, MessageStatus::ERROR, error));
+        let told = story.observe(frame(35, Side::Daemon, MessageType::REPLY, MessageStatus::ERROR, error));
         let shown = serde_json::to_value(&told).unwrap();
         let expected = json!([{
             "connection": 1, "at_us": 10, "what": "call", "program": "remote", "procedure": "DOMAIN_LOOKUP_BY_NAME",
-            "serial": 3, "args": {"name": "nobody"}, "descriptors": [0, 0], "took_us": 25,
+            "serial": 3, "client": {}, "args": {"name": "nobody"}, "descriptors": [0, 0], "took_us": 25,
             "code": "NO_DOMAIN", "domain": "TEST", "message": "Domain not found: nobody of that name",
         }]);
         assert_eq!(shown, expected);
@@ -290,9 +381,9 @@ mod tests {
     fn a_stream_is_told_when_the_daemon_ends_it() {
         let mut story = Story::default();
         let (stream, more, ok) = (MessageType::STREAM, MessageStatus::CONTINUE, MessageStatus::OK);
-        assert!(story.observe(&frame(10, Side::Daemon, stream, more, vec![0; 100])).is_empty());
-        assert!(story.observe(&frame(20, Side::Client, stream, ok, vec![])).is_empty());
-        let told = story.observe(&frame(30, Side::Daemon, stream, ok, vec![]));
+        assert!(story.observe(frame(10, Side::Daemon, stream, more, vec![0; 100])).is_empty());
+        assert!(story.observe(frame(20, Side::Client, stream, ok, vec![])).is_empty());
+        let told = story.observe(frame(30, Side::Daemon, stream, ok, vec![]));
         let [Entry { at_us: 10, what: Happening::Stream { bytes, took_us, .. }, .. }] = told.as_slice()
         else {
             panic!("{told:?}")
@@ -303,11 +394,53 @@ mod tests {
     #[test]
     fn what_was_not_answered_is_told_at_the_end() {
         let mut story = Story::default();
-        story.observe(&frame(10, Side::Client, MessageType::CALL, MessageStatus::OK, vec![]));
+        story.observe(frame(10, Side::Client, MessageType::CALL, MessageStatus::OK, vec![]));
         let what = What::Ended { reason: None };
-        let told = story.observe(&Observed { connection: 1, at: Duration::from_micros(99), what });
+        let told = story.observe(Seen { connection: 1, at_us: 99, what });
         assert_eq!(told.len(), 2);
         let Happening::Call { answer, took_us, .. } = &told[0].what else { panic!("{told:?}") };
         assert_eq!((answer, *took_us), (&Answer::None { unanswered: true }, 89));
+    }
+
+    #[test]
+    fn steps_stand_with_their_call_and_events_say_where_they_came_from() {
+        let mut story = Story::default();
+        let call = Origin { connection: 1, serial: 3 };
+        let dom = json!({"dom": {"name": "g", "uuid": "11", "id": 1}});
+        let seen = |at_us, what| Seen { connection: 1, at_us, what };
+        let decoded = |kind| Decoded {
+            program: "remote".to_owned(),
+            procedure: "DOMAIN_SUSPEND".to_owned(),
+            serial: 3,
+            descriptors: 0,
+            kind,
+        };
+        let frame = |from, during, kind| What::Frame { from, during, frame: decoded(kind) };
+        let step = |name: &str, began_us| Step {
+            step: name.to_owned(),
+            began_us,
+            took_us: Some(5),
+            detail: [("command".to_owned(), json!("stop"))].into_iter().collect(),
+        };
+        let client = Client { pid: Some(7), uid: Some(0), ..Client::default() };
+        story.observe(seen(0, What::Connected(client.clone())));
+        story.observe(seen(1, frame(Side::Client, None, Kind::Call { args: dom.clone() })));
+        // Steps are told when they end: the inner one first.
+        story.observe(seen(9, What::Step { serial: Some(3), step: step("qmp", 4) }));
+        story.observe(seen(9, What::Step { serial: Some(3), step: step("driver", 2) }));
+        let event = || Kind::Event { content: json!({"msg": dom}) };
+        let cause = |told: Vec<Entry>| match &told[..] {
+            [Entry { what: Happening::Event { cause, .. }, .. }] => cause.clone(),
+            other => panic!("{other:?}"),
+        };
+        let procedure = "DOMAIN_SUSPEND".to_owned();
+        let certain = cause(story.observe(seen(10, frame(Side::Daemon, Some(call), event()))));
+        assert_eq!(certain, Some(Cause { call, procedure: procedure.clone(), certain: true }));
+        let told = story.observe(seen(11, frame(Side::Daemon, None, Kind::Reply { result: Value::Null })));
+        let Happening::Call { steps, client: by, .. } = &told[0].what else { panic!("{told:?}") };
+        assert_eq!(steps.iter().map(|step| step.step.as_str()).collect::<Vec<_>>(), ["driver", "qmp"]);
+        assert_eq!(*by, client);
+        let likely = cause(story.observe(seen(20, frame(Side::Daemon, None, event()))));
+        assert_eq!(likely, Some(Cause { call, procedure, certain: false }));
     }
 }

@@ -27,6 +27,7 @@ mod outgoing;
 pub mod replies;
 #[cfg(feature = "scripted")]
 pub mod scripted;
+mod watch;
 
 pub use error::{CommandError, ErrorClass, ProtocolError, QmpError};
 pub use events::{Event, EventKind};

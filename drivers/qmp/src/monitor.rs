@@ -19,6 +19,7 @@ use crate::events::Event;
 use crate::lines::LineReader;
 use crate::message::{Greeting, Message, excerpt};
 use crate::outgoing::{FDS_MAX, Outgoing};
+use crate::watch;
 
 /// How many events wait for their receiver before reading from QEMU pauses.
 pub const EVENTS_MAX: usize = 1024;
@@ -134,8 +135,9 @@ impl Monitor {
         arguments: &A,
         fds: Vec<OwnedFd>,
     ) -> Result<Box<RawValue>, QmpError> {
+        let watched = watch::command(name, arguments);
         let mut pending = self.shared.begin(name, arguments, fds)?;
-        match (&mut pending.answer).await {
+        let result = match (&mut pending.answer).await {
             Ok(Answer::Return(value)) => Ok(value),
             Ok(Answer::Error { class, desc }) => Err(QmpError::Command(CommandError {
                 command: name.to_owned(),
@@ -143,7 +145,9 @@ impl Monitor {
                 desc,
             })),
             Err(_) => Err(self.ended().unwrap_or(QmpError::Closed)),
-        }
+        };
+        watch::result(&watched, &result);
+        result
     }
 }
 
@@ -218,6 +222,7 @@ impl Shared {
     ) -> Result<(), QmpError> {
         let (id, answer) = match message {
             Message::Event(event) => {
+                watch::event(&event);
                 // Nobody listens any more: the event is lost, as wanted.
                 let _ = events.send(event).await;
                 return Ok(());

@@ -1,5 +1,7 @@
 //! What a rule can know of an object: the attributes that libvirt hands to polkit, under the same names.
 
+use std::fmt;
+
 use uuid::Uuid;
 use virtwire_protocol::XdrString;
 use virtwire_protocol::events::Subject;
@@ -40,6 +42,18 @@ impl Attributes {
     /// The value of an attribute, where it is known.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+}
+
+/// Name and value of each.
+impl fmt::Display for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for (name, value) in &self.known {
+            write!(f, "{between}{name}={value}")?;
+            between = " ";
+        }
+        Ok(())
     }
 }
 

@@ -64,7 +64,7 @@ fn registrations(daemon: &Daemon, listen: &std::path::Path) -> mpsc::UnboundedRe
             tokio::spawn(relay.run(observer));
             let mut story = Story::default();
             while let Some(observed) = seen.recv().await {
-                for entry in story.observe(&observed) {
+                for entry in story.observe(observed.decode()) {
                     if let Happening::Call { procedure, .. } = entry.what
                         && procedure == "CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY"
                         && sender.send(()).is_err()

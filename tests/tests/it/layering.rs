@@ -10,7 +10,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-codegen", &[]),
     ("virtwire-protocol", &["virtwire-codegen"]),
     ("virtwire-socket", &[]),
-    ("virtwire-client", &["virtwire-codegen", "virtwire-protocol", "virtwire-socket"]),
+    ("virtwire-trace", &["virtwire-protocol", "virtwire-socket"]),
     ("virtwire-driver-api", &["virtwire-codegen", "virtwire-protocol"]),
     ("virtwire-skip", &[]),
     ("virtwire-conf", &["virtwire-protocol"]),
@@ -53,9 +53,20 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-driver-test",
             "virtwire-protocol",
             "virtwire-socket",
+            "virtwire-trace",
         ],
     ),
-    ("virtwire-trace", &["virtwire-protocol", "virtwire-socket"]),
+    (
+        "virtwire-client",
+        &[
+            "virtwire-codegen",
+            "virtwire-driver-test",
+            "virtwire-protocol",
+            "virtwire-socket",
+            // With its feature `embedded`.
+            "virtwired",
+        ],
+    ),
     ("virtwire-conformance", &["virtwire-protocol", "virtwire-socket"]),
     (
         "virtwire",

@@ -24,13 +24,24 @@ struct Daemon {
 
 impl Daemon {
     fn start(name: &str) -> Self {
+        Self::with_log(name, Log::new(None))
+    }
+
+    /// One that tells what it does to who attaches to it: what is told goes the way of this process's log.
+    fn traced(name: &str) -> Self {
+        let log = Log::new(None);
+        log.install();
+        Self::with_log(name, log)
+    }
+
+    fn with_log(name: &str, log: Log) -> Self {
         let dir = std::env::temp_dir().join(format!("virtwire-command-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let config = Config::in_dir(dir.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let daemon = {
             let _entered = runtime.enter();
-            virtwired::Daemon::bind(&config, vec![Arc::new(TestDriver::new())], Log::new(None)).unwrap()
+            virtwired::Daemon::bind(&config, vec![Arc::new(TestDriver::new())], log).unwrap()
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {

@@ -1,7 +1,7 @@
 //! The trace of a real conversation.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -16,6 +16,17 @@ impl Trace {
         let mut command = virtwire();
         command.arg("trace").arg("--listen").arg(daemon.dir.join("trace-sock"));
         command.arg("--connect").arg(daemon.socket()).args(more);
+        Self::run(command)
+    }
+
+    /// Attached to the daemon itself.
+    fn attach(daemon: &Daemon, more: &[&str]) -> Self {
+        let mut command = virtwire();
+        command.arg("trace").arg("--attach").arg(daemon.dir.join("libvirt-admin-sock")).args(more);
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut ready).unwrap();
@@ -55,6 +66,35 @@ fn calls_and_events_are_told_and_secrets_are_not() {
         assert!(text.contains("DOMAIN_DEFINE_XML") && !text.contains("hunter2"), "{text}");
     }
     assert!(!socket.exists(), "the socket is still there");
+}
+
+#[test]
+fn the_daemon_tells_each_step_itself() {
+    let daemon = Daemon::traced("attach");
+    let page = daemon.dir.join("trace.html");
+    let json = daemon.dir.join("trace.json");
+    let trace = Trace::attach(&daemon, &["--html", page.to_str().unwrap(), "--json", json.to_str().unwrap()]);
+    says(&["call", "domain-define-xml", &format!("xml={SECRETIVE}"), "-c", &daemon.uri()]);
+    run(&["call", "domain-lookup-by-name", "name=nobody", "-c", &daemon.uri()]);
+    let tree = trace.end();
+    for told in [
+        "client connected (pid ",
+        "DOMAIN_DEFINE_XML",
+        "├ access +",
+        "├ driver +",
+        "test:///default",
+        "error NO_DOMAIN from TEST",
+        "connection closed",
+    ] {
+        assert!(tree.contains(told), "{told}: {tree}");
+    }
+    let (page, json) = (std::fs::read_to_string(page).unwrap(), std::fs::read_to_string(json).unwrap());
+    for text in [&tree, &json, &page] {
+        assert!(text.contains("DOMAIN_DEFINE_XML") && !text.contains("hunter2"), "{text}");
+    }
+    let call = json.lines().find(|line| line.contains("\"procedure\":\"DOMAIN_DEFINE_XML\"")).unwrap();
+    let call: serde_json::Value = serde_json::from_str(call).unwrap();
+    assert!(call["client"]["pid"].is_i64() && call["steps"].as_array().unwrap().len() >= 2, "{call}");
 }
 
 #[test]

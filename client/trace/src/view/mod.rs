@@ -3,7 +3,7 @@
 mod page;
 mod tree;
 
-pub use page::page;
+pub use page::Page;
 pub use tree::tree;
 
 use crate::story::Entry;

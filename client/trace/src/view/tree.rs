@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::duration;
-use crate::relay::Side;
+use crate::seen::{Client, Side, Step};
 use crate::story::{Answer, Entry, Happening};
 
 /// How long a value may be on one line.
@@ -16,12 +16,9 @@ pub fn tree(entry: &Entry) -> String {
     let mut text = String::new();
     let head = format!("{:>11.3} ms  #{}", entry.at_us as f64 / 1000.0, entry.connection);
     let _ = match &entry.what {
-        Happening::Connected { pid, uid } => {
-            let number = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            let (pid, uid) = (number(pid.map(i64::from)), number(uid.map(i64::from)));
-            writeln!(text, "{head}  client connected (pid {pid}, uid {uid})")
-        }
-        Happening::Call { procedure, args, took_us, answer, descriptors, .. } => {
+        Happening::Connected(client) => writeln!(text, "{head}  client connected ({})", who(client)),
+        Happening::Identified { name } => writeln!(text, "{head}  client logged in as {name}"),
+        Happening::Call { procedure, args, took_us, answer, descriptors, steps, .. } => {
             let _ = writeln!(text, "{head}  {procedure}  {}", duration(*took_us));
             value(&mut text, "args", args);
             if descriptors.0 + descriptors.1 > 0 {
@@ -30,6 +27,9 @@ pub fn tree(entry: &Entry) -> String {
                     "{:18}├ descriptors: {} sent, {} received",
                     "", descriptors.0, descriptors.1
                 );
+            }
+            for step in steps {
+                let _ = writeln!(text, "{:18}├ {}", "", line(step, entry.at_us));
             }
             match answer {
                 Answer::Result { result } if result.is_null() => writeln!(text, "{:18}└ done", ""),
@@ -40,8 +40,16 @@ pub fn tree(entry: &Entry) -> String {
                 Answer::None { .. } => writeln!(text, "{:18}└ never answered", ""),
             }
         }
-        Happening::Event { procedure, content, .. } => {
-            writeln!(text, "{head}  ⚡ {procedure}  {}", short(content))
+        Happening::Event { procedure, content, cause, .. } => {
+            let from = cause.as_ref().map_or_else(String::new, |cause| {
+                let word = if cause.certain { "by" } else { "after" };
+                format!("  ({word} {} #{}/{})", cause.procedure, cause.call.connection, cause.call.serial)
+            });
+            writeln!(text, "{head}  ⚡ {procedure}{from}  {}", short(content))
+        }
+        Happening::Step(step) => writeln!(text, "{head}  ○ {}", line(step, entry.at_us)),
+        Happening::Lost { records } => {
+            writeln!(text, "{head}  {records} records are lost: they came faster than they were taken")
         }
         Happening::Stream { procedure, serial, bytes, took_us, end } => writeln!(
             text,
@@ -60,6 +68,26 @@ pub fn tree(entry: &Entry) -> String {
     text
 }
 
+/// `pid 7, uid 0, as anna, read-only`
+fn who(client: &Client) -> String {
+    let number = |number: Option<i64>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    let (pid, uid) = (number(client.pid.map(i64::from)), number(client.uid.map(i64::from)));
+    let name = client.name.as_ref().map_or_else(String::new, |name| format!(", as {name}"));
+    format!("pid {pid}, uid {uid}{name}{}", if client.read_only { ", read-only" } else { "" })
+}
+
+/// `qmp +120 µs, took 34 µs: stop {…}`
+fn line(step: &Step, since: u64) -> String {
+    let Step { step: name, began_us, took_us, detail } = step;
+    let took = took_us.map_or_else(String::new, |took| format!(", took {}", duration(took)));
+    let values = detail.iter().map(|(name, value)| match value {
+        Value::String(text) => format!("{name}={text}"),
+        value => format!("{name}={value}"),
+    });
+    let values = short_text(&values.collect::<Vec<_>>().join(" "));
+    format!("{name} +{}{took}: {values}", duration(began_us.saturating_sub(since)))
+}
+
 fn value(text: &mut String, name: &str, value: &Value) {
     if !value.is_null() {
         let _ = writeln!(text, "{:18}├ {name}: {}", "", short(value));
@@ -68,9 +96,12 @@ fn value(text: &mut String, name: &str, value: &Value) {
 
 /// JSON on one line, cut at a width.
 fn short(value: &Value) -> String {
-    let text = value.to_string();
+    short_text(&value.to_string())
+}
+
+fn short_text(text: &str) -> String {
     match text.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
-        None => text,
+        None => text.to_owned(),
     }
 }
