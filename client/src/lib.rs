@@ -32,6 +32,9 @@
 //! Whoever has no `async` puts [`.wait()`](blocking::Wait::wait) behind any call. The examples of this crate list guests,
 //! watch events, follow a guest's life, download a volume and show a console.
 //!
+//! With the feature `embedded`, `test:///default` is a hypervisor in this process: for trying things, and for the tests
+//! of programs.
+//!
 //! A connection is a socket, a table of calls that wait, and one task that reads. A call is written at once by whoever
 //! makes it; replies come in any order, and a call that is dropped gives its place up. Events go to bounded queues that
 //! count what they lose; streams hold the daemon back when nobody takes their data.
@@ -55,7 +58,7 @@ mod uri;
 
 pub use auth::{AuthError, CredentialKind, CredentialRequest, Credentials};
 pub use call::{Call, Reply};
-pub use close::CloseReason;
+pub use close::{CloseReason, HypervisorWatch};
 pub use connection::{Connection, Options};
 pub use error::{Error, ProtocolError};
 pub use events::{Event, EventStream};

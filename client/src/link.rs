@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use virtwire_protocol::calls::{Calls, UnknownSerial};
 use virtwire_protocol::codec::{self, Reader};
 use virtwire_protocol::error::VirtError;
 use virtwire_protocol::frame::{self, Frame};
 use virtwire_protocol::net::{MessageError, MessageHeader, MessageStatus};
 use virtwire_protocol::procedures::Program;
-use virtwire_protocol::remote::ConnectDomainEventCallbackDeregisterAnyArgs;
+use virtwire_protocol::remote::{
+    self, ConnectDomainEventCallbackDeregisterAnyArgs, ConnectEventConnectionClosedMsg,
+};
 use virtwire_socket::{Outgoing, Socket};
 
 use crate::call::{self, Call, Reply, ReplySender, Request};
@@ -41,6 +43,8 @@ pub(crate) struct Link {
     queued: AtomicUsize,
     /// Told when the connection has ended.
     ended: Notify,
+    /// Told when the daemon has lost its hypervisor: `virConnectCloseReason`.
+    hypervisor: watch::Sender<Option<i32>>,
 }
 
 #[derive(Default)]
@@ -85,6 +89,7 @@ impl Link {
             table: Mutex::default(),
             queued: AtomicUsize::new(0),
             ended: Notify::new(),
+            hypervisor: watch::Sender::default(),
         }
     }
 
@@ -212,6 +217,13 @@ impl Link {
 
     /// Takes an event in.
     pub(crate) fn event(&self, frame: &Frame<'_>) {
+        let closed = (remote::PROGRAM.number, remote::Procedure::CONNECT_EVENT_CONNECTION_CLOSED.0);
+        if (frame.header.prog, frame.header.proc) == closed
+            && let Ok(ConnectEventConnectionClosedMsg { reason }) = codec::decode(frame.payload)
+        {
+            self.hypervisor.send_replace(Some(reason));
+            return;
+        }
         match crate::events::decode(frame) {
             Ok(Some(event)) => self.table().events.deliver(event),
             Ok(None) => tracing::debug!(procedure = frame.header.proc, "a message of no known kind"),
@@ -219,6 +231,11 @@ impl Link {
                 tracing::warn!(procedure = frame.header.proc, %error, "an event that cannot be read")
             }
         }
+    }
+
+    /// Where it is seen whether the daemon has lost its hypervisor.
+    pub(crate) fn hypervisor(&self) -> watch::Receiver<Option<i32>> {
+        self.hypervisor.subscribe()
     }
 
     /// Takes a stream's frame in. Data may come before the reply to the call that opens the stream.

@@ -103,7 +103,7 @@ impl Connect {
             flags: flags.bits(),
         };
         let records = self.connection.connect_get_all_domain_stats(&args).await?.ret_stats;
-        Ok(records.into_iter().map(|record| DomainStats::new(&self.connection, record)).collect())
+        Ok(DomainStats::all(&self.connection, records))
     }
 
     /// What happens to the lives of all guests, from now on.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 use virtwire_protocol::remote::{
     self, DomainGetBlockIoTuneArgs, DomainGetInterfaceParametersArgs, DomainGetMemoryParametersArgs,
-    DomainGetSchedulerParametersFlagsArgs, DomainGetSchedulerTypeArgs, DomainMigratePerform3ParamsArgs,
-    DomainOpenChannelArgs, DomainOpenConsoleArgs, DomainScreenshotArgs, NonnullDomain,
+    DomainGetSchedulerParametersFlagsArgs, DomainGetSchedulerTypeArgs, DomainOpenChannelArgs,
+    DomainOpenConsoleArgs, DomainScreenshotArgs, NonnullDomain,
 };
 
 use super::events::DomainEvents;
@@ -209,24 +209,6 @@ impl Domain {
         let (dom, params, flags) = (self.handle(), tune.write(), flags.bits());
         let args = remote::DomainSetBlockIoTuneArgs { dom, disk: disk.into(), params, flags };
         self.connection.domain_set_block_io_tune(&args).await
-    }
-
-    /// Migrates it: the daemons do it between themselves (`MIGRATE_PEER2PEER`), and `to` is the other's URI as this
-    /// daemon reaches it. Returns when the guest runs there.
-    pub async fn migrate(
-        &self,
-        to: &str,
-        parameters: &MigrateParameters,
-        flags: MigrateFlags,
-    ) -> Result<(), Error> {
-        let args = DomainMigratePerform3ParamsArgs {
-            dom: self.handle(),
-            dconnuri: Some(to.into()),
-            params: parameters.write(),
-            cookie_in: Vec::new(),
-            flags: (flags | MigrateFlags::PEER2PEER).bits(),
-        };
-        self.connection.domain_migrate_perform3_params(&args).await.map(drop)
     }
 
     /// What a running job, such as a migration, has done; or the last one, with flag 1.

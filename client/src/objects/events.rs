@@ -70,8 +70,45 @@ pub struct LifecycleEvent {
     pub domain: Domain,
     /// What happened to it.
     pub what: Lifecycle,
-    /// More about it, `virDomainEvent…DetailType`.
+    /// More about it, `virDomainEvent…DetailType`; [`Lifecycle::reason`] has it in words.
     pub detail: i32,
+}
+
+/// Why it happened, by the number of the detail: `virDomainEvent…DetailType`.
+const REASONS: &[(Lifecycle, &[&str])] = &[
+    (Lifecycle::Defined, &["added", "updated", "renamed", "from snapshot"]),
+    (Lifecycle::Undefined, &["removed", "renamed"]),
+    (Lifecycle::Started, &["booted", "migrated", "restored", "from snapshot", "woken up", "recovered"]),
+    (
+        Lifecycle::Suspended,
+        &[
+            "paused",
+            "migrated",
+            "I/O error",
+            "watchdog",
+            "restored",
+            "from snapshot",
+            "API error",
+            "post-copy",
+            "post-copy failed",
+        ],
+    ),
+    (Lifecycle::Resumed, &["unpaused", "migrated", "from snapshot", "post-copy", "post-copy failed"]),
+    (
+        Lifecycle::Stopped,
+        &["shut down", "destroyed", "crashed", "migrated", "saved", "failed", "from snapshot", "recovered"],
+    ),
+    (Lifecycle::Shutdown, &["finished", "by the guest", "by the host"]),
+    (Lifecycle::PmSuspended, &["to memory", "to disk"]),
+    (Lifecycle::Crashed, &["panicked", "crash kernel"]),
+];
+
+impl Lifecycle {
+    /// Why it happened, in words: `paused`, `I/O error`; `None` for details that later versions of libvirt have.
+    pub fn reason(self, detail: i32) -> Option<&'static str> {
+        let (_, reasons) = REASONS.iter().find(|(what, _)| *what == self)?;
+        reasons.get(usize::try_from(detail).ok()?).copied()
+    }
 }
 
 /// Events of guests' lives. Dropping it ends the registration.
@@ -107,5 +144,18 @@ impl DomainEvents {
     /// How many events were lost since they were not taken in time.
     pub fn lost(&self) -> u64 {
         self.stream.lost()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_have_words_where_they_are_known() {
+        assert_eq!(Lifecycle::Suspended.reason(2), Some("I/O error"));
+        assert_eq!(Lifecycle::Stopped.reason(1), Some("destroyed"));
+        assert_eq!(Lifecycle::Undefined.reason(99), None);
+        assert_eq!(Lifecycle::Other(77).reason(0), None);
     }
 }

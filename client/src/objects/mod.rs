@@ -10,6 +10,7 @@ mod connect;
 mod domain;
 mod events;
 mod flags;
+mod migrate;
 mod moment;
 mod network;
 mod node;

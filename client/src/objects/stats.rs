@@ -1,5 +1,6 @@
 //! Figures of guests, `virConnectGetAllDomainStats`: typed parameters with nested names, as structs and lists.
 
+use virtwire_protocol::codec::Encode;
 use virtwire_protocol::remote::{DomainStatsRecord, TypedParam, TypedParamValue};
 
 use super::Domain;
@@ -104,7 +105,14 @@ pub struct DomainStats {
 }
 
 impl DomainStats {
-    pub(super) fn new(connection: &Connection, record: DomainStatsRecord) -> Self {
+    /// What the records say, in the order in which they were sent.
+    pub(super) fn all(connection: &Connection, records: Vec<DomainStatsRecord>) -> Vec<Self> {
+        let sent: usize = records.iter().map(Encode::encoded_len).sum();
+        let mut room = ROOM + ROOM_PER_BYTE * sent;
+        records.into_iter().map(|record| Self::new(connection, record, &mut room)).collect()
+    }
+
+    fn new(connection: &Connection, record: DomainStatsRecord, room: &mut usize) -> Self {
         let mut this = Self {
             domain: object(connection, record.dom),
             state: StateStats::default(),
@@ -115,42 +123,49 @@ impl DomainStats {
             blocks: Vec::new(),
             others: Vec::new(),
         };
-        // No list is longer than what was sent.
-        let most = record.params.len();
         for param in &record.params {
-            if !this.set(param, most) {
+            if !this.set(param, room) {
                 this.others.push(show(param));
             }
         }
         this
     }
 
-    fn set(&mut self, TypedParam { field, value }: &TypedParam, most: usize) -> bool {
+    fn set(&mut self, TypedParam { field, value }: &TypedParam, room: &mut usize) -> bool {
         let field = field.to_str_lossy();
         let Some((group, name)) = field.split_once('.') else { return false };
         match group {
             "state" => self.state.set(name, value),
             "cpu" => self.cpu.set(name, value),
             "balloon" => self.balloon.set(name, value),
-            "vcpu" => item(&mut self.vcpus, name, value, most, VcpuStats::set),
-            "net" => item(&mut self.interfaces, name, value, most, InterfaceStats::set),
-            "block" => item(&mut self.blocks, name, value, most, BlockStats::set),
+            "vcpu" => item(&mut self.vcpus, name, value, room, VcpuStats::set),
+            "net" => item(&mut self.interfaces, name, value, room, InterfaceStats::set),
+            "block" => item(&mut self.blocks, name, value, room, BlockStats::set),
             _ => false,
         }
     }
 }
+
+/// Bytes that the items of lists may take in memory, whatever was sent: a daemon says with few bytes that there is a
+/// hundredth disk.
+const ROOM: usize = 64 << 10;
+/// What they may take beyond that, for each byte that was sent. What finds no room is kept by its name.
+const ROOM_PER_BYTE: usize = 4;
 
 /// `0.state`: a figure of one item of a list. How many items there are is seen from the list.
 fn item<T: Default>(
     list: &mut Vec<T>,
     name: &str,
     value: &TypedParamValue,
-    most: usize,
+    room: &mut usize,
     set: fn(&mut T, &str, &TypedParamValue) -> bool,
 ) -> bool {
     let Some((index, name)) = name.split_once('.') else { return name == "count" };
-    let Some(index) = index.parse().ok().filter(|index: &usize| *index < most) else { return false };
+    let Ok(index) = index.parse::<usize>() else { return false };
     if index >= list.len() {
+        let more = (index - list.len()).saturating_add(1).saturating_mul(size_of::<T>());
+        let Some(left) = room.checked_sub(more) else { return false };
+        *room = left;
         list.resize_with(index + 1, T::default);
     }
     list.get_mut(index).is_some_and(|item| set(item, name, value))
@@ -161,10 +176,10 @@ mod tests {
     use super::*;
 
     fn list(params: &[(&str, u64)]) -> (Vec<VcpuStats>, usize) {
-        let mut list = Vec::new();
+        let (mut list, mut room) = (Vec::new(), 1 << 20);
         let passed_over = params
             .iter()
-            .filter(|(name, value)| !item(&mut list, name, &(*value).into(), params.len(), VcpuStats::set));
+            .filter(|(name, value)| !item(&mut list, name, &(*value).into(), &mut room, VcpuStats::set));
         let passed_over = passed_over.count();
         (list, passed_over)
     }

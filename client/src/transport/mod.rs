@@ -2,6 +2,8 @@
 
 mod certificates;
 mod command;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod tls;
 mod tls_error;
 
@@ -54,6 +56,8 @@ impl From<UnixStream> for Wire {
 pub(crate) async fn connect(target: &Target, read_only: bool) -> Result<Wire, Error> {
     let plain = |socket| Wire { socket, helper: None };
     match target.transport {
+        #[cfg(feature = "embedded")]
+        Transport::Unix if target.in_process => embedded::connect(read_only),
         Transport::Unix => unix(&target.socket(read_only)).await,
         Transport::Tcp => Ok(plain(Socket::Tcp(tcp(target, TCP_PORT).await?))),
         Transport::Tls => {

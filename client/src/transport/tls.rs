@@ -40,12 +40,14 @@ pub(super) async fn connect(tcp: TcpStream, target: &Target) -> Result<TlsSocket
     match done.await {
         Ok(Some(ACCEPTED)) => Ok(TlsSocket::new(tcp, connection, None)),
         Ok(Some(_)) => Err(TlsError::NotAllowed.into()),
-        Ok(None) => Err(TlsError::NoVerdict.into()),
+        Ok(None) => Err(TlsError::no_verdict(files.certificate).into()),
         Err(error) => {
             let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Rustls>()).cloned();
             Err(match inner {
                 Some(inner) => TlsError::of(inner, host, files.authority, files.certificate).into(),
-                None if error.kind() == io::ErrorKind::UnexpectedEof => TlsError::NoVerdict.into(),
+                None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    TlsError::no_verdict(files.certificate).into()
+                }
                 None => error.into(),
             })
         }

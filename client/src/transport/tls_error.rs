@@ -39,6 +39,11 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// What an end in the place of the verdict means: libvirtd looks at certificates behind the handshake.
+    pub(super) fn no_verdict(certificate: PathBuf) -> Self {
+        if certificate.exists() { Self::NoVerdict } else { Self::NoCertificate(certificate) }
+    }
+
     /// What an error of the handshake means.
     pub(super) fn of(error: Rustls, host: &str, authority: PathBuf, certificate: PathBuf) -> Self {
         use AlertDescription as Alert;
@@ -130,7 +135,8 @@ impl fmt::Display for TlsError {
                 "the daemon has verified our certificate or address and lets us not in: see its tls_allowed_dn_list",
             ),
             Self::NoVerdict => f.write_str(
-                "the daemon ended the connection instead of letting us in: see its log, and its tls_allowed_dn_list",
+                "the daemon ended the connection instead of letting us in: does it know who has signed our certificate, and \
+                 is that on its tls_allowed_dn_list? Its log says",
             ),
             Self::Priority(why) => f.write_str(why),
             Self::Handshake(error) => write!(f, "TLS: {error}"),

@@ -32,6 +32,9 @@ pub struct Target {
     pub scope: Scope,
     /// What is for the client alone.
     pub parameters: Parameters,
+    /// Whether no daemon is meant: the test hypervisor, and neither a transport, a host nor a socket. With the feature
+    /// `embedded` it is in this process, as libvirt's own library has it; without, the host's daemon is asked.
+    pub in_process: bool,
 }
 
 /// The way to a daemon.
@@ -84,6 +87,7 @@ impl Target {
                 port: None,
                 scope: if is_root() { Scope::System } else { Scope::Session },
                 parameters: Parameters::default(),
+                in_process: false,
             });
         }
         let (scheme, rest) = uri.split_once("://").ok_or_else(malformed)?;
@@ -95,6 +99,7 @@ impl Target {
             return Err(malformed());
         }
         let (user, host, port) = authority_parts(authority).ok_or_else(malformed)?;
+        let named = transport.is_some();
         let transport = match transport {
             Some(name) => {
                 let known = TRANSPORTS.iter().find(|(known, _)| *known == name);
@@ -120,7 +125,9 @@ impl Target {
             None => format!("{driver}://{path}?{for_daemon}"),
         };
         let scope = if path == "/session" { Scope::Session } else { Scope::System };
-        Ok(Self { name, driver: driver.to_owned(), transport, user, host, port, scope, parameters })
+        let in_process = driver == "test" && !named && host.is_none() && parameters.socket.is_none();
+        let driver = driver.to_owned();
+        Ok(Self { name, driver, transport, user, host, port, scope, parameters, in_process })
     }
 
     /// The host that the URI names, or this one.
@@ -197,6 +204,20 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(Target::parse(uri).unwrap().name, name, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_test_hypervisor_is_in_the_process_where_no_daemon_is_named() {
+        for (uri, expected) in [
+            ("test:///default", true),
+            ("test:///srv/node.xml", true),
+            ("test+unix:///default", false),
+            ("test:///default?socket=/run/x", false),
+            ("test://far/default", false),
+            ("qemu:///system", false),
+        ] {
+            assert_eq!(Target::parse(uri).unwrap().in_process, expected, "{uri}");
         }
     }
 

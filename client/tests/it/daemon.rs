@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use virtwire_driver_api::Driver;
 use virtwire_driver_test::TestDriver;
 use virtwired::Config;
 use virtwired::config::{Auth, Settings};
@@ -61,9 +62,19 @@ impl Daemon {
         Self::run(&config, dir)
     }
 
+    /// With all drivers; their files are below its directory.
+    pub(crate) async fn complete() -> Self {
+        let dir = directory();
+        let drivers = virtwired::drivers::all(Some(&dir.join("root"))).await.unwrap();
+        Self::serve(&Config::in_dir(dir.clone()), dir, drivers)
+    }
+
     fn run(config: &Config, dir: PathBuf) -> Self {
-        let daemon =
-            virtwired::Daemon::bind(config, vec![Arc::new(TestDriver::new())], Log::new(None)).unwrap();
+        Self::serve(config, dir, vec![Arc::new(TestDriver::new())])
+    }
+
+    fn serve(config: &Config, dir: PathBuf, drivers: Vec<Arc<dyn Driver>>) -> Self {
+        let daemon = virtwired::Daemon::bind(config, drivers, Log::new(None)).unwrap();
         let ports = daemon.addresses().iter().map(std::net::SocketAddr::port).collect();
         Self { dir, ports, task: tokio::spawn(daemon.run(std::future::pending())) }
     }

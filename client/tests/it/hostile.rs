@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use virtwire_client::protocol::calls::UnknownSerial;
-use virtwire_client::protocol::codec::DecodeError;
+use virtwire_client::protocol::codec::{DecodeError, Encode};
 use virtwire_client::protocol::error::VirtError;
 use virtwire_client::protocol::frame::{self, FrameError};
 use virtwire_client::protocol::keepalive;
 use virtwire_client::protocol::net::{MessageHeader, MessageStatus, MessageType, StreamHole};
 use virtwire_client::protocol::remote::{
-    ConnectGetLibVersionRet, NonnullStorageVol, Procedure, StorageVolDownloadArgs,
+    ConnectEventConnectionClosedMsg, ConnectGetAllDomainStatsRet, ConnectGetLibVersionRet, DomainStatsRecord,
+    NonnullStorageVol, Procedure, StorageVolDownloadArgs, TypedParam,
 };
-use virtwire_client::{Chunk, Connection, Error, Options, ProtocolError};
+use virtwire_client::{
+    BlockStats, Chunk, CloseReason, Connect, Connection, DomainStats, DomainStatsFlags, DomainStatsTypes,
+    Error, Options, ProtocolError,
+};
 
 use crate::peer::connected;
 
@@ -183,6 +187,59 @@ async fn pongs_that_nobody_reads_do_not_pile_up() {
     let (version, pongs) = tokio::join!(connection.connect_get_lib_version(), daemon);
     assert_eq!(version.unwrap().lib_ver, 5);
     assert!(pongs < 200_000, "{pongs}");
+}
+
+/// Figures as a daemon sends them, `records` times the same, and how many bytes they were.
+async fn stats(params: Vec<TypedParam>, records: usize) -> (Vec<DomainStats>, usize) {
+    let (connection, mut peer) = connected().await;
+    let connect = Connect::from(connection);
+    let record = DomainStatsRecord { params, ..Default::default() };
+    let ret = ConnectGetAllDomainStatsRet { ret_stats: vec![record; records] };
+    let sent = ret.encoded_len();
+    let daemon = async {
+        let call = peer.expect(Procedure::CONNECT_GET_ALL_DOMAIN_STATS).await;
+        peer.reply(&call, &ret).await;
+    };
+    let (got, ()) =
+        tokio::join!(connect.domain_stats(&[], DomainStatsTypes::empty(), DomainStatsFlags::empty()), daemon);
+    (got.unwrap(), sent)
+}
+
+/// A daemon says with few bytes that there is a hundredth disk.
+#[tokio::test]
+async fn items_of_figures_take_no_more_than_a_few_times_what_was_sent() {
+    let name = |index: usize| TypedParam::new(format!("block.{index}.name"), "");
+    for (disks, records) in [(60_000, 1), (600, 100)] {
+        let (got, sent) = stats((0..disks).rev().map(name).collect(), records).await;
+        let items: usize = got.iter().map(|stats| stats.blocks.len()).sum();
+        assert!(items * size_of::<BlockStats>() <= 4 * sent + (64 << 10), "{items} items in {sent} bytes");
+        // What found no room is not lost.
+        assert!(got.iter().any(|stats| !stats.others.is_empty()));
+    }
+    // An honest daemon's guests have all their disks.
+    let figure = |disk: usize, name: &str| TypedParam::new(format!("block.{disk}.{name}"), 1u64);
+    let disk = |disk| [name(disk), figure(disk, "rd.reqs"), figure(disk, "capacity")];
+    let (got, _) = stats((0..20).flat_map(disk).collect(), 500).await;
+    assert!(got.iter().all(|stats| stats.blocks.len() == 20 && stats.others.is_empty()));
+}
+
+/// The daemon's own connection to its hypervisor ends, ours goes on; the watching ends with its value.
+#[tokio::test]
+async fn the_loss_of_the_hypervisor_is_told() {
+    let (connection, mut peer) = connected().await;
+    let daemon = async {
+        let call = peer.expect(Procedure::CONNECT_REGISTER_CLOSE_CALLBACK).await;
+        // Told before the answer: it is not missed.
+        let closed = ConnectEventConnectionClosedMsg { reason: 2 };
+        peer.event(Procedure::CONNECT_EVENT_CONNECTION_CLOSED, &closed).await;
+        peer.reply(&call, &()).await;
+    };
+    let (watch, ()) = tokio::join!(connection.watch_hypervisor(), daemon);
+    let mut watch = watch.unwrap();
+    assert_eq!(watch.closed().await.unwrap(), CloseReason::Keepalive);
+    assert!(connection.is_open());
+    drop(watch);
+    peer.expect(Procedure::CONNECT_UNREGISTER_CLOSE_CALLBACK).await;
 }
 
 #[test]

@@ -11,19 +11,40 @@ use virtwire_client::protocol::remote::{NonnullStorageVol, Procedure};
 use virtwire_client::*;
 
 use crate::daemon::Daemon;
+use crate::libvirtd::{Libvirtd, Setup};
 use crate::peer::connected;
 
 const GUEST: &str = "<domain type='test'><name>new</name><memory unit='MiB'>64</memory><vcpu>2</vcpu>
   <os><type>hvm</type></os></domain>";
 
-async fn connect(daemon: &Daemon) -> Connect {
-    Connect::open(&daemon.uri()).await.unwrap()
+/// Each case against virtwired and against the real libvirtd, with a test hypervisor of its own: it is forgotten with its
+/// last connection.
+macro_rules! on_both {
+    ($($case:ident)*) => {
+        #[tokio::test]
+        async fn objects_of_virtwired() {
+            let daemon = Daemon::start();
+            $(alone(&daemon.uri(), async |connect| $case(connect).await).await;)*
+        }
+
+        #[tokio::test]
+        async fn objects_of_libvirtd() {
+            let Some(daemon) = Libvirtd::start(Setup::default(), |_| {}).await else { return };
+            let uri = format!("test+unix:///default?socket={}", daemon.socket("libvirt-sock"));
+            $(alone(&uri, async |connect| $case(connect).await).await;)*
+        }
+    };
 }
 
-#[tokio::test]
-async fn a_guests_life() {
-    let daemon = Daemon::start();
-    let connect = connect(&daemon).await;
+on_both! { a_guests_life lists_and_lookups_find_the_same snapshots_and_parameters figures_have_their_places }
+
+async fn alone(uri: &str, case: impl AsyncFnOnce(&Connect)) {
+    let connect = Connect::open(uri).await.unwrap();
+    case(&connect).await;
+    connect.close().await.unwrap();
+}
+
+async fn a_guests_life(connect: &Connect) {
     let mut events = connect.lifecycle_events().await.unwrap();
     let domain = connect.define_domain(GUEST, DomainDefineFlags::empty()).await.unwrap();
     assert_eq!((domain.name().as_str(), domain.id()), ("new", None));
@@ -49,13 +70,9 @@ async fn a_guests_life() {
         assert_eq!((event.what, event.domain.name().as_str()), (expected, "new"));
     }
     assert_eq!(events.lost(), 0);
-    connect.close().await.unwrap();
 }
 
-#[tokio::test]
-async fn lists_and_lookups_find_the_same() {
-    let daemon = Daemon::start();
-    let connect = connect(&daemon).await;
+async fn lists_and_lookups_find_the_same(connect: &Connect) {
     let domains = connect.domains(DomainListFlags::ACTIVE).await.unwrap();
     let domain = &domains[0];
     assert_eq!((domains.len(), domain.name().as_str(), domain.id()), (1, "test", Some(1)));
@@ -88,10 +105,7 @@ async fn lists_and_lookups_find_the_same() {
     assert_eq!(connect.hypervisor().await.unwrap(), "TEST");
 }
 
-#[tokio::test]
-async fn snapshots_and_parameters() {
-    let daemon = Daemon::start();
-    let connect = connect(&daemon).await;
+async fn snapshots_and_parameters(connect: &Connect) {
     let domain = connect.domain_by_name("test").await.unwrap();
     let xml = "<domainsnapshot><name>a</name></domainsnapshot>";
     let snapshot = domain.create_snapshot(xml, SnapshotCreateFlags::empty()).await.unwrap();
@@ -111,10 +125,7 @@ async fn snapshots_and_parameters() {
     assert_eq!(got.hard_limit, Some(4 << 20));
 }
 
-#[tokio::test]
-async fn figures_have_their_places() {
-    let daemon = Daemon::start();
-    let connect = connect(&daemon).await;
+async fn figures_have_their_places(connect: &Connect) {
     let all = connect.domain_stats(&[], DomainStatsTypes::empty(), DomainStatsFlags::empty()).await.unwrap();
     let stats = &all[0];
     assert_eq!((all.len(), stats.domain.name().as_str(), stats.state.state), (1, "test", Some(1)));

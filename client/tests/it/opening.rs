@@ -4,10 +4,11 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use virtwire_client::protocol::admin;
+use virtwire_client::protocol::error::ErrorCode;
 use virtwire_client::protocol::remote::{
     AuthListRet, AuthType, ConnectGetUriRet, ConnectOpenArgs, ConnectSupportsFeatureRet, Procedure,
 };
-use virtwire_client::{AuthError, Connection, Error, Options};
+use virtwire_client::{AuthError, Connect, Connection, DomainState, Error, Lifecycle, Options};
 
 use crate::peer::Peer;
 
@@ -117,4 +118,26 @@ async fn nobody_listens() {
     let error = Connection::open("test+unix:///default?socket=/nowhere/at-all").await.unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("cannot connect to /nowhere/at-all: ") && text.contains("socket="), "{text}");
+}
+
+/// The feature `embedded`: no daemon runs, and everything else is as with one.
+#[tokio::test]
+async fn the_test_hypervisor_is_in_this_process() {
+    let connect = Connect::open("test:///default").await.unwrap();
+    let other = Connect::open("test:///default").await.unwrap();
+    let mut events = other.lifecycle_events().await.unwrap();
+    let domain = connect.domain_by_name("test").await.unwrap();
+    domain.suspend().await.unwrap();
+    // Both connections see the same host.
+    assert_eq!(events.next().await.unwrap().what, Lifecycle::Suspended);
+    assert_eq!(other.domain_by_name("test").await.unwrap().state(0).await.unwrap().0, DomainState::Paused);
+    let error = connect.domain_by_name("nobody").await.unwrap_err();
+    assert_eq!(error.remote().unwrap().code, ErrorCode::NO_DOMAIN, "{error}");
+    let options = Options { read_only: true, ..Options::default() };
+    let reader = Connect::open_with("test:///default", options).await.unwrap();
+    let error = reader.domain_by_name("test").await.unwrap().resume().await.unwrap_err();
+    assert_eq!(error.remote().unwrap().code, ErrorCode::OPERATION_DENIED, "{error}");
+    for connect in [connect, other, reader] {
+        connect.close().await.unwrap();
+    }
 }

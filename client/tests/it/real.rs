@@ -1,118 +1,85 @@
 //! The same client against the real libvirtd, where it is installed and may be run.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use virtwire_client::*;
 
-use crate::daemon::directory;
+use crate::daemon::Daemon;
+use crate::libvirtd::{Libvirtd, Setup, succeeds};
 use crate::objects::built;
 
-/// libvirtd in namespaces of its own, with a login by SASL on its read-write socket. It ends with its standard input.
-struct Libvirtd {
-    dir: PathBuf,
-    process: Child,
-}
-
-impl Drop for Libvirtd {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
+/// libvirtd with a login by SASL on its read-write socket; `None` where something is missing.
+async fn with_login() -> Option<Libvirtd> {
+    if Command::new("saslpasswd2").arg("-v").output().is_err() {
+        virtwire_skip::without_program("no saslpasswd2");
+        return None;
     }
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
-}
-
-impl Libvirtd {
-    /// `None`, with a word about it, where something that it needs is missing.
-    async fn start() -> Option<Self> {
-        for (program, argument) in
-            [("libvirtd", "--version"), ("saslpasswd2", "-v"), ("qemu-system-x86_64", "--version")]
-        {
-            if Command::new(program).arg(argument).output().is_err() {
-                virtwire_skip::without_program(format_args!("no {program}"));
-                return None;
-            }
-        }
-        if !succeeds(Command::new("unshare").args(["--mount", "--net", "--pid", "--fork", "true"])) {
-            virtwire_skip::without_program("namespaces need root");
-            return None;
-        }
-        let dir = directory();
-        let path = |name: &str| dir.join(name);
-        std::fs::create_dir_all(path("etc")).unwrap();
-        for (file, text) in [
-            ("etc/libvirtd.conf", "auth_unix_rw = \"sasl\"\n"),
-            ("etc/qemu.conf", "stdio_handler = \"file\"\n"),
-        ] {
-            std::fs::write(path(file), text).unwrap();
-        }
-        std::fs::create_dir_all(path("run")).unwrap();
-        std::fs::create_dir_all(path("sasl")).unwrap();
-        let users = path("run/users.db");
+    let prepare = |dir: &Path| {
+        std::fs::create_dir_all(dir.join("sasl")).unwrap();
+        let users = dir.join("run/users.db");
         let sasl = format!("mech_list: scram-sha-256\nsasldb_path: {}\n", users.display());
-        std::fs::write(path("sasl/libvirt.conf"), sasl).unwrap();
+        std::fs::write(dir.join("sasl/libvirt.conf"), sasl).unwrap();
         let add = "printf %s pencil | saslpasswd2 -p -a libvirt -f \"$0\" anna";
         assert!(succeeds(Command::new("sh").args(["-c", add]).arg(&users)));
+    };
+    Libvirtd::start(Setup { conf: "auth_unix_rw = \"sasl\"\n", ..Setup::default() }, prepare).await
+}
 
-        let script = format!("{}/../tests/private-daemon.sh", env!("CARGO_MANIFEST_DIR"));
-        let process = Command::new("bash")
-            .arg(script)
-            .arg(&dir)
-            .args(["libvirtd", "--pid-file", "/run/libvirt/daemon.pid"])
-            .env("SASL_CONF_PATH", path("sasl"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let this = Self { dir, process };
-        this.ready().await;
-        Some(this)
-    }
-
-    /// Waits until it lets somebody in.
-    async fn ready(&self) {
-        let began = std::time::Instant::now();
-        let mut pause = tokio::time::interval(Duration::from_millis(50));
-        while Connection::open(&format!("qemu+unix:///system?socket={}", self.socket("libvirt-sock-ro")))
-            .await
-            .is_err()
-        {
-            assert!(began.elapsed() < Duration::from_secs(60), "libvirtd does not get ready");
-            pause.tick().await;
-        }
-    }
-
-    fn socket(&self, name: &str) -> String {
-        self.dir.join("run").join(name).display().to_string()
-    }
-
-    async fn open(&self, password: &str) -> Result<Connect, Error> {
-        let credentials = Some(Credentials::fixed("anna", password));
-        let uri = format!("qemu+unix:///system?socket={}", self.socket("libvirt-sock"));
-        let deadline = Some(Duration::from_secs(60));
-        Connect::open_with(&uri, Options { credentials, deadline, ..Options::default() }).await
-    }
+async fn open(daemon: &Libvirtd, password: &str) -> Result<Connect, Error> {
+    let credentials = Some(Credentials::fixed("anna", password));
+    let deadline = Some(Duration::from_secs(60));
+    Connect::open_with(&daemon.uri(), Options { credentials, deadline, ..Options::default() }).await
 }
 
 /// One daemon for all of it: it takes seconds to start.
 #[tokio::test]
 async fn the_real_libvirtd() {
-    let Some(daemon) = Libvirtd::start().await else { return };
-    let refused = daemon.open("pen").await.unwrap_err();
+    let Some(daemon) = with_login().await else { return };
+    let refused = open(&daemon, "pen").await.unwrap_err();
     assert_eq!(refused.remote().unwrap().code, protocol::ErrorCode::AUTH_FAILED);
-    let connect = daemon.open("pencil").await.unwrap();
+    let connect = open(&daemon, "pencil").await.unwrap();
     assert_eq!(connect.hypervisor().await.unwrap(), "QEMU");
     a_guest(&connect).await;
-    a_volume(&connect, &daemon.dir).await;
+    a_secret(&connect).await;
+    // The daemon sees its own directory where libvirt has its libraries.
+    let (pool, seen) = (daemon.dir.join("lib/pool"), Path::new("/var/lib/libvirt/pool"));
+    let volume = a_volume(&connect, &pool, seen).await;
+    example(&connect, &daemon.dir).await;
+    volume.delete(StorageVolDeleteFlags::empty()).await.unwrap();
     through_a_program(&daemon).await;
     connect.close().await.unwrap();
+}
+
+/// The same objects, of our own daemon.
+#[tokio::test]
+async fn virtwired_beside_it() {
+    if Command::new("qemu-system-x86_64").arg("--version").output().is_err() {
+        return virtwire_skip::without_program("no qemu-system-x86_64");
+    }
+    let daemon = Daemon::complete().await;
+    let uri = format!("qemu+unix:///system?socket={}", daemon.socket().display());
+    let connect = Connect::open(&uri).await.unwrap();
+    a_guest(&connect).await;
+    a_secret(&connect).await;
+    let pool = daemon.dir.join("pool");
+    let volume = a_volume(&connect, &pool, &pool).await;
+    volume.delete(StorageVolDeleteFlags::empty()).await.unwrap();
+    connect.close().await.unwrap();
+}
+
+/// A secret, with a value that comes back.
+async fn a_secret(connect: &Connect) {
+    let xml = "<secret ephemeral='no' private='no'><usage type='volume'><volume>/v</volume></usage></secret>";
+    let secret = connect.define_secret(xml, 0).await.unwrap();
+    secret.set_value(b"s3cret", 0).await.unwrap();
+    assert_eq!(secret.value(0).await.unwrap(), b"s3cret");
+    assert_eq!(connect.secret_by_uuid(secret.uuid()).await.unwrap().uuid(), secret.uuid());
+    secret.undefine().await.unwrap();
+    let error = secret.value(0).await.unwrap_err();
+    assert_eq!(error.remote().unwrap().code, protocol::ErrorCode::NO_SECRET);
 }
 
 /// A guest whose firmware speaks on its serial console.
@@ -146,15 +113,20 @@ async fn a_guest(connect: &Connect) {
     domain.undefine(DomainUndefineFlags::empty()).await.unwrap();
 }
 
-/// Content up, and down again, with its holes.
-async fn a_volume(connect: &Connect, dir: &Path) {
-    // The daemon sees its own directory where libvirt has its libraries.
-    std::fs::create_dir_all(dir.join("lib/pool")).unwrap();
-    let xml = "<pool type='dir'><name>p</name><target><path>/var/lib/libvirt/pool</path></target></pool>";
-    let pool = connect.create_storage_pool(xml, StoragePoolCreateFlags::empty()).await.unwrap();
+/// What the volume holds.
+fn content() -> Vec<u8> {
+    (0..1 << 20).map(|at| (at % 251) as u8).collect()
+}
+
+/// Content up, and down again, with its holes. The directory is here and, to the daemon, at another place.
+async fn a_volume(connect: &Connect, dir: &Path, seen: &Path) -> StorageVol {
+    std::fs::create_dir_all(dir).unwrap();
+    let xml =
+        format!("<pool type='dir'><name>p</name><target><path>{}</path></target></pool>", seen.display());
+    let pool = connect.create_storage_pool(&xml, StoragePoolCreateFlags::empty()).await.unwrap();
     let xml = "<volume><name>v</name><capacity>3145728</capacity><allocation>0</allocation></volume>";
     let volume = pool.create_volume(xml, StorageVolCreateFlags::empty()).await.unwrap();
-    let content: Vec<u8> = (0..1 << 20).map(|at| (at % 251) as u8).collect();
+    let content = content();
     let mut up = volume.upload(1 << 20, 1 << 20, StorageVolUploadFlags::empty()).await.unwrap().into_io();
     up.write_all(&content).await.unwrap();
     up.shutdown().await.unwrap();
@@ -174,13 +146,11 @@ async fn a_volume(connect: &Connect, dir: &Path) {
     down.into_io().read_to_end(&mut whole).await.unwrap();
     assert_eq!(whole.len(), 3 << 20);
     assert!(whole[1 << 20..2 << 20] == content && whole[..1 << 20].iter().all(|byte| *byte == 0));
-    example(connect, dir, &content).await;
-    volume.delete(StorageVolDeleteFlags::empty()).await.unwrap();
-    pool.destroy().await.unwrap();
+    volume
 }
 
 /// The example that copies a volume, with its login from a file.
-async fn example(connect: &Connect, dir: &Path, content: &[u8]) {
+async fn example(connect: &Connect, dir: &Path) {
     let login = "[credentials-a]\nauthname=anna\npassword=pencil\n[auth-libvirt-localhost]\ncredentials=a\n";
     std::fs::write(dir.join("auth.conf"), login).unwrap();
     let copy = dir.join("copy");
@@ -190,7 +160,7 @@ async fn example(connect: &Connect, dir: &Path, content: &[u8]) {
     let ran = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let copied = std::fs::read(copy).unwrap();
-    assert!(copied.len() == 3 << 20 && copied[1 << 20..2 << 20] == *content, "{} bytes", copied.len());
+    assert!(copied.len() == 3 << 20 && copied[1 << 20..2 << 20] == content(), "{} bytes", copied.len());
 }
 
 /// libvirt's own helper, as `ssh` would run it.

@@ -171,11 +171,8 @@ fn script(dir: &Path, text: &str) -> PathBuf {
     path
 }
 
-#[tokio::test]
-async fn ssh_runs_a_program_at_the_other_end() {
-    let daemon = Daemon::start();
-    // The last argument is the command for the other side.
-    let ssh = script(&daemon.dir, "for last; do :; done; exec sh -c \"$last\"");
+/// What `nc -U` does, where there is none.
+pub(crate) fn netcat(dir: &Path) -> PathBuf {
     let nc = "exec python3 -c 'if 1:
     import os, socket, sys, threading
     s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[-1])
@@ -184,9 +181,18 @@ async fn ssh_runs_a_program_at_the_other_end() {
         os._exit(0)
     threading.Thread(target=copy, args=(0, s.fileno())).start()
     copy(s.fileno(), 1)' \"$@\"";
-    let nc_path = daemon.dir.join("nc");
-    std::fs::write(&nc_path, format!("#!/bin/sh\n{nc}\n")).unwrap();
-    std::fs::set_permissions(&nc_path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = dir.join("nc");
+    std::fs::write(&path, format!("#!/bin/sh\n{nc}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn ssh_runs_a_program_at_the_other_end() {
+    let daemon = Daemon::start();
+    // The last argument is the command for the other side.
+    let ssh = script(&daemon.dir, "for last; do :; done; exec sh -c \"$last\"");
+    let nc_path = netcat(&daemon.dir);
     let uri = format!(
         "test+ssh://far/default?command={}&netcat={}&socket={}",
         ssh.display(),
