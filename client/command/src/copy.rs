@@ -90,7 +90,7 @@ async fn send(file: &mut File, stream: &Stream, bar: &ProgressBar, name: &str) -
 }
 
 /// What is done and what is left; nothing where nobody sees it.
-fn bar(total: u64, name: &str) -> ProgressBar {
+pub(crate) fn bar(total: u64, name: &str) -> ProgressBar {
     let style = "{msg}  {wide_bar}  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
     let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style).with_message(name.to_owned())

@@ -138,8 +138,10 @@ fn as_json(uri: &str, event: &Event) -> Value {
 fn as_text(uri: &str, event: &Event, many: bool) -> String {
     let host = if many { format!("{uri}: ") } else { String::new() };
     if let Event::Remote(remote::Event::DomainLifecycle(event)) = event {
-        let what = Lifecycle::from(event.msg.event).to_string().to_lowercase();
-        return format!("{host}{} {what} (detail {})", event.msg.dom.name, event.msg.detail);
+        let what = Lifecycle::from(event.msg.event);
+        let reason = what.reason(event.msg.detail);
+        let reason = reason.map_or_else(|| format!("detail {}", event.msg.detail), str::to_owned);
+        return format!("{host}{} {} ({reason})", event.msg.dom.name, what.to_string().to_lowercase());
     }
     let (name, mut message) = message(event);
     if let Some(fields) = message.as_object_mut() {

@@ -28,10 +28,28 @@ pub(crate) struct Options {
     hosts: Hosts,
 }
 
+/// Guests that are started.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Start {
+    /// Before their first instruction they wait for `virtwire resume`
+    #[arg(short, long)]
+    paused: bool,
+
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+impl Start {
+    pub(crate) fn action(&self) -> Action {
+        if self.paused { Action::StartPaused } else { Action::Start }
+    }
+}
+
 /// What is done to a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Start,
+    StartPaused,
     Stop,
     Reboot,
     Reset,
@@ -46,6 +64,7 @@ impl Action {
     fn outcome(self) -> (&'static str, Option<Lifecycle>) {
         match self {
             Self::Start => ("started", None),
+            Self::StartPaused => ("started, paused", None),
             Self::Stop => ("is asked to shut down", Some(Lifecycle::Stopped)),
             Self::Reboot => ("is asked to boot again", None),
             Self::Reset => ("reset", None),
@@ -59,6 +78,7 @@ impl Action {
     async fn on(self, domain: &Domain) -> Result<(), Error> {
         match self {
             Self::Start => domain.start(DomainCreateFlags::empty()).await,
+            Self::StartPaused => domain.start(DomainCreateFlags::PAUSED).await,
             Self::Stop => domain.shutdown(DomainShutdownFlags::empty()).await,
             Self::Reboot => domain.reboot(DomainShutdownFlags::empty()).await,
             Self::Reset => domain.reset(0).await,

@@ -84,7 +84,8 @@ impl Hosts {
         }
     }
 
-    async fn open(&self, uri: &str) -> Result<Connect, Failure> {
+    /// Connects to a daemon, as to those that the command is for.
+    pub(crate) async fn open(&self, uri: &str) -> Result<Connect, Failure> {
         let time = Duration::from_secs(self.timeout);
         let options = Options {
             read_only: self.readonly,

@@ -27,6 +27,10 @@ pub(crate) struct Options {
     #[arg(short, long)]
     active: bool,
 
+    /// What virsh calls this; it is so without it
+    #[arg(long = "all", hide = true, conflicts_with = "active")]
+    _all: bool,
+
     #[command(flatten)]
     hosts: Hosts,
 }
@@ -62,7 +66,7 @@ impl Kind {
 }
 
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let Options { kind, active, hosts } = options;
+    let Options { kind, active, hosts, .. } = options;
     let mut table = Table::new(&hosts, kind.columns());
     let work = move |connect: Connect| async move {
         let mut rows = rows(&connect, kind, active).await?;

@@ -12,6 +12,7 @@ mod hosts;
 mod info;
 mod list;
 mod manual;
+mod migrate;
 mod password;
 mod procedures;
 mod shape;
@@ -38,7 +39,7 @@ enum Command {
     List(list::Options),
     Info(info::Options),
     /// Start guests
-    Start(guests::Options),
+    Start(guests::Start),
     /// Ask guests to shut down
     Stop(guests::Options),
     /// Ask guests to boot again
@@ -53,6 +54,7 @@ enum Command {
     Destroy(guests::Options),
     /// Remove the definitions of guests
     Undefine(guests::Options),
+    Migrate(migrate::Options),
     Console(console::Options),
     /// Copy a volume into a file
     Download(copy::Options),
@@ -77,7 +79,7 @@ fn main() -> ExitCode {
     let done = match options.command {
         Command::List(options) => block_on(list::run(options)),
         Command::Info(options) => block_on(info::run(options)),
-        Command::Start(options) => act(Action::Start, options),
+        Command::Start(start) => act(start.action(), start.options),
         Command::Stop(options) => act(Action::Stop, options),
         Command::Reboot(options) => act(Action::Reboot, options),
         Command::Reset(options) => act(Action::Reset, options),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Command::Resume(options) => act(Action::Resume, options),
         Command::Destroy(options) => act(Action::Destroy, options),
         Command::Undefine(options) => act(Action::Undefine, options),
+        Command::Migrate(options) => block_on(migrate::run(options)),
         Command::Console(options) => block_on(console::run(options)),
         Command::Download(options) => block_on(copy::download(options)),
         Command::Upload(options) => block_on(copy::upload(options)),
