@@ -24,7 +24,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn new(what: &'static str, floor: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str, floor: &'static str) -> Self {
         Self { what, floor, libvirtd: Vec::new(), virtwired: Vec::new() }
     }
 

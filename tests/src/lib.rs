@@ -11,6 +11,7 @@ pub mod folder;
 pub mod golden;
 pub mod guest;
 pub mod noise;
+pub mod own;
 pub mod peers;
 pub mod process;
 pub mod replay;

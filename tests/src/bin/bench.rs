@@ -1,26 +1,40 @@
-//! Measures virtwired beside the real libvirtd and prints a table: `bench [ROUNDS [SECONDS]]`.
+//! Measures virtwired beside the real libvirtd, and our own client beside what else there is, and prints tables:
+//! `bench [ROUNDS [SECONDS]]`.
 
 use std::env;
 use std::process::ExitCode;
 
-use virtwire_tests::bench;
+use virtwire_tests::bench::{self, Row};
+use virtwire_tests::own;
 use virtwire_tests::peers::{self, Peer};
 
 fn main() -> ExitCode {
+    if env::args().nth(1).as_deref() == Some("pong") {
+        own::pong();
+        return ExitCode::SUCCESS;
+    }
     if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Gcc]) {
         return ExitCode::FAILURE;
     }
     let mut arguments = env::args().skip(1);
     let rounds = arguments.next().map_or(Ok(5), |text| text.parse());
     let seconds = arguments.next().unwrap_or_else(|| "1".to_owned());
-    let Ok(rounds) = rounds else {
+    let (Ok(rounds), Ok(time)) = (rounds, seconds.parse()) else {
         eprintln!("usage: bench [ROUNDS [SECONDS]]");
         return ExitCode::from(2);
     };
     println!("Median of {rounds} rounds (least–most); the ratio is virtwired's by libvirtd's.\n");
-    println!("| | libvirtd | virtwired | ratio | floor |\n|---|---|---|---|---|");
-    for row in bench::run(rounds, &seconds) {
+    print("libvirtd", "virtwired", &bench::run(rounds, &seconds));
+    println!(
+        "\nOur own client, with virtwired where a daemon takes part; beside it what stands after the semicolon.\n"
+    );
+    print("beside", "own", &own::run(rounds, time));
+    ExitCode::SUCCESS
+}
+
+fn print(beside: &str, own: &str, rows: &[Row]) {
+    println!("| | {beside} | {own} | ratio | floor |\n|---|---|---|---|---|");
+    for row in rows {
         println!("{}", row.markdown());
     }
-    ExitCode::SUCCESS
 }
