@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use virtwire_client::protocol::error::ErrorCode;
 use virtwire_client::{
     Chunk, Connect, Error, StorageVol, StorageVolDownloadFlags, StorageVolUploadFlags, Stream,
 };
@@ -32,7 +33,10 @@ pub(crate) async fn download(options: Options) -> Result<(), Failure> {
     let connect = options.hosts.only().await?;
     let volume = find(&connect, &options.volume).await?;
     let total = volume.info().await?.capacity;
-    let stream = volume.download(0, 0, StorageVolDownloadFlags::SPARSE_STREAM).await?;
+    let stream = match volume.download(0, 0, StorageVolDownloadFlags::SPARSE_STREAM).await {
+        Err(error) if is_refused(&error) => volume.download(0, 0, StorageVolDownloadFlags::empty()).await?,
+        stream => stream?,
+    };
     let mut file = File::create(&options.file).map_err(Failure::file(&options.file))?;
     let bar = bar(total, &options.volume);
     while let Some(chunk) = stream.recv().await? {
@@ -60,22 +64,38 @@ pub(crate) async fn upload(options: Options) -> Result<(), Failure> {
     let length = file.metadata().map_err(Failure::file(&options.file))?.len();
     let connect = options.hosts.only().await?;
     let volume = find(&connect, &options.volume).await?;
-    let stream = volume.upload(0, 0, StorageVolUploadFlags::SPARSE_STREAM).await?;
+    let (stream, sparse) = match volume.upload(0, 0, StorageVolUploadFlags::SPARSE_STREAM).await {
+        Err(error) if is_refused(&error) => {
+            (volume.upload(0, 0, StorageVolUploadFlags::empty()).await?, false)
+        }
+        stream => (stream?, true),
+    };
     let bar = bar(length, &options.volume);
-    send(&mut file, &stream, &bar, &options.file).await?;
+    send(&mut file, &stream, sparse, &bar, &options.file).await?;
     stream.finish().await?;
     bar.finish();
     Ok(connect.close().await?)
 }
 
-/// Sends what a file holds; pieces of zeros go as holes.
-async fn send(file: &mut File, stream: &Stream, bar: &ProgressBar, name: &str) -> Result<(), Failure> {
+/// Whether a daemon does not know holes.
+fn is_refused(error: &Error) -> bool {
+    error.remote().is_some_and(|error| error.code == ErrorCode::INVALID_ARG)
+}
+
+/// Sends what a file holds; pieces of zeros go as holes to a daemon that knows them.
+async fn send(
+    file: &mut File,
+    stream: &Stream,
+    sparse: bool,
+    bar: &ProgressBar,
+    name: &str,
+) -> Result<(), Failure> {
     let mut piece = vec![0; PIECE];
     let mut hole = 0;
     loop {
         let count = file.read(&mut piece).map_err(Failure::file(name))?;
         let bytes = piece.get(..count).unwrap_or_default();
-        let zeros = count > 0 && bytes.iter().all(|byte| *byte == 0);
+        let zeros = sparse && count > 0 && bytes.iter().all(|byte| *byte == 0);
         if !zeros && hole > 0 {
             stream.send_hole(hole).await?;
             hole = 0;
