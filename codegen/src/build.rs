@@ -16,6 +16,9 @@ pub const FILES: &[&str] = &["net", "remote", "qemu", "lxc", "admin", "keepalive
 /// The table of facts beside them.
 pub const FACTS: &str = "facts.txt";
 
+/// The table of rules on arguments beside them.
+pub const CHECKS: &str = "checks.txt";
+
 /// Reads the protocol in `dir`.
 pub fn load(dir: &Path) -> Result<Model> {
     let read = |name: String| {
@@ -24,7 +27,9 @@ pub fn load(dir: &Path) -> Result<Model> {
         Ok((path.display().to_string(), text))
     };
     let (facts_file, facts) = read(FACTS.to_owned())?;
-    let facts = Facts::parse(&facts_file, &facts)?;
+    let mut facts = Facts::parse(&facts_file, &facts)?;
+    let (checks_file, checks) = read(CHECKS.to_owned())?;
+    facts.read(&checks_file, &checks)?;
     let texts = FILES.iter().map(|stem| read(format!("{stem}.x"))).collect::<Result<Vec<_>>>()?;
     let sources: Vec<_> = texts.iter().map(|(file, text)| Source { file, text }).collect();
     let model = resolve::model(&sources, &facts)?;

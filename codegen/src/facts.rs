@@ -1,11 +1,13 @@
 //! The table beside the definition files: what is known of a procedure that XDR has no place for.
 //!
 //! `facts.txt` has a line per procedure (`remote DOMAIN_OPEN_GRAPHICS_FD readonly=refused fds-reply=1`) and lines
-//! that give the values of the flags which annotations name (`flag VIR_DOMAIN_XML_SECURE 1`).
+//! that give the values of the flags which annotations name (`flag VIR_DOMAIN_XML_SECURE 1`). `checks.txt` goes on with
+//! rules on arguments (`check remote DOMAIN_RENAME new_name nonnull`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::checks::Check;
 use crate::diagnostic::{Diagnostic, Name, Position, Result};
 use crate::model::{Descriptors, EventKind, Model, ReadOnly};
 
@@ -41,6 +43,8 @@ pub struct ProcedureFacts {
     pub since: Option<String>,
     /// The public function of libvirt's library.
     pub api: Option<String>,
+    /// What the arguments must be.
+    pub checks: Vec<Check>,
 }
 
 impl ProcedureFacts {
@@ -56,6 +60,7 @@ impl ProcedureFacts {
             event: None,
             since: None,
             api: None,
+            checks: Vec::new(),
         }
     }
 }
@@ -63,8 +68,14 @@ impl ProcedureFacts {
 impl Facts {
     /// Reads a table.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let file: Arc<str> = file.into();
         let mut facts = Self::default();
+        facts.read(file, text)?;
+        Ok(facts)
+    }
+
+    /// Reads a table that goes on where another ended.
+    pub fn read(&mut self, file: &str, text: &str) -> Result<()> {
+        let file: Arc<str> = file.into();
         for (line, text) in (1..).zip(text.lines()) {
             let position = |column| Position { file: Arc::clone(&file), line, column };
             let mut words = text.split_whitespace().map(|word| {
@@ -75,15 +86,27 @@ impl Facts {
             let end = position(text.len() as u32 + 1);
             let name = words.next().ok_or_else(|| Diagnostic::new(&end, "a name", "the end of the line"))?;
             if program.text == "flag" {
-                facts.flag(&name, words.next())?;
+                self.flag(&name, words.next())?;
+            } else if program.text == "check" {
+                self.check(&name, words, &end)?;
             } else {
                 let row = ProcedureFacts::parse(&name, words).map_err(|e| e.within(&name.text))?;
-                if facts.procedures.insert((program.text, name.text.clone()), row).is_some() {
+                if self.procedures.insert((program.text, name.text.clone()), row).is_some() {
                     return Err(Diagnostic::second(&name));
                 }
             }
         }
-        Ok(facts)
+        Ok(())
+    }
+
+    fn check(&mut self, program: &Name, mut words: impl Iterator<Item = Name>, end: &Position) -> Result<()> {
+        let name = words.next().ok_or_else(|| Diagnostic::new(end, "a procedure", "the end of the line"))?;
+        let check = Check::parse(&self.flags, words, end).map_err(|e| e.within(&name.text))?;
+        let row = self.procedures.get_mut(&(program.text.clone(), name.text.clone()));
+        let expected = "a procedure that has a line";
+        let row = row.ok_or_else(|| Diagnostic::new(&name.position, expected, format!("'{}'", name.text)))?;
+        row.checks.push(check);
+        Ok(())
     }
 
     fn flag(&mut self, name: &Name, value: Option<Name>) -> Result<()> {

@@ -9,6 +9,7 @@
 
 pub mod ast;
 pub mod build;
+pub mod checks;
 pub mod diagnostic;
 pub mod emit;
 pub mod externs;

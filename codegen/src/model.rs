@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::ast::Scalar;
+use crate::checks::Check;
 use crate::diagnostic::Position;
 use crate::families::{Family, served};
 use crate::names::Naming;
@@ -189,6 +190,8 @@ pub struct Procedure {
     pub api: Option<String>,
     /// The libvirt release that introduced it.
     pub since: Option<String>,
+    /// What the arguments must be, in the order in which that is looked at.
+    pub checks: Vec<Check>,
 }
 
 /// Who sends a message.

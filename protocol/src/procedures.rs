@@ -1,6 +1,8 @@
 //! What is known of each procedure, as data. The tables themselves are generated: [`crate::remote::PROGRAM`] and its
 //! sisters.
 
+use std::fmt::Display;
+
 use crate::error::{ErrorDomain, VirtError};
 use crate::schema::StructDef;
 
@@ -64,6 +66,8 @@ pub struct ProcedureInfo {
     pub api: &'static str,
     /// The libvirt release that introduced it; empty where unknown.
     pub since: &'static str,
+    /// What its arguments must be before a driver is asked, in the order in which that is looked at.
+    pub checks: &'static [Check],
     /// The event it carries.
     pub event: Option<EventInfo>,
     /// The shape of its arguments.
@@ -93,6 +97,7 @@ impl ProcedureInfo {
         aclfilter: &[],
         api: "",
         since: "",
+        checks: &[],
         event: None,
         args: None,
         ret: None,
@@ -104,9 +109,82 @@ impl ProcedureInfo {
         self.error_domain.no_support(self.api)
     }
 
+    fn bad_argument(&self, argument: &str, message: String) -> VirtError {
+        VirtError {
+            message,
+            str1: Some(self.api.to_owned()),
+            str2: Some(argument.to_owned()),
+            int1: 0,
+            int2: 0,
+            ..self.error_domain.invalid_arg("")
+        }
+    }
+
     /// The answer on a read-only connection.
     pub fn read_only_refusal(&self) -> VirtError {
         self.denied_by.operation_denied(format_args!("read only access prevents {}", self.api))
+    }
+}
+
+/// A rule on one argument of a procedure; `protocol/x/checks.txt` has all of them and explains their names.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// The argument's name in the definition file.
+    pub field: &'static str,
+    /// What the error calls it.
+    pub name: &'static str,
+    /// What must hold.
+    pub rule: Rule,
+    /// When it must hold: all of these.
+    pub when: &'static [When],
+    /// The error's text, `{}` for the value.
+    pub text: &'static str,
+}
+
+/// What must hold for an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the head of checks.txt explains each by its name")]
+pub enum Rule {
+    Positive,
+    NonNegative,
+    NonZero,
+    NonNull,
+    Null,
+    NonEmpty,
+    OneLine,
+    Is(i64),
+    Below(i64),
+    Clear(i64),
+    Max(i64),
+    Overflow(i64),
+    Excludes(i64, i64),
+    Requires(i64, i64),
+}
+
+/// When a rule counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The field has one of these values.
+    Is(&'static str, &'static [i64]),
+    /// The field has none of these values.
+    IsNot(&'static str, &'static [i64]),
+    /// The field is there.
+    Present(&'static str),
+    /// The field has none of these bits.
+    NoneOf(&'static str, i64),
+}
+
+impl Check {
+    /// The answer where it is broken by `value`.
+    pub fn refusal(&self, info: &ProcedureInfo, value: impl Display) -> VirtError {
+        let text = self.text.replacen("{}", &value.to_string(), 1);
+        match self.rule {
+            Rule::Max(_) => ErrorDomain::RPC.internal_error(text),
+            Rule::Overflow(_) => info.error_domain.overflow(text),
+            // The message stands alone; the error names function and argument.
+            Rule::Excludes(..) | Rule::Requires(..) => info.bad_argument("ctl", text),
+            _ => info.bad_argument(self.name, text),
+        }
     }
 }
 

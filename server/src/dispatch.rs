@@ -99,6 +99,19 @@ impl Call {
         if forbidden && self.cx.read_only { Err(self.info.read_only_refusal()) } else { Ok(()) }
     }
 
+    /// Refuses a call whose arguments break a rule of its procedure.
+    pub(crate) fn refuse_if(
+        &self,
+        broken: bool,
+        rule: usize,
+        value: impl std::fmt::Display,
+    ) -> Result<(), VirtError> {
+        match self.info.checks.get(rule) {
+            Some(check) if broken => Err(check.refusal(self.info, value)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether anybody decides on single calls.
     pub(crate) fn is_guarded(&self) -> bool {
         self.session.service.policy.is_guarded()

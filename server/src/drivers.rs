@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use virtwire_driver_api::{Driver, async_trait};
 use virtwire_driver_network::Networks;
@@ -30,9 +31,10 @@ impl OpenCompanions for Beside {
 }
 
 /// All drivers; clients that name no URI get the first that has a default. The QEMU driver keeps its files below
-/// `root`, and finds the guests that an earlier daemon left running before anybody can ask.
-pub async fn all(root: Option<&Path>) -> io::Result<Vec<Arc<dyn Driver>>> {
+/// `root`, gives up on a QEMU that does not answer within `answer_limit`, and finds the guests that an earlier daemon left running before anybody can ask.
+pub async fn all(root: Option<&Path>, answer_limit: Duration) -> io::Result<Vec<Arc<dyn Driver>>> {
     let qemu = QemuDriver::new(root.unwrap_or(Path::new("/")).to_owned()).with(Box::new(Beside));
+    let qemu = qemu.answers_within(answer_limit);
     qemu.load().await?;
     Ok(vec![Arc::new(qemu), Arc::new(TestDriver::new())])
 }

@@ -6,6 +6,7 @@ mod options;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
@@ -89,8 +90,12 @@ fn open_log(options: &Options, settings: &Settings) -> Result<Log, Fatal> {
 }
 
 async fn serve(options: &Options, config: &Config, log: Log) -> io::Result<()> {
-    let drivers =
-        if options.proxy { Vec::new() } else { virtwired::drivers::all(options.root.as_deref()).await? };
+    let drivers = if options.proxy {
+        Vec::new()
+    } else {
+        let limit = Duration::from_secs(config.settings.qemu_answer_limit.into());
+        virtwired::drivers::all(options.root.as_deref(), limit).await?
+    };
     let daemon = Daemon::bind(config, drivers, log)?;
     daemon.service().set_timeout(options.timeout());
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;

@@ -37,6 +37,22 @@ impl Daemon {
         Self::start(folder, sockets, &mut command)
     }
 
+    /// virtwired with this configuration.
+    ///
+    /// # Panics
+    /// If it can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn virtwired_with(configuration: &str) -> Self {
+        let folder = Folder::new();
+        let file = folder.join("libvirtd.conf");
+        fs::write(&file, configuration).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let mut command = Command::new(virtwired());
+        command.arg("--socket").arg(folder.join("libvirt-sock")).arg("--root").arg(folder.join("root"));
+        command.arg("--config").arg(file);
+        let sockets = folder.to_owned();
+        Self::start(folder, sockets, &mut command)
+    }
+
     /// virtwired as a user runs it, with its home in the daemon's folder; needs root.
     ///
     /// # Panics
@@ -162,8 +178,17 @@ impl Daemon {
 
     /// The daemon's resident memory in KiB, wherever below [`Daemon::pid`] it runs.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that [`Daemon::resident`] has ever been.
+    pub fn peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, row: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.daemon_pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(row)).unwrap_or_default();
         line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
     }
 

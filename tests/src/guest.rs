@@ -11,8 +11,11 @@
 //!
 //! It runs on QEMU's `pc` and `q35` machines under SeaBIOS, which puts the power management registers at port 0x600.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::{fs, io};
+
+use crate::repo;
 
 /// The first line on the serial console, without its line end.
 pub const BANNER: &str = "virtwire guest is up";
@@ -119,6 +122,19 @@ pub fn domain_xml(name: &str, image: &Path) -> String {
 ",
         image = image.display()
     )
+}
+
+/// Writes an emulator that has a monitor and nothing else (`clients/scripted_qemu.py`), where everybody can run it.
+///
+/// # Panics
+/// If it can't be written.
+#[track_caller]
+pub fn write_emulator(path: &Path) {
+    let copied = fs::copy(repo::file("clients/scripted_qemu.py"), path);
+    let everybody = fs::Permissions::from_mode(0o755);
+    copied
+        .and_then(|_| fs::set_permissions(path, everybody))
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 
-use super::access;
 use super::driver::{method_name, struct_path};
+use super::{access, checks};
 use super::{prelude, procedure_doc};
 use crate::model::{Direction, Model, Module, Procedure, ReadOnly};
 use crate::names::ident;
@@ -61,6 +61,7 @@ pub fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenS
         }
         ReadOnly::Served | ReadOnly::Refused => None,
     };
+    let checks = checks::statements(model, procedure);
     let payload = if decode.is_some() { quote!(payload) } else { quote!(_) };
     let args = decode.as_ref().map(|_| quote!(, args));
     let open = procedure.stream.as_ref().map(|stream| {
@@ -98,6 +99,7 @@ pub fn function(model: &Model, module: &Module, procedure: &Procedure) -> TokenS
         #doc
         fn #name(#mutable call: Call, #payload: &[u8]) -> Serving {
             #decode
+            #checks
             #readonly
             let driver = call.#family()?;
             #open

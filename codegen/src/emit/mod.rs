@@ -1,6 +1,7 @@
 //! The outputs. Each module reads the model and writes one kind of Rust.
 
 mod access;
+mod checks;
 pub mod client;
 pub mod dispatch;
 pub mod docs;

@@ -25,7 +25,8 @@ pub fn render(model: &Model, module: &Module) -> TokenStream {
     quote! {
         #[allow(unused_imports)]
         use crate::procedures::{
-            Acl, AclWhen, Direction, EventInfo, Family, ProcedureInfo, Program, ReadOnly, Stream, StreamMode,
+            Acl, AclWhen, Check, Direction, EventInfo, Family, ProcedureInfo, Program, ReadOnly, Rule, Stream,
+            StreamMode, When,
         };
         use crate::error::ErrorDomain;
         #constants
@@ -115,6 +116,9 @@ pub fn info(model: &Model, module: &Module, procedure: &Procedure) -> TokenStrea
             let field = ident(field);
             set(quote!(#field: #text,));
         }
+    }
+    if let Some(checks) = super::checks::data(procedure) {
+        set(quote!(checks: #checks,));
     }
     if let Some(event) = &procedure.event {
         let (class, legacy) = (&event.class, event.legacy);

@@ -85,6 +85,7 @@ impl Resolver<'_> {
             event: None,
             api: None,
             since: None,
+            checks: Vec::new(),
         };
         if let Some(facts) = facts {
             procedure.apply(facts, structs)?;
@@ -177,6 +178,10 @@ impl Procedure {
         self.event = facts.event.clone();
         self.api = facts.api.clone();
         self.since = facts.since.clone();
+        if let Some(TypeKind::Struct(fields)) = args {
+            facts.checks.iter().try_for_each(|check| check.fits(fields))?;
+        }
+        self.checks = facts.checks.clone();
         Ok(())
     }
 }

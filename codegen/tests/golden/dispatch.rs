@@ -35,6 +35,7 @@ fn ping(call: Call, _: &[u8]) -> Serving {
 /// Behind `virDemoGet`, since libvirt 0.1.0.
 fn get(call: Call, payload: &[u8]) -> Serving {
     let mut args = call.decode::<demo::GetArgs>(payload)?;
+    call.refuse_if(args.flags & 3 == 3 && args.flags & 4 == 0, 0, args.flags)?;
     call.refuse_read_only_if(args.flags & 1 != 0)?;
     let driver = call.hypervisor()?;
     Ok(
@@ -56,6 +57,7 @@ fn get(call: Call, payload: &[u8]) -> Serving {
 /// Behind `virDemoList`, since libvirt 0.2.0.
 fn list(call: Call, payload: &[u8]) -> Serving {
     let mut args = call.decode::<demo::ListArgs>(payload)?;
+    call.refuse_if(args.need_results > 1, 0, args.need_results)?;
     let driver = call.hypervisor()?;
     Ok(
         Box::pin(async move {
@@ -82,6 +84,8 @@ fn list(call: Call, payload: &[u8]) -> Serving {
 /// Behind `virDemoSet`, since libvirt 0.2.0.
 fn set(call: Call, payload: &[u8]) -> Serving {
     let args = call.decode::<demo::SetArgs>(payload)?;
+    call.refuse_if(args.params.is_empty(), 0, 0)?;
+    call.refuse_if((args.source >= 2), 1, args.source as i32)?;
     call.refuse_read_only_if(args.source == 1)?;
     let driver = call.hypervisor()?;
     Ok(
@@ -105,6 +109,7 @@ fn set(call: Call, payload: &[u8]) -> Serving {
 /// Behind `virDemoDownload`, since libvirt 0.3.0.
 fn download(call: Call, payload: &[u8]) -> Serving {
     let args = call.decode::<demo::DownloadArgs>(payload)?;
+    call.refuse_if(args.path.is_empty() && [1, 2].contains(&args.flags), 0, 0)?;
     let driver = call.hypervisor()?;
     let stream = call.open_stream(args.flags & 2 != 0)?;
     Ok(

@@ -1,7 +1,7 @@
 #[allow(unused_imports)]
 use crate::procedures::{
-    Acl, AclWhen, Direction, EventInfo, Family, ProcedureInfo, Program, ReadOnly, Stream,
-    StreamMode,
+    Acl, AclWhen, Check, Direction, EventInfo, Family, ProcedureInfo, Program, ReadOnly,
+    Rule, Stream, StreamMode, When,
 };
 
 use crate::error::ErrorDomain;
@@ -125,6 +125,15 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         ],
         api: "virDemoGet",
         since: "0.1.0",
+        checks: &[
+            Check {
+                field: "flags",
+                name: "flags",
+                rule: Rule::Excludes(1, 2),
+                when: &[When::NoneOf("flags", 4)],
+                text: "Flags 'VIR_DEMO_SECURE' and 'VIR_DEMO_SPARSE' are mutually exclusive",
+            },
+        ],
         args: Some(&schema::GET_ARGS),
         ret: Some(&schema::GET_RET),
         ..ProcedureInfo::PLAIN
@@ -151,6 +160,15 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         ],
         api: "virDemoList",
         since: "0.2.0",
+        checks: &[
+            Check {
+                field: "need_results",
+                name: "need_results",
+                rule: Rule::Max(1),
+                when: &[],
+                text: "need_results too large",
+            },
+        ],
         args: Some(&schema::LIST_ARGS),
         ret: Some(&schema::LIST_RET),
         ..ProcedureInfo::PLAIN
@@ -176,6 +194,22 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         ],
         api: "virDemoSet",
         since: "0.2.0",
+        checks: &[
+            Check {
+                field: "params",
+                name: "nparams",
+                rule: Rule::NonNull,
+                when: &[],
+                text: "nparams in virDemoSet must not be NULL",
+            },
+            Check {
+                field: "source",
+                name: "source",
+                rule: Rule::Below(2),
+                when: &[],
+                text: "unknown source '{}'",
+            },
+        ],
         args: Some(&schema::SET_ARGS),
         ..ProcedureInfo::PLAIN
     }),
@@ -200,6 +234,15 @@ static PROCEDURES: [Option<ProcedureInfo>; 12] = [
         ],
         api: "virDemoDownload",
         since: "0.3.0",
+        checks: &[
+            Check {
+                field: "path",
+                name: "path",
+                rule: Rule::NonEmpty,
+                when: &[When::Is("flags", &[1, 2])],
+                text: "string path in virDemoDownload must not be empty",
+            },
+        ],
         args: Some(&schema::DOWNLOAD_ARGS),
         ..ProcedureInfo::PLAIN
     }),

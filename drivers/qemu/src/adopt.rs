@@ -22,10 +22,21 @@ impl Qemu {
     /// background, where nobody can start it a second time.
     pub(crate) async fn adopt_all(&self) {
         let found = virtwire_store::read_all(&self.shared.dirs.run).unwrap_or_default();
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|(name, text)| {
+                let status = text.map_err(|error| error.to_string()).and_then(|text| status::read(&text));
+                (name, status)
+            })
+            .collect();
+        let dirs = found.iter().map(|(_, status)| Some(status.as_ref().ok()?.monitor.parent()?.to_owned()));
+        // Where a status cannot be read, who belongs to it cannot be told from who belongs to none.
+        if let Some(dirs) = dirs.collect() {
+            self.end_strays(&dirs);
+        }
         let mut adoptions = tokio::task::JoinSet::new();
-        for (name, text) in found {
+        for (name, status) in found {
             let driver = self.clone();
-            let status = text.map_err(|error| error.to_string()).and_then(|text| status::read(&text));
             if let Ok(status) = &status {
                 self.ids_from(status.domain.id.unwrap_or_default());
             }
@@ -75,8 +86,15 @@ impl Qemu {
         };
         let _job = guest.job.lock().await;
         let greet = async {
-            let (monitor, events) = Monitor::connect(connect(&status.monitor).await?).await?;
-            let running = monitor.execute(&QueryStatus {}).await?.running;
+            let stream = connect(&status.monitor).await?;
+            let (monitor, events) = Monitor::connect_within(stream, self.shared.answer_limit).await?;
+            // However long it takes: a guest that hangs is no reason to lose it.
+            let running = loop {
+                match monitor.execute(&QueryStatus {}).await {
+                    Err(QmpError::Silent { .. }) => {}
+                    answer => break answer?.running,
+                }
+            };
             Ok::<_, QmpError>((monitor, events, running))
         };
         let (monitor, events, running) = match greet.await {

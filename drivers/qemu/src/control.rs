@@ -79,9 +79,12 @@ pub(crate) async fn suspend(driver: &Qemu, args: DomainSuspendArgs) -> Result<()
     if guest.lock().state.state == State::PAUSED_USER.state {
         return Ok(());
     }
-    // Known before QEMU's own event can say it.
+    // Known before QEMU's own event comes, which may be before its answer.
+    guest.lock().pausing = true;
+    let stopped = live.monitor.execute(&Stop {}).await;
+    guest.lock().pausing = false;
+    stopped.map_err(monitor)?;
     driver.change(&guest, State::runs, State::PAUSED_USER, Lifecycle::SUSPENDED_PAUSED);
-    live.monitor.execute(&Stop {}).await.map_err(monitor)?;
     Ok(())
 }
 

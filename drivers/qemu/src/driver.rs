@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
@@ -13,6 +14,7 @@ use virtwire_driver_api::{
 };
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
+use virtwire_qmp::ANSWER_LIMIT;
 
 use crate::autodestroy::{Bound, Guard};
 use crate::caps_cache::CapsCache;
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) caps: CapsCache,
     /// Who guests run as; `None` where they run as the daemon does.
     pub(crate) security: Option<Dac>,
+    /// How long QEMU may take to answer a command, and to answer at all when it starts.
+    pub(crate) answer_limit: Duration,
     options: OnceCell<ParseOptions>,
     guests: Mutex<Guests>,
     /// Who has which console, by its path; telling the holder ends its stream.
@@ -68,25 +72,38 @@ impl Qemu {
     /// # Errors
     /// The directories cannot be made or read.
     pub async fn system(root: &Path) -> io::Result<Self> {
+        Self::system_within(root, ANSWER_LIMIT).await
+    }
+
+    /// Like [`system`](Self::system), with another limit for QEMU's answers.
+    ///
+    /// # Errors
+    /// The directories cannot be made or read.
+    pub async fn system_within(root: &Path, answer_limit: Duration) -> io::Result<Self> {
         let dirs = Dirs::system(root);
         let security = match rustix::process::geteuid().is_root() {
             true => Some(Dac::open(&dirs.settings())?),
             false => None,
         };
-        Self::open("qemu:///system", dirs, security).await
+        Self::open("qemu:///system", dirs, security, answer_limit).await
     }
 
     /// The guests of one user.
     ///
     /// # Errors
     /// The user has no home, or the directories cannot be made or read.
-    pub async fn session() -> io::Result<Self> {
+    pub async fn session(answer_limit: Duration) -> io::Result<Self> {
         let dirs = Dirs::session_from_env()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory"))?;
-        Self::open("qemu:///session", dirs, None).await
+        Self::open("qemu:///session", dirs, None, answer_limit).await
     }
 
-    async fn open(uri: &'static str, dirs: Dirs, security: Option<Dac>) -> io::Result<Self> {
+    async fn open(
+        uri: &'static str,
+        dirs: Dirs,
+        security: Option<Dac>,
+        answer_limit: Duration,
+    ) -> io::Result<Self> {
         dirs.create()?;
         for dir in dirs.of_guests() {
             security::make_dir(security.as_ref(), &dir)?;
@@ -98,6 +115,7 @@ impl Qemu {
             events: EventHub::new(),
             caps: CapsCache::new(&dirs.cache),
             security,
+            answer_limit,
             options: OnceCell::new(),
             guests: Mutex::default(),
             consoles: Mutex::default(),
@@ -343,13 +361,22 @@ pub struct QemuDriver {
     system: OnceCell<Opened>,
     session: OnceCell<Opened>,
     privileged: bool,
+    answer_limit: Duration,
 }
 
 impl QemuDriver {
     /// A driver that keeps the machine's guests below `root`.
     pub fn new(root: PathBuf) -> Self {
         let privileged = rustix::process::geteuid().is_root();
-        Self { root, companions: None, system: OnceCell::new(), session: OnceCell::new(), privileged }
+        let (system, session) = (OnceCell::new(), OnceCell::new());
+        Self { root, companions: None, system, session, privileged, answer_limit: ANSWER_LIMIT }
+    }
+
+    /// With another limit for QEMU's answers than [`ANSWER_LIMIT`].
+    #[must_use]
+    pub fn answers_within(mut self, limit: Duration) -> Self {
+        self.answer_limit = limit;
+        self
     }
 
     /// With drivers of other families beside the guests.
@@ -360,11 +387,13 @@ impl QemuDriver {
     }
 
     async fn system(&self) -> io::Result<&Opened> {
-        self.system.get_or_try_init(async || self.opened(Qemu::system(&self.root).await?).await).await
+        let open = async || self.opened(Qemu::system_within(&self.root, self.answer_limit).await?).await;
+        self.system.get_or_try_init(open).await
     }
 
     async fn session(&self) -> io::Result<&Opened> {
-        self.session.get_or_try_init(async || self.opened(Qemu::session().await?).await).await
+        let open = async || self.opened(Qemu::session(self.answer_limit).await?).await;
+        self.session.get_or_try_init(open).await
     }
 
     async fn opened(&self, guests: Qemu) -> io::Result<Opened> {

@@ -43,6 +43,7 @@ pub(crate) fn monitor(error: QmpError) -> VirtError {
             "unable to execute QEMU command '{}': {}",
             error.command, error.desc
         )),
+        QmpError::Silent { .. } => QEMU.operation_timeout(error),
         QmpError::Closed => QEMU.operation_failed("domain is no longer running"),
         other => QEMU.internal_error(other),
     }

@@ -32,6 +32,8 @@ pub(crate) struct Inner {
     /// `VIR_DOMAIN_TAINT_…`: what has been done to the running guest that libvirt does not answer for, by number.
     pub(crate) taint: u32,
     pub(crate) state: State,
+    /// A client is pausing it.
+    pub(crate) pausing: bool,
     pub(crate) live: Option<Live>,
     /// The stored definition was changed while it ran.
     pub(crate) updated: bool,
@@ -98,6 +100,7 @@ impl Guest {
             autostart_once: false,
             taint: 0,
             state,
+            pausing: false,
             live: None,
             updated: false,
             saved: false,

@@ -49,6 +49,7 @@ mod snapshot;
 mod state;
 mod stats;
 mod status;
+mod strays;
 mod tune;
 mod vcpus;
 

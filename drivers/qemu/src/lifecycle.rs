@@ -36,8 +36,6 @@ use crate::state::{Lifecycle, State};
 use crate::status;
 use crate::{live, prepare};
 
-/// How long QEMU may take until its monitor answers.
-const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -214,8 +212,9 @@ impl Qemu {
         socket: &Path,
         process: &Process,
     ) -> Result<(Monitor, mpsc::Receiver<QmpEvent>), QmpError> {
+        let limit = self.shared.answer_limit;
         let talk = async {
-            let (monitor, events) = Monitor::connect(connect(socket).await?).await?;
+            let (monitor, events) = Monitor::connect_within(connect(socket).await?, limit).await?;
             let chardevs = monitor.execute(&QueryChardev {}).await?;
             live::fill_in_terminals(domain, &chardevs);
             crate::cpu::settle(domain, &monitor).await?;
@@ -244,8 +243,10 @@ impl Qemu {
         };
         // A QEMU that has ended will never answer.
         tokio::select! {
-            result = tokio::time::timeout(START_PATIENCE, talk) => result.unwrap_or(Err(QmpError::Closed)),
-            true = process.ended_within(START_PATIENCE) => Err(QmpError::Closed),
+            result = tokio::time::timeout(limit, talk) => result.unwrap_or_else(|_| {
+                Err(QmpError::Silent { command: "qmp_capabilities".to_owned(), limit })
+            }),
+            true = process.ended_within(limit) => Err(QmpError::Closed),
         }
     }
 
@@ -281,7 +282,9 @@ impl Qemu {
             EventKind::Shutdown { guest: by_guest, .. } => self.powered_off(guest, *by_guest).await,
             EventKind::Reset { .. } => self.emit(crate::state::reboot(guest.handle())),
             EventKind::Stop {} => {
-                self.change(guest, State::runs, State::PAUSED_UNKNOWN, Lifecycle::SUSPENDED_PAUSED);
+                let by_client = guest.lock().pausing;
+                let paused = if by_client { State::PAUSED_USER } else { State::PAUSED_UNKNOWN };
+                self.change(guest, State::runs, paused, Lifecycle::SUSPENDED_PAUSED);
             }
             EventKind::Resume {} => {
                 let paused = |state: State| {

@@ -69,15 +69,16 @@ impl Process {
 
     /// A process started earlier, if its command line holds `word`.
     pub fn adopt(pid: u32, word: &str) -> io::Result<Self> {
+        Self::adopt_if(pid, |line| line.split(|&byte| byte == 0).any(|arg| arg == word.as_bytes()))
+    }
+
+    /// A process started earlier, if its command line, whose words end in zeros, is the right one.
+    pub fn adopt_if(pid: u32, is_right: impl Fn(&[u8]) -> bool) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let process = Self::from_pid(pid)?;
         // Looked at while we hold it, so that it is the same one.
         let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))?;
-        if line.split(|&byte| byte == 0).any(|arg| arg == word.as_bytes()) {
-            Ok(process)
-        } else {
-            Err(io::ErrorKind::NotFound.into())
-        }
+        if is_right(&line) { Ok(process) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     fn from_pid(pid: Pid) -> io::Result<Self> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
+use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::define::{check_directory, check_name, write};
@@ -15,10 +15,6 @@ use virtwire_store as store;
 pub(crate) async fn rename(driver: &Qemu, args: DomainRenameArgs) -> Result<DomainRenameRet> {
     check_flags(args.flags, 0, "qemuDomainRename")?;
     let name = args.new_name.map(|name| name.to_str_lossy().into_owned()).unwrap_or_default();
-    if name.is_empty() {
-        let text = "string new_name in virDomainRename must not be empty";
-        return Err(VirtError::new(ErrorDomain::DOMAIN, ErrorCode::INVALID_ARG, text));
-    }
     if name.contains('/') {
         return Err(ErrorDomain::DOMAIN.xml_error(format_args!("name {name} cannot contain '/'")));
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a command has no result. [`Closed`](Self::Closed), [`Protocol`](Self::Protocol) and [`Io`](Self::Io) are the end
 /// of the connection; the others concern this command only.
@@ -28,6 +29,13 @@ pub enum QmpError {
     TooManyFds {
         /// The most that one command carries.
         limit: usize,
+    },
+    /// QEMU has not answered `command` in time; whether it carries it out is not known.
+    Silent {
+        /// The command that was sent.
+        command: String,
+        /// How long was waited.
+        limit: Duration,
     },
     /// QEMU closed the connection, or the monitor was closed on this side.
     Closed,
@@ -146,6 +154,9 @@ impl fmt::Display for QmpError {
             Self::Reply { command, detail } => write!(f, "{command}: unexpected reply: {detail}"),
             Self::Arguments { command, detail } => write!(f, "{command}: bad arguments: {detail}"),
             Self::TooManyFds { limit } => write!(f, "more than {limit} descriptors for one command"),
+            Self::Silent { command, limit } => {
+                write!(f, "QEMU has not answered '{command}' within {} s", limit.as_secs())
+            }
             Self::Closed => f.write_str("the monitor is closed"),
             Self::Protocol(error) => error.fmt(f),
             Self::Io(error) => write!(f, "monitor socket: {error}"),

@@ -33,7 +33,7 @@ pub use error::{CommandError, ErrorClass, ProtocolError, QmpError};
 pub use events::{Event, EventKind};
 pub use lines::LINE_MAX;
 pub use message::Greeting;
-pub use monitor::{EVENTS_MAX, Monitor};
+pub use monitor::{ANSWER_LIMIT, EVENTS_MAX, Monitor};
 
 /// A command of the monitor: its arguments are the value itself.
 pub trait Command: serde::Serialize {

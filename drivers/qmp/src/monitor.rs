@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -24,6 +25,13 @@ use crate::watch;
 /// How many events wait for their receiver before reading from QEMU pauses.
 pub const EVENTS_MAX: usize = 1024;
 
+/// How long QEMU may take to answer a command, where the caller has not said so.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Commands that take as long as disks and memory are large; they are waited for without a limit.
+const LONG: &[&str] =
+    &["blockdev-snapshot-sync", "dump-guest-memory", "human-monitor-command", "transaction"];
+
 /// How much one read asks for, in bytes.
 const READ_SIZE: usize = 64 << 10;
 
@@ -34,6 +42,7 @@ const READ_SIZE: usize = 64 << 10;
 #[derive(Clone)]
 pub struct Monitor {
     shared: Arc<Shared>,
+    limit: Duration,
     greeting: Arc<Greeting>,
     _reader: Arc<Reader>,
 }
@@ -84,14 +93,25 @@ impl Monitor {
     /// Events come out of the receiver in QEMU's order; when [`EVENTS_MAX`] of them wait, reading pauses, so who takes
     /// events must not wait for a command in the same task. Dropping the receiver discards events. It ends when the
     /// connection does.
+    ///
+    /// The greeting is waited for without a limit; a command that is not answered within [`ANSWER_LIMIT`] ends in
+    /// [`QmpError::Silent`].
     pub async fn connect(stream: UnixStream) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
+        Self::connect_within(stream, ANSWER_LIMIT).await
+    }
+
+    /// Like [`connect`](Self::connect), with another limit for each command.
+    pub async fn connect_within(
+        stream: UnixStream,
+        limit: Duration,
+    ) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
         let shared = Arc::new(Shared { stream, state: Mutex::default(), backlog: Notify::new() });
         let mut lines = LineReader::default();
         let greeting = Arc::new(shared.greeting(&mut lines).await?);
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let task = tokio::spawn(run(Arc::clone(&shared), lines, sender));
-        let monitor = Self { shared, greeting, _reader: Arc::new(Reader(task.abort_handle())) };
-        monitor.execute(&QmpCapabilities::default()).await?;
+        let monitor = Self { shared, limit, greeting, _reader: Arc::new(Reader(task.abort_handle())) };
+        monitor.send(QmpCapabilities::NAME, &QmpCapabilities::default(), Vec::new()).await?;
         Ok((monitor, events))
     }
 
@@ -100,7 +120,7 @@ impl Monitor {
         &self.greeting
     }
 
-    /// Runs a command and waits for its reply, however long QEMU takes.
+    /// Runs a command and waits for its reply, but no longer than the limit.
     pub async fn execute<C: Command>(&self, command: &C) -> Result<C::Return, QmpError> {
         self.execute_with_fds(command, Vec::new()).await
     }
@@ -111,11 +131,13 @@ impl Monitor {
         command: &C,
         fds: Vec<OwnedFd>,
     ) -> Result<C::Return, QmpError> {
-        let value = self.send(C::NAME, command, fds).await?;
+        let limit = if LONG.contains(&C::NAME) { Duration::MAX } else { self.limit };
+        let answer = tokio::time::timeout(limit, self.send(C::NAME, command, fds)).await;
+        let value = answer.map_err(|_| QmpError::Silent { command: C::NAME.to_owned(), limit })??;
         serde_json::from_str(value.get()).map_err(|error| bad_reply(C::NAME, &error))
     }
 
-    /// Runs a command known only by name; the result is JSON text.
+    /// Runs a command known only by name, however long QEMU takes; the result is JSON text.
     pub async fn execute_raw(
         &self,
         command: &str,

@@ -3,7 +3,6 @@
 use uuid::Uuid;
 use virtwire_conf::FormatOptions;
 use virtwire_driver_api::{CallCx, SecretDriver, check_flags, passes, serve};
-use virtwire_protocol::VirtError;
 use virtwire_protocol::remote::*;
 
 use crate::{Entry, Result, SECRET, Secrets, no_uuid};
@@ -79,15 +78,6 @@ async fn xml_desc(secrets: &Secrets, args: SecretGetXmlDescArgs) -> Result<Secre
 
 async fn set_value(secrets: &Secrets, args: SecretSetValueArgs) -> Result<()> {
     check_flags(SECRET, args.flags, 0, "secretSetValue")?;
-    if args.value.is_empty() {
-        // The message stands alone; the error names function and argument.
-        return Err(VirtError {
-            message: "value in virSecretSetValue must not be NULL".to_owned(),
-            str1: Some("value".to_owned()),
-            str2: Some("virSecretSetValue".to_owned()),
-            ..SECRET.invalid_arg("")
-        });
-    }
     secrets.set_value(&args.secret, args.value)
 }
 

@@ -43,13 +43,13 @@ pub(crate) fn domain_capabilities_of(
 ) -> Result<wire::ConnectGetDomainCapabilitiesRet> {
     check_flags(args.flags, 0, "testConnectGetDomainCapabilities")?;
     let text = |value: Option<virtwire_protocol::XdrString>| value.map(|value| value.to_string());
-    let kind = text(args.virttype).unwrap_or_else(|| "test".into());
-    if VirtType::parse(&kind).is_err() {
-        return Err(TEST.invalid_arg(format_args!("unknown virttype: {kind}")));
-    }
     let arch = text(args.arch).unwrap_or_else(|| "i686".into());
     if !ARCHITECTURES.contains(&arch.as_str()) {
         return Err(TEST.invalid_arg(format_args!("unknown architecture: {arch}")));
+    }
+    let kind = text(args.virttype).unwrap_or_else(|| "test".into());
+    if VirtType::parse(&kind).is_err() {
+        return Err(TEST.invalid_arg(format_args!("unknown virttype: {kind}")));
     }
     let (emulator, machine) = (text(args.emulatorbin), text(args.machine));
     let xml = domain_capabilities(emulator.as_deref(), machine.as_deref(), &arch, &kind);

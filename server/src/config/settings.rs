@@ -145,6 +145,8 @@ settings! {
     /// Where Prometheus finds metrics, with `GET /metrics`: an address like 127.0.0.1:9177, or the path of a unix socket.
     /// Everybody who can connect may read them.
     metrics_address: Option<String> = None;
+    /// Seconds that a QEMU may take to answer before a call gives up on it.
+    qemu_answer_limit: u32 = 60;
     /// Whether the daemon may dump core, with all the secrets that it has in memory.
     core_dumps: bool = false;
     /// Refuse system calls that neither daemon nor guests need. Programs that QEMU starts gain no rights by setuid.

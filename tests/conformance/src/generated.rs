@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use serde_json::Value;
+
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
 use virtwire_protocol::procedures::{Direction, ProcedureInfo, Program, ReadOnly};
 use virtwire_protocol::sample::{self, Pick, Row};
-use virtwire_protocol::{ErrorCode, admin, lxc, qemu, remote};
+use virtwire_protocol::schema;
+use virtwire_protocol::{ErrorCode, VirtError, admin, lxc, qemu, remote};
 
+use crate::arguments;
 use crate::case::{Case, Failure, Target, expect};
 use crate::peer::{Peer, PeerError, text};
 
@@ -82,6 +86,10 @@ pub fn cases() -> Vec<Case> {
                 FRAMES,
                 oversized,
             );
+        }
+        if !info.checks.is_empty() {
+            let proves = "refuses arguments that break a rule, or two, with the error of the first";
+            add("checks", proves, "protocol/x/checks.txt", checks);
         }
         if !NOT_SENT.iter().any(|(name, _)| *name == info.name) {
             add(
@@ -229,6 +237,33 @@ fn oversized(
         undecodable(&mut peer, program, info, &payload).map_err(|failure| {
             Failure::Differs(format!("{} over {}: {failure}", limit.field, limit.limit))
         })?;
+    }
+    Ok(())
+}
+
+fn checks(target: &Target, program: &'static Program, info: &'static ProcedureInfo) -> Result<(), Failure> {
+    let Some(shape) = info.args else { return Ok(()) };
+    let mut peer = target.open()?;
+    for (index, first) in info.checks.iter().enumerate() {
+        for second in info.checks.iter().skip(index) {
+            let mut arguments = arguments::fine(info);
+            arguments::break_rule(&mut arguments, second);
+            arguments::break_rule(&mut arguments, first);
+            let Some(broken) = info.checks.iter().find(|check| arguments::breaks(&arguments, check)) else {
+                return Err(Failure::Differs(format!("{} cannot be broken", first.field)));
+            };
+            let value = arguments.get(broken.field).and_then(Value::as_i64).unwrap_or_default();
+            let expected = broken.refusal(info, value);
+            let arguments = Value::Object(arguments);
+            let payload = schema::from_json(shape, &arguments)
+                .map_err(|error| Failure::Differs(format!("{arguments}: {error}")))?;
+            let reply = peer.call_raw(program, info.number, &payload)?;
+            let came = reply.error()?.map(VirtError::from);
+            if came.as_ref() != Some(&expected) {
+                let came = came.map_or_else(|| "it was served".to_owned(), |error| format!("{error:?}"));
+                return Err(Failure::Differs(format!("{arguments}: expected {expected:?}, {came}")));
+            }
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! procedure tables ([`generated`]); suites by hand ([`behaviour`]) add what a table cannot say. Cases speak raw frames
 //! over a socket of their own, so that nothing but the peer is judged.
 
+pub mod arguments;
 pub mod behaviour;
 pub mod case;
 pub mod client;

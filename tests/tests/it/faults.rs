@@ -1,15 +1,17 @@
 //! What daemons have to bear: arguments that nobody would send, and being killed at any moment.
 
 use std::collections::BTreeSet;
-use std::env;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{env, fs};
 
 use virtwire_conformance::peer::{Peer, PeerError};
+use virtwire_protocol::codec;
 use virtwire_protocol::remote::*;
 use virtwire_tests::daemon::{Daemon, virtwired};
 use virtwire_tests::folder::Folder;
+use virtwire_tests::guest;
 use virtwire_tests::noise::Noise;
 use virtwire_tests::peers::{self, Peer as Needs};
 use virtwire_tests::process::{PATIENCE, Program};
@@ -37,55 +39,117 @@ fn arguments_that_nobody_would_send_harm_nobody() {
 
 /// How often the daemon is killed.
 const KILLS: usize = 8;
+/// `VIR_CONNECT_LIST_DOMAINS_ACTIVE`
+const ACTIVE: u32 = 1;
 
-/// What was acknowledged before is there, or gone, after.
+/// What was acknowledged before is there, or gone, after; guests run on, and none runs that nobody knows of.
 #[test]
 fn a_killed_daemon_has_lost_nothing_it_acknowledged() {
-    if !peers::here(&[Needs::Qemu]) {
+    if !peers::here(&[Needs::Root, Needs::Qemu, Needs::Python]) {
         return;
     }
     let folder = Folder::new();
-    let mut defined: BTreeSet<String> = BTreeSet::new();
+    guest::write_emulator(&folder.join("emulator"));
+    let (mut defined, mut running) = (BTreeSet::new(), BTreeSet::new());
     let mut number = 0;
     for round in 0..KILLS {
-        let (mut program, mut peer) = start(&folder);
-        let found = names(&mut peer).expect("the daemon lists its domains");
-        // The one change that was not acknowledged may have been made or not.
-        let unsure: Vec<_> = found.symmetric_difference(&defined).cloned().collect();
-        assert!(unsure.len() <= 1, "round {round}: {unsure:?} differ, at most one was on its way");
-        defined = found;
-        let until = Instant::now() + Duration::from_millis(60 + 37 * round as u64);
-        while Instant::now() < until {
+        let (mut program, mut peer) = start_daemon(&folder);
+        let on_its_way = format!("killed-{number}");
+        settle(&mut defined, names(&mut peer, 0), &on_its_way);
+        let found = settled_running(&mut peer, &folder, &running, &on_its_way);
+        settle(&mut running, found, &on_its_way);
+        for _ in 0..4 + round {
             number += 1;
             let name = format!("killed-{number}");
-            define(&mut peer, &name).expect("a domain is defined");
-            defined.insert(name);
+            let dom = define(&mut peer, &folder, &name).expect("a domain is defined");
+            defined.insert(name.clone());
+            if number % 2 == 0 {
+                peer.ask::<_, ()>(Procedure::DOMAIN_CREATE, &DomainCreateArgs { dom }).expect("it starts");
+                running.insert(name);
+            }
             if number % 3 == 0 {
                 let name = defined.pop_first().expect("there are some");
-                undefine(&mut peer, &name).expect("a domain is undefined");
+                remove(&mut peer, &name, running.remove(&name)).expect("a domain is undefined");
             }
         }
-        // A change on its way when the daemon dies.
+        // A change on its way when the daemon dies; from round to round it has come further.
         number += 1;
-        send_define(&mut peer, &format!("killed-{number}")).expect("the call is sent");
+        let name = format!("killed-{number}");
+        if round % 2 == 0 {
+            send_define(&mut peer, &folder, &name).expect("the call is sent");
+        } else {
+            let dom = define(&mut peer, &folder, &name).expect("a domain is defined");
+            defined.insert(name);
+            send_start(&mut peer, dom).expect("the call is sent");
+            let mut other = connect(&folder).expect("the daemon listens");
+            (0..round * 20).for_each(|_| drop(names(&mut other, 0)));
+        }
         program.kill();
     }
-    let (_program, mut peer) = start(&folder);
-    let found = names(&mut peer).expect("the daemon lists its domains");
-    assert!(found.symmetric_difference(&defined).count() <= 1 && defined.len() > KILLS);
+    let (_program, mut peer) = start_daemon(&folder);
+    let on_its_way = format!("killed-{number}");
+    settle(&mut defined, names(&mut peer, 0), &on_its_way);
+    let found = settled_running(&mut peer, &folder, &running, &on_its_way);
+    settle(&mut running, found, &on_its_way);
+    assert!(defined.len() > KILLS && running.len() > KILLS / 2, "{defined:?}, of which run {running:?}");
+    for name in running {
+        remove(&mut peer, &name, true).expect("a domain is undefined");
+    }
+    assert_eq!(emulators(&folder), BTreeSet::new());
 }
 
-fn start(folder: &Path) -> (Program, Peer) {
-    let socket = folder.join("libvirt-sock");
+/// Only the change on its way may have been made or not.
+#[track_caller]
+fn settle(known: &mut BTreeSet<String>, found: Result<BTreeSet<String>, PeerError>, on_its_way: &str) {
+    let found = found.expect("the daemon lists its domains");
+    let differ: Vec<_> = found.symmetric_difference(known).filter(|name| *name != on_its_way).collect();
+    assert!(differ.is_empty(), "{differ:?} differ: known {known:?}, found {found:?}");
+    *known = found;
+}
+
+/// The guests that run, once the daemon has found them all again and ended those that it does not keep.
+fn settled_running(
+    peer: &mut Peer,
+    folder: &Path,
+    known: &BTreeSet<String>,
+    on_its_way: &str,
+) -> Result<BTreeSet<String>, PeerError> {
+    let begin = Instant::now();
+    loop {
+        let (found, processes) = (names(peer, ACTIVE)?, emulators(folder));
+        let all = known.iter().all(|name| name == on_its_way || found.contains(name));
+        if (all && found == processes) || begin.elapsed() > PATIENCE {
+            assert_eq!(found, processes, "guests that run, and emulators that do");
+            return Ok(found);
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// The guests whose emulators run.
+fn emulators(folder: &Path) -> BTreeSet<String> {
+    let program = folder.join("emulator");
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = entries.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+    let ours = lines.filter(|line| line.split('\0').any(|word| Path::new(word) == program));
+    let name = |line: String| Some(line.split_once("guest=")?.1.split_once(',')?.0.to_owned());
+    ours.filter_map(name).collect()
+}
+
+fn connect(folder: &Path) -> Result<Peer, PeerError> {
+    let mut peer = Peer::connect(&folder.join("libvirt-sock"))?;
+    peer.open("qemu:///system")?;
+    Ok(peer)
+}
+
+fn start_daemon(folder: &Path) -> (Program, Peer) {
     let mut command = Command::new(virtwired());
-    command.arg("--socket").arg(&socket).arg("--root").arg(folder.join("root"));
+    command.arg("--socket").arg(folder.join("libvirt-sock")).arg("--root").arg(folder.join("root"));
     let mut program = Program::start(&mut command);
     let begin = Instant::now();
     loop {
         // A socket that the killed daemon left refuses connections until the new one listens.
-        if let Ok(mut peer) = Peer::connect(&socket)
-            && peer.open("qemu:///system").is_ok()
-        {
+        if let Ok(peer) = connect(folder) {
             return (program, peer);
         }
         assert!(begin.elapsed() < PATIENCE && program.is_running(), "{}", program.printed());
@@ -93,30 +157,42 @@ fn start(folder: &Path) -> (Program, Peer) {
     }
 }
 
-fn xml(name: &str) -> String {
-    format!("<domain type='qemu'><name>{name}</name><memory>8192</memory><os><type>hvm</type></os></domain>")
+fn xml(folder: &Path, name: &str) -> String {
+    format!(
+        "<domain type='qemu'><name>{name}</name><memory>8192</memory><os><type>hvm</type></os><devices>\
+         <emulator>{}</emulator></devices></domain>",
+        folder.join("emulator").display()
+    )
 }
 
-fn define(peer: &mut Peer, name: &str) -> Result<(), PeerError> {
-    let args = DomainDefineXmlArgs { xml: xml(name).into() };
-    peer.ask::<_, DomainDefineXmlRet>(Procedure::DOMAIN_DEFINE_XML, &args).map(drop)
+fn define(peer: &mut Peer, folder: &Path, name: &str) -> Result<NonnullDomain, PeerError> {
+    let args = DomainDefineXmlArgs { xml: xml(folder, name).into() };
+    peer.ask::<_, DomainDefineXmlRet>(Procedure::DOMAIN_DEFINE_XML, &args).map(|ret| ret.dom)
 }
 
-fn send_define(peer: &mut Peer, name: &str) -> Result<(), PeerError> {
-    let args = DomainDefineXmlArgs { xml: xml(name).into() };
+fn send_define(peer: &mut Peer, folder: &Path, name: &str) -> Result<(), PeerError> {
+    let args = DomainDefineXmlArgs { xml: xml(folder, name).into() };
     let header = peer.header(&PROGRAM, Procedure::DOMAIN_DEFINE_XML.0);
-    let payload = virtwire_protocol::codec::encode(&args).unwrap_or_default();
-    peer.send(&header, &payload)
+    peer.send(&header, &codec::encode(&args).unwrap_or_default())
 }
 
-fn undefine(peer: &mut Peer, name: &str) -> Result<(), PeerError> {
+fn send_start(peer: &mut Peer, dom: NonnullDomain) -> Result<(), PeerError> {
+    let header = peer.header(&PROGRAM, Procedure::DOMAIN_CREATE.0);
+    peer.send(&header, &codec::encode(&DomainCreateArgs { dom }).unwrap_or_default())
+}
+
+/// Undefines a domain; one that runs is destroyed before.
+fn remove(peer: &mut Peer, name: &str, runs: bool) -> Result<(), PeerError> {
     let args = DomainLookupByNameArgs { name: name.into() };
-    let found: DomainLookupByNameRet = peer.ask(Procedure::DOMAIN_LOOKUP_BY_NAME, &args)?;
-    peer.ask(Procedure::DOMAIN_UNDEFINE, &DomainUndefineArgs { dom: found.dom })
+    let dom = peer.ask::<_, DomainLookupByNameRet>(Procedure::DOMAIN_LOOKUP_BY_NAME, &args)?.dom;
+    if runs {
+        peer.ask::<_, ()>(Procedure::DOMAIN_DESTROY, &DomainDestroyArgs { dom: dom.clone() })?;
+    }
+    peer.ask(Procedure::DOMAIN_UNDEFINE, &DomainUndefineArgs { dom })
 }
 
-fn names(peer: &mut Peer) -> Result<BTreeSet<String>, PeerError> {
-    let args = ConnectListAllDomainsArgs { need_results: 1, flags: 0 };
+fn names(peer: &mut Peer, flags: u32) -> Result<BTreeSet<String>, PeerError> {
+    let args = ConnectListAllDomainsArgs { need_results: 1, flags };
     let found: ConnectListAllDomainsRet = peer.ask(Procedure::CONNECT_LIST_ALL_DOMAINS, &args)?;
     Ok(found.domains.iter().map(|dom| dom.name.to_string()).collect())
 }

@@ -11,5 +11,6 @@ mod memory;
 mod one_call;
 mod qemu;
 mod replay;
+mod scripted_qemu;
 mod style;
 mod trace;

@@ -139,7 +139,7 @@ pub(crate) fn send_process_signal(host: &mut Host, args: wire::DomainSendProcess
         return Err(TEST.invalid_arg("only sending a signal to pid 1 is supported"));
     }
     if args.signum >= SIGNALS {
-        return Err(TEST.invalid_arg(format_args!("signum value {} is out of range", args.signum)));
+        return Err(TEST.invalid_arg(format_args!("signum value {} is out of range", args.signum as i32)));
     }
     Ok(())
 }

@@ -229,6 +229,16 @@ impl Guest {
         Ok(running.into_iter().chain(config.then_some(&mut self.stored)).collect())
     }
 
+    /// Changes the one definition that `flags` mean.
+    pub(crate) fn change_one(
+        &mut self,
+        flags: u32,
+        change: impl Fn(&mut Domain) -> Result<()>,
+    ) -> Result<()> {
+        check_one(flags)?;
+        self.change(flags, change)
+    }
+
     /// Changes all definitions that `flags` mean, or none if one of them refuses.
     pub(crate) fn change(&mut self, flags: u32, change: impl Fn(&mut Domain) -> Result<()>) -> Result<()> {
         let changed: Result<Vec<Domain>> = self

@@ -65,9 +65,9 @@ pub(crate) fn info(
 pub(crate) fn pin(host: &mut Host, args: wire::DomainPinIothreadArgs) -> Result<()> {
     check_flags(args.flags, KNOWN, "testDomainPinIOThread")?;
     let id = args.iothreads_id;
-    host.guest_mut(&args.dom)?.change(args.flags, |domain| {
+    host.guest_mut(&args.dom)?.change_one(args.flags, |domain| {
         if !ids(domain).contains(&id) {
-            return Err(TEST.invalid_arg(format_args!("iothreadid {id} not found")));
+            return Err(TEST.invalid_arg(format_args!("iothreadid {} not found", id as i32)));
         }
         let pins = &mut domain.cputune.get_or_insert_default().iothreadpin;
         pins.retain(|pin| pin.iothread != id);
@@ -83,7 +83,7 @@ pub(crate) fn add(host: &mut Host, args: wire::DomainAddIothreadArgs) -> Result<
     if id == 0 {
         return Err(TEST.invalid_arg("invalid value of 0 for iothread_id"));
     }
-    host.guest_mut(&args.dom)?.change(args.flags, |domain| {
+    host.guest_mut(&args.dom)?.change_one(args.flags, |domain| {
         let mut ids = ids(domain);
         if ids.contains(&id) {
             let text = format_args!("an IOThread is already using iothread_id '{id}'");
@@ -98,7 +98,7 @@ pub(crate) fn add(host: &mut Host, args: wire::DomainAddIothreadArgs) -> Result<
 pub(crate) fn delete(host: &mut Host, args: wire::DomainDelIothreadArgs) -> Result<()> {
     check_flags(args.flags, KNOWN, "testDomainDelIOThread")?;
     let id = args.iothread_id;
-    host.guest_mut(&args.dom)?.change(args.flags, |domain| {
+    host.guest_mut(&args.dom)?.change_one(args.flags, |domain| {
         let mut ids = ids(domain);
         if !ids.contains(&id) {
             let text = format_args!("cannot find IOThread '{id}' in iothreadids list");
@@ -115,17 +115,19 @@ pub(crate) fn delete(host: &mut Host, args: wire::DomainDelIothreadArgs) -> Resu
 
 pub(crate) fn set_params(host: &mut Host, args: wire::DomainSetIothreadParamsArgs) -> Result<()> {
     check_flags(args.flags, affect::LIVE, "testDomainSetIOThreadParams")?;
-    validate(
-        &args.params,
-        &[("poll_max_ns", Kind::Ullong), ("poll_grow", Kind::Uint), ("poll_shrink", Kind::Uint)],
-    )?;
+    if args.iothread_id == 0 {
+        return Err(TEST.invalid_arg("invalid value of 0 for iothread_id"));
+    }
     let guest = host.guest(&args.dom)?;
     if !guest.is_running() && args.flags == 0 {
         return Err(unknown_cause());
     }
     let id = args.iothread_id;
     if ids(guest.one_definition(args.flags)?.domain()).contains(&id) {
-        Ok(())
+        validate(
+            &args.params,
+            &[("poll_max_ns", Kind::Ullong), ("poll_grow", Kind::Uint), ("poll_shrink", Kind::Uint)],
+        )
     } else {
         Err(TEST.invalid_arg(format_args!("cannot find IOThread '{id}' in iothreadids")))
     }

@@ -89,7 +89,7 @@ pub(crate) fn stats(
 
 pub(crate) fn set_stats_period(host: &mut Host, args: wire::DomainSetMemoryStatsPeriodArgs) -> Result<()> {
     check_flags(args.flags, affect::LIVE | affect::CONFIG, "testDomainSetMemoryStatsPeriod")?;
-    host.guest_mut(&args.dom)?.change(args.flags, |domain| match &mut domain.devices.memballoon {
+    host.guest_mut(&args.dom)?.change_one(args.flags, |domain| match &mut domain.devices.memballoon {
         Some(balloon) if balloon.model == MemballoonModel::Virtio => {
             balloon.stats = (args.period > 0).then_some(BalloonStats { period: args.period as u32 });
             Ok(())

@@ -128,6 +128,11 @@ pub(crate) fn cpu(host: &mut Host, args: wire::DomainGetCpuStatsArgs) -> Result<
         (_, _, 0) => ask(2),
         (start, count, _) => {
             let start = u32::try_from(start).unwrap_or(0);
+            if start >= vcpus {
+                let text =
+                    format_args!("start_cpu {start} larger than maximum of {}", vcpus.saturating_sub(1));
+                return Err(TEST.invalid_arg(text));
+            }
             let end = start.saturating_add(count).min(vcpus);
             let params = (start..end).flat_map(|n| -> Vec<_> { rows(&per_cpu(n.into())) }).collect();
             Ok(wire::DomainGetCpuStatsRet { params, nparams: 2 })

@@ -3,12 +3,11 @@
 use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::{EmulatorPin, VcpuPin};
 use virtwire_conf::table::Cpuset;
-use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
 
 use super::guest::{Guest, affect};
 use crate::clock::Now;
-use crate::error::{Result, TEST, bad_argument, check_flags};
+use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
 use crate::node::MAX_VCPUS;
 
@@ -57,14 +56,10 @@ pub(crate) fn set(host: &mut Host, args: wire::DomainSetVcpusArgs) -> Result<()>
 pub(crate) fn set_flags(host: &mut Host, args: wire::DomainSetVcpusFlagsArgs) -> Result<()> {
     check_flags(args.flags, KNOWN | MAXIMUM, "testDomainSetVcpusFlags")?;
     let wanted = args.nvcpus;
-    if wanted == 0 {
-        let function = "virDomainSetVcpusFlags";
-        let text = format_args!("nvcpus in {function} must not be zero");
-        return Err(bad_argument(ErrorDomain::DOMAIN, function, "nvcpus", text));
-    }
     if wanted > MAX_VCPUS as u32 {
+        let shown = wanted as i32;
         let text =
-            format_args!("requested cpu amount exceeds maximum supported amount ({wanted} > {MAX_VCPUS})");
+            format_args!("requested cpu amount exceeds maximum supported amount ({shown} > {MAX_VCPUS})");
         return Err(TEST.invalid_arg(text));
     }
     host.guest_mut(&args.dom)?.change(args.flags, |domain| {
@@ -139,7 +134,7 @@ pub(crate) fn pin_vcpu_flags(host: &mut Host, args: wire::DomainPinVcpuFlagsArgs
     }
     let definition = guest.one_definition_mut(affect::LIVE)?;
     if args.vcpu >= Guest::vcpus(definition.domain()).0 {
-        let text = format_args!("requested vcpu '{}' is not present in the domain", args.vcpu);
+        let text = format_args!("requested vcpu '{}' is not present in the domain", args.vcpu as i32);
         return Err(TEST.invalid_arg(text));
     }
     let pins = &mut definition.edit().cputune.get_or_insert_default().vcpupin;
@@ -163,7 +158,7 @@ pub(crate) fn pin_info(
 
 pub(crate) fn pin_emulator(host: &mut Host, args: wire::DomainPinEmulatorArgs) -> Result<()> {
     check_flags(args.flags, KNOWN, "testDomainPinEmulator")?;
-    host.guest_mut(&args.dom)?.change(args.flags, |domain| {
+    host.guest_mut(&args.dom)?.change_one(args.flags, |domain| {
         let cpuset = Some(from_map(&args.cpumap));
         domain.cputune.get_or_insert_default().emulatorpin = Some(EmulatorPin { cpuset });
         Ok(())

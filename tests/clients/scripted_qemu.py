@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+"""An emulator that only has a monitor, and keeps QEMU's manners as the guest's name says: fine, slow, out-of-order, dies,
+dies-later, closes, closes-later, endless, endless-later, silent, silent-later."""
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+
+words = sys.argv[1:]
+name = next(re.match("guest=([^,]*)", word).group(1) for word in words if word.startswith("guest="))
+monitor = next(re.search(r"fd=(\d+)", word).group(1) for word in words if "id=charmonitor" in word)
+listener = socket.socket(fileno=int(monitor))
+ANSWERS = {
+    "query-status": {"running": False, "status": "prelaunch"},
+    "query-chardev": [],
+    "query-balloon": {"actual": 8388608},
+}
+
+
+def send(message):
+    text = json.dumps(message) + "\r\n"
+    if name == "slow":
+        for part in (text[:5], text[5:-3], text[-3:]):
+            time.sleep(0.02)
+            connection.sendall(part.encode())
+    else:
+        connection.sendall(text.encode())
+
+
+def misbehave(how):
+    """Does what a guest of this name does instead of an answer."""
+    if how == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "closes":
+        connection.shutdown(socket.SHUT_RDWR)
+        connection.close()
+    if how == "endless":
+        chunk = b" " * (1 << 20)
+        try:
+            for _ in range(1024):
+                connection.sendall(chunk)
+        except OSError:
+            pass
+    while True:
+        signal.pause()
+
+
+def answer(command):
+    """The reply to a command: what a client sends by hand is answered with its own name."""
+    value = ANSWERS.get(command["execute"], {})
+    if command["execute"].startswith("x-"):
+        value = {"asked": command["execute"]}
+    return {"return": value, "id": command["id"]}
+
+
+GREETING = {"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}
+MISBEHAVIOUR = ("dies", "closes", "endless", "silent")
+how, later, _ = name.partition("-later")
+# As with QEMU, another daemon may come when one has gone.
+while True:
+    connection, _ = listener.accept()
+    if how in MISBEHAVIOUR and not later:
+        misbehave(how)
+    send(GREETING)
+    waiting = []
+    for line in connection.makefile("r"):
+        command = json.loads(line)
+        if how in MISBEHAVIOUR and command["execute"] == "stop":
+            misbehave(how)
+        waiting.append(command)
+        # Two commands at a time are answered the last one first.
+        if name == "out-of-order" and command["execute"].startswith("x-") and len(waiting) < 2:
+            continue
+        while waiting:
+            send(answer(waiting.pop()))
