@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::thread;
+use std::time::Instant;
 
 use virtwire_conformance::peer::{Peer, PeerError, Received, text};
 use virtwire_protocol::qemu::{self, DomainMonitorCommandArgs, DomainMonitorCommandRet};
@@ -11,6 +12,7 @@ use virtwire_protocol::{ErrorCode, codec};
 use virtwire_tests::daemon::Daemon;
 use virtwire_tests::guest::write_emulator;
 use virtwire_tests::peers::{self, Peer as Needs};
+use virtwire_tests::process::PATIENCE;
 
 /// Seconds that an emulator may take to answer.
 const CONFIGURATION: &str = "qemu_answer_limit = 3\n";
@@ -65,12 +67,24 @@ fn wait_until_off(peer: &mut Peer, dom: &NonnullDomain) {
     }
 }
 
-/// Whether an emulator of this name still runs.
-fn runs(name: &str) -> bool {
+/// Waits until the emulator has gone that was told to end.
+#[track_caller]
+fn wait_until_gone(daemon: &Daemon, name: &str) {
+    let begin = Instant::now();
+    while runs(daemon, name) {
+        assert!(begin.elapsed() < PATIENCE, "{name} was left behind");
+        thread::yield_now();
+    }
+}
+
+/// Whether an emulator of this name runs.
+fn runs(daemon: &Daemon, name: &str) -> bool {
+    let program = daemon.folder().join("emulator");
     let word = format!("guest={name},debug-threads=on");
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines.any(|line| line.split(|byte| *byte == 0).any(|argument| argument == word.as_bytes()))
+    let words = [word.as_bytes(), program.as_os_str().as_encoded_bytes()];
+    lines.any(|line| words.iter().all(|word| line.split(|byte| *byte == 0).any(|argument| argument == *word)))
 }
 
 /// Asserts that the call was refused with this code, and a text that says so much.
@@ -124,7 +138,7 @@ fn a_start_ends_in_an_error_whatever_the_emulator_does() {
         another_client_is_served(&daemon);
         refused(name, &peer.reply(&header).expect("an answer comes"), code, says);
         assert_eq!(state(&mut peer, &dom), SHUTOFF, "{name}");
-        assert!(!runs(name), "{name} was left behind");
+        wait_until_gone(&daemon, name);
     }
     assert!(daemon.peak() < MOST_MEMORY, "{} KiB", daemon.peak());
 }
@@ -163,7 +177,7 @@ fn a_guest_that_never_answers_is_given_up_and_can_be_destroyed() {
     refused(name, &reply, ErrorCode::OPERATION_TIMEOUT, "QEMU has not answered 'stop' within 3 s");
     assert_eq!(state(&mut peer, &dom), RUNNING);
     peer.ask::<_, ()>(Procedure::DOMAIN_DESTROY, &DomainDestroyArgs { dom }).expect("it ends");
-    assert!(!runs(name), "it was left behind");
+    wait_until_gone(&daemon, name);
 }
 
 #[test]
@@ -187,4 +201,6 @@ fn answers_out_of_order_reach_who_asked() {
         scope.spawn(|| ask(peer, "x-one"));
         scope.spawn(|| ask(other, "x-two"));
     });
+    let mut peer = connect(&daemon);
+    peer.ask::<_, ()>(Procedure::DOMAIN_DESTROY, &DomainDestroyArgs { dom }).expect("it ends");
 }
