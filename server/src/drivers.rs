@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use virtwire_driver_api::{Driver, async_trait};
 use virtwire_driver_network::Networks;
+use virtwire_driver_nwfilter::Nwfilters;
 use virtwire_driver_qemu::{Companions, OpenCompanions, Place, QemuDriver};
 use virtwire_driver_secret::Secrets;
 use virtwire_driver_storage::Pools;
@@ -21,11 +22,13 @@ impl OpenCompanions for Beside {
         let Place { config, run, events } = place;
         let secrets = Secrets::open(config.join("secrets"), Arc::clone(&events))?;
         let networks = Networks::open(config.join("qemu/networks"), Arc::clone(&events))?;
+        let filters = Nwfilters::open(config.join("nwfilter"))?;
         let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
         Ok(Companions {
             network: Some(Arc::new(networks)),
             storage: Some(Arc::new(pools)),
             secret: Some(Arc::new(secrets)),
+            nwfilter: Some(Arc::new(filters)),
         })
     }
 }

@@ -20,6 +20,7 @@
 
 mod arch;
 pub mod capabilities;
+pub mod change;
 pub mod complete;
 pub mod domain;
 pub mod image;

@@ -17,10 +17,10 @@ keywords! {
 element! {
     /// `<filter>`.
     pub struct Nwfilter {
-        attr name: String;
+        attr_default name: String;
         attr chain: Option<String>;
-        attr priority: Option<i32>;
-        leaf uuid: Option<Uuid> => NWFILTER.internal_error "malformed uuid element";
+        attr priority: Option<i32> => NWFILTER.invalid_arg "Could not parse chain priority '{}'";
+        leaf uuid: Option<Uuid> => NWFILTER.xml_error "malformed uuid element";
         flat entries: Entries;
     }
 

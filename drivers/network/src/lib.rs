@@ -187,6 +187,23 @@ async fn define_flags(
     Ok(NetworkDefineXmlFlagsRet { net: networks.define(&args.xml.to_str_lossy())? })
 }
 
+/// Changes one entry of a stored network; none runs here.
+async fn update(networks: &Networks, args: NetworkUpdateArgs) -> Result<()> {
+    const LIVE: u32 = 1;
+    const CONFIG: u32 = 2;
+    check_flags(NETWORK, args.flags, LIVE | CONFIG, "networkUpdate")?;
+    networks.with(&args.net, |network| {
+        if args.flags & LIVE != 0 {
+            return Err(NETWORK.operation_invalid("network is not running"));
+        }
+        let xml = args.xml.to_str_lossy();
+        let changed = network.definition.update(args.command, args.section, args.parent_index, &xml)?;
+        networks.write(&changed)?;
+        network.definition = changed;
+        Ok(())
+    })
+}
+
 async fn undefine(networks: &Networks, args: NetworkUndefineArgs) -> Result<()> {
     let name = networks.with(&args.net, |network| Ok(network.name().to_owned()))?;
     for path in [networks.autostart_link(&name), networks.definition_file(&name)] {
@@ -236,7 +253,7 @@ mod tests {
         let scratch = store::Scratch::new();
         let networks = open(scratch.path());
         for name in ["a", "b"] {
-            networks.define(&format!("<network><name>{name}</name><forward mode='nat'/></network>")).unwrap();
+            networks.define(&format!("<network><name>{name}</name></network>")).unwrap();
         }
         let again = open(scratch.path());
         let known: Vec<_> =

@@ -3,7 +3,9 @@
 use virtwire_driver_api::{NetworkDriver, serve};
 use virtwire_protocol::remote::*;
 
-use crate::{Networks, create, define, define_flags, destroy, listing, metadata, set_autostart, undefine};
+use crate::{
+    Networks, create, define, define_flags, destroy, listing, metadata, set_autostart, undefine, update,
+};
 
 serve! {
     NetworkDriver for Networks {
@@ -16,6 +18,7 @@ serve! {
         network_lookup_by_uuid(NetworkLookupByUuidArgs) -> NetworkLookupByUuidRet = listing::by_uuid;
         network_define_xml(NetworkDefineXmlArgs) -> NetworkDefineXmlRet = define;
         network_define_xml_flags(NetworkDefineXmlFlagsArgs) -> NetworkDefineXmlFlagsRet = define_flags;
+        network_update(NetworkUpdateArgs) = update;
         network_undefine(NetworkUndefineArgs) = undefine;
         network_create(NetworkCreateArgs) = create;
         network_destroy(NetworkDestroyArgs) = destroy;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use virtwire_conf::Domain;
+use virtwire_conf::change::find_interface;
 use virtwire_conf::domain::device::Alias;
 use virtwire_conf::domain::disk::Disk;
 use virtwire_conf::domain::net::{Interface, LinkState};
-use virtwire_conf::table::Element;
-use virtwire_conf::xml::{Document, Node};
-use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_conf::domain::one::Device;
+use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{BlockdevDel, DeviceDel, NetdevDel, SetLink};
 
@@ -28,26 +28,14 @@ const LIVE: u32 = 1;
 const CONFIG: u32 = 2;
 const FORCE: u32 = 4;
 
-/// A device that can be changed.
-enum Device {
-    Disk(Box<Disk>),
-    Interface(Box<Interface>),
-}
-
-impl Device {
-    fn parse(xml: &str) -> Result<Self> {
-        let document = Document::parse(xml, ErrorDomain::DOMAIN)?;
-        Self::read(document.root())
-    }
-
-    fn read(node: Node<'_>) -> Result<Self> {
-        match node.name() {
-            "disk" => Ok(Self::Disk(Box::new(Disk::read(node)?))),
-            "interface" => Ok(Self::Interface(Box::new(Interface::read(node)?))),
-            other => {
-                let text = format_args!("devices of type '{other}' cannot be attached or detached yet");
-                Err(QEMU.config_unsupported(text))
-            }
+/// Devices that can be plugged into a guest that runs, and taken out.
+fn pluggable(device: &Device) -> Result<()> {
+    match device {
+        Device::Disk(_) | Device::Interface(_) => Ok(()),
+        other => {
+            let text =
+                format_args!("devices of type '{}' cannot come or go while the guest runs", other.kind());
+            Err(QEMU.config_unsupported(text))
         }
     }
 }
@@ -63,32 +51,6 @@ fn source(disk: &Disk) -> Option<&str> {
 
 fn alias_is(alias: Option<&Alias>, name: &str) -> bool {
     alias.is_some_and(|alias| alias.name == name)
-}
-
-/// The interface that another one means: by MAC, and by address where it says one.
-fn same_interface(domain: &Domain, wanted: &Interface) -> Result<usize> {
-    let mac = wanted.mac.as_ref().and_then(|mac| mac.address);
-    let fits = |net: &Interface| {
-        (mac.is_none() || net.mac.as_ref().and_then(|mac| mac.address) == mac)
-            && (wanted.info.address.is_none() || wanted.info.address == net.info.address)
-    };
-    let all = domain.devices.interfaces.iter().enumerate();
-    let mut found = all.filter(|(_, net)| fits(net)).map(|(at, _)| at);
-    let shown = mac.map(|mac| mac.to_string()).unwrap_or_default();
-    match (found.next(), found.next()) {
-        (Some(at), None) => Ok(at),
-        (Some(_), Some(_)) => {
-            Err(QEMU.operation_failed(format_args!("multiple devices matching MAC address {shown} found")))
-        }
-        (None, _) => Err(device_missing(format_args!(
-            "no device matching MAC address {shown} found on {}",
-            "<unspecified address>"
-        ))),
-    }
-}
-
-fn device_missing(text: impl std::fmt::Display) -> VirtError {
-    QEMU.device_missing(text)
 }
 
 /// Which definitions flags mean: that of the run, the stored one.
@@ -113,38 +75,28 @@ pub(crate) async fn attach_flags(driver: &Qemu, args: DomainAttachDeviceFlagsArg
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     let (to_live, to_stored) = affected(&guest, args.flags)?;
-    let xml = args.xml.to_str_lossy();
-    let device = Device::parse(&xml)?;
-    let stored = if to_stored {
-        let stored = guest.lock().next().ok_or_else(not_running)?;
-        if let Device::Disk(disk) = &device
-            && stored.devices.disks.iter().any(|other| target(other) == target(disk))
-        {
-            let text = format_args!("target {} already exists", target(disk));
-            return Err(QEMU.operation_invalid(text));
-        }
-        Some(with_device(driver, &stored, &xml).await?)
-    } else {
-        None
+    let device = Device::parse(&args.xml.to_str_lossy())?;
+    let stored = match stored(&guest, to_stored)? {
+        Some(stored) => Some(stored.attach(device.clone(), driver.options().await?)?),
+        None => None,
     };
     if to_live {
-        plug(driver, &guest, &device, &xml).await?;
+        plug(driver, &guest, &device).await?;
     }
     stored.map_or(Ok(()), |stored| replace(driver, &guest, stored))
 }
 
-/// A definition with one more device, completed as any definition is: the device gets its place.
-async fn with_device(driver: &Qemu, domain: &Domain, xml: &str) -> Result<Domain> {
-    let options = virtwire_conf::FormatOptions { inactive: true, secure: true, ..Default::default() };
-    let text = domain.to_xml(&options);
-    let (head, tail) = text.rsplit_once("</devices>").unwrap_or((&text, ""));
-    let mut with = Domain::parse(&format!("{head}{xml}</devices>{tail}"), driver.options().await?)?;
-    with.uuid = domain.uuid;
-    Ok(with)
+/// The stored definition, if it is to be changed.
+fn stored(guest: &Guest, wanted: bool) -> Result<Option<Arc<Domain>>> {
+    if !wanted {
+        return Ok(None);
+    }
+    guest.lock().next().ok_or_else(not_running).map(Some)
 }
 
 /// Plugs a device into a running guest.
-async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Result<()> {
+async fn plug(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
+    pluggable(device)?;
     let live = guest.live()?;
     let domain = Arc::clone(&live.domain);
     let alias;
@@ -169,7 +121,7 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
                 std::fs::metadata(path)
                     .map_err(|e| file(&e, format_args!("Cannot access storage file '{path}'")))?;
             }
-            let with = with_device(driver, &domain, xml).await?;
+            let with = domain.attach(device.clone(), driver.options().await?)?;
             let new = with.devices.disks.into_iter().find(|new| target(new) == target(disk));
             let mut new = new.ok_or_else(|| QEMU.internal_error("the disk was lost"))?;
             // The nodes of a disk that is on its way out may still be there: numbers are not used again.
@@ -189,8 +141,8 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device, xml: &str) -> Resul
             alone.devices.disks.iter_mut().for_each(live::end_chain);
             alias = alone.devices.disks.first().and_then(|disk| disk.info.alias.clone());
         }
-        Device::Interface(_) => {
-            let with = with_device(driver, &domain, xml).await?;
+        _ => {
+            let with = domain.attach(device.clone(), driver.options().await?)?;
             let mut new = with.devices.interfaces.into_iter().next_back();
             let new = new.as_mut().ok_or_else(|| QEMU.internal_error("the interface was lost"))?;
             let known = |name: &str| {
@@ -277,14 +229,12 @@ pub(crate) async fn detach_flags(driver: &Qemu, args: DomainDetachDeviceFlagsArg
     let _job = guest.job.lock().await;
     let (to_live, to_stored) = affected(&guest, args.flags)?;
     let device = Device::parse(&args.xml.to_str_lossy())?;
-    let stored = if to_stored {
-        let mut stored = (*guest.lock().next().ok_or_else(not_running)?).clone();
-        take_out(&mut stored, &device)?;
-        Some(stored)
-    } else {
-        None
+    let stored = match stored(&guest, to_stored)? {
+        Some(stored) => Some(stored.detach(&device, driver.options().await?)?),
+        None => None,
     };
     if to_live {
+        pluggable(&device)?;
         let live = guest.live()?;
         let mut left = (*live.domain).clone();
         let alias = take_out(&mut left, &device)?;
@@ -301,13 +251,14 @@ fn take_out(domain: &mut Domain, device: &Device) -> Result<Option<Alias>> {
         Device::Disk(disk) => {
             let name = target(disk);
             let at = domain.devices.disks.iter().position(|other| target(other) == name);
-            let at = at.ok_or_else(|| device_missing(format_args!("no target device {name}")))?;
+            let at = at.ok_or_else(|| QEMU.device_missing(format_args!("no target device {name}")))?;
             Ok(domain.devices.disks.remove(at).info.alias)
         }
         Device::Interface(wanted) => {
-            let at = same_interface(domain, wanted)?;
+            let at = find_interface(domain, wanted)?;
             Ok(domain.devices.interfaces.remove(at).info.alias)
         }
+        other => pluggable(other).map(|()| None),
     }
 }
 
@@ -380,30 +331,34 @@ pub(crate) async fn update(driver: &Qemu, args: DomainUpdateDeviceFlagsArgs) -> 
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     let (to_live, to_stored) = affected(&guest, args.flags)?;
-    let Device::Interface(new) = Device::parse(&args.xml.to_str_lossy())? else {
-        return Err(QEMU.config_unsupported("disks cannot be changed in place yet"));
+    let device = Device::parse(&args.xml.to_str_lossy())?;
+    let stored = match stored(&guest, to_stored)? {
+        Some(stored) => Some(stored.update(device.clone(), driver.options().await?)?),
+        None => None,
     };
-    if to_stored {
-        let mut stored = (*guest.lock().next().ok_or_else(not_running)?).clone();
-        let at = same_interface(&stored, &new)?;
-        if let Some(net) = stored.devices.interfaces.get_mut(at) {
-            net.link = new.link.clone();
-        }
-        replace(driver, &guest, stored)?;
-    }
     if to_live {
-        let live = guest.live()?;
-        let at = same_interface(&live.domain, &new)?;
-        let Some(net) = live.domain.devices.interfaces.get(at) else { return Ok(()) };
-        set_link(&live, net, &new).await?;
-        if let Some(live) = &mut guest.lock().live
-            && let Ok(at) = same_interface(&live.domain, &new)
-            && let Some(net) = Arc::make_mut(&mut live.domain).devices.interfaces.get_mut(at)
-        {
-            net.link = new.link.clone();
-        }
-        driver.save_status(&guest);
+        update_live(driver, &guest, &device).await?;
     }
+    stored.map_or(Ok(()), |stored| replace(driver, &guest, stored))
+}
+
+/// Changes what can be changed of an interface while the guest runs: whether it is plugged in.
+async fn update_live(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
+    let Device::Interface(new) = device else {
+        let text = format_args!("devices of type '{}' cannot be changed while the guest runs", device.kind());
+        return Err(QEMU.config_unsupported(text));
+    };
+    let live = guest.live()?;
+    let at = find_interface(&live.domain, new)?;
+    let Some(net) = live.domain.devices.interfaces.get(at) else { return Ok(()) };
+    set_link(&live, net, new).await?;
+    if let Some(live) = &mut guest.lock().live
+        && let Ok(at) = find_interface(&live.domain, new)
+        && let Some(net) = Arc::make_mut(&mut live.domain).devices.interfaces.get_mut(at)
+    {
+        net.link = new.link.clone();
+    }
+    driver.save_status(guest);
     Ok(())
 }
 

@@ -10,7 +10,8 @@ use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 use virtwire_conf::{ARCHITECTURES, Domain, Emulator, ParseOptions, QemuHost};
 use virtwire_driver_api::{
-    CallCx, Connection, Driver, EventHub, NetworkDriver, SecretDriver, StorageDriver, async_trait,
+    CallCx, Connection, Driver, EventHub, NetworkDriver, NwfilterDriver, SecretDriver, StorageDriver,
+    async_trait,
 };
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
@@ -18,11 +19,12 @@ use virtwire_qmp::ANSWER_LIMIT;
 
 use crate::autodestroy::{Bound, Guard};
 use crate::caps_cache::CapsCache;
+use crate::caps::host::program_for;
 use crate::dirs::Dirs;
 use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
-use crate::probe::{QemuCaps, find_program};
+use crate::probe::{QemuCaps, find_in_path, find_program};
 use crate::security::{self, Dac};
 use crate::snapshot;
 use virtwire_store as store;
@@ -286,7 +288,7 @@ impl Qemu {
                 let mut emulators = vec![emulator(std::env::consts::ARCH, &*self.caps().await?)];
                 for arch in ARCHITECTURES.iter().filter(|arch| **arch != std::env::consts::ARCH) {
                     // A program that is there and cannot be asked has no guests.
-                    if let Some(program) = find_program(arch)
+                    if let Some(program) = program_for(arch)
                         && let Ok(caps) = self.caps_of(&program).await
                     {
                         emulators.push(emulator(arch, &caps));
@@ -309,6 +311,8 @@ fn emulator(arch: &str, caps: &QemuCaps) -> Emulator {
         path: caps.program.display().to_string(),
         machines: machines.into_iter().map(|(machine, alias)| (alias, machine.name.clone())).collect(),
         kvm: caps.kvm,
+        devices: caps.devices.clone(),
+        tpm: find_in_path("swtpm").is_some(),
     }
 }
 
@@ -329,6 +333,8 @@ pub struct Companions {
     pub storage: Option<Arc<dyn StorageDriver>>,
     /// Secrets.
     pub secret: Option<Arc<dyn SecretDriver>>,
+    /// Network filters.
+    pub nwfilter: Option<Arc<dyn NwfilterDriver>>,
 }
 
 /// Where the companions of a set of guests keep what is theirs, and where their events go.
@@ -448,6 +454,7 @@ impl Driver for QemuDriver {
             network: companions.network.clone(),
             storage: companions.storage.clone(),
             secret: companions.secret.clone(),
+            nwfilter: companions.nwfilter.clone(),
             guard: Some(Arc::new(Guard { driver: driver.clone(), client: cx.client })),
             ..Connection::new(driver.shared.uri, hypervisor, events)
         })

@@ -82,8 +82,13 @@ pub fn find_program(arch: &str) -> Option<PathBuf> {
         "ppc64le" => "qemu-system-ppc64".to_owned(),
         other => format!("qemu-system-{other}"),
     };
+    find_in_path(&name)
+}
+
+/// A program, searched in `PATH`.
+pub(crate) fn find_in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    std::env::split_paths(&path).map(|dir| dir.join(&name)).find(|program| program.is_file())
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|program| program.is_file())
 }
 
 /// Asks a program what it can do.

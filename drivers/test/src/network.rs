@@ -3,11 +3,6 @@
 mod metadata;
 
 use std::net::Ipv4Addr;
-use std::string::String; // the protocol has one of its own
-
-use virtwire_conf::network::{Dhcp, DhcpHost, DhcpRange, NetworkIp};
-use virtwire_conf::table::Element;
-use virtwire_conf::xml::Document;
 use virtwire_conf::{FormatOptions, ParseOptions};
 use virtwire_driver_api::{CallCx, NetworkDriver, async_trait, passes};
 use virtwire_protocol::remote::{self as wire, Event, *};
@@ -329,38 +324,13 @@ fn is_persistent(host: &mut Host, args: NetworkIsPersistentArgs) -> Result<Netwo
     Ok(NetworkIsPersistentRet { persistent: host.network_by_uuid_mut(&args.net)?.persistent.into() })
 }
 
-/// `virNetworkUpdateSection`, with the element that each one holds.
-const SECTIONS: [(&str, &str); 13] = [
-    ("none", ""),
-    ("bridge", "bridge"),
-    ("domain", "domain"),
-    ("ip", "ip"),
-    ("ip-dhcp-host", "host"),
-    ("ip-dhcp-range", "range"),
-    ("forward", "forward"),
-    ("forward-interface", "interface"),
-    ("forward-pf", "pf"),
-    ("portgroup", "portgroup"),
-    ("dns-host", "host"),
-    ("dns-txt", "txt"),
-    ("dns-srv", "srv"),
-];
-
-/// `virNetworkUpdateCommand`
-mod command {
-    pub(super) const MODIFY: u32 = 1;
-    pub(super) const DELETE: u32 = 2;
-    pub(super) const ADD_FIRST: u32 = 4;
-}
-
 fn update(host: &mut Host, args: NetworkUpdateArgs) -> Result<()> {
     check_flags(args.flags, affect::LIVE | affect::CONFIG, "testNetworkUpdate")?;
     let network = host.network_by_uuid_mut(&args.net)?;
     let (live, config) = network.affected(args.flags)?;
     let xml = args.xml.to_str_lossy();
     let change = |definition: &virtwire_conf::Network| {
-        let mut changed = definition.clone();
-        update_section(&mut changed, args.command, args.section, &xml).map(|()| changed)
+        definition.update(args.command, args.section, args.parent_index, &xml)
     };
     let stored = network.next.clone().unwrap_or_else(|| network.definition.clone());
     let new_live = live.then(|| change(&network.definition)).transpose()?;
@@ -377,108 +347,6 @@ fn update(host: &mut Host, args: NetworkUpdateArgs) -> Result<()> {
         (None, Some(stored)) if network.active => network.next = Some(stored),
         (None, Some(stored)) => network.definition = stored,
         (None, None) => {}
-    }
-    Ok(())
-}
-
-/// Changes one part of a definition; parts that describe the network as a whole can't be changed.
-fn update_section(network: &mut virtwire_conf::Network, how: u32, section: u32, xml: &str) -> Result<()> {
-    let document = Document::parse(xml, NETWORK)?;
-    let root = document.root();
-    let Some((section, element)) = SECTIONS.get(section as usize) else {
-        return Err(NETWORK.operation_unsupported(format_args!(
-            "can't update unrecognized section of network '{}'",
-            network.name
-        )));
-    };
-    let takes = matches!(*section, "ip-dhcp-host" | "ip-dhcp-range" | "portgroup" | "forward-interface");
-    if takes && root.name() != *element {
-        return Err(NETWORK.xml_error(format_args!(
-            "unexpected element <{}>, expecting <{element}>, while updating network '{}'",
-            root.name(),
-            network.name
-        )));
-    }
-    let name = network.name.clone();
-    match *section {
-        "ip-dhcp-host" => update_host(dhcp(network, "host")?, how, DhcpHost::read(root)?, &name),
-        "ip-dhcp-range" => update_range(dhcp(network, "range")?, how, DhcpRange::read(root)?, &name),
-        _ => {
-            let text = format_args!("can't update '{section}' section of network '{name}'");
-            Err(NETWORK.operation_unsupported(text))
-        }
-    }
-}
-
-/// The DHCP server of the first address that has one, or could.
-fn dhcp<'n>(network: &'n mut virtwire_conf::Network, what: &str) -> Result<&'n mut Dhcp> {
-    let name = network.name.clone();
-    let at = network.ips.iter().position(|ip: &NetworkIp| ip.dhcp.is_some()).unwrap_or(0);
-    let ip = network.ips.get_mut(at).ok_or_else(|| {
-        NETWORK.operation_invalid(format_args!(
-            "couldn't update dhcp {what} entry - no <ip> element found in network '{name}'"
-        ))
-    })?;
-    Ok(ip.dhcp.get_or_insert_default())
-}
-
-/// How errors show a host.
-fn host_text(host: &DhcpHost) -> String {
-    let part = |name: &str, value: &Option<String>| {
-        value.as_ref().map(|v| format!(" {name}='{v}'")).unwrap_or_default()
-    };
-    format!("<host{}{}{}/>", part("mac", &host.mac), part("name", &host.name), part("ip", &host.ip))
-}
-
-fn update_host(dhcp: &mut Dhcp, how: u32, new: DhcpHost, network: &str) -> Result<()> {
-    if new.mac.is_none() && new.name.is_none() {
-        return Err(NETWORK.xml_error(format_args!(
-            "Static host definition in IPv4 network '{network}' must have mac or name attribute"
-        )));
-    }
-    let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
-    let matches =
-        |old: &DhcpHost| same(&old.mac, &new.mac) || same(&old.name, &new.name) || same(&old.ip, &new.ip);
-    let at = dhcp.hosts.iter().position(matches);
-    let missing = |verb: &str| {
-        let text =
-            format_args!("couldn't locate a matching dhcp host entry in network '{network}' to {verb}");
-        NETWORK.operation_invalid(text)
-    };
-    match (how, at) {
-        (command::MODIFY, Some(at)) => dhcp.hosts[at] = new,
-        (command::MODIFY, None) => return Err(missing("modify")),
-        (command::DELETE, Some(at)) => drop(dhcp.hosts.remove(at)),
-        (command::DELETE, None) => return Err(missing("delete")),
-        (_, Some(_)) => {
-            return Err(NETWORK.operation_invalid(format_args!(
-                "there is an existing dhcp host entry in network '{network}' that matches \"{}\"",
-                host_text(&new)
-            )));
-        }
-        (command::ADD_FIRST, None) => dhcp.hosts.insert(0, new),
-        (_, None) => dhcp.hosts.push(new),
-    }
-    Ok(())
-}
-
-fn update_range(dhcp: &mut Dhcp, how: u32, new: DhcpRange, network: &str) -> Result<()> {
-    let at = dhcp.ranges.iter().position(|old| old.start == new.start && old.end == new.end);
-    match (how, at) {
-        (command::MODIFY, _) => {
-            return Err(NETWORK.operation_invalid("dhcp ranges cannot be modified, only added or deleted"));
-        }
-        (command::DELETE, Some(at)) => drop(dhcp.ranges.remove(at)),
-        (command::DELETE, None) => {
-            let text = format_args!("couldn't locate a matching dhcp range entry in network '{network}'");
-            return Err(NETWORK.operation_invalid(text));
-        }
-        (_, Some(_)) => {
-            let text = format_args!("there is an existing dhcp range entry in network '{network}'");
-            return Err(NETWORK.operation_invalid(text));
-        }
-        (command::ADD_FIRST, None) => dhcp.ranges.insert(0, new),
-        (_, None) => dhcp.ranges.push(new),
     }
     Ok(())
 }

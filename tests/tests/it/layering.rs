@@ -23,6 +23,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
     ),
     (
+        "virtwire-driver-nwfilter",
+        &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
+    ),
+    (
         "virtwire-driver-secret",
         &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
     ),
@@ -47,6 +51,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-codegen",
             "virtwire-driver-api",
             "virtwire-driver-network",
+            "virtwire-driver-nwfilter",
             "virtwire-driver-qemu",
             "virtwire-driver-secret",
             "virtwire-driver-storage",

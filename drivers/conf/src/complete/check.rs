@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{conflicts, pci};
+use super::{buses, conflicts, pci};
 use crate::domain::Domain;
 use crate::domain::device::{Address, PciAddress};
 use crate::domain::display::VideoType;
@@ -31,12 +31,22 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
             DOMAIN.xml_error(format_args!("too many devices: {count}, at most {MOST_DEVICES} are allowed"))
         );
     }
+    let usb_ports = devices.infos().into_iter().filter_map(|info| match &info.address {
+        Some(Address::Usb(address)) => address.port.as_deref(),
+        _ => None,
+    });
+    for port in usb_ports {
+        let parts = port.split('.');
+        if parts.clone().count() > 4 || parts.clone().any(|part| part.parse::<u32>().is_err()) {
+            return Err(ErrorDomain::DEVICE.internal_error("Cannot parse <address> 'port' attribute"));
+        }
+    }
     let mut result = Ok(());
     pci::each(domain, &mut |info, _| {
         if let Some(Address::Pci(address)) = &mut info.address {
             result = check_pci(address);
-            if !pci::unset(address) {
-                pci::complete(address);
+            if !buses::unset(address) {
+                buses::complete(address);
             }
         }
         result.is_ok()

@@ -8,7 +8,7 @@ use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::chardev::{CharSource, CharType};
 use crate::domain::device::Address;
-use crate::domain::disk::{Disk, DiskBus, StorageProtocol};
+use crate::domain::disk::{Disk, DiskBus, DiskDevice, StorageProtocol, StorageType};
 use crate::domain::misc::{Hostdev, HostdevType, IommuModel};
 use crate::domain::tune::NumaMode;
 
@@ -22,6 +22,8 @@ fn bare(text: impl std::fmt::Display) -> VirtError {
 /// Everything in this file.
 pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
     disks(domain)?;
+    aliases(domain)?;
+    slots(domain)?;
     hostdevs(domain)?;
     sockets(domain)?;
     firmware(domain)?;
@@ -63,18 +65,18 @@ fn disks(domain: &Domain) -> Result<(), VirtError> {
                 name(disk)
             )));
         }
-        if disk.source.as_ref().is_some_and(|s| s.protocol == Some(StorageProtocol::Sheepdog)) {
-            let text = "'sheepdog' protocol is no longer supported by any hypervisor driver";
-            return Err(DOMAIN.config_unsupported(text));
-        }
-        if disk.product.as_ref().is_some_and(|product| product.len() > 16) {
-            return Err(DOMAIN.config_unsupported("disk product is more than 16 characters"));
-        }
-        if disk.vendor.as_ref().is_some_and(|vendor| vendor.len() > 8) {
-            return Err(DOMAIN.config_unsupported("disk vendor is more than 8 characters"));
-        }
-        if disk.encryption.is_some() && disk.source.as_ref().is_some_and(|s| s.encryption.is_some()) {
-            return Err(DOMAIN.config_unsupported("an <encryption> definition already found for disk source"));
+        let source = disk.source.as_ref();
+        refuse! {
+            source.is_some_and(|s| s.protocol == Some(StorageProtocol::Sheepdog)) =>
+                DOMAIN.config_unsupported("'sheepdog' protocol is no longer supported by any hypervisor driver");
+            disk.product.as_ref().is_some_and(|product| product.len() > 16) =>
+                DOMAIN.config_unsupported("disk product is more than 16 characters");
+            disk.vendor.as_ref().is_some_and(|vendor| vendor.len() > 8) =>
+                DOMAIN.config_unsupported("disk vendor is more than 8 characters");
+            disk.encryption.is_some() && source.is_some_and(|s| s.encryption.is_some()) =>
+                DOMAIN.config_unsupported("an <encryption> definition already found for disk source");
+            disk.device == DiskDevice::Lun && disk.type_ == StorageType::File =>
+                DOMAIN.config_unsupported("disk device='lun' is only valid for block type disk source");
         }
     }
     for hostdev in domain.devices.hostdevs.iter().filter(|h| h.type_ == HostdevType::Scsi) {
@@ -86,6 +88,33 @@ fn disks(domain: &Domain) -> Result<(), VirtError> {
                 "using disk target name '{disk}' conflicts with SCSI host device address controller='{}' bus='{}' target='{}' unit='{}'",
                 d.controller, d.bus, d.target, d.unit
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Names that the user gave are each one device's.
+fn aliases(domain: &Domain) -> Result<(), VirtError> {
+    let mut known = BTreeSet::new();
+    let names = domain.devices.infos().into_iter().filter_map(|info| info.alias.as_ref());
+    for name in names.map(|alias| alias.name.as_str()).filter(|name| name.starts_with("ua-")) {
+        refuse! {
+            !known.insert(name) => DOMAIN.config_unsupported("non unique alias detected: {name}");
+        }
+    }
+    Ok(())
+}
+
+/// Memory modules are each in a slot of their own.
+fn slots(domain: &Domain) -> Result<(), VirtError> {
+    let mut taken = BTreeSet::new();
+    for memory in &domain.devices.memories {
+        let Some(Address::Dimm(address)) = &memory.info.address else { continue };
+        refuse! {
+            !taken.insert(address.slot) => DOMAIN.config_unsupported(
+                "memory device slot '{}' is already being used by another memory device",
+                address.slot
+            );
         }
     }
     Ok(())

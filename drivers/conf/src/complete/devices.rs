@@ -2,8 +2,7 @@
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::drives;
-use crate::YesNo;
+use super::{drives, nwfilter};
 use crate::domain::Domain;
 use crate::domain::chardev::{
     CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol, Serial,
@@ -15,9 +14,10 @@ use crate::domain::display::SoundModel;
 use crate::domain::display::{
     Graphics, GraphicsType, InputBus, InputType, Listen, ListenType, Video, VideoModel, VideoType,
 };
-use crate::domain::misc::{Controller, ControllerType};
+use crate::domain::misc::{Controller, ControllerType, HostdevType};
 use crate::domain::net::{Coalesce, Interface, InterfaceType};
-use crate::table::Mac;
+use crate::table::{Hex, Mac, Value};
+use crate::{OnOff, YesNo};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
@@ -33,6 +33,16 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
     }
     for hostdev in &mut domain.devices.hostdevs {
         hostdev.managed.get_or_insert(YesNo::No);
+        if hostdev.type_ == HostdevType::Mdev && hostdev.model.as_deref() == Some("vfio-pci") {
+            hostdev.display.get_or_insert(OnOff::Off);
+        }
+        let address = hostdev.source.as_mut().and_then(|source| source.address.as_mut());
+        if let Some(bus) = address.and_then(|address| address.bus.as_mut())
+            && hostdev.type_ == HostdevType::Pci
+            && let Ok(Some(number)) = Hex::<2>::parse(bus)
+        {
+            *bus = number.show().into_owned();
+        }
         if let Some(source) = hostdev.source.as_mut().filter(|s| s.protocol.as_deref() == Some("iscsi")) {
             source.name = source.name.take().map(drives::with_lun);
             for host in &mut source.host {
@@ -166,6 +176,7 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
     if kind == InterfaceType::Vhostuser {
         interface.filterref = None;
     }
+    interface.filterref.iter_mut().for_each(|filter| nwfilter::complete_parameters(&mut filter.parameter));
     let still = |c: &Coalesce| c.rx.as_ref().and_then(|rx| rx.frames.as_ref()?.max).unwrap_or(0) == 0;
     interface.coalesce = interface.coalesce.take().filter(|c| !still(c));
     Ok(())

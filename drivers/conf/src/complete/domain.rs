@@ -26,9 +26,13 @@ pub(super) fn begin(domain: &mut Domain, host_arch: &str, nodes_first: bool) -> 
     devices::begin(domain)
 }
 
-/// What comes after the driver's own part: disk addresses and the controllers they need.
+/// What comes after the driver's own part.
 pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
-    devices::finish(domain)?;
+    devices::finish(domain)
+}
+
+/// Disk addresses and the controllers they need.
+pub(super) fn place(domain: &mut Domain) -> Result<(), VirtError> {
     drives::assign(domain)?;
     drives::controllers(domain);
     check::late(domain)

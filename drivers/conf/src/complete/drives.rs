@@ -1,14 +1,17 @@
 //! Disks: their order, buses, addresses, and the controllers they need.
 
+use std::collections::BTreeSet;
+
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DriveAddress};
 use crate::domain::disk::{Disk, DiskBus, DiskDevice, DiskSnapshot, StorageProtocol, StorageType, Tray};
-use crate::domain::misc::{Controller, ControllerType, HostdevType};
+use crate::domain::misc::{Controller, ControllerType, Hostdev, HostdevType};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const NONE: ErrorDomain = ErrorDomain::NONE;
 
 /// Prefixes of target names and the bus each stands for.
 const PREFIXES: &[(&str, DiskBus)] = &[
@@ -85,6 +88,17 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         }
         if disk.device == DiskDevice::Cdrom {
             disk.readonly = true;
+        }
+        let bus = disk.target.as_ref().and_then(|t| t.bus).unwrap_or_default();
+        let wwn = disk.wwn.as_deref();
+        let digits = wwn.map(|wwn| wwn.strip_prefix("0x").unwrap_or(wwn));
+        refuse! {
+            digits.is_some_and(|wwn| wwn.len() != 16 || !wwn.bytes().all(|c| c.is_ascii_hexdigit())) =>
+                NONE.internal_error("Malformed wwn: {}", wwn.unwrap_or_default());
+            disk.device == DiskDevice::Floppy && bus != DiskBus::Fdc =>
+                DOMAIN.internal_error("Invalid bus type '{bus}' for floppy disk");
+            disk.device != DiskDevice::Floppy && bus == DiskBus::Fdc =>
+                DOMAIN.internal_error("Invalid bus type '{bus}' for disk");
         }
         complete_disk(disk);
     }
@@ -163,6 +177,7 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         };
         disk.info.address = address_of(bus, index).map(Address::Drive);
     }
+    assign_hostdevs(domain);
     let mut names: Vec<&str> = domain.devices.disks.iter().map(target).collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -174,6 +189,31 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         )));
     }
     Ok(())
+}
+
+/// Units of a SCSI bus; unit 7 is the controller itself.
+const SCSI_UNITS: u32 = 16;
+
+/// SCSI devices of the host take the first units that no disk has.
+fn assign_hostdevs(domain: &mut Domain) {
+    let place = |address: Option<&Address>| match address {
+        Some(Address::Drive(drive)) => Some((drive.controller, drive.unit)),
+        _ => None,
+    };
+    let devices = &mut domain.devices;
+    let disks = devices.disks.iter().filter(|d| d.target.as_ref().and_then(|t| t.bus) == Some(DiskBus::Scsi));
+    let mut taken: BTreeSet<(u32, u32)> = disks.filter_map(|d| place(d.info.address.as_ref())).collect();
+    taken.extend(devices.hostdevs.iter().filter_map(|h| place(h.info.address.as_ref())));
+    let waits = |h: &&mut Hostdev| h.type_ == HostdevType::Scsi && h.info.address.is_none();
+    for hostdev in devices.hostdevs.iter_mut().filter(waits) {
+        let units =
+            |controller| (0..SCSI_UNITS).filter(|unit| *unit != 7).map(move |unit| (controller, unit));
+        let free = (0..).flat_map(units).find(|place| !taken.contains(place));
+        if let Some((controller, unit)) = free {
+            taken.insert((controller, unit));
+            hostdev.info.address = Some(Address::Drive(DriveAddress { controller, bus: 0, target: 0, unit }));
+        }
+    }
 }
 
 /// How errors name a disk's source.

@@ -3,6 +3,16 @@
 //! A definition as written says little; what a driver stores says everything. Small functions do the rest, in libvirt's
 //! order: first what all drivers have in common, then what one driver adds, then addresses. [`Flavor`] says whose rules hold.
 
+/// One line for each thing that cannot be: the case, and the error that says so.
+macro_rules! refuse {
+    ($($case:expr => $domain:ident.$code:ident($($text:tt)+);)*) => {
+        $(if $case {
+            return Err($domain.$code(format_args!($($text)+)));
+        })*
+    };
+}
+
+pub(crate) mod buses;
 mod check;
 mod conflicts;
 mod devices;
@@ -10,6 +20,8 @@ mod domain;
 mod drives;
 mod firmware;
 mod migratable;
+pub(crate) mod network;
+mod nwfilter;
 mod others;
 mod pci;
 mod qemu;
@@ -21,11 +33,13 @@ mod usb;
 
 pub use firmware::{FirmwareImage, FirmwareMapping};
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use virtwire_protocol::VirtError;
 
 use crate::Domain;
+use crate::domain::display::VideoType;
 
 /// How to read a definition.
 #[derive(Debug, Clone, Default)]
@@ -80,6 +94,17 @@ pub struct Emulator {
     pub machines: Vec<(String, String)>,
     /// Whether KVM can be used.
     pub kvm: bool,
+    /// Kinds of devices it has; empty where nobody asked it.
+    pub devices: BTreeSet<String>,
+    /// Whether there is a program that emulates TPMs.
+    pub tpm: bool,
+}
+
+impl Emulator {
+    /// Whether it has a kind of device.
+    pub fn has(&self, device: &str) -> bool {
+        self.devices.is_empty() || self.devices.contains(device)
+    }
 }
 
 impl QemuHost {
@@ -97,6 +122,8 @@ impl QemuHost {
             path,
             machines: machines("pc"),
             kvm,
+            devices: BTreeSet::new(),
+            tpm: true,
         };
         Self {
             emulators: vec![
@@ -127,20 +154,41 @@ impl Domain {
                 domain::begin(self, "i686", false)?;
                 test::complete(self)?;
                 domain::finish(self)?;
+                domain::place(self)?;
                 test::name_interfaces(self);
                 Ok(())
             }
-            Flavor::Qemu(host) => {
-                let arch = host.emulators.first().map_or("x86_64", |e| e.arch.as_str());
-                domain::begin(self, arch, true)?;
-                qemu::complete(self, host)?;
-                domain::finish(self)?;
+            Flavor::Qemu(_) => {
+                self.fill(options)?;
+                domain::place(self)?;
                 qemu::finish(self)?;
-                usb::assign(self);
-                unsupported::check(self)?;
+                usb::assign(self)?;
                 pci::assign(self)?;
-                Ok(())
+                self.check_devices(options, None)?;
+                unsupported::check(self)
             }
         }
+    }
+
+    /// Fills in the defaults of the QEMU driver; nothing gets an address.
+    pub(crate) fn fill(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        let Flavor::Qemu(host) = &options.flavor else { return Ok(()) };
+        let arch = host.emulators.first().map_or("x86_64", |e| e.arch.as_str());
+        domain::begin(self, arch, true)?;
+        qemu::complete(self, host)?;
+        domain::finish(self)?;
+        devices::complete_videos(self, VideoType::Cirrus);
+        Ok(())
+    }
+
+    /// Whether QEMU, or a machine of it, can have each of the devices; the last of the kind `adding` is just being added.
+    pub(crate) fn check_devices(
+        &self,
+        options: &ParseOptions,
+        adding: Option<&'static str>,
+    ) -> Result<(), VirtError> {
+        let Flavor::Qemu(host) = &options.flavor else { return Ok(()) };
+        let arch = self.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()).unwrap_or_default();
+        unsupported::check_devices(self, host.emulator(arch), adding)
     }
 }

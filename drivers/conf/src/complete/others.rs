@@ -5,15 +5,11 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Flavor, ParseOptions};
 use crate::interface::HostInterfaceType;
-use crate::network::{Bridge, ForwardDevice, ForwardMode};
-use crate::nwfilter::Entry;
 use crate::secret::SecretUsageType;
 use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget, VolType};
-use crate::table::{Bytes, Mac};
+use crate::table::Bytes;
 use crate::xml::namespace_of;
-use crate::{
-    Checkpoint, Interface, Network, NodeDevice, Nwfilter, Secret, Snapshot, StoragePool, StorageVol,
-};
+use crate::{Checkpoint, Interface, NodeDevice, Secret, Snapshot, StoragePool, StorageVol};
 
 macro_rules! plain {
     ($($name:ident)*) => {$(
@@ -34,74 +30,6 @@ pub(super) fn check_name(name: &str, domain: ErrorDomain) -> Result<(), VirtErro
         return Err(domain.xml_error(format_args!("name {name} cannot contain '/'")));
     }
     Ok(())
-}
-
-impl Network {
-    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
-        if matches!(options.flavor, Flavor::Plain) {
-            return Ok(());
-        }
-        let domain = ErrorDomain::NETWORK;
-        if self.name.is_empty() {
-            return Err(domain.no_name(""));
-        }
-        if let Some(bad) = self.name.chars().find(|c| matches!(c, '/' | '\n')) {
-            return Err(ErrorDomain::XML.xml_detail(format_args!("invalid char in name: {bad}")));
-        }
-        self.xmlns_dnsmasq = namespace_of("dnsmasq").filter(|_| self.dnsmasq_options.is_some());
-        self.uuid.get_or_insert_with(Uuid::new_v4);
-        let mode = self.forward.as_ref().map(|f| f.mode);
-        self.check_forward()?;
-        let own_bridge =
-            matches!(mode, None | Some(ForwardMode::Nat | ForwardMode::Route | ForwardMode::Open));
-        if own_bridge {
-            let bridge = self.bridge.get_or_insert_with(Bridge::default);
-            bridge.stp.get_or_insert(crate::OnOff::On);
-            bridge.delay.get_or_insert(0);
-            if matches!(options.flavor, Flavor::Qemu(_)) {
-                let mac = self.mac.get_or_insert_default();
-                mac.address.get_or_insert_with(|| Mac::random([0x52, 0x54, 0x00]));
-            }
-        }
-        if let Some(forward) = &mut self.forward {
-            match (&forward.dev, forward.interface.first()) {
-                (None, Some(first)) => forward.dev.clone_from(&first.dev),
-                (Some(dev), None) => {
-                    forward
-                        .interface
-                        .push(ForwardDevice { dev: Some(dev.clone()), ..ForwardDevice::default() });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Network {
-    fn check_forward(&self) -> Result<(), VirtError> {
-        let domain = ErrorDomain::NETWORK;
-        let name = &self.name;
-        let Some(forward) = &self.forward else { return Ok(()) };
-        let mut devices = std::collections::BTreeSet::new();
-        for dev in forward.interface.iter().filter_map(|i| i.dev.as_ref()) {
-            if !devices.insert(dev) {
-                let text = format_args!("interface '{dev}' can only be listed once in network {name}");
-                return Err(domain.xml_error(text));
-            }
-        }
-        if forward.mode == ForwardMode::Open && forward.dev.is_some() {
-            let text = format_args!("forward dev not allowed for network '{name}' with forward mode='open'");
-            return Err(domain.xml_error(text));
-        }
-        if forward.mode != ForwardMode::Hostdev && !forward.address.is_empty() {
-            return Err(domain.config_unsupported(format_args!(
-                "network '{name}' has forward mode '{}' but lists a device by PCI address in the device pool. This is only supported for networks with forward mode 'hostdev'",
-                forward.mode
-            )));
-        }
-        Ok(())
-    }
 }
 
 /// How large the test driver's pools are: 100 GiB.
@@ -248,22 +176,6 @@ impl NodeDevice {
             let name = self.name.as_deref().unwrap_or("new device");
             let text = format_args!("no device capabilities for '{name}'");
             return Err(ErrorDomain::NODEDEV.internal_error(text));
-        }
-        Ok(())
-    }
-}
-
-impl Nwfilter {
-    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
-        if !matches!(options.flavor, Flavor::Plain) {
-            check_name(&self.name, ErrorDomain::NWFILTER)?;
-            self.uuid.get_or_insert_with(Uuid::new_v4);
-            self.chain.get_or_insert_with(|| "root".to_owned());
-            for entry in &mut self.entries.0 {
-                if let Entry::Rule(rule) = entry {
-                    rule.priority.get_or_insert(500);
-                }
-            }
         }
         Ok(())
     }

@@ -1,50 +1,20 @@
 //! PCI addresses: fixed places of the chipset, then one device after another.
 
-use std::collections::BTreeMap;
-
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use super::buses::{Buses, Kind, parts, root_port_place, unset};
 use super::drives;
 use super::qemu::{Chipset, chipset};
 use crate::OnOff;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DeviceInfo, PciAddress};
-use crate::domain::disk::DiskBus;
+use crate::domain::disk::{Disk, DiskBus, Filesystem, FilesystemType, VirtioModel};
 use crate::domain::display::{InputBus, Sound, SoundModel, VideoType};
 use crate::domain::misc::{
     Controller, ControllerType, HostdevType, MemballoonModel, MemoryModel, PciModel, PciTarget, WatchdogModel,
 };
 use crate::domain::net::InterfaceType;
 use crate::table::Hex;
-
-/// What a slot must be to take a device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// Conventional PCI.
-    Pci,
-    /// A PCI Express endpoint.
-    Express,
-}
-
-/// Slots of a bus and what may be plugged into them.
-#[derive(Debug, Clone)]
-struct Bus {
-    kind: Kind,
-    model: String,
-    slots: std::ops::RangeInclusive<u8>,
-    /// Devices go here without being told so.
-    automatic: bool,
-    /// Functions in use, one bit each, by slot.
-    used: [u8; 32],
-}
-
-/// All buses by number.
-struct Buses {
-    chipset: Chipset,
-    buses: BTreeMap<u8, Bus>,
-    /// Root ports were added.
-    extended: bool,
-}
 
 /// Addresses for all PCI devices that have none.
 ///
@@ -55,6 +25,7 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         return Err(ErrorDomain::DOMAIN.xml_error("No PCI buses available"));
     }
     named_bridges(domain);
+    check_buses(domain)?;
     // A round finds out which controllers are missing. With them in the definition, the next begins afresh, so that
     // controllers have their places before any other device.
     loop {
@@ -74,11 +45,27 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
             drives::insert_controller(&mut domain.devices.controllers, controller);
         }
     }
-    let bridge = |c: &&Controller| c.model.as_deref() == Some("pci-bridge");
-    match domain.devices.controllers.iter().filter(bridge).any(|c| c.info.address.is_none()) {
-        true => Err(no_slot("pci-bridge")),
-        false => Ok(()),
+    let placeless =
+        |c: &&Controller| c.type_ == ControllerType::Pci && c.info.address.is_none() && c.index != Some(0);
+    match domain.devices.controllers.iter().find(placeless) {
+        Some(controller) => Err(no_slot(controller.model.as_deref().unwrap_or_default())),
+        None => Ok(()),
     }
+}
+
+/// A PCI controller is on a bus that was there before it.
+fn check_buses(domain: &Domain) -> Result<(), VirtError> {
+    for controller in domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci) {
+        let Some(Address::Pci(address)) = &controller.info.address else { continue };
+        let (index, (_, bus, ..)) = (controller.index.unwrap_or(0), parts(address));
+        let below = u64::try_from(index).is_ok_and(|index| bus < index);
+        if !unset(address) && !below {
+            return Err(ErrorDomain::QEMU.config_unsupported(format_args!(
+                "PCI controller at index {index} (0x{index:02x}) has bus='0x{bus:02x}', but index must be larger than bus"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn no_slot(model: &str) -> VirtError {
@@ -107,149 +94,48 @@ fn named_bridges(domain: &mut Domain) {
 /// Gives every device a place; whether controllers had to be added for that.
 fn place(domain: &mut Domain) -> Result<bool, VirtError> {
     let before = domain.devices.controllers.len();
-    let mut buses = Buses { chipset: chipset(domain), buses: BTreeMap::new(), extended: false };
+    let mut buses = Buses::new(chipset(domain));
     for controller in &domain.devices.controllers {
         buses.add(controller);
     }
-    buses.reserve_given(domain);
-    chipset_places(domain, &mut buses);
+    buses.reserve_given(domain)?;
+    chipset_places(domain, &mut buses)?;
     given_controllers(domain, &mut buses);
     while let Some(kind) = place_all(domain, &mut buses) {
         extend(domain, &mut buses, kind)?;
     }
-    if buses.extended {
-        // One more, for a device plugged in later.
+    // A place for a device plugged in later.
+    if buses.extended && buses.place(Kind::Express).is_none() {
         extend(domain, &mut buses, Kind::Express)?;
     }
     complete_controllers(domain);
     Ok(domain.devices.controllers.len() > before)
 }
 
-impl Buses {
-    fn add(&mut self, controller: &Controller) {
-        if controller.type_ != ControllerType::Pci {
-            return;
-        }
-        let Some(index) = controller.index.and_then(|i| u8::try_from(i).ok()) else { return };
-        let model = controller.model.clone().unwrap_or_default();
-        let (kind, slots, automatic) = match model.as_str() {
-            "pci-root" => (Kind::Pci, 1..=31, true),
-            "pci-bridge" | "pcie-to-pci-bridge" => (Kind::Pci, 1..=31, true),
-            "dmi-to-pci-bridge" => (Kind::Pci, 0..=31, false),
-            "pcie-root" => (Kind::Express, 1..=31, false),
-            "pcie-root-port" | "pcie-switch-downstream-port" => (Kind::Express, 0..=0, true),
-            "pcie-switch-upstream-port" => (Kind::Express, 0..=31, false),
-            "pci-expander-bus" => (Kind::Pci, 0..=31, false),
-            "pcie-expander-bus" => (Kind::Express, 0..=31, false),
-            _ => return,
-        };
-        self.buses.entry(index).or_insert(Bus { kind, model, slots, automatic, used: [0; 32] });
-    }
-
-    /// Marks a place as taken; function 0 without companions takes the whole slot.
-    fn reserve(&mut self, address: &PciAddress, whole: bool) {
-        let part = |value: Option<Hex<2>>| value.map_or(0, |v| v.0);
-        let (bus, slot) = (part(address.bus), part(address.slot));
-        let function = address.function.map_or(0, |f| f.0);
-        let (Ok(bus), slot, function) = (u8::try_from(bus), (slot & 31) as usize, function & 7) else {
-            return;
-        };
-        if let Some(bus) = self.buses.get_mut(&bus) {
-            bus.used[slot] |= if whole { 0xff } else { 1 << function };
-        }
-    }
-
-    fn free(&self, bus: u8, slot: u8) -> bool {
-        self.buses.get(&bus).is_some_and(|b| b.used[slot as usize & 31] == 0)
-    }
-
-    /// The first free slot for a device of `kind`.
-    fn place(&mut self, kind: Kind) -> Option<PciAddress> {
-        let fits = |bus: &&u8| self.buses[bus].automatic && self.buses[bus].kind == kind;
-        let numbers: Vec<u8> = self.buses.keys().filter(fits).copied().collect();
-        for number in numbers {
-            let slots = self.buses[&number].slots.clone();
-            if let Some(slot) = slots.into_iter().find(|slot| self.free(number, *slot)) {
-                let address = PciAddress::new(number, slot, 0);
-                self.reserve(&address, true);
-                return Some(address);
-            }
-        }
-        None
-    }
-
-    /// The first free one of `slots` on one bus.
-    fn place_on(&mut self, bus: u8, mut slots: std::ops::RangeInclusive<u8>) -> Option<PciAddress> {
-        let slot = slots.find(|slot| self.free(bus, *slot))?;
-        let address = PciAddress::new(bus, slot, 0);
-        self.reserve(&address, true);
-        Some(address)
-    }
-
-    /// The first free slot below a controller of `model` that isn't the controller itself.
-    fn place_below(&mut self, model: &str, own: u8) -> Option<PciAddress> {
-        let fits = |(number, bus): &(&u8, &Bus)| bus.model == model && **number != own;
-        let numbers: Vec<u8> = self.buses.iter().filter(fits).map(|(number, _)| *number).collect();
-        numbers.into_iter().find_map(|number| self.place_on(number, 0..=31))
-    }
-
-    /// Takes a fixed place if nobody has it.
-    fn take(&mut self, slot: u8, function: u8) -> Option<Address> {
-        let free = self.buses.get(&0).is_some_and(|b| b.used[slot as usize] & (1 << function) == 0);
-        let address = PciAddress::new(0, slot, function);
-        self.reserve(&address, false);
-        free.then_some(Address::Pci(address))
-    }
-
-    /// Places that devices name themselves.
-    fn reserve_given(&mut self, domain: &mut Domain) {
-        let mut given = Vec::new();
-        each(domain, &mut |info, _| {
-            if let Some(Address::Pci(address)) = &mut info.address
-                && !unset(address)
-            {
-                given.push(complete(address));
-            }
-            true
-        });
-        for address in given {
-            let alone = address.function.is_none_or(|f| f.0 == 0) && address.multifunction != Some(OnOff::On);
-            self.reserve(&address, alone);
-        }
-    }
-}
-
-/// An address that says only that it is one.
-pub(super) fn unset(address: &PciAddress) -> bool {
-    let zero = |value: Option<u64>| value.is_none_or(|v| v == 0);
-    zero(address.domain.map(|h| h.0))
-        && zero(address.bus.map(|h| h.0))
-        && zero(address.slot.map(|h| h.0))
-        && zero(address.function.map(|h| h.0))
-}
-
-/// Fills the parts of an address that are left out, and gives a copy.
-pub(super) fn complete(address: &mut PciAddress) -> PciAddress {
-    address.domain.get_or_insert(Hex(0));
-    address.bus.get_or_insert(Hex(0));
-    address.slot.get_or_insert(Hex(0));
-    address.function.get_or_insert(Hex(0));
-    address.clone()
-}
-
 /// Devices whose place the chipset decides.
-fn chipset_places(domain: &mut Domain, buses: &mut Buses) {
+fn chipset_places(domain: &mut Domain, buses: &mut Buses) -> Result<(), VirtError> {
     let devices = &mut domain.devices;
     let q35 = buses.chipset == Chipset::Q35;
-    for controller in devices.controllers.iter_mut().filter(|c| c.info.address.is_none()) {
+    for controller in &mut devices.controllers {
         let first = controller.index == Some(0);
-        let place = match (controller.type_, controller.model.as_deref()) {
-            (ControllerType::Ide, _) if first && !q35 => Some((1, 1)),
-            (ControllerType::Usb, Some("piix3-uhci")) if first && !q35 => Some((1, 2)),
-            (ControllerType::Sata, _) if first && q35 => Some((0x1f, 2)),
-            _ => None,
+        let (name, slot, function) = match (controller.type_, controller.model.as_deref()) {
+            (ControllerType::Ide, _) if first && !q35 => ("Primary IDE controller", 1, 1),
+            (ControllerType::Usb, Some("piix3-uhci")) if first && !q35 => {
+                ("PIIX3 USB controller at index 0", 1, 2)
+            }
+            (ControllerType::Sata, _) if first && q35 => ("Primary SATA controller", 0x1f, 2),
+            _ => continue,
         };
-        controller.info.address = place.and_then(|(slot, function)| buses.take(slot, function));
+        match &controller.info.address {
+            Some(Address::Pci(address)) if !unset(address) => {
+                if parts(address) != (0, 0, slot.into(), function.into()) {
+                    let text = format_args!("{name} must have PCI address 0:0:{slot:x}.{function}");
+                    return Err(ErrorDomain::QEMU.internal_error(text));
+                }
+            }
+            Some(Address::Pci(_)) | None => controller.info.address = buses.take(slot, function),
+            Some(_) => {}
+        }
     }
     // The ISA bridge and its companions.
     let bridge = PciAddress::new(0, if q35 { 0x1f } else { 1 }, 0);
@@ -275,6 +161,7 @@ fn chipset_places(domain: &mut Domain, buses: &mut Buses) {
         buses.reserve(&address, true);
         sound.info.address = Some(Address::Pci(address));
     }
+    Ok(())
 }
 
 /// Places for the PCI controllers of the definition.
@@ -342,7 +229,14 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
             }
         };
     }
-    visit!(devices.filesystems, |_: &crate::domain::disk::Filesystem| Some(Express));
+    let virtio = |model: Option<VirtioModel>| {
+        let transitional = model == Some(VirtioModel::VirtioTransitional);
+        Some(if transitional { Pci } else { Express })
+    };
+    visit!(devices.filesystems, |d: &Filesystem| match d.type_ {
+        FilesystemType::Mount => virtio(d.model),
+        _ => None,
+    });
     visit!(devices.interfaces, |d: &crate::domain::net::Interface| {
         let model = d.model.as_ref().and_then(|m| m.type_.as_deref()).unwrap_or_default();
         let express = model.starts_with("virtio") || model == "e1000e" || d.type_ == InterfaceType::Hostdev;
@@ -368,11 +262,12 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
         (ControllerType::VirtioSerial, Some("virtio-transitional")) => Some(Pci),
         _ => Some(Express),
     });
-    visit!(devices.disks, |d: &crate::domain::disk::Disk| {
-        let virtio = d.target.as_ref().and_then(|t| t.bus) == Some(DiskBus::Virtio);
-        virtio.then_some(Express)
+    visit!(devices.disks, |d: &Disk| match d.target.as_ref().and_then(|t| t.bus) {
+        Some(DiskBus::Virtio) => virtio(d.model),
+        _ => None,
     });
     visit!(devices.hostdevs, |d: &crate::domain::misc::Hostdev| match d.type_ {
+        _ if d.model.as_deref() == Some("virtio-transitional") => Some(Pci),
         HostdevType::Pci | HostdevType::ScsiHost | HostdevType::Mdev => Some(Express),
         _ => None,
     });
@@ -381,7 +276,7 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
         MemballoonModel::VirtioTransitional => Some(Pci),
         _ => Some(Express),
     });
-    visit!(devices.rngs, |_: &crate::domain::chardev::Rng| Some(Express));
+    visit!(devices.rngs, |d: &crate::domain::chardev::Rng| virtio(Some(d.model)));
     visit!(devices.watchdogs, |d: &crate::domain::misc::Watchdog| {
         (d.model == WatchdogModel::I6300esb).then_some(Pci)
     });
@@ -390,9 +285,11 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
         Some(VideoType::Virtio) => Some(Express),
         Some(_) => Some(Pci),
     });
-    visit!(devices.shmems, |_: &crate::domain::misc::Shmem| Some(Express));
-    visit!(devices.inputs, |d: &crate::domain::display::Input| (d.bus == Some(InputBus::Virtio))
-        .then_some(Express));
+    visit!(devices.shmems, |_: &crate::domain::misc::Shmem| Some(Pci));
+    visit!(devices.inputs, |d: &crate::domain::display::Input| match d.bus {
+        Some(InputBus::Virtio) => virtio(d.model),
+        _ => None,
+    });
     visit!(devices.serials, |d: &crate::domain::chardev::Serial| {
         let pci = d.target.as_ref().and_then(|t| t.type_)
             == Some(crate::domain::chardev::SerialTargetType::PciSerial);
@@ -401,7 +298,7 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
     visit!(devices.panics, |d: &crate::domain::misc::Panic| {
         (d.model == Some(crate::domain::misc::PanicModel::Pvpanic)).then_some(Pci)
     });
-    visit!(devices.vsock, |_: &crate::domain::misc::Vsock| Some(Express));
+    visit!(devices.vsock, |d: &crate::domain::misc::Vsock| virtio(d.model));
     visit!(devices.memories, |d: &crate::domain::misc::Memory| {
         matches!(d.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem).then_some(Express)
     });
@@ -410,24 +307,38 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
 
 /// Adds a controller with more places for `kind`.
 fn extend(domain: &mut Domain, buses: &mut Buses, kind: Kind) -> Result<(), VirtError> {
-    let last = buses.buses.keys().max().copied().unwrap_or(0);
+    match (buses.chipset, kind) {
+        (Chipset::Q35, Kind::Express) => {
+            buses.extended = true;
+            let place = root_port_place(buses);
+            add(domain, buses, "pcie-root-port", place)
+        }
+        (Chipset::Q35, Kind::Pci) => {
+            // A bridge brings a port with it, even where one is free.
+            extend(domain, buses, Kind::Express)?;
+            let place = buses.place(Kind::Express);
+            add(domain, buses, "pcie-to-pci-bridge", place)
+        }
+        _ => {
+            let place = buses.place(Kind::Pci);
+            add(domain, buses, "pci-bridge", place)
+        }
+    }
+}
+
+/// Adds a controller behind all others.
+fn add(
+    domain: &mut Domain,
+    buses: &mut Buses,
+    model: &str,
+    place: Option<PciAddress>,
+) -> Result<(), VirtError> {
+    let last = buses.last();
     let Some(index) = last.checked_add(1) else {
         return Err(ErrorDomain::DOMAIN.xml_error("No more available PCI slots"));
     };
-    let (model, address) = match (buses.chipset, kind) {
-        (Chipset::Q35, Kind::Express) => ("pcie-root-port", root_port_place(buses)),
-        (Chipset::Q35, Kind::Pci) => {
-            let place = buses.place(Kind::Express);
-            if place.is_none() {
-                extend(domain, buses, Kind::Express)?;
-                return extend(domain, buses, kind);
-            }
-            ("pcie-to-pci-bridge", place)
-        }
-        _ => ("pci-bridge", buses.place(Kind::Pci)),
-    };
-    // A bridge may come to stand where another device stood in the first round.
-    if address.is_none() && model != "pci-bridge" {
+    // A conventional bridge may come to stand where another device stood in the first round.
+    if place.is_none() && model != "pci-bridge" {
         return Err(no_slot(model));
     }
     let mut controller = Controller {
@@ -436,29 +347,10 @@ fn extend(domain: &mut Domain, buses: &mut Buses, kind: Kind) -> Result<(), Virt
         model: Some(model.to_owned()),
         ..Controller::default()
     };
-    controller.info.address = address.map(Address::Pci);
+    controller.info.address = place.map(Address::Pci);
     buses.add(&controller);
-    buses.extended |= model == "pcie-root-port";
     drives::insert_controller(&mut domain.devices.controllers, controller);
     Ok(())
-}
-
-/// Root ports share slots of the root bus, eight to a slot.
-fn root_port_place(buses: &mut Buses) -> Option<PciAddress> {
-    let root = buses.buses.get_mut(&0)?;
-    for slot in 1..=31u8 {
-        let used = root.used[slot as usize];
-        // Only slots that nobody else has, or that were begun for ports.
-        let function = used.trailing_ones() as u8;
-        if used == 0
-            || (function < 8 && root.slots.contains(&slot) && used == (1u8 << function).wrapping_sub(1))
-        {
-            root.used[slot as usize] |= 1 << function;
-            let address = PciAddress::new(0, slot, function);
-            return Some(address);
-        }
-    }
-    None
 }
 
 /// The first of several root ports in one slot says so.

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{QemuHost, devices, drives, firmware, resources};
+use super::{QemuHost, drives, firmware, resources};
 use crate::OnOff;
 use crate::domain::chardev::{CharType, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
 use crate::domain::disk::{DiskDriver, Encryption, StorageType};
-use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType, VideoType};
+use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType};
 use crate::domain::features::{
     Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel, IoapicDriver,
 };
@@ -22,6 +22,7 @@ use crate::domain::{Domain, VirtType};
 use crate::table::Hex;
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
 /// The chipset, which decides what is built in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,10 +94,8 @@ fn many_processors(domain: &mut Domain) {
 
 /// What depends on devices that all drivers add.
 pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
-    devices::complete_videos(domain, VideoType::Cirrus);
     scsi_models(domain);
-    virtio_serial_ports(domain);
-    Ok(())
+    virtio_serial_ports(domain)
 }
 
 fn machine(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
@@ -320,7 +319,7 @@ fn scsi_models(domain: &mut Domain) {
 }
 
 /// Ports of virtio-serial controllers: numbers from 1, in the order of the channels.
-fn virtio_serial_ports(domain: &mut Domain) {
+fn virtio_serial_ports(domain: &mut Domain) -> Result<(), VirtError> {
     let devices = &mut domain.devices;
     let serial = |c: &&Controller| c.type_ == ControllerType::VirtioSerial;
     let count = |c: &Controller| c.ports.and_then(|n| u32::try_from(n).ok()).unwrap_or(31).min(511);
@@ -331,7 +330,16 @@ fn virtio_serial_ports(domain: &mut Domain) {
         Some(Address::VirtioSerial(a)) if a.port != 0 => Some((a.controller, a.port)),
         _ => None,
     };
-    let mut taken: BTreeSet<(u32, u32)> = devices.channels.iter().filter_map(|c| place(&c.info)).collect();
+    let mut taken = BTreeSet::new();
+    for (controller, port) in devices.channels.iter().filter_map(|c| place(&c.info)) {
+        let ports = controllers.iter().find(|(known, _)| *known == controller).map(|(_, ports)| *ports);
+        refuse! {
+            ports.is_some_and(|ports| port >= ports) =>
+                DOMAIN.xml_error("virtio serial controller {controller} does not have port {port}");
+            !taken.insert((controller, port)) =>
+                DOMAIN.xml_error("virtio serial port {port} on controller {controller} is already occupied");
+        }
+    }
     for info in devices.channels.iter_mut().filter(|c| c.is_virtio()).map(|c| &mut c.info) {
         let wanted = match &info.address {
             Some(Address::VirtioSerial(a)) if a.port == 0 => Some(a.controller),
@@ -356,4 +364,5 @@ fn virtio_serial_ports(domain: &mut Domain) {
     for index in controllers.into_iter().filter_map(|(c, _)| i32::try_from(c).ok()) {
         drives::add_controller(domain, ControllerType::VirtioSerial, index, None);
     }
+    Ok(())
 }

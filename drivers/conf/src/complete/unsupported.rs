@@ -1,108 +1,359 @@
 //! What QEMU, or a machine of it, cannot do.
 
+use std::collections::BTreeSet;
+
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use super::Emulator;
 use super::qemu::{Chipset, chipset};
 use crate::OnOff;
-use crate::domain::device::Address;
-use crate::domain::disk::{DiskBus, DiskDevice, StorageType};
-use crate::domain::misc::{ControllerType, HostdevType, IommuModel};
+use crate::YesNo;
+use crate::domain::chardev::{Serial, SerialTargetType};
+use crate::domain::device::{Address, DeviceInfo, PciAddress};
+use crate::domain::disk::{
+    Disk, DiskBus, DiskDevice, DiskIothreads, Filesystem, FilesystemDriverType, StorageType,
+};
+use crate::domain::display::{Audio, AudioType, Graphics, GraphicsType, Video, VideoBackend, VideoType};
+use crate::domain::features::MemAccess;
+use crate::domain::misc::{
+    Controller, ControllerType, Hostdev, HostdevType, Iommu, IommuModel, Memory, MemoryModel, Tpm,
+    TpmBackendType,
+};
+use crate::domain::net::{Interface, InterfaceType};
 use crate::domain::{Domain, VirtType};
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
-/// Everything in this file.
-pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
-    disks(domain)?;
-    let chipset = chipset(domain);
+type Result<T = ()> = std::result::Result<T, VirtError>;
+
+/// What decides about devices besides themselves.
+struct Around<'d> {
+    domain: &'d Domain,
+    emulator: Option<&'d Emulator>,
+    chipset: Chipset,
+    iothreads: BTreeSet<u32>,
+    /// The last device of this kind is being added to a definition.
+    adding: Option<&'static str>,
+}
+
+impl Around<'_> {
+    fn has(&self, device: &str) -> bool {
+        self.emulator.is_none_or(|emulator| emulator.has(device))
+    }
+
+    /// Whether processes beside QEMU can see the guest's memory.
+    fn shares_memory(&self) -> bool {
+        let backing = self.domain.memory_backing.as_ref();
+        let mode = backing.and_then(|backing| backing.access.as_ref()).and_then(|access| access.mode);
+        let mut cells =
+            self.domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell);
+        mode == Some(MemAccess::Shared) || cells.any(|cell| cell.mem_access == Some(MemAccess::Shared))
+    }
+}
+
+/// Whether each device can be; `adding` is the kind of one that is the last of its kind and has no place yet.
+pub(super) fn check_devices(
+    domain: &Domain,
+    emulator: Option<&Emulator>,
+    adding: Option<&'static str>,
+) -> Result {
+    let around = Around { domain, emulator, chipset: chipset(domain), iothreads: iothreads(domain), adding };
     let devices = &domain.devices;
-    for controller in &devices.controllers {
-        let model = controller.model.as_deref().unwrap_or_default();
-        if model == "pcie-expander-bus" && chipset != Chipset::Q35 {
-            let text = "pcie-expander-bus controllers are not supported with this machine type";
-            return Err(QEMU.config_unsupported(text));
-        }
-        if controller.type_ == ControllerType::Pci && controller.index == Some(0) {
-            let root = if chipset == Chipset::Q35 { "pcie-root" } else { "pci-root" };
-            if chipset != Chipset::Other && model != root {
-                return Err(QEMU.xml_error(format_args!(
-                    "The PCI controller with index='0' must be model='{root}' for this machine type, but model='{model}' was found instead"
-                )));
-            }
-        }
-        if model == "nec-xhci" && controller.ports.is_some_and(|n| n > 15) {
-            return Err(QEMU.config_unsupported("'nec-xhci' controller only supports up to '15' ports"));
-        }
+    macro_rules! each {
+        ($($list:ident $check:ident;)*) => {
+            $(for device in devices.$list.iter() {
+                $check(&around, device)?;
+            })*
+        };
     }
-    for shmem in &devices.shmems {
-        if shmem.size.is_some_and(|size| !size.0.is_power_of_two()) {
-            return Err(QEMU.xml_error("shmem size must be a power of 2 and at least 1 MiB (1024 KiB)"));
-        }
+    each! {
+        disks disk;
+        controllers controller;
+        filesystems filesystem;
+        interfaces interface;
+        serials serial;
+        tpms tpm;
+        graphics graphics;
+        audios audio;
+        videos video;
+        hostdevs hostdev;
+        memories memory;
+        iommu iommu;
     }
-    for hostdev in &devices.hostdevs {
-        if hostdev.display == Some(OnOff::On) && devices.graphics.is_empty() {
-            let text = "graphics device is needed for attribute value 'display=on' in <hostdev>";
-            return Err(QEMU.config_unsupported(text));
-        }
-        if hostdev.type_ == HostdevType::ScsiHost && hostdev.info.boot.is_some() {
-            let text = "booting from assigned devices is not supported by vhost SCSI devices";
-            return Err(QEMU.config_unsupported(text));
-        }
-        if matches!(&hostdev.info.address, Some(Address::Pci(a)) if a.zpci.is_some()) {
-            return Err(QEMU.config_unsupported("This QEMU binary doesn't support zPCI"));
-        }
-    }
-    match devices.iommu.as_ref().map(|iommu| iommu.model) {
-        Some(IommuModel::Intel) if chipset != Chipset::Q35 => {
-            return Err(QEMU.config_unsupported("IOMMU device: 'intel' is only supported with Q35 machines"));
-        }
-        Some(IommuModel::Virtio) if chipset != Chipset::Q35 => {
-            let text = "IOMMU device: 'virtio' is only supported with Q35 and ARM Virt machines";
-            return Err(QEMU.config_unsupported(text));
-        }
-        _ => {}
-    }
-    let tuned = domain.cputune.as_ref().is_some_and(|c| !c.cachetune.is_empty() || !c.memorytune.is_empty());
-    if tuned && domain.type_ != VirtType::Kvm {
-        return Err(QEMU.config_unsupported("cachetune is only supported for KVM domains"));
-    }
-    if domain.features.as_ref().is_some_and(|f| f.hpt.is_some()) {
-        let kind = domain.os.type_.clone().unwrap_or_default();
-        return Err(QEMU.config_unsupported(format_args!(
-            "The 'hpt' feature is not supported for architecture '{}' or machine type '{}'",
-            kind.arch.unwrap_or_default(),
-            kind.machine.unwrap_or_default()
-        )));
+    let first = devices.watchdogs.first().map(|watchdog| watchdog.action);
+    let sounds = devices.sounds.iter().filter_map(|sound| sound.audio.as_ref());
+    let missing = sounds.map(|audio| audio.id).find(|id| audio_of(domain, *id).is_none());
+    refuse! {
+        devices.watchdogs.iter().any(|watchdog| Some(watchdog.action) != first) =>
+            QEMU.config_unsupported("watchdogs with different actions are not supported with this QEMU binary");
+        missing.is_some() => DOMAIN.xml_error("no audio device with ID {}", missing.unwrap_or_default());
+        devices.nvram.is_some() && domain.os.type_.as_ref().is_none_or(|t| !t.arch.as_deref().unwrap_or_default().starts_with("ppc64")) =>
+            QEMU.config_unsupported("nvram device is only supported for PPC64");
+        devices.shmems.iter().any(|shmem| shmem.size.is_some_and(|size| !size.0.is_power_of_two())) =>
+            QEMU.xml_error("shmem size must be a power of 2 and at least 1 MiB (1024 KiB)");
     }
     Ok(())
 }
 
-fn disks(domain: &Domain) -> Result<(), VirtError> {
-    for disk in &domain.devices.disks {
-        let Some(target) = &disk.target else { continue };
-        let (name, bus) = (target.dev.as_deref().unwrap_or_default(), target.bus.unwrap_or_default());
-        let source = disk.source.as_ref();
-        if name.ends_with(|c: char| c.is_ascii_digit()) && !name.starts_with("nvme") {
-            let text = format_args!("invalid disk target '{name}', partitions can't appear in disk targets");
-            return Err(QEMU.config_unsupported(text));
-        }
-        if bus == DiskBus::Usb && source.is_none() {
-            return Err(QEMU.config_unsupported("'usb' disk must not be empty"));
-        }
-        if bus == DiskBus::Usb && !matches!(disk.info.address, None | Some(Address::Usb(_))) {
-            return Err(QEMU.internal_error("unexpected address type for usb disk"));
-        }
-        if let Some(format @ ("cow" | "aio" | "dir")) = disk.driver.as_ref().and_then(|d| d.type_.as_deref())
-        {
-            return Err(QEMU.config_unsupported(format_args!("'{format}' storage format is not supported")));
-        }
-        if disk.type_ == StorageType::Vhostvdpa {
-            return Err(QEMU.config_unsupported("vhostvdpa disk is not supported with this QEMU binary"));
-        }
-        if disk.device == DiskDevice::Lun && bus == DiskBus::Virtio {
-            let text = "This QEMU doesn't support SCSI emulation with 'virtio-blk' device";
-            return Err(QEMU.config_unsupported(text));
-        }
+/// The numbers of a guest's I/O threads.
+fn iothreads(domain: &Domain) -> BTreeSet<u32> {
+    let named: BTreeSet<u32> =
+        domain.iothreadids.iter().flat_map(|ids| &ids.iothread).map(|t| t.id.get()).collect();
+    let count = domain.iothreads.unwrap_or(0).min(4096) as usize;
+    let unnamed = (1..).filter(|id| !named.contains(id)).take(count.saturating_sub(named.len()));
+    unnamed.chain(named.iter().copied()).collect()
+}
+
+fn threads_of(around: &Around<'_>, shared: Option<&DiskIothreads>) -> Result {
+    let wanted = shared.iter().flat_map(|threads| &threads.iothread).map(|thread| thread.id);
+    let unknown = wanted.into_iter().find(|id| !around.iothreads.contains(id));
+    refuse! {
+        unknown.is_some() => QEMU.config_unsupported("iothread '{}' not defined in iothreadid", unknown.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn audio_of(domain: &Domain, id: u32) -> Option<&Audio> {
+    domain.devices.audios.iter().find(|audio| audio.id == id)
+}
+
+fn disk(around: &Around<'_>, disk: &Disk) -> Result {
+    let Some(target) = &disk.target else { return Ok(()) };
+    let (name, bus) = (target.dev.as_deref().unwrap_or_default(), target.bus.unwrap_or_default());
+    let driver = disk.driver.as_ref();
+    let format = driver.and_then(|driver| driver.type_.as_deref()).unwrap_or_default();
+    let thread = driver.and_then(|driver| driver.iothread);
+    refuse! {
+        name.ends_with(|c: char| c.is_ascii_digit()) && !name.starts_with("nvme") =>
+            QEMU.config_unsupported("invalid disk target '{name}', partitions can't appear in disk targets");
+        bus == DiskBus::Usb && disk.source.is_none() => QEMU.config_unsupported("'usb' disk must not be empty");
+        bus == DiskBus::Usb && !matches!(disk.info.address, None | Some(Address::Usb(_))) =>
+            QEMU.internal_error("unexpected address type for usb disk");
+        matches!(format, "cow" | "aio" | "dir") =>
+            QEMU.config_unsupported("'{format}' storage format is not supported");
+        disk.type_ == StorageType::Vhostvdpa =>
+            QEMU.config_unsupported("vhostvdpa disk is not supported with this QEMU binary");
+        matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) && bus == DiskBus::Virtio =>
+            QEMU.config_unsupported("disk type of '{name}' does not support ejectable media");
+        disk.device == DiskDevice::Lun && bus == DiskBus::Virtio =>
+            QEMU.config_unsupported("This QEMU doesn't support SCSI emulation with 'virtio-blk' device");
+        thread.is_some_and(|id| !around.iothreads.contains(&id)) =>
+            QEMU.config_unsupported("Disk iothread '{}' not defined in iothreadid", thread.unwrap_or_default());
+    }
+    threads_of(around, driver.and_then(|driver| driver.iothreads.as_ref()))
+}
+
+fn controller(around: &Around<'_>, controller: &Controller) -> Result {
+    let chipset = around.chipset;
+    let model = controller.model.as_deref().unwrap_or_default();
+    let root = if chipset == Chipset::Q35 { "pcie-root" } else { "pci-root" };
+    let driver = controller.driver.as_ref();
+    let thread = driver.and_then(|driver| driver.iothread);
+    refuse! {
+        model == "pcie-expander-bus" && chipset != Chipset::Q35 =>
+            QEMU.config_unsupported("pcie-expander-bus controllers are not supported with this machine type");
+        controller.type_ == ControllerType::Pci
+            && controller.index == Some(0)
+            && chipset != Chipset::Other
+            && model != root =>
+            QEMU.xml_error(
+                "The PCI controller with index='0' must be model='{root}' for this machine type, but model='{model}' was found instead"
+            );
+        model == "nec-xhci" && controller.ports.is_some_and(|n| n > 15) =>
+            QEMU.config_unsupported("'nec-xhci' controller only supports up to '15' ports");
+        controller.type_ == ControllerType::Ide && chipset == Chipset::Q35 =>
+            QEMU.config_unsupported("IDE controllers are unsupported for this QEMU binary or machine type");
+        controller.type_ == ControllerType::Ide && controller.index != Some(0) =>
+            QEMU.config_unsupported("Only a single IDE controller is supported for this machine type");
+        thread.is_some_and(|id| !around.iothreads.contains(&id)) =>
+            QEMU.config_unsupported("controller iothread '{}' not defined in iothreadid", thread.unwrap_or_default());
+    }
+    threads_of(around, driver.and_then(|driver| driver.iothreads.as_ref()))
+}
+
+fn filesystem(around: &Around<'_>, filesystem: &Filesystem) -> Result {
+    let kind = filesystem.driver.as_ref().and_then(|driver| driver.type_);
+    refuse! {
+        kind == Some(FilesystemDriverType::Virtiofs) && !around.shares_memory() =>
+            QEMU.config_unsupported("'virtiofs' requires shared memory");
+    }
+    Ok(())
+}
+
+fn interface(around: &Around<'_>, interface: &Interface) -> Result {
+    refuse! {
+        interface.type_ == InterfaceType::Vhostuser && !around.shares_memory() =>
+            QEMU.config_unsupported("'interface' requires shared memory");
+    }
+    Ok(())
+}
+
+fn serial(around: &Around<'_>, serial: &Serial) -> Result {
+    let Some(target) = &serial.target else { return Ok(()) };
+    let kind = target.type_.unwrap_or_default();
+    let foreign = matches!(
+        kind,
+        SerialTargetType::SystemSerial | SerialTargetType::SclpSerial | SerialTargetType::SpaprVioSerial
+    );
+    let model = target.model.as_ref().and_then(|model| model.name.as_deref()).unwrap_or_default();
+    refuse! {
+        foreign && around.chipset != Chipset::Other =>
+            QEMU.config_unsupported(
+                "Serial device with target type '{kind}' and target model '{model}' not compatible with guest architecture or machine type"
+            );
+    }
+    Ok(())
+}
+
+fn tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
+    let Some(backend) = tpm.backend.as_ref().filter(|backend| backend.type_ == TpmBackendType::Emulator)
+    else {
+        return Ok(());
+    };
+    refuse! {
+        around.emulator.is_some_and(|emulator| !emulator.tpm) =>
+            QEMU.config_unsupported("TPM version '{}' is not supported", backend.version.as_deref().unwrap_or("2.0"));
+    }
+    Ok(())
+}
+
+fn graphics(around: &Around<'_>, graphics: &Graphics) -> Result {
+    let wanted = graphics.audio.as_ref().map(|audio| audio.id);
+    let audio = wanted.and_then(|id| audio_of(around.domain, id));
+    refuse! {
+        graphics.type_ == GraphicsType::Spice && !around.has("spicevmc") =>
+            QEMU.config_unsupported("spice graphics are not supported with this QEMU");
+        wanted.is_some() && audio.is_none() =>
+            DOMAIN.xml_error("no audio device with ID {}", wanted.unwrap_or_default());
+        graphics.type_ == GraphicsType::Dbus && audio.is_some_and(|audio| audio.type_ != AudioType::Dbus) =>
+            QEMU.config_unsupported("The associated audio is not of 'dbus' kind.");
+    }
+    Ok(())
+}
+
+fn audio(around: &Around<'_>, audio: &Audio) -> Result {
+    refuse! {
+        around.domain.devices.audios.iter().filter(|other| other.id == audio.id).count() > 1 =>
+            DOMAIN.xml_error("audio ID {} is used multiple times", audio.id);
+    }
+    Ok(())
+}
+
+/// Video cards and the QEMU devices that they are, first and otherwise; none for those that only come first.
+const CARDS: &[(VideoType, &[&str], bool)] = &[
+    (VideoType::Vga, &["VGA"], false),
+    (VideoType::Cirrus, &["cirrus-vga"], false),
+    (VideoType::Vmvga, &["vmware-svga"], false),
+    (VideoType::Ramfb, &["ramfb"], false),
+    (VideoType::Qxl, &["qxl-vga", "qxl"], true),
+    (VideoType::Virtio, &["virtio-gpu-pci", "virtio-gpu-device", "vhost-user-gpu"], true),
+    (VideoType::Bochs, &["bochs-display"], true),
+];
+
+fn video(around: &Around<'_>, video: &Video) -> Result {
+    let Some(model) = &video.model else { return Ok(()) };
+    let kind = model.type_;
+    let first = around.domain.devices.videos.first().filter(|_| around.adding != Some("video"));
+    let first = first.is_some_and(|first| std::ptr::eq(first, video));
+    let (devices, anywhere) = match CARDS.iter().find(|(card, ..)| *card == kind) {
+        Some((_, devices, anywhere)) => (*devices, *anywhere),
+        None if kind == VideoType::None => return Ok(()),
+        None => (&["-"][..], true),
+    };
+    let own = video.driver.as_ref().and_then(|driver| driver.name) != Some(VideoBackend::Vhostuser);
+    let accelerated = own && model.acceleration.as_ref().and_then(|a| a.accel3d) == Some(YesNo::Yes);
+    refuse! {
+        !devices.iter().any(|device| around.has(device)) =>
+            QEMU.config_unsupported("domain configuration does not support video model '{kind}'");
+        !first && !anywhere => QEMU.config_unsupported("video type '{kind}' is only valid as primary video device");
+        accelerated && kind == VideoType::Virtio && !around.has("virtio-gpu-gl-pci") =>
+            QEMU.config_unsupported("3d acceleration is not supported by this QEMU binary");
+    }
+    Ok(())
+}
+
+fn hostdev(around: &Around<'_>, hostdev: &Hostdev) -> Result {
+    refuse! {
+        hostdev.display == Some(OnOff::On) && around.domain.devices.graphics.is_empty() =>
+            QEMU.config_unsupported("graphics device is needed for attribute value 'display=on' in <hostdev>");
+        hostdev.type_ == HostdevType::ScsiHost && hostdev.info.boot.is_some() =>
+            QEMU.config_unsupported("booting from assigned devices is not supported by vhost SCSI devices");
+        matches!(&hostdev.info.address, Some(Address::Pci(a)) if a.zpci.is_some()) =>
+            QEMU.config_unsupported("This QEMU binary doesn't support zPCI");
+    }
+    Ok(())
+}
+
+fn memory(around: &Around<'_>, memory: &Memory) -> Result {
+    if !matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::VirtioMem) {
+        return Ok(());
+    }
+    let nodes =
+        around.domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell).count();
+    let node = memory.target.as_ref().and_then(|target| target.node);
+    let max = around.domain.max_memory.as_ref();
+    let slots = max.and_then(|max| max.slots);
+    let slot = match &memory.info.address {
+        Some(Address::Dimm(address)) => Some(address.slot),
+        _ => None,
+    };
+    refuse! {
+        nodes == 0 => DOMAIN.xml_detail("can't add memory backend as guest has no NUMA nodes configured");
+        node.is_some_and(|node| node as usize >= nodes) =>
+            DOMAIN.xml_detail(
+                "can't add memory backend for guest node '{}' as the guest has only '{nodes}' NUMA nodes configured",
+                node.unwrap_or_default()
+            );
+        max.is_none() =>
+            QEMU.config_unsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined");
+        slot.is_some() && slot >= slots => QEMU.config_unsupported(
+            "memory device slot '{}' exceeds slots count '{}'",
+            slot.unwrap_or_default(),
+            slots.unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
+fn iommu(around: &Around<'_>, iommu: &Iommu) -> Result {
+    let chipset = around.chipset;
+    let virtio = iommu.model == IommuModel::Virtio;
+    let bus = match &iommu.info.address {
+        Some(Address::Pci(PciAddress { bus: Some(bus), .. })) => bus.0,
+        _ => 0,
+    };
+    refuse! {
+        iommu.model == IommuModel::Intel && chipset != Chipset::Q35 =>
+            QEMU.config_unsupported("IOMMU device: 'intel' is only supported with Q35 machines");
+        virtio && chipset != Chipset::Q35 =>
+            QEMU.config_unsupported("IOMMU device: 'virtio' is only supported with Q35 and ARM Virt machines");
+        virtio && !matches!(iommu.info.address, None | Some(Address::Pci(_))) =>
+            QEMU.config_unsupported("IOMMU device: 'virtio' needs a PCI address");
+        virtio && bus != 0 =>
+            DOMAIN.xml_error("The device at PCI address 0000:{bus:02x}:00.0 needs to be an integrated device (bus=0)");
+    }
+    Ok(())
+}
+
+/// What is wrong with the definition as a whole.
+pub(super) fn check(domain: &Domain) -> Result {
+    let machine = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()).unwrap_or_default();
+    let ccw = |info: &&DeviceInfo| matches!(info.address, Some(Address::Ccw(_)));
+    refuse! {
+        chipset(domain) != Chipset::Other && domain.devices.infos().iter().any(ccw) =>
+            QEMU.config_unsupported("CCW addresses are not supported by machine type '{machine}'");
+    }
+    let tuned = domain.cputune.as_ref().is_some_and(|c| !c.cachetune.is_empty() || !c.memorytune.is_empty());
+    let kind = domain.os.type_.clone().unwrap_or_default();
+    refuse! {
+        tuned && domain.type_ != VirtType::Kvm => QEMU.config_unsupported("cachetune is only supported for KVM domains");
+        domain.features.as_ref().is_some_and(|features| features.hpt.is_some()) =>
+            QEMU.config_unsupported(
+                "The 'hpt' feature is not supported for architecture '{}' or machine type '{}'",
+                kind.arch.unwrap_or_default(),
+                kind.machine.unwrap_or_default()
+            );
     }
     Ok(())
 }

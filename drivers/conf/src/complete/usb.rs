@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use virtwire_protocol::{ErrorDomain, VirtError};
+
 use crate::domain::Domain;
 use crate::domain::device::{Address, DeviceInfo, UsbAddress};
 use crate::domain::disk::DiskBus;
 use crate::domain::display::InputBus;
-use crate::domain::misc::{ControllerType, HostdevType, Hub, HubType};
+use crate::domain::misc::{Controller, ControllerType, HostdevType, Hub, HubType};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
 /// A place on a bus: the ports on the way to it.
 type Place = (u32, Vec<u32>);
@@ -43,6 +47,37 @@ impl Ports {
         })
     }
 
+    /// Marks a port that is named as taken. It must be there, and be free.
+    fn reserve(&mut self, address: &UsbAddress, is_hub: bool) -> Result<(), VirtError> {
+        let shown = address.port.as_deref().unwrap_or_default();
+        let Some(place) = place(address) else { return Ok(()) };
+        let bus = place.0;
+        if !self.hubs.contains_key(&(bus, Vec::new())) {
+            return Err(DOMAIN.xml_error(format_args!("Missing USB bus {bus}")));
+        }
+        let Some((last, way)) = place.1.split_last() else { return Ok(()) };
+        let Some(count) = self.hubs.get(&(bus, way.to_vec())) else {
+            let hub = way.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+            // The first hub on the way that is not there.
+            let missing = (1..=way.len()).find(|n| !self.hubs.contains_key(&(bus, way[..*n].to_vec())));
+            let port =
+                missing.map_or(hub, |n| way[..n].iter().map(u32::to_string).collect::<Vec<_>>().join("."));
+            let text = format_args!("there is no hub at port {port} in USB address bus: {bus} port: {shown}");
+            return Err(DOMAIN.xml_error(text));
+        };
+        if last > count {
+            let text = format_args!("requested USB port {shown} not present on USB bus {bus}");
+            return Err(DOMAIN.xml_error(text));
+        }
+        if is_hub {
+            self.hubs.insert(place.clone(), HUB_PORTS);
+        }
+        if !self.taken.insert(place) {
+            return Err(DOMAIN.xml_error(format_args!("Duplicate USB address bus {bus} port {shown}")));
+        }
+        Ok(())
+    }
+
     /// The first free port of one bus, or of any.
     fn take(&mut self, wanted: Option<u32>) -> Option<UsbAddress> {
         let controllers =
@@ -66,7 +101,8 @@ fn place(address: &UsbAddress) -> Option<Place> {
 }
 
 /// Gives every USB device without an address the next free port.
-pub(super) fn assign(domain: &mut Domain) {
+pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
+    check_controllers(domain)?;
     let mut ports = Ports::default();
     for controller in domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Usb) {
         let Some(bus) = controller.index.and_then(|i| u32::try_from(i).ok()) else { continue };
@@ -74,17 +110,16 @@ pub(super) fn assign(domain: &mut Domain) {
         let known = ports.hubs.entry((bus, Vec::new())).or_insert(0);
         *known = count.max(*known);
     }
-    for hub in &domain.devices.hubs {
-        if let Some(Address::Usb(address)) = &hub.info.address {
-            ports.hubs.extend(place(address).map(|place| (place, HUB_PORTS)));
-        }
-    }
     let mut waiting = 0;
-    each(domain, &mut |info| match &info.address {
-        Some(Address::Usb(address)) if address.port.is_some() => ports.taken.extend(place(address)),
+    let mut given = Vec::new();
+    each(domain, &mut |info, is_hub| match &info.address {
+        Some(Address::Usb(address)) if address.port.is_some() => given.push((address.clone(), is_hub)),
         Some(Address::Usb(_)) | None => waiting += 1,
         Some(_) => {}
     });
+    for (address, is_hub) in given {
+        ports.reserve(&address, is_hub)?;
+    }
     for hub in domain.devices.hubs.iter_mut().filter(|hub| hub.info.address.is_none()) {
         place_hub(&mut ports, hub);
     }
@@ -97,7 +132,7 @@ pub(super) fn assign(domain: &mut Domain) {
         }
         domain.devices.hubs.push(hub);
     }
-    each(domain, &mut |info| {
+    each(domain, &mut |info, _| {
         let wanted = match &info.address {
             None => None,
             Some(Address::Usb(UsbAddress { bus, port: None })) => Some(*bus),
@@ -105,6 +140,41 @@ pub(super) fn assign(domain: &mut Domain) {
         };
         info.address = ports.take(wanted).map(Address::Usb).or(info.address.take());
     });
+    Ok(())
+}
+
+/// Companions have a master, and nobody shares a number otherwise.
+fn check_controllers(domain: &Domain) -> Result<(), VirtError> {
+    let usb = || domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Usb);
+    let none = |c: &Controller| c.model.as_deref() == Some("none");
+    if usb().any(none) {
+        if usb().count() > 1 {
+            return Err(
+                DOMAIN.xml_detail("Can't add another USB controller: USB is disabled for this domain")
+            );
+        }
+        let devices = &domain.devices;
+        let hub = devices.hubs.iter().any(|h| h.type_ == HubType::Usb).then_some("hub");
+        let hostdev = devices.hostdevs.iter().any(|h| h.type_ == HostdevType::Usb).then_some("hostdev");
+        let input = devices.inputs.iter().any(|i| i.bus == Some(InputBus::Usb)).then_some("input");
+        let redirdev = (!devices.redirdevs.is_empty()).then_some("redirdev");
+        if let Some(kind) = hostdev.or(input).or(hub).or(redirdev) {
+            let text = format_args!("Can't add USB {kind} device. USB bus is disabled");
+            return Err(DOMAIN.config_unsupported(text));
+        }
+    }
+    let masters = || usb().filter(|c| c.info.master.is_none());
+    let mut numbers = BTreeSet::new();
+    for master in masters() {
+        if !numbers.insert(master.index) {
+            let index = master.index.unwrap_or(0);
+            return Err(DOMAIN.xml_error(format_args!("Duplicate USB controllers with index {index}")));
+        }
+    }
+    if usb().any(|c| c.info.master.is_some() && !numbers.contains(&c.index)) {
+        return Err(DOMAIN.xml_detail("No master USB controller specified"));
+    }
+    Ok(())
 }
 
 fn place_hub(ports: &mut Ports, hub: &mut Hub) {
@@ -114,10 +184,11 @@ fn place_hub(ports: &mut Ports, hub: &mut Hub) {
     }
 }
 
-/// Visits all USB devices in the order in which they get ports.
-fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo)) {
+/// Visits all USB devices in the order in which they get ports, and says which are hubs.
+fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, bool)) {
     let devices = &mut domain.devices;
-    devices.hubs.iter_mut().filter(|hub| hub.info.address.is_some()).for_each(|d| visit(&mut d.info));
+    devices.hubs.iter_mut().filter(|hub| hub.info.address.is_some()).for_each(|d| visit(&mut d.info, true));
+    let mut visit = |info: &mut DeviceInfo| visit(info, false);
     let ccid = |t| t == ControllerType::Ccid;
     devices.controllers.iter_mut().filter(|c| ccid(c.type_)).for_each(|d| visit(&mut d.info));
     for disk in &mut devices.disks {

@@ -15,7 +15,7 @@ keywords! {
     /// Where the guest finds it.
     pub enum DiskBus {
         Ide = "ide", Fdc = "fdc", Scsi = "scsi", Virtio = "virtio", Xen = "xen", Usb = "usb", Uml = "uml",
-        Sata = "sata", Sd = "sd", Nvme = "nvme",
+        Sata = "sata", Sd = "sd",
     }
     /// Which virtio.
     pub enum VirtioModel {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::domain::device::{DeviceInfo, VirtioDriver, VirtioOptions};
-use crate::domain::disk::{Initiator, StorageAuth, StorageHost, VirtioModel};
+use crate::domain::disk::{DiskIothreads, Initiator, StorageAuth, StorageHost, VirtioModel};
 use crate::domain::net::Teaming;
 use crate::table::{Cpuset, Element, Hex, KiB, Result};
 use crate::xml::{Node, Writer};
@@ -55,13 +55,13 @@ keywords! {
     pub enum HubType { Usb = "usb" }
 }
 
-/// An amount of memory in MiB, with a unit in XML.
+/// An amount of memory in MiB, with a unit in XML; 0 for what is not whole MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MiB(pub u64);
 
 impl Element for MiB {
     fn read(node: Node<'_>) -> Result<Self> {
-        KiB::read(node).map(|size| Self(size.0.div_ceil(1024)))
+        KiB::read(node).map(|size| Self(if size.0.is_multiple_of(1024) { size.0 / 1024 } else { 0 }))
     }
 
     fn write(&self, out: &mut Writer<'_>) {
@@ -112,6 +112,7 @@ element! {
         attr ioeventfd: Option<OnOff>;
         attr iothread: Option<u32>;
         flat virtio: VirtioOptions;
+        child iothreads: Option<DiskIothreads>;
     }
 
     /// `<hostdev>`.

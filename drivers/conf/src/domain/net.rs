@@ -249,8 +249,8 @@ element! {
 
     /// `<parameter>` of a filter.
     pub struct FilterParameter {
-        attr name: String;
-        attr value: String;
+        attr_default name: String;
+        attr_default value: String;
     }
 
     /// `<tune>`.

@@ -68,8 +68,8 @@ mod value;
 pub use fields::{AttrField, ChildField, Empty, LeafField, TextField};
 #[doc(hidden)]
 pub use fields::{choice_word, optional_attr, refuse_child};
-pub(crate) use value::unit;
 pub use value::{Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, parse_uuid};
+pub(crate) use value::{c_number, unit};
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 

@@ -1,5 +1,6 @@
 //! Everything that is tested from outside.
 
+mod change;
 mod corpus;
 mod observed;
 mod refused;

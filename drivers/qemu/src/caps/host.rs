@@ -37,8 +37,8 @@ pub(crate) async fn capabilities(driver: &Qemu) -> Result<ConnectGetCapabilities
     Ok(ConnectGetCapabilitiesRet { capabilities: Capabilities { host, guests }.to_xml().into() })
 }
 
-/// A 64-bit PC runs 32-bit guests too.
-fn program_for(arch: &str) -> Option<PathBuf> {
+/// The program for guests of an architecture; a 64-bit PC runs 32-bit guests too.
+pub(crate) fn program_for(arch: &str) -> Option<PathBuf> {
     find_program(arch).or_else(|| if arch == "i686" { find_program("x86_64") } else { None })
 }
 

@@ -1,0 +1,231 @@
+//! The buses of a machine: which places there are, and who has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::pci::each;
+use super::qemu::Chipset;
+use crate::OnOff;
+use crate::domain::Domain;
+use crate::domain::device::{Address, PciAddress};
+use crate::domain::misc::{Controller, ControllerType};
+use crate::table::Hex;
+
+/// What a slot must be to take a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Conventional PCI.
+    Pci,
+    /// A PCI Express endpoint.
+    Express,
+}
+
+/// Slots of a bus and what may be plugged into them.
+#[derive(Debug, Clone)]
+struct Bus {
+    kind: Kind,
+    model: String,
+    slots: std::ops::RangeInclusive<u8>,
+    /// Devices go here without being told so.
+    automatic: bool,
+    /// Functions in use, one bit each, by slot.
+    used: [u8; 32],
+}
+
+/// All buses by number.
+pub(super) struct Buses {
+    pub(super) chipset: Chipset,
+    buses: BTreeMap<u8, Bus>,
+    /// Root ports were added.
+    pub(super) extended: bool,
+}
+
+impl Buses {
+    /// None yet.
+    pub(super) fn new(chipset: Chipset) -> Self {
+        Self { chipset, buses: BTreeMap::new(), extended: false }
+    }
+
+    /// The highest number of a bus.
+    pub(super) fn last(&self) -> u8 {
+        self.buses.keys().max().copied().unwrap_or(0)
+    }
+
+    /// The bus that a controller has.
+    pub(super) fn add(&mut self, controller: &Controller) {
+        if controller.type_ != ControllerType::Pci {
+            return;
+        }
+        let Some(index) = controller.index.and_then(|i| u8::try_from(i).ok()) else { return };
+        let model = controller.model.clone().unwrap_or_default();
+        let (kind, slots, automatic) = match model.as_str() {
+            "pci-root" => (Kind::Pci, 1..=31, true),
+            "pci-bridge" | "pcie-to-pci-bridge" => (Kind::Pci, 1..=31, true),
+            "dmi-to-pci-bridge" => (Kind::Pci, 0..=31, false),
+            "pcie-root" => (Kind::Express, 1..=31, false),
+            "pcie-root-port" | "pcie-switch-downstream-port" => (Kind::Express, 0..=0, true),
+            "pcie-switch-upstream-port" => (Kind::Express, 0..=31, false),
+            "pci-expander-bus" => (Kind::Pci, 0..=31, false),
+            "pcie-expander-bus" => (Kind::Express, 0..=31, false),
+            _ => return,
+        };
+        self.buses.entry(index).or_insert(Bus { kind, model, slots, automatic, used: [0; 32] });
+    }
+
+    /// Marks a place as taken; function 0 without companions takes the whole slot.
+    pub(super) fn reserve(&mut self, address: &PciAddress, whole: bool) {
+        let part = |value: Option<Hex<2>>| value.map_or(0, |v| v.0);
+        let (bus, slot) = (part(address.bus), part(address.slot));
+        let function = address.function.map_or(0, |f| f.0);
+        let (Ok(bus), slot, function) = (u8::try_from(bus), (slot & 31) as usize, function & 7) else {
+            return;
+        };
+        if let Some(bus) = self.buses.get_mut(&bus) {
+            bus.used[slot] |= if whole { 0xff } else { 1 << function };
+        }
+    }
+
+    pub(super) fn free(&self, bus: u8, slot: u8) -> bool {
+        self.buses.get(&bus).is_some_and(|b| b.used[slot as usize & 31] == 0)
+    }
+
+    /// The first free slot for a device of `kind`.
+    pub(super) fn place(&mut self, kind: Kind) -> Option<PciAddress> {
+        let fits = |bus: &&u8| self.buses[bus].automatic && self.buses[bus].kind == kind;
+        let numbers: Vec<u8> = self.buses.keys().filter(fits).copied().collect();
+        for number in numbers {
+            let slots = self.buses[&number].slots.clone();
+            if let Some(slot) = slots.into_iter().find(|slot| self.free(number, *slot)) {
+                let address = PciAddress::new(number, slot, 0);
+                self.reserve(&address, true);
+                return Some(address);
+            }
+        }
+        None
+    }
+
+    /// The first free one of `slots` on one bus.
+    pub(super) fn place_on(
+        &mut self,
+        bus: u8,
+        mut slots: std::ops::RangeInclusive<u8>,
+    ) -> Option<PciAddress> {
+        let slot = slots.find(|slot| self.free(bus, *slot))?;
+        let address = PciAddress::new(bus, slot, 0);
+        self.reserve(&address, true);
+        Some(address)
+    }
+
+    /// The first free slot below a controller of `model` that isn't the controller itself.
+    pub(super) fn place_below(&mut self, model: &str, own: u8) -> Option<PciAddress> {
+        let fits = |(number, bus): &(&u8, &Bus)| bus.model == model && **number != own;
+        let numbers: Vec<u8> = self.buses.iter().filter(fits).map(|(number, _)| *number).collect();
+        numbers.into_iter().find_map(|number| self.place_on(number, 0..=31))
+    }
+
+    /// Takes a fixed place if nobody has it.
+    pub(super) fn take(&mut self, slot: u8, function: u8) -> Option<Address> {
+        let free = self.buses.get(&0).is_some_and(|b| b.used[slot as usize] & (1 << function) == 0);
+        let address = PciAddress::new(0, slot, function);
+        self.reserve(&address, false);
+        free.then_some(Address::Pci(address))
+    }
+
+    /// Places that devices name themselves. Each must be there, and be nobody else's.
+    pub(super) fn reserve_given(&mut self, domain: &mut Domain) -> Result<(), VirtError> {
+        let mut given = Vec::new();
+        each(domain, &mut |info, _| {
+            if let Some(Address::Pci(address)) = &mut info.address
+                && !unset(address)
+            {
+                given.push(complete(address));
+            }
+            true
+        });
+        // The bridge to ISA, and what comes with it.
+        let (slot, functions) = if self.chipset == Chipset::Q35 { (0x1f, [0, 3]) } else { (1, [0, 3]) };
+        let mut taken: BTreeSet<_> =
+            functions.map(|function| parts(&PciAddress::new(0, slot, function))).into();
+        for address in given {
+            let place = parts(&address);
+            self.check(place)?;
+            if !taken.insert(place) {
+                return Err(bad(format_args!("Attempted double use of PCI Address {}", shown(place))));
+            }
+            let alone = address.function.is_none_or(|f| f.0 == 0) && address.multifunction != Some(OnOff::On);
+            self.reserve(&address, alone);
+        }
+        Ok(())
+    }
+
+    /// Whether there is such a place.
+    fn check(&self, place: Parts) -> Result<(), VirtError> {
+        let (domain, bus, slot, _) = place;
+        let what = match u8::try_from(bus).ok().and_then(|bus| self.buses.get(&bus)) {
+            _ if domain != 0 => "Only PCI domain 0 is available".to_owned(),
+            Some(bus) if slot > (*bus.slots.end()).into() => format!("slot must be <= {}", bus.slots.end()),
+            // The first slot of the root bus has the host bridge, and room for companions.
+            Some(bus) if !bus.model.ends_with("-root") && slot < (*bus.slots.start()).into() => {
+                format!("slot must be >= {}", bus.slots.start())
+            }
+            _ => return Ok(()),
+        };
+        Err(bad(format_args!("Invalid PCI address {}. {what}", shown(place))))
+    }
+}
+
+/// Domain, bus, slot and function.
+pub(crate) type Parts = (u64, u64, u64, u64);
+
+/// The parts of an address, 0 for what it does not say.
+pub(crate) fn parts(address: &PciAddress) -> Parts {
+    let part = |value: Option<u64>| value.unwrap_or(0);
+    (
+        part(address.domain.map(|h| h.0)),
+        part(address.bus.map(|h| h.0)),
+        part(address.slot.map(|h| h.0)),
+        part(address.function.map(|h| h.0)),
+    )
+}
+
+/// An address in the usual notation.
+pub(crate) fn shown((domain, bus, slot, function): Parts) -> String {
+    format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
+}
+
+fn bad(text: std::fmt::Arguments<'_>) -> VirtError {
+    ErrorDomain::DOMAIN.xml_error(text)
+}
+
+/// An address that says only that it is one.
+pub(super) fn unset(address: &PciAddress) -> bool {
+    parts(address) == (0, 0, 0, 0)
+}
+
+/// Fills the parts of an address that are left out, and gives a copy.
+pub(super) fn complete(address: &mut PciAddress) -> PciAddress {
+    address.domain.get_or_insert(Hex(0));
+    address.bus.get_or_insert(Hex(0));
+    address.slot.get_or_insert(Hex(0));
+    address.function.get_or_insert(Hex(0));
+    address.clone()
+}
+
+/// Root ports share slots of the root bus, eight to a slot.
+pub(super) fn root_port_place(buses: &mut Buses) -> Option<PciAddress> {
+    let root = buses.buses.get_mut(&0)?;
+    for slot in 1..=31u8 {
+        let used = root.used[slot as usize];
+        // Only slots that nobody else has, or that were begun for ports.
+        let function = used.trailing_ones() as u8;
+        if used == 0
+            || (function < 8 && root.slots.contains(&slot) && used == (1u8 << function).wrapping_sub(1))
+        {
+            root.used[slot as usize] |= 1 << function;
+            let address = PciAddress::new(0, slot, function);
+            return Some(address);
+        }
+    }
+    None
+}

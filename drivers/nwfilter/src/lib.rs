@@ -1,0 +1,188 @@
+//! Definitions of network filters, kept in libvirt's own layout. None is put into force here: a guest's port is bound to a
+//! filter by the host's packet filter, which this driver leaves alone.
+
+mod serve;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uuid::Uuid;
+use virtwire_conf::nwfilter::Entry;
+use virtwire_conf::{FormatOptions, Nwfilter, ParseOptions, QemuHost};
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_protocol::remote::NonnullNwfilter;
+use virtwire_store as store;
+
+type Result<T, E = VirtError> = std::result::Result<T, E>;
+
+/// The domain of this driver's errors.
+const NWFILTER: ErrorDomain = ErrorDomain::NWFILTER;
+
+/// The filters of the machine or of one user, by name.
+pub struct Nwfilters {
+    config: PathBuf,
+    all: Mutex<Vec<Nwfilter>>,
+}
+
+fn uuid(filter: &Nwfilter) -> Uuid {
+    filter.uuid.unwrap_or_default()
+}
+
+fn handle(filter: &Nwfilter) -> NonnullNwfilter {
+    NonnullNwfilter { name: filter.name.as_str().into(), uuid: uuid(filter).into_bytes() }
+}
+
+/// The filters that one refers to.
+fn references(filter: &Nwfilter) -> impl Iterator<Item = &str> {
+    filter.entries.0.iter().filter_map(|entry| match entry {
+        Entry::Ref(reference) => Some(reference.filter.as_str()),
+        Entry::Rule(_) => None,
+    })
+}
+
+impl Nwfilters {
+    /// The filters that `config` keeps; it is made if it is not there.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub fn open(config: PathBuf) -> io::Result<Self> {
+        store::make_dir(&config, 0o700)?;
+        let mut all = Vec::new();
+        for (name, text) in store::read_all(&config)? {
+            let definition = text.map_err(|error| error.to_string()).and_then(|text| {
+                Nwfilter::parse(&text, &ParseOptions::default()).map_err(|error| error.message)
+            });
+            match definition {
+                Ok(definition) if definition.name == name => all.push(definition),
+                Ok(_) => tracing::warn!(file = name, "the file is not named like its filter"),
+                Err(error) => tracing::warn!(file = name, error, "a network filter cannot be read"),
+            }
+        }
+        Ok(Self { config, all: Mutex::new(all) })
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Nwfilter>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.config.join(format!("{name}.xml"))
+    }
+
+    fn define(&self, xml: &str) -> Result<NonnullNwfilter> {
+        let mut filter = Nwfilter::parse(xml, &ParseOptions::qemu(Arc::new(QemuHost::default())))?;
+        let mut all = self.all();
+        if let Some(other) =
+            all.iter().find(|other| uuid(other) == uuid(&filter) && other.name != filter.name)
+        {
+            return Err(NWFILTER.operation_failed(format_args!(
+                "filter with same UUID but different name ('{}') already exists",
+                other.name
+            )));
+        }
+        let old = all.iter().position(|other| other.name == filter.name);
+        if let Some(other) = old.map(|at| &all[at])
+            && uuid(other) != uuid(&filter)
+        {
+            let text = format_args!("filter '{}' already exists with uuid {}", other.name, uuid(other));
+            return Err(NWFILTER.operation_failed(text));
+        }
+        if leads_back(&all, &filter) {
+            return Err(NWFILTER.operation_failed("filter would introduce a loop"));
+        }
+        self.write(&mut filter)?;
+        let handle = handle(&filter);
+        match old {
+            Some(at) => all[at] = filter,
+            None => all.push(filter),
+        }
+        Ok(handle)
+    }
+
+    fn write(&self, filter: &mut Nwfilter) -> Result<()> {
+        let path = self.path(&filter.name);
+        let cannot = |error: io::Error| {
+            let what = format_args!("Failed to create file '{}.new'", path.display());
+            VirtError::system(ErrorDomain::NONE, &error, what)
+        };
+        // A slash leads to a directory that is not there; it is not to lead to one that is.
+        if filter.name.contains('/') {
+            return Err(cannot(io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error())));
+        }
+        let xml = filter.to_xml(&FormatOptions::default());
+        store::write(&path, &store::with_warning(&format!("nwfilter-edit {}", filter.name), &xml))
+            .map_err(cannot)
+    }
+
+    fn undefine(&self, wanted: &NonnullNwfilter) -> Result<()> {
+        let mut all = self.all();
+        let at = position(&all, wanted)?;
+        let path = self.path(&all[at].name);
+        let cannot =
+            |e| VirtError::system(NWFILTER, &e, format_args!("cannot remove config {}", path.display()));
+        store::remove(&path).map_err(cannot)?;
+        all.remove(at);
+        Ok(())
+    }
+}
+
+/// Whether a filter refers to itself, by way of others or not.
+fn leads_back(all: &[Nwfilter], filter: &Nwfilter) -> bool {
+    let mut seen: Vec<&str> = references(filter).collect();
+    let mut next = 0;
+    while let Some(name) = seen.get(next).copied() {
+        if name == filter.name {
+            return true;
+        }
+        let further = all.iter().filter(|other| other.name == name).flat_map(references);
+        let new: Vec<&str> = further.filter(|name| !seen.contains(name)).collect();
+        seen.extend(new);
+        next += 1;
+    }
+    false
+}
+
+fn position(all: &[Nwfilter], wanted: &NonnullNwfilter) -> Result<usize> {
+    let id = Uuid::from_bytes(wanted.uuid);
+    all.iter().position(|filter| uuid(filter) == id).ok_or_else(|| no_uuid(id))
+}
+
+fn no_uuid(id: Uuid) -> VirtError {
+    NWFILTER.no_nwfilter(format_args!("no nwfilter with matching uuid '{id}'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_outlives_the_daemon_as_it_is_shown() {
+        let scratch = store::Scratch::new();
+        let filters = Nwfilters::open(scratch.path().to_owned()).unwrap();
+        let xml = "<filter name='a' chain='arp'><rule action='drop' direction='in'><arp opcode='1'/></rule></filter>";
+        filters.define(xml).unwrap();
+        let again = Nwfilters::open(scratch.path().to_owned()).unwrap();
+        let shown = again.all()[0].to_xml(&FormatOptions::default());
+        assert!(shown.starts_with("<filter name='a' chain='arp' priority='-500'>"), "{shown}");
+        assert!(shown.contains("<arp opcode='Request'/>"), "{shown}");
+    }
+
+    #[test]
+    fn filters_do_not_lead_back_to_themselves() {
+        let scratch = store::Scratch::new();
+        let filters = Nwfilters::open(scratch.path().to_owned()).unwrap();
+        filters.define("<filter name='a'><filterref filter='b'/></filter>").unwrap();
+        let error = filters.define("<filter name='b'><filterref filter='a'/></filter>").unwrap_err();
+        assert_eq!(error.message, "operation failed: filter would introduce a loop");
+    }
+
+    #[test]
+    fn a_name_does_not_lead_out_of_the_directory() {
+        let scratch = store::Scratch::new();
+        let filters = Nwfilters::open(scratch.path().join("filters")).unwrap();
+        let error = filters.define("<filter name='../a'/>").unwrap_err();
+        assert!(error.message.ends_with("No such file or directory"), "{error}");
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+}
