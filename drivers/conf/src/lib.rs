@@ -47,10 +47,11 @@ pub use secret::Secret;
 pub use snapshot::{Checkpoint, Snapshot};
 pub use storage::{StoragePool, StorageVol};
 
+use virtwire_protocol::error::ErrorCode;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use table::{Element, write_document};
-use xml::Document;
+use table::{Element, schema, write_document};
+use xml::{Document, Node};
 
 keywords! {
     /// A switch in words.
@@ -94,8 +95,25 @@ impl FormatOptions {
     }
 }
 
+/// What a schema would have found before anybody else: values that are none, and what is missing.
+fn of_schema(error: VirtError, options: &ParseOptions, root: Node<'_>, schema: &str) -> VirtError {
+    let value = matches!(error.domain, ErrorDomain::XML | ErrorDomain::NONE);
+    let finds = error.code == ErrorCode::NO_TARGET
+        || value && error.code != ErrorCode::XML_DETAIL
+        || error.domain == ErrorDomain::NWFILTER && error.code == ErrorCode::INTERNAL_ERROR;
+    if !options.validate || !finds {
+        return error;
+    }
+    let part = match schema {
+        "domain" => Some("devices"),
+        "nwfilter" => Some("rule"),
+        _ => None,
+    };
+    schema::invalid(schema, root.name(), part)
+}
+
 macro_rules! definitions {
-    ($($name:ident $root:literal $domain:ident $($migratable:ident)?;)*) => {$(
+    ($($name:ident $root:literal $schema:literal $domain:ident $($migratable:ident)?;)*) => {$(
         impl $name {
             #[doc = concat!("Reads a `<", $root, ">` document.")]
             ///
@@ -103,8 +121,13 @@ macro_rules! definitions {
             /// libvirt's: `VIR_ERR_XML_DETAIL` for malformed text, `VIR_ERR_XML_ERROR` and others for bad content.
             pub fn parse(xml: &str, options: &ParseOptions) -> Result<Self, VirtError> {
                 let document = Document::parse_root(xml, $root, ErrorDomain::$domain)?;
-                let mut definition = Self::read(document.root())?;
-                definition.complete(options)?;
+                let root = document.root();
+                if options.validate {
+                    schema::check(root, Self::FIELDS, $schema)?;
+                }
+                let mut definition = Self::read(root).map_err(|error| of_schema(error, options, root, $schema))?;
+                let completed = definition.complete(options);
+                completed.map_err(|error| of_schema(error, options, root, $schema))?;
                 Ok(definition)
             }
 
@@ -123,14 +146,14 @@ macro_rules! definitions {
 }
 
 definitions! {
-    Domain "domain" DOMAIN migratable;
-    Network "network" NETWORK;
-    StoragePool "pool" STORAGE;
-    StorageVol "volume" STORAGE;
-    Secret "secret" SECRET;
-    Interface "interface" INTERFACE;
-    NodeDevice "device" NODEDEV;
-    Nwfilter "filter" NWFILTER;
-    Snapshot "domainsnapshot" DOMAIN_SNAPSHOT;
-    Checkpoint "domaincheckpoint" DOMAIN_CHECKPOINT;
+    Domain "domain" "domain" DOMAIN migratable;
+    Network "network" "network" NETWORK;
+    StoragePool "pool" "storagepool" STORAGE;
+    StorageVol "volume" "storagevol" STORAGE;
+    Secret "secret" "secret" SECRET;
+    Interface "interface" "interface" INTERFACE;
+    NodeDevice "device" "nodedev" NODEDEV;
+    Nwfilter "filter" "nwfilter" NWFILTER;
+    Snapshot "domainsnapshot" "domainsnapshot" DOMAIN_SNAPSHOT;
+    Checkpoint "domaincheckpoint" "domaincheckpoint" DOMAIN_CHECKPOINT;
 }

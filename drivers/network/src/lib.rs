@@ -105,8 +105,9 @@ impl Networks {
         act(self.all().iter_mut().find(|known| known.uuid() == uuid).ok_or_else(missing)?)
     }
 
-    fn define(&self, xml: &str) -> Result<NonnullNetwork> {
-        let mut definition = Definition::parse(xml, &ParseOptions::qemu(Arc::new(QemuHost::default())))?;
+    fn define(&self, xml: &str, validate: bool) -> Result<NonnullNetwork> {
+        let options = ParseOptions::qemu(Arc::new(QemuHost::default())).validating(validate);
+        let mut definition = Definition::parse(xml, &options)?;
         let uuid = definition.uuid.unwrap_or_default();
         let mut all = self.all();
         if let Some(other) = all.iter().find(|other| other.uuid() == uuid && other.name() != definition.name)
@@ -175,7 +176,7 @@ fn name_bridge(definition: &mut Definition, others: &[&str]) -> Result<()> {
 }
 
 async fn define(networks: &Networks, args: NetworkDefineXmlArgs) -> Result<NetworkDefineXmlRet> {
-    Ok(NetworkDefineXmlRet { net: networks.define(&args.xml.to_str_lossy())? })
+    Ok(NetworkDefineXmlRet { net: networks.define(&args.xml.to_str_lossy(), false)? })
 }
 
 async fn define_flags(
@@ -184,7 +185,8 @@ async fn define_flags(
 ) -> Result<NetworkDefineXmlFlagsRet> {
     const VALIDATE: u32 = 1;
     check_flags(NETWORK, args.flags, VALIDATE, "networkDefineXMLFlags")?;
-    Ok(NetworkDefineXmlFlagsRet { net: networks.define(&args.xml.to_str_lossy())? })
+    let validate = args.flags & VALIDATE != 0;
+    Ok(NetworkDefineXmlFlagsRet { net: networks.define(&args.xml.to_str_lossy(), validate)? })
 }
 
 /// Changes one entry of a stored network; none runs here.
@@ -253,7 +255,7 @@ mod tests {
         let scratch = store::Scratch::new();
         let networks = open(scratch.path());
         for name in ["a", "b"] {
-            networks.define(&format!("<network><name>{name}</name></network>")).unwrap();
+            networks.define(&format!("<network><name>{name}</name></network>"), false).unwrap();
         }
         let again = open(scratch.path());
         let known: Vec<_> =
@@ -262,15 +264,15 @@ mod tests {
         assert!(known[0].1.is_some() && known[0].1 != known[1].1, "{known:?}");
         let taken = known[0].1.as_deref().unwrap();
         let xml = format!("<network><name>c</name><bridge name='{taken}'/></network>");
-        assert!(again.define(&xml).unwrap_err().message.ends_with("already in use."));
+        assert!(again.define(&xml, false).unwrap_err().message.ends_with("already in use."));
     }
 
     #[test]
     fn a_definition_replaces_only_its_own() {
         let scratch = store::Scratch::new();
         let networks = open(scratch.path());
-        networks.define("<network><name>a</name></network>").unwrap();
-        let error = networks.define("<network><name>a</name></network>").unwrap_err();
+        networks.define("<network><name>a</name></network>", false).unwrap();
+        let error = networks.define("<network><name>a</name></network>", false).unwrap_err();
         assert!(error.message.contains("already exists with uuid"), "{error}");
     }
 }

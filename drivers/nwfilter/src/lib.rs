@@ -70,8 +70,9 @@ impl Nwfilters {
         self.config.join(format!("{name}.xml"))
     }
 
-    fn define(&self, xml: &str) -> Result<NonnullNwfilter> {
-        let mut filter = Nwfilter::parse(xml, &ParseOptions::qemu(Arc::new(QemuHost::default())))?;
+    fn define(&self, xml: &str, validate: bool) -> Result<NonnullNwfilter> {
+        let options = ParseOptions::qemu(Arc::new(QemuHost::default())).validating(validate);
+        let filter = Nwfilter::parse(xml, &options)?;
         let mut all = self.all();
         if let Some(other) =
             all.iter().find(|other| uuid(other) == uuid(&filter) && other.name != filter.name)
@@ -91,7 +92,7 @@ impl Nwfilters {
         if leads_back(&all, &filter) {
             return Err(NWFILTER.operation_failed("filter would introduce a loop"));
         }
-        self.write(&mut filter)?;
+        self.write(&filter)?;
         let handle = handle(&filter);
         match old {
             Some(at) => all[at] = filter,
@@ -100,7 +101,7 @@ impl Nwfilters {
         Ok(handle)
     }
 
-    fn write(&self, filter: &mut Nwfilter) -> Result<()> {
+    fn write(&self, filter: &Nwfilter) -> Result<()> {
         let path = self.path(&filter.name);
         let cannot = |error: io::Error| {
             let what = format_args!("Failed to create file '{}.new'", path.display());
@@ -161,7 +162,7 @@ mod tests {
         let scratch = store::Scratch::new();
         let filters = Nwfilters::open(scratch.path().to_owned()).unwrap();
         let xml = "<filter name='a' chain='arp'><rule action='drop' direction='in'><arp opcode='1'/></rule></filter>";
-        filters.define(xml).unwrap();
+        filters.define(xml, false).unwrap();
         let again = Nwfilters::open(scratch.path().to_owned()).unwrap();
         let shown = again.all()[0].to_xml(&FormatOptions::default());
         assert!(shown.starts_with("<filter name='a' chain='arp' priority='-500'>"), "{shown}");
@@ -172,8 +173,8 @@ mod tests {
     fn filters_do_not_lead_back_to_themselves() {
         let scratch = store::Scratch::new();
         let filters = Nwfilters::open(scratch.path().to_owned()).unwrap();
-        filters.define("<filter name='a'><filterref filter='b'/></filter>").unwrap();
-        let error = filters.define("<filter name='b'><filterref filter='a'/></filter>").unwrap_err();
+        filters.define("<filter name='a'><filterref filter='b'/></filter>", false).unwrap();
+        let error = filters.define("<filter name='b'><filterref filter='a'/></filter>", false).unwrap_err();
         assert_eq!(error.message, "operation failed: filter would introduce a loop");
     }
 
@@ -181,7 +182,7 @@ mod tests {
     fn a_name_does_not_lead_out_of_the_directory() {
         let scratch = store::Scratch::new();
         let filters = Nwfilters::open(scratch.path().join("filters")).unwrap();
-        let error = filters.define("<filter name='../a'/>").unwrap_err();
+        let error = filters.define("<filter name='../a'/>", false).unwrap_err();
         assert!(error.message.ends_with("No such file or directory"), "{error}");
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
     }

@@ -59,7 +59,7 @@ async fn xml_desc(filters: &Nwfilters, args: NwfilterGetXmlDescArgs) -> Result<N
 }
 
 async fn define(filters: &Nwfilters, args: NwfilterDefineXmlArgs) -> Result<NwfilterDefineXmlRet> {
-    Ok(NwfilterDefineXmlRet { nwfilter: filters.define(&args.xml.to_str_lossy())? })
+    Ok(NwfilterDefineXmlRet { nwfilter: filters.define(&args.xml.to_str_lossy(), false)? })
 }
 
 async fn define_flags(
@@ -68,7 +68,8 @@ async fn define_flags(
 ) -> Result<NwfilterDefineXmlFlagsRet> {
     const VALIDATE: u32 = 1;
     check_flags(NWFILTER, args.flags, VALIDATE, "nwfilterDefineXMLFlags")?;
-    Ok(NwfilterDefineXmlFlagsRet { nwfilter: filters.define(&args.xml.to_str_lossy())? })
+    let validate = args.flags & VALIDATE != 0;
+    Ok(NwfilterDefineXmlFlagsRet { nwfilter: filters.define(&args.xml.to_str_lossy(), validate)? })
 }
 
 async fn undefine(filters: &Nwfilters, args: NwfilterUndefineArgs) -> Result<()> {

@@ -33,7 +33,8 @@ pub(crate) async fn define_flags(
     args: DomainDefineXmlFlagsArgs,
 ) -> Result<DomainDefineXmlFlagsRet> {
     check_flags(args.flags, VALIDATE, "qemuDomainDefineXMLFlags")?;
-    let domain = Domain::parse(&args.xml.to_str_lossy(), driver.options().await?)?;
+    let options = driver.options().await?.clone().validating(args.flags & VALIDATE != 0);
+    let domain = Domain::parse(&args.xml.to_str_lossy(), &options)?;
     let (guest, event) = store_definition(driver, domain).await?;
     let dom = guest.handle();
     driver.emit(event.of(dom.clone()));

@@ -111,7 +111,7 @@ fn look(path: &Path) -> Result<Found> {
 /// Mode and owner of a file, as definitions say them.
 pub(crate) fn permissions(meta: &fs::Metadata) -> Permissions {
     Permissions {
-        mode: Some(format!("{:04o}", meta.mode() & 0o777)),
+        mode: Some(format!("0{:o}", meta.mode() & 0o777)),
         owner: Some(meta.uid().into()),
         group: Some(meta.gid().into()),
         label: None,
@@ -156,7 +156,12 @@ impl Pools {
 
     /// Makes a pool active.
     pub(crate) async fn activate(&self, name: &str) -> Result<()> {
-        let text = self.pools().iter().find(|pool| pool.name == name).map(|pool| xml(&pool.definition));
+        let known = self.pools().iter().find(|pool| pool.name == name).map(|pool| pool.definition.clone());
+        if let Some(kind) = known.as_ref().map(|known| known.type_).filter(|kind| *kind != PoolType::Dir) {
+            let text = format_args!("pools of type '{kind}' cannot be started here");
+            return Err(STORAGE.config_unsupported(text));
+        }
+        let text = known.map(|known| xml(&known));
         self.look(name).await?;
         let indented: String = text.unwrap_or_default().lines().map(|line| format!("  {line}\n")).collect();
         let text = store::with_warning(
@@ -194,10 +199,10 @@ impl Pools {
     }
 }
 
-/// Only directories can be served here.
+/// Directories can be served here; file systems to be mounted can be defined.
 fn check_kind(kind: PoolType) -> Result<()> {
     match kind {
-        PoolType::Dir => Ok(()),
+        PoolType::Dir | PoolType::Fs | PoolType::Netfs => Ok(()),
         other => Err(STORAGE.internal_error(format_args!(
             "missing backend for pool type {} ({})",
             other as i32,
@@ -218,7 +223,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
 pub(crate) async fn define(pools: &Pools, args: StoragePoolDefineXmlArgs) -> Result<StoragePoolDefineXmlRet> {
     const VALIDATE: u32 = 1;
     check_flags(STORAGE, args.flags, VALIDATE, "storagePoolDefineXML")?;
-    let definition = StoragePool::parse(&args.xml.to_str_lossy(), &options())?;
+    let options = options().validating(args.flags & VALIDATE != 0);
+    let definition = StoragePool::parse(&args.xml.to_str_lossy(), &options)?;
     pools.check(&definition)?;
     let new = Pool::new(definition);
     let text = store::with_warning(&format!("pool-edit {}", new.name), &xml(&new.definition));

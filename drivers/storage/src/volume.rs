@@ -48,7 +48,9 @@ impl Volume {
         shown.allocation = Some(Bytes(meta.blocks() * 512));
         shown.physical = Some(Bytes(meta.len()));
         for target in shown.target.iter_mut().chain(&mut shown.backing_store) {
-            if let Some(meta) = target.path.as_deref().and_then(|path| fs::metadata(path).ok()) {
+            let meta = target.path.as_deref().and_then(|path| fs::metadata(path).ok());
+            // A device such as `/dev/null` behind an image is no storage.
+            if let Some(meta) = meta.filter(|meta| !meta.file_type().is_char_device()) {
                 target.permissions = Some(permissions(&meta));
                 target.timestamps = Some(timestamps(&meta));
             }
@@ -176,11 +178,22 @@ fn reserve(
             return Err(taken(&name));
         }
         let path = pool.path().join(&name).display().to_string();
+        // In a directory, a volume is a file, and on no device of its own.
+        definition.type_ = if format_is(&definition, "dir") { VolType::Dir } else { VolType::File };
+        definition.source = None;
+        if definition.backing_store.is_some() && format_is(&definition, "raw") {
+            return Err(STORAGE.no_support("backing storage not supported for raw volumes"));
+        }
         definition.key = Some(path.clone());
         definition.target.get_or_insert_default().path = Some(path);
         pool.building.push(name.clone());
         Ok(Volume { name, definition })
     })
+}
+
+fn format_is(definition: &StorageVol, name: &str) -> bool {
+    let format = definition.target.as_ref().and_then(|target| target.format.as_ref());
+    format.map_or("raw", |format| format.type_.as_str()) == name
 }
 
 /// Takes a volume that was made into its pool, or forgets about one that was not.
@@ -213,13 +226,18 @@ async fn make(volume: &Volume, flags: u32) -> Result<()> {
     }
     let (capacity, allocation) = (volume.capacity(), volume.definition.allocation.unwrap_or_default().0);
     match volume.format() {
-        "raw" => raw(path.clone(), capacity, allocation).await?,
+        "raw" | "iso" => raw(path.clone(), capacity, allocation).await?,
         "dir" => fs::create_dir(&path)
             .map_err(|e| file(&e, format_args!("cannot create path '{}'", path.display())))?,
         format => {
             let mut options = Vec::new();
             if let Some(compat) = &target.compat {
                 options.push(format!("compat={compat}"));
+            }
+            if let Some(features) = &target.features {
+                let wanted =
+                    [("lazy_refcounts", features.lazy_refcounts), ("extended_l2", features.extended_l2)];
+                options.extend(wanted.iter().filter(|(_, on)| *on).map(|(name, _)| format!("{name}=on")));
             }
             if let Some(size) = &target.cluster_size {
                 options.push(format!("cluster_size={}", size.0));
@@ -236,7 +254,9 @@ async fn make(volume: &Volume, flags: u32) -> Result<()> {
             if !options.is_empty() {
                 args.extend(["-o".to_owned(), options.join(",")]);
             }
-            args.extend([volume.path().to_owned(), format!("{}K", capacity.div_ceil(1024))]);
+            args.push(volume.path().to_owned());
+            // Without a size of its own, an image is as large as what is behind it.
+            args.extend(volume.definition.capacity.map(|size| format!("{}K", size.0.div_ceil(1024))));
             qemu_img(args.into_iter().map(Into::into)).await?;
         }
     }

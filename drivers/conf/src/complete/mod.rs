@@ -46,17 +46,25 @@ use crate::domain::display::VideoType;
 pub struct ParseOptions {
     /// Whose defaults and rules hold.
     pub flavor: Flavor,
+    /// Whether a document may say only what is known (`VIR_…_VALIDATE`).
+    pub validate: bool,
 }
 
 impl ParseOptions {
     /// As the test hypervisor does.
     pub fn test() -> Self {
-        Self { flavor: Flavor::Test }
+        Self { flavor: Flavor::Test, validate: false }
+    }
+
+    /// The same, and documents may say only what is known if `wanted`.
+    #[must_use]
+    pub fn validating(self, wanted: bool) -> Self {
+        Self { validate: wanted, ..self }
     }
 
     /// As the QEMU driver does on `host`.
     pub fn qemu(host: Arc<QemuHost>) -> Self {
-        Self { flavor: Flavor::Qemu(host) }
+        Self { flavor: Flavor::Qemu(host), validate: false }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Flavor, ParseOptions};
 use crate::Nwfilter;
 use crate::domain::net::FilterParameter;
 use crate::nwfilter::{Entry, Matches, Rule};
-use crate::table::{Mac, c_number};
+use crate::table::{Mac, c_number, schema};
 
 const NWFILTER: ErrorDomain = ErrorDomain::NWFILTER;
 
@@ -146,7 +146,7 @@ impl Nwfilter {
         self.priority = self.priority.or(known.map(|(_, priority)| *priority)).filter(|p| *p != 0);
         for entry in &mut self.entries.0 {
             match entry {
-                Entry::Rule(rule) => complete_rule(rule)?,
+                Entry::Rule(rule) => complete_rule(rule, options.validate)?,
                 Entry::Ref(reference) => complete_parameters(&mut reference.parameter),
             }
         }
@@ -164,7 +164,7 @@ pub(super) fn complete_parameters(parameters: &mut Vec<FilterParameter>) {
     parameters.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
-fn complete_rule(rule: &mut Rule) -> Result {
+fn complete_rule(rule: &mut Rule, validate: bool) -> Result {
     rule.priority = Some(rule.priority.filter(|priority| RANGE.contains(priority)).unwrap_or(500));
     let stateless = matches!(rule.statematch.as_deref(), Some("0" | "false"));
     rule.statematch = stateless.then(|| "false".to_owned());
@@ -179,6 +179,11 @@ fn complete_rule(rule: &mut Rule) -> Result {
         let get =
             |key: &str| attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         let inverted = matches!(get("match"), Some("no" | "false"));
+        let known =
+            |name: &str| name == "match" || groups.iter().copied().flatten().any(|(key, _)| *key == name);
+        if validate && !attributes.iter().all(|(name, _)| known(name)) {
+            return Err(schema::invalid("nwfilter", "filter", Some("rule")));
+        }
         for (key, kind) in groups.iter().copied().flatten() {
             let Some(value) = get(key) else { continue };
             let shown = variable(value).or_else(|| kind(value));

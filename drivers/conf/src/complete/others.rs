@@ -115,11 +115,14 @@ impl StorageVol {
         let domain = ErrorDomain::STORAGE;
         let name = self.name.as_deref().filter(|n| !n.is_empty());
         name.ok_or_else(|| domain.xml_error("missing volume name element"))?;
-        let Some(capacity) = self.capacity else {
+        if self.capacity.is_none() && self.backing_store.is_none() {
             return Err(domain.xml_error("missing capacity element"));
-        };
-        self.allocation.get_or_insert(capacity);
+        }
+        self.allocation = self.allocation.or(self.capacity);
         let target = self.target.get_or_insert_with(VolTarget::default);
+        if target.features.is_some() {
+            target.compat.get_or_insert_with(|| "1.1".to_owned());
+        }
         let format = target.format.get_or_insert_with(|| PoolFormat { type_: "raw".to_owned() });
         if self.type_ == VolType::File && !FILE_FORMATS.contains(&format.type_.as_str()) {
             return Err(

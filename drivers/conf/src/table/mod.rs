@@ -63,6 +63,7 @@
 
 mod fields;
 mod macros;
+pub(crate) mod schema;
 mod value;
 
 pub use fields::{AttrField, ChildField, Empty, LeafField, TextField};

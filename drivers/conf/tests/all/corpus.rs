@@ -303,6 +303,31 @@ replayed! {
     replay_nwfilters: Nwfilter "nwfilter" "define" least 6 0;
 }
 
+/// What libvirtd takes as valid says only what is known here.
+#[test]
+fn valid_documents_are_known() {
+    let Some(corpus) = corpus() else { return };
+    let invalid = virtwire_protocol::error::ErrorCode::XML_INVALID_SCHEMA;
+    let mut unknown = Vec::new();
+    for category in ["domain", "domain-generic", "network", "pool", "secret", "nwfilter"] {
+        let directory = corpus.join(category);
+        for case in cases(&directory, "define-validate").iter().filter(|case| !case.refused) {
+            let text = fs::read_to_string(directory.join(format!("{}.xml", case.name))).unwrap();
+            let options = qemu().validating(true);
+            let error = match category {
+                "network" => Network::parse(&text, &options).err(),
+                "pool" => StoragePool::parse(&text, &options).err(),
+                "secret" => Secret::parse(&text, &options).err(),
+                "nwfilter" => Nwfilter::parse(&text, &options).err(),
+                _ => Domain::parse(&text, &options).err(),
+            };
+            let error = error.filter(|error| error.code == invalid);
+            unknown.extend(error.map(|error| format!("{category}/{}: {}", case.name, error.message)));
+        }
+    }
+    assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}
+
 /// Devices by themselves come out of a definition and go into one unchanged.
 #[test]
 fn single_devices() {

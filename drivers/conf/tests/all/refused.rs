@@ -62,6 +62,42 @@ fn hostile_documents_are_refused_in_bounded_time() {
 }
 
 #[test]
+fn a_validated_document_says_only_what_is_known() {
+    let options = ParseOptions::test().validating(true);
+    let document = |extra: &str| {
+        format!(
+            "<domain type='test'><name>a</name><memory>65536</memory><os><type>hvm</type></os>{extra}</domain>"
+        )
+    };
+    assert!(Domain::parse(&document("<devices/><x:y xmlns:x='u'/>"), &options).is_err());
+    assert!(Domain::parse(&document("<devices><emulator>/bin/true</emulator></devices>"), &options).is_ok());
+    for extra in ["<nothing/>", "<devices><disk colour='red'/></devices>", "<vcpu cpuset='red'>1</vcpu>"] {
+        let error = Domain::parse(&document(extra), &options).unwrap_err();
+        assert_eq!((error.code.0, error.domain.0), (92, 5), "{extra}: {error}");
+        assert!(error.message.contains("domain.rng"), "{error}");
+    }
+}
+
+#[test]
+fn names_and_numbers_that_break_things_are_refused() {
+    let document = |name: &str, memory: &str| {
+        format!(
+            "<domain type='test'><name>{name}</name><memory>{memory}</memory><os><type>hvm</type></os></domain>"
+        )
+    };
+    let parse = |name: &str, memory: &str| Domain::parse(&document(name, memory), &ParseOptions::test());
+    for (name, text) in [("a/b", "cannot contain '/'"), ("a\nb", "invalid char in name"), ("", "name")] {
+        let error = parse(name, "65536").unwrap_err();
+        assert!(error.message.contains(text), "{name:?}: {error}");
+    }
+    for memory in ["-1", "18446744073709551616", "18446744073709551615", "x", "0"] {
+        assert!(parse("a", memory).is_err(), "{memory}");
+    }
+    let long = "n".repeat(255);
+    assert_eq!(parse(&long, "65536").unwrap().name, long);
+}
+
+#[test]
 fn every_cut_of_a_document_is_refused() {
     let document = "<?xml version='1.0'?><!-- c --><domain type='test'><name>a&amp;b</name><memory unit='MiB'>1</memory>        <os><type>hvm</type></os><metadata><x:y xmlns:x='u'><![CDATA[z]]></x:y></metadata></domain>";
     assert!(Domain::parse(document, &ParseOptions::test()).is_ok());

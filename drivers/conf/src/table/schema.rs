@@ -1,0 +1,63 @@
+//! Whether a document says only what its tables know (`VIR_…_VALIDATE`).
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::{Field, Result};
+use crate::xml::Node;
+
+/// Checks that every attribute and element of a document is a line of its table. What no table describes may say anything.
+///
+/// # Errors
+/// `VIR_ERR_XML_INVALID_SCHEMA`, which names the part of the document that has something else in it.
+pub(crate) fn check(root: Node<'_>, fields: &[Field], schema: &str) -> Result<()> {
+    if !root.attributes().iter().all(|attribute| is_attribute(fields, attribute.name)) {
+        return Err(invalid(schema, root.name(), None));
+    }
+    let bad = root.children().find(|child| !lines(fields).any(|line| line_fits(&line, *child)));
+    bad.map_or(Ok(()), |child| Err(invalid(schema, root.name(), Some(child.name()))))
+}
+
+/// The error for a document that has something wrong in `part`, or in its root element itself.
+pub(crate) fn invalid(schema: &str, root: &str, part: Option<&str>) -> VirtError {
+    let part = part.map(|part| format!("Extra element {part} in interleave\n")).unwrap_or_default();
+    ErrorDomain::XML.xml_invalid_schema(format_args!(
+        "Unable to validate doc against /usr/share/libvirt/schemas/{schema}.rng\n{part}Element {root} failed to validate content\n"
+    ))
+}
+
+/// The lines of a table, those of other tables that it takes in included.
+fn lines(fields: &[Field]) -> Box<dyn Iterator<Item = Field> + '_> {
+    Box::new(fields.iter().flat_map(|field| match field.kind {
+        "flat" => lines((field.fields)()),
+        _ => Box::new(std::iter::once(*field)),
+    }))
+}
+
+/// Whether some part of a table is written by hand and may take anything.
+fn is_open(fields: &[Field]) -> bool {
+    fields.is_empty() || fields.iter().any(|field| field.kind == "flat" && is_open((field.fields)()))
+}
+
+fn is_attribute(fields: &[Field], name: &str) -> bool {
+    is_open(fields)
+        || name.starts_with("xmlns")
+        || name.contains(':')
+        || lines(fields).any(|line| matches!(line.kind, "attr" | "attr_default") && line.name == name)
+}
+
+fn line_fits(line: &Field, child: Node<'_>) -> bool {
+    match line.kind {
+        "leaf" | "flag" => child.is(line.name),
+        "child" | "kept" | "pair" => child.is(line.name) && fits(child, (line.fields)()),
+        _ => false,
+    }
+}
+
+fn fits(node: Node<'_>, fields: &[Field]) -> bool {
+    is_open(fields)
+        || node.attributes().iter().all(|attribute| is_attribute(fields, attribute.name))
+            && node.children().all(|child| {
+                child.name().contains(':') && !lines(fields).any(|line| child.is(line.name))
+                    || lines(fields).any(|line| line_fits(&line, child))
+            })
+}
