@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Pci,
     /// A PCI Express endpoint.
     Express,
+    /// A part of the board, on the root bus.
+    Integrated,
 }
 
 /// Slots of a bus and what may be plugged into them.
@@ -66,7 +68,7 @@ impl Buses {
             "pcie-root" => (Kind::Express, 1..=31, false),
             "pcie-root-port" | "pcie-switch-downstream-port" => (Kind::Express, 0..=0, true),
             "pcie-switch-upstream-port" => (Kind::Express, 0..=31, false),
-            "pci-expander-bus" => (Kind::Pci, 0..=31, false),
+            "pci-expander-bus" => (Kind::Pci, 0..=31, true),
             "pcie-expander-bus" => (Kind::Express, 0..=31, false),
             _ => return,
         };
@@ -92,6 +94,9 @@ impl Buses {
 
     /// The first free slot for a device of `kind`.
     pub(super) fn place(&mut self, kind: Kind) -> Option<PciAddress> {
+        if kind == Kind::Integrated {
+            return self.place_on(0, 1..=31);
+        }
         let fits = |bus: &&u8| self.buses[bus].automatic && self.buses[bus].kind == kind;
         let numbers: Vec<u8> = self.buses.keys().filter(fits).copied().collect();
         for number in numbers {

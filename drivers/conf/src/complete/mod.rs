@@ -14,6 +14,7 @@ macro_rules! refuse {
 
 pub(crate) mod buses;
 mod check;
+mod companions;
 mod conflicts;
 mod devices;
 mod domain;

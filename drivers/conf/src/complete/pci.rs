@@ -1,17 +1,21 @@
 //! PCI addresses: fixed places of the chipset, then one device after another.
 
+use std::collections::BTreeSet;
+
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::buses::{Buses, Kind, parts, root_port_place, unset};
+use super::companions;
 use super::drives;
 use super::qemu::{Chipset, chipset};
 use crate::OnOff;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DeviceInfo, PciAddress};
-use crate::domain::disk::{Disk, DiskBus, Filesystem, FilesystemType, VirtioModel};
+use crate::domain::disk::{Disk, DiskBus, Filesystem, FilesystemDriverType, FilesystemType, VirtioModel};
 use crate::domain::display::{InputBus, Sound, SoundModel, VideoType};
 use crate::domain::misc::{
-    Controller, ControllerType, HostdevType, MemballoonModel, MemoryModel, PciModel, PciTarget, WatchdogModel,
+    Controller, ControllerType, HostdevType, Iommu, IommuModel, MemballoonModel, MemoryModel, PciModel,
+    PciTarget, WatchdogModel,
 };
 use crate::domain::net::InterfaceType;
 use crate::table::Hex;
@@ -101,9 +105,12 @@ fn place(domain: &mut Domain) -> Result<bool, VirtError> {
     buses.reserve_given(domain)?;
     chipset_places(domain, &mut buses)?;
     given_controllers(domain, &mut buses);
+    let alone = companions::without_place(domain);
+    companions::join(domain, &mut buses);
     while let Some(kind) = place_all(domain, &mut buses) {
         extend(domain, &mut buses, kind)?;
     }
+    companions::spread(domain, &alone);
     // A place for a device plugged in later.
     if buses.extended && buses.place(Kind::Express).is_none() {
         extend(domain, &mut buses, Kind::Express)?;
@@ -217,7 +224,8 @@ fn place_all(domain: &mut Domain, buses: &mut Buses) -> Option<Kind> {
 /// Visits every device that may be on PCI, in the order in which they get places. `None` for the kind means that
 /// the device only takes a place if it names one. Stops when `visit` says false.
 pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, Option<Kind>) -> bool) {
-    use Kind::{Express, Pci};
+    use Kind::{Express, Integrated, Pci};
+    let mut led = BTreeSet::new();
     let devices = &mut domain.devices;
     macro_rules! visit {
         ($list:expr, $kind:expr) => {
@@ -234,7 +242,7 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
         Some(if transitional { Pci } else { Express })
     };
     visit!(devices.filesystems, |d: &Filesystem| match d.type_ {
-        FilesystemType::Mount => virtio(d.model),
+        FilesystemType::Mount if !is_mtp(d) => virtio(d.model),
         _ => None,
     });
     visit!(devices.interfaces, |d: &crate::domain::net::Interface| {
@@ -254,10 +262,12 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
     visit!(devices.controllers, |d: &Controller| match (d.type_, d.model.as_deref()) {
         (ControllerType::Pci | ControllerType::Fdc | ControllerType::Ccid | ControllerType::Ide, _) => None,
         (ControllerType::Usb, Some("none")) => None,
+        // The first one of those that share a slot.
+        (ControllerType::Usb, Some(model)) if companions::function(model).is_some() =>
+            led.insert(d.index).then_some(Pci),
         (ControllerType::Usb, Some("nec-xhci" | "qemu-xhci")) => Some(Express),
         (ControllerType::Usb | ControllerType::Sata, _) => Some(Pci),
-        (ControllerType::Scsi, Some("virtio-scsi" | "virtio-non-transitional" | "lsisas1078")) =>
-            Some(Express),
+        (ControllerType::Scsi, Some("virtio-scsi" | "virtio-non-transitional")) => Some(Express),
         (ControllerType::Scsi, _) => Some(Pci),
         (ControllerType::VirtioSerial, Some("virtio-transitional")) => Some(Pci),
         _ => Some(Express),
@@ -295,14 +305,16 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
             == Some(crate::domain::chardev::SerialTargetType::PciSerial);
         pci.then_some(Pci)
     });
+    visit!(devices.iommu, |d: &Iommu| (d.model == IommuModel::Virtio).then_some(Integrated));
     visit!(devices.panics, |d: &crate::domain::misc::Panic| {
-        (d.model == Some(crate::domain::misc::PanicModel::Pvpanic)).then_some(Pci)
+        (d.model == Some(crate::domain::misc::PanicModel::Pvpanic)).then_some(Integrated)
     });
     visit!(devices.vsock, |d: &crate::domain::misc::Vsock| virtio(d.model));
     visit!(devices.memories, |d: &crate::domain::misc::Memory| {
         matches!(d.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem).then_some(Express)
     });
-    visit!(devices.cryptos, |_: &crate::domain::misc::Crypto| Some(Express));
+    visit!(devices.cryptos, |_: &crate::domain::misc::Crypto| Some(Pci));
+    visit!(devices.pstore, |_: &crate::domain::misc::Pstore| Some(Pci));
 }
 
 /// Adds a controller with more places for `kind`.
@@ -319,6 +331,7 @@ fn extend(domain: &mut Domain, buses: &mut Buses, kind: Kind) -> Result<(), Virt
             let place = buses.place(Kind::Express);
             add(domain, buses, "pcie-to-pci-bridge", place)
         }
+        (_, Kind::Integrated) => Err(no_slot("pcie-root")),
         _ => {
             let place = buses.place(Kind::Pci);
             add(domain, buses, "pci-bridge", place)
@@ -370,9 +383,19 @@ fn multifunction(domain: &mut Domain) {
     }
 }
 
+/// How many buses PCI can number.
+const BUS_NUMBERS: u32 = 256;
+
+/// Whether a file system is shown as a camera or a phone would, over USB.
+pub(super) fn is_mtp(filesystem: &Filesystem) -> bool {
+    filesystem.driver.as_ref().and_then(|driver| driver.type_) == Some(FilesystemDriverType::Mtp)
+}
+
 /// Models and numbers that PCI controllers show.
 fn complete_controllers(domain: &mut Domain) {
     multifunction(domain);
+    let numbers = domain.devices.controllers.iter().filter_map(|c| c.target.as_ref()?.bus_nr);
+    let mut lowest = numbers.min().unwrap_or(BUS_NUMBERS);
     for controller in domain.devices.controllers.iter_mut().filter(|c| c.type_ == ControllerType::Pci) {
         let index = controller.index.and_then(|i| u32::try_from(i).ok()).unwrap_or(0);
         let name = match controller.model.as_deref().unwrap_or_default() {
@@ -389,6 +412,8 @@ fn complete_controllers(domain: &mut Domain) {
         let shown = controller.pci_model.get_or_insert_with(PciModel::default);
         shown.name.get_or_insert_with(|| name.to_owned());
         let place = match &controller.info.address {
+            // Ports of a switch are alone in their slots.
+            Some(Address::Pci(a)) if name == "xio3130-downstream" => a.slot.map_or(0, |s| s.0),
             Some(Address::Pci(a)) => (a.slot.map_or(0, |s| s.0) << 3) + a.function.map_or(0, |f| f.0),
             _ => 0,
         };
@@ -400,6 +425,11 @@ fn complete_controllers(domain: &mut Domain) {
             "pcie-root-port" | "xio3130-downstream" => {
                 target.chassis.get_or_insert(index);
                 target.port.get_or_insert(Hex(place));
+            }
+            "pxb" | "pxb-pcie" => {
+                // Each takes two numbers below those of the others.
+                let number = *target.bus_nr.get_or_insert(lowest.saturating_sub(2));
+                lowest = lowest.min(number);
             }
             _ => {}
         }

@@ -55,6 +55,7 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     processor(domain);
     resources::complete_qemu(domain);
     let chipset = chipset(domain);
+    interrupt_remapping(domain, chipset);
     controllers(domain, chipset);
     default_devices(domain, chipset);
     characters(domain);
@@ -96,6 +97,26 @@ fn many_processors(domain: &mut Domain) {
 pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
     scsi_models(domain);
     virtio_serial_ports(domain)
+}
+
+/// More processors than this are not reached by interrupts as they always were.
+const MOST_WITHOUT_REMAPPING: u32 = 255;
+
+/// Big machines need an IOMMU that remaps interrupts.
+fn interrupt_remapping(domain: &mut Domain, chipset: Chipset) {
+    let many = domain.vcpu.as_ref().is_some_and(|vcpu| vcpu.count > MOST_WITHOUT_REMAPPING);
+    if chipset != Chipset::Q35 || !many {
+        return;
+    }
+    let iommu = domain.devices.iommu.get_or_insert_default();
+    if iommu.model != IommuModel::Intel {
+        return;
+    }
+    let driver = iommu.driver.get_or_insert_default();
+    driver.intremap.get_or_insert(OnOff::On);
+    driver.eim.get_or_insert(OnOff::On);
+    let features = domain.features.get_or_insert_default();
+    features.ioapic.get_or_insert_default().driver.get_or_insert(IoapicDriver::Qemu);
 }
 
 fn machine(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use super::pci::is_mtp;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DeviceInfo, UsbAddress};
 use crate::domain::disk::DiskBus;
@@ -110,7 +111,7 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         let known = ports.hubs.entry((bus, Vec::new())).or_insert(0);
         *known = count.max(*known);
     }
-    let mut waiting = 0;
+    let mut waiting = 0_usize;
     let mut given = Vec::new();
     each(domain, &mut |info, is_hub| match &info.address {
         Some(Address::Usb(address)) if address.port.is_some() => given.push((address.clone(), is_hub)),
@@ -124,7 +125,11 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         place_hub(&mut ports, hub);
     }
     // A controller without ports has no hubs either.
-    while waiting > ports.free() && ports.free() > 0 {
+    let lacking = waiting.saturating_sub(ports.free());
+    // One port of each hub goes to the next, and one stays free.
+    let more =
+        if lacking > 0 && ports.free() > 0 { (lacking + 1).div_ceil(HUB_PORTS as usize - 1) } else { 0 };
+    for _ in 0..more {
         let mut hub = Hub { type_: HubType::Usb, ..Hub::default() };
         place_hub(&mut ports, &mut hub);
         if hub.info.address.is_none() {
@@ -189,14 +194,15 @@ fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, bool)) {
     let devices = &mut domain.devices;
     devices.hubs.iter_mut().filter(|hub| hub.info.address.is_some()).for_each(|d| visit(&mut d.info, true));
     let mut visit = |info: &mut DeviceInfo| visit(info, false);
-    let ccid = |t| t == ControllerType::Ccid;
-    devices.controllers.iter_mut().filter(|c| ccid(c.type_)).for_each(|d| visit(&mut d.info));
+    devices.hostdevs.iter_mut().filter(|d| d.type_ == HostdevType::Usb).for_each(|d| visit(&mut d.info));
+    devices.filesystems.iter_mut().filter(|d| is_mtp(d)).for_each(|d| visit(&mut d.info));
     for disk in &mut devices.disks {
         if disk.target.as_ref().and_then(|t| t.bus) == Some(DiskBus::Usb) {
             visit(&mut disk.info);
         }
     }
-    devices.hostdevs.iter_mut().filter(|d| d.type_ == HostdevType::Usb).for_each(|d| visit(&mut d.info));
+    let ccid = |t| t == ControllerType::Ccid;
+    devices.controllers.iter_mut().filter(|c| ccid(c.type_)).for_each(|d| visit(&mut d.info));
     devices.inputs.iter_mut().filter(|d| d.bus == Some(InputBus::Usb)).for_each(|d| visit(&mut d.info));
     devices.redirdevs.iter_mut().for_each(|d| visit(&mut d.info));
 }
