@@ -88,6 +88,18 @@ impl Buses {
         }
     }
 
+    /// A root port leaves the other functions of its slot to other root ports.
+    pub(super) fn share(&mut self, address: &PciAddress) {
+        let (_, bus, slot, function) = parts(address);
+        let bus = u8::try_from(bus).ok().and_then(|bus| self.buses.get_mut(&bus));
+        if let Some(used) = bus.and_then(|bus| bus.used.get_mut(usize::try_from(slot).ok()?))
+            && function == 0
+            && *used == 0xff
+        {
+            *used = 1;
+        }
+    }
+
     pub(super) fn free(&self, bus: u8, slot: u8) -> bool {
         self.buses.get(&bus).is_some_and(|b| b.used[slot as usize & 31] == 0)
     }

@@ -103,6 +103,16 @@ fn place(domain: &mut Domain) -> Result<bool, VirtError> {
         buses.add(controller);
     }
     buses.reserve_given(domain)?;
+    for controller in
+        domain.devices.controllers.iter().filter(|c| c.model.as_deref() == Some("pcie-root-port"))
+    {
+        if let Some(Address::Pci(address)) = &controller.info.address {
+            buses.share(address);
+        }
+    }
+    // Whoever chooses the buses gets no more than the devices need.
+    let chosen =
+        domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Pci && c.index > Some(0));
     chipset_places(domain, &mut buses)?;
     given_controllers(domain, &mut buses);
     let alone = companions::without_place(domain);
@@ -112,7 +122,7 @@ fn place(domain: &mut Domain) -> Result<bool, VirtError> {
     }
     companions::spread(domain, &alone);
     // A place for a device plugged in later.
-    if buses.extended && buses.place(Kind::Express).is_none() {
+    if buses.extended && !chosen && buses.place(Kind::Express).is_none() {
         extend(domain, &mut buses, Kind::Express)?;
     }
     complete_controllers(domain);

@@ -6,7 +6,7 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{QemuHost, drives, firmware, resources};
 use crate::OnOff;
-use crate::domain::chardev::{CharType, SerialTargetType, TargetModel};
+use crate::domain::chardev::{CharSource, CharType, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
 use crate::domain::disk::{DiskDriver, Encryption, StorageType};
 use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType};
@@ -56,6 +56,7 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     resources::complete_qemu(domain);
     let chipset = chipset(domain);
     interrupt_remapping(domain, chipset);
+    lent_devices(domain);
     controllers(domain, chipset);
     default_devices(domain, chipset);
     characters(domain);
@@ -97,6 +98,16 @@ fn many_processors(domain: &mut Domain) {
 pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
     scsi_models(domain);
     virtio_serial_ports(domain)
+}
+
+/// Devices that a viewer on D-Bus lends have the name that viewers look for.
+fn lent_devices(domain: &mut Domain) {
+    for redirdev in &mut domain.devices.redirdevs {
+        if redirdev.chardev.type_ == CharType::Dbus && redirdev.chardev.source.is_empty() {
+            let channel = Some("org.qemu.usbredir".to_owned());
+            redirdev.chardev.source.push(CharSource { channel, ..CharSource::default() });
+        }
+    }
 }
 
 /// More processors than this are not reached by interrupts as they always were.
