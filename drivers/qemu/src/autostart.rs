@@ -66,7 +66,7 @@ impl Qemu {
     }
 
     /// Starts what starts with the daemon, in the background.
-    pub(crate) fn autostart(&self) {
+    pub fn autostart(&self) {
         let first = self.first_since_boot();
         let waiting = self.all().into_iter().filter(|guest| {
             let once = first && self.take_once(guest);

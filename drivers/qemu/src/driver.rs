@@ -128,7 +128,6 @@ impl Qemu {
         let driver = Self { shared: Arc::new(shared) };
         driver.load()?;
         driver.adopt_all().await;
-        driver.autostart();
         Ok(driver)
     }
 
@@ -409,6 +408,8 @@ impl QemuDriver {
             None => Companions::default(),
         };
         let companions = guests.shared.companions.get_or_init(|| companions).clone();
+        // Only now: their disks may be volumes, or have secrets.
+        guests.autostart();
         Ok(Opened { guests, companions })
     }
 

@@ -72,6 +72,7 @@ impl Host {
     /// A driver on directories that may hold something.
     pub(crate) async fn at(dir: PathBuf) -> Self {
         let driver = Qemu::system(&dir).await.unwrap();
+        driver.autostart();
         let (sender, events) = mpsc::unbounded_channel();
         let sink: Arc<dyn EventSink> = Arc::new(Sink(Mutex::new(sender)));
         let hub: Arc<EventHub> = driver.events();
