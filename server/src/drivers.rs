@@ -34,7 +34,8 @@ impl OpenCompanions for Beside {
 }
 
 /// All drivers; clients that name no URI get the first that has a default. The QEMU driver keeps its files below
-/// `root`, gives up on a QEMU that does not answer within `answer_limit`, and finds the guests that an earlier daemon left running before anybody can ask.
+/// `root`, gives up on a QEMU that does not answer within `answer_limit`, and finds the guests that an earlier daemon
+/// left running before anybody can ask.
 pub async fn all(root: Option<&Path>, answer_limit: Duration) -> io::Result<Vec<Arc<dyn Driver>>> {
     let qemu = QemuDriver::new(root.unwrap_or(Path::new("/")).to_owned()).with(Box::new(Beside));
     let qemu = qemu.answers_within(answer_limit);

@@ -46,7 +46,7 @@ pub fn run(rounds: usize, seconds: f64) -> Vec<Row> {
     for _ in 0..rounds {
         latency.libvirtd.push(ping_pong(time));
         let daemon = Daemon::virtwired();
-        flight.libvirtd.push(load(&generator, &daemon, "lib-version", ["1", &seconds.to_string(), "0"]).0);
+        flight.libvirtd.push(load(&generator, &daemon, "lib-version", ["1", &seconds.to_string(), "0"]).rate);
         let uri = daemon.uri("test:///default");
         let (median, rate) = block_on(async { (one_by_one(&uri, time).await, in_flight(&uri, time).await) });
         latency.virtwired.push(median);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use virtwire_driver_api::Driver;
 use virtwire_driver_test::TestDriver;
@@ -65,8 +66,10 @@ impl Daemon {
     /// With all drivers; their files are below its directory.
     pub(crate) async fn complete() -> Self {
         let dir = directory();
-        let drivers = virtwired::drivers::all(Some(&dir.join("root"))).await.unwrap();
-        Self::serve(&Config::in_dir(dir.clone()), dir, drivers)
+        let config = Config::in_dir(dir.clone());
+        let limit = Duration::from_secs(config.settings.qemu_answer_limit.into());
+        let drivers = virtwired::drivers::all(Some(&dir.join("root")), limit).await.unwrap();
+        Self::serve(&config, dir, drivers)
     }
 
     fn run(config: &Config, dir: PathBuf) -> Self {

@@ -18,8 +18,8 @@ use virtwire_protocol::remote::{Event, NonnullDomain};
 use virtwire_qmp::ANSWER_LIMIT;
 
 use crate::autodestroy::{Bound, Guard};
-use crate::caps_cache::CapsCache;
 use crate::caps::host::program_for;
+use crate::caps_cache::CapsCache;
 use crate::dirs::Dirs;
 use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
