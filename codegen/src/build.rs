@@ -114,7 +114,11 @@ pub fn protocol(model: &Model) -> Files {
 
 /// Crate `virtwire-driver-api`: the traits of all driver families.
 pub fn drivers(model: &Model) -> Files {
-    vec![("drivers.rs".to_owned(), emit::driver::render(model, &Family::DRIVERS))]
+    let families = &Family::DRIVERS;
+    vec![
+        ("drivers.rs".to_owned(), emit::driver::render(model, families)),
+        ("signatures.rs".to_owned(), emit::driver::render_signatures(model, families)),
+    ]
 }
 
 /// Crate `virtwired`: the dispatch tables, and the traits of what the daemon answers itself.

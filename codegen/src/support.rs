@@ -180,7 +180,7 @@ impl Column {
         }
     }
 
-    /// Finds `NetworkDriver { … }` and `NetworkDriver for T { … }`, in an `impl` or a macro, and
+    /// Finds `NetworkDriver { … }` and `NetworkDriver for T … { … }`, in an `impl` or a macro, and
     /// `Event::DomainLifecycle`.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
@@ -234,12 +234,13 @@ fn block(tokens: &[TokenTree]) -> Option<(&Group, &[TokenTree])> {
     }
 }
 
-/// Each word before parentheses: methods with their parameters.
+/// Each word before parentheses or an equals sign: methods with their parameters, and rows.
 fn methods(tokens: &[TokenTree]) -> impl Iterator<Item = String> {
     tokens.windows(2).filter_map(|pair| match pair {
         [TokenTree::Ident(name), TokenTree::Group(group)] if group.delimiter() == Delimiter::Parenthesis => {
             Some(name.to_string())
         }
+        [TokenTree::Ident(name), next] if is_punct(next, '=') => Some(name.to_string()),
         _ => None,
     })
 }
@@ -274,7 +275,7 @@ mod tests {
         let text = "
             impl api::NetworkDriver for A { async fn network_create(&self) {} }
             impl Other for A { fn network_destroy(&self) {} }
-            serve! { SecretDriver { secret_undefine(Args) = secret::undefine; } async fn secret_get_value(&self) {} }
+            serve! { SecretDriver { secret_undefine = secret::undefine; secret_create(cx) = create; } async fn secret_get_value(&self) {} }
             fn f() -> Arc<dyn StorageDriver> { storage_pool_destroy() }
             mod inner { fn f(hub: Hub) { hub.emit(vec![Event::DomainLifecycle(x)]); } }
             #[cfg(test)] mod tests {
@@ -283,7 +284,7 @@ mod tests {
             }";
         column.source(Path::new("a.rs"), text).unwrap();
         let found: Vec<_> = column.methods.iter().map(|(_, method)| method.as_str()).collect();
-        assert_eq!(found, ["network_create", "secret_get_value", "secret_undefine"]);
+        assert_eq!(found, ["network_create", "secret_create", "secret_get_value", "secret_undefine"]);
         assert_eq!(column.events.iter().collect::<Vec<_>>(), ["DomainLifecycle"]);
     }
 

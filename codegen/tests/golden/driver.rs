@@ -90,3 +90,46 @@ pub trait HypervisorDriver: Send + Sync {
         Err(ErrorDomain(0).no_support("TAKE_FDS"))
     }
 }
+
+/// Puts the signature of a procedure's method before what a row of `serve!` says of it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! signature {
+    (ping $($row:tt)*) => {
+        $crate::method! { ping() -> (), $($row)* }
+    };
+
+    (get $($row:tt)*) => {
+        $crate::method! { get(args : $crate::demo::GetArgs) -> $crate::demo::GetRet,
+        $($row)* }
+    };
+
+    (list $($row:tt)*) => {
+        $crate::method! { list(args : $crate::demo::ListArgs) -> $crate::demo::ListRet,
+        $($row)* }
+    };
+
+    (set $($row:tt)*) => {
+        $crate::method! { set(args : $crate::demo::SetArgs) -> (), $($row)* }
+    };
+
+    (download $($row:tt)*) => {
+        $crate::method! { download(args : $crate::demo::DownloadArgs, stream :
+        $crate::StreamEnd) -> (), $($row)* }
+    };
+
+    (upload $($row:tt)*) => {
+        $crate::method! { upload(args : $crate::demo::UploadArgs, stream :
+        $crate::StreamEnd) -> (), $($row)* }
+    };
+
+    (open_fd $($row:tt)*) => {
+        $crate::method! { open_fd(args : $crate::demo::OpenFdArgs) -> Vec <
+        std::os::fd::OwnedFd >, $($row)* }
+    };
+
+    (take_fds $($row:tt)*) => {
+        $crate::method! { take_fds(fds : Vec < std::os::fd::OwnedFd >) ->
+        $crate::demo::TakeFdsRet, $($row)* }
+    };
+}

@@ -53,7 +53,12 @@ fn events() {
 
 #[test]
 fn driver() {
-    check("driver", |model, _| emit::driver::render(model, &[Family::Hypervisor]));
+    check("driver", |model, _| {
+        let families = &[Family::Hypervisor];
+        let mut tokens = emit::driver::render(model, families);
+        tokens.extend(emit::driver::render_signatures(model, families));
+        tokens
+    });
 }
 
 #[test]

@@ -17,9 +17,11 @@ pub use async_trait::async_trait;
 pub use audit::{Amount, AuditFact, AuditRecord, Resource};
 pub use events::{Event, EventHub, EventSink};
 pub use filter::{POOL_FLAGS, POOL_KINDS, passes, pool_kind_passes};
-pub use serve::check_flags;
+pub use serve::{Answer, check_flags};
 pub use stream::{FromClient, SessionEnd, StreamEnd, ToClient, stream};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
+#[doc(hidden)]
+pub use virtwire_protocol::{lxc, qemu, remote};
 
 include!(concat!(env!("OUT_DIR"), "/drivers.rs"));
 

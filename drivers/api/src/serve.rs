@@ -1,6 +1,11 @@
 //! How a driver says which function serves which procedure.
 
+use std::pin::Pin;
+
 use virtwire_protocol::error::{ErrorDomain, VirtError};
+
+/// What serves a call, begun or not: a boxed future of its result.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, VirtError>> + Send + 'a>>;
 
 /// Refuses flags that a function does not know, in libvirt's words.
 ///
@@ -24,33 +29,54 @@ pub fn check_flags(domain: ErrorDomain, flags: u32, known: u32, function: &str) 
     }
 }
 
-/// Implements a family for a driver: a row for each procedure says which function serves it, with the driver and the
-/// arguments. What needs more than these stands below the rows, as the trait has it.
+/// Implements a family for a driver: a row for each procedure says which function serves it. The function is given the
+/// driver and the call's arguments, stream and descriptors, as far as the procedure has them; in a row like
+/// `domain_create_xml(cx) = create_xml;` also, before these, the call's context. With `for Driver by run`, functions do
+/// not wait: each is given what the method `run` of the driver hands out.
 #[macro_export]
 macro_rules! serve {
-    ($trait:ident for $driver:ty { $($name:ident($($args:ty)?) $(-> $ret:ty)? = $function:path;)* } $($more:tt)*) => {
-        #[$crate::async_trait]
+    ($trait:ident for $driver:ident { $($name:ident $(($cx:ident))? = $function:path;)* }) => {
         impl $trait for $driver {
-            $(async fn $name(
-                &self,
-                _: &$crate::CallCx
-                $(, args: $args)?
-            ) -> Result<$crate::or_unit!($($ret)?), ::virtwire_protocol::VirtError> {
-                $function(self $(, { let args: $args = args; args })?).await
-            })*
-            $($more)*
+            $($crate::signature! { $name $(($cx))? = $function })*
+        }
+    };
+    ($trait:ident for $driver:ident by $run:ident { $($name:ident = $function:path;)* }) => {
+        impl $trait for $driver {
+            $($crate::signature! { $name by $run = $function })*
         }
     };
 }
 
-/// What a procedure without a result returns.
+/// The method of a row, as `async_trait` would write it: it does not look into macros.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! or_unit {
-    () => {
-        ()
+macro_rules! method {
+    ($name:ident($($arg:ident: $type:ty),*) -> $ret:ty, = $function:path) => {
+        $crate::method! { $name(cx, $($arg: $type),*) -> $ret, |this| $function(this $(, $arg)*) }
     };
-    ($ret:ty) => {
-        $ret
+    ($name:ident($($arg:ident: $type:ty),*) -> $ret:ty, ($cx:ident) = $function:path) => {
+        $crate::method! { $name($cx, $($arg: $type),*) -> $ret, |this| $function(this, $cx $(, $arg)*) }
+    };
+    ($name:ident($($arg:ident: $type:ty),*) -> $ret:ty, by $run:ident = $function:path) => {
+        $crate::method! {
+            $name(cx, $($arg: $type),*) -> $ret, |this| async move { this.$run(|host| $function(host $(, $arg)*)) }
+        }
+    };
+    ($name:ident($cx:ident, $($arg:ident: $type:ty),*) -> $ret:ty, |$this:ident| $answer:expr) => {
+        fn $name<'life0, 'life1, 'async_trait>(
+            &'life0 self,
+            $cx: &'life1 $crate::CallCx
+            $(, $arg: $type)*
+        ) -> $crate::Answer<'async_trait, $ret>
+        where
+            'life0: 'async_trait,
+            'life1: 'async_trait,
+            Self: 'async_trait,
+        {
+            let ($this, _) = (self, $cx);
+            Box::pin($answer)
+        }
     };
 }
+
+include!(concat!(env!("OUT_DIR"), "/signatures.rs"));

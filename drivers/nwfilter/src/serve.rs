@@ -9,15 +9,15 @@ use crate::{NWFILTER, Nwfilters, Result, handle, no_uuid, position, uuid};
 
 serve! {
     NwfilterDriver for Nwfilters {
-        connect_num_of_nwfilters() -> ConnectNumOfNwfiltersRet = count;
-        connect_list_nwfilters(ConnectListNwfiltersArgs) -> ConnectListNwfiltersRet = names;
-        connect_list_all_nwfilters(ConnectListAllNwfiltersArgs) -> ConnectListAllNwfiltersRet = all;
-        nwfilter_lookup_by_name(NwfilterLookupByNameArgs) -> NwfilterLookupByNameRet = by_name;
-        nwfilter_lookup_by_uuid(NwfilterLookupByUuidArgs) -> NwfilterLookupByUuidRet = by_uuid;
-        nwfilter_get_xml_desc(NwfilterGetXmlDescArgs) -> NwfilterGetXmlDescRet = xml_desc;
-        nwfilter_define_xml(NwfilterDefineXmlArgs) -> NwfilterDefineXmlRet = define;
-        nwfilter_define_xml_flags(NwfilterDefineXmlFlagsArgs) -> NwfilterDefineXmlFlagsRet = define_flags;
-        nwfilter_undefine(NwfilterUndefineArgs) = undefine;
+        connect_num_of_nwfilters = count;
+        connect_list_nwfilters = names;
+        connect_list_all_nwfilters = all;
+        nwfilter_lookup_by_name = by_name;
+        nwfilter_lookup_by_uuid = by_uuid;
+        nwfilter_get_xml_desc = xml_desc;
+        nwfilter_define_xml = define;
+        nwfilter_define_xml_flags = define_flags;
+        nwfilter_undefine = undefine;
     }
 }
 

@@ -9,18 +9,16 @@ use crate::{Entry, Result, SECRET, Secrets, no_uuid};
 
 serve! {
     SecretDriver for Secrets {
-        connect_num_of_secrets() -> ConnectNumOfSecretsRet = count;
-        connect_list_secrets(ConnectListSecretsArgs) -> ConnectListSecretsRet = uuids;
-        connect_list_all_secrets(ConnectListAllSecretsArgs) -> ConnectListAllSecretsRet = all;
-        secret_lookup_by_uuid(SecretLookupByUuidArgs) -> SecretLookupByUuidRet = by_uuid;
-        secret_lookup_by_usage(SecretLookupByUsageArgs) -> SecretLookupByUsageRet = by_usage;
-        secret_define_xml(SecretDefineXmlArgs) -> SecretDefineXmlRet = define;
-        secret_get_xml_desc(SecretGetXmlDescArgs) -> SecretGetXmlDescRet = xml_desc;
-        secret_set_value(SecretSetValueArgs) = set_value;
-        secret_undefine(SecretUndefineArgs) = undefine;
-    }
-    async fn secret_get_value(&self, cx: &CallCx, args: SecretGetValueArgs) -> Result<SecretGetValueRet> {
-        value(self, args, cx.internal)
+        connect_num_of_secrets = count;
+        connect_list_secrets = uuids;
+        connect_list_all_secrets = all;
+        secret_lookup_by_uuid = by_uuid;
+        secret_lookup_by_usage = by_usage;
+        secret_define_xml = define;
+        secret_get_xml_desc = xml_desc;
+        secret_set_value = set_value;
+        secret_get_value(cx) = value;
+        secret_undefine = undefine;
     }
 }
 
@@ -82,10 +80,10 @@ async fn set_value(secrets: &Secrets, args: SecretSetValueArgs) -> Result<()> {
 }
 
 /// A private secret is for the drivers of this daemon, who give it to no client.
-fn value(secrets: &Secrets, args: SecretGetValueArgs, internal: bool) -> Result<SecretGetValueRet> {
+async fn value(secrets: &Secrets, cx: &CallCx, args: SecretGetValueArgs) -> Result<SecretGetValueRet> {
     check_flags(SECRET, args.flags, 0, "secretGetValue")?;
     secrets.with(&args.secret, |entry| {
-        if entry.is_private() && !internal {
+        if entry.is_private() && !cx.internal {
             return Err(SECRET.invalid_secret("secret is private"));
         }
         let missing = || SECRET.no_secret(format_args!("secret '{}' does not have a value", entry.uuid()));

@@ -101,34 +101,6 @@ impl Driver for TestDriver {
     }
 }
 
-/// Implements a family for [`TestConnection`]: a row for each procedure says which function serves it. What needs
-/// more than the host stands below the rows, as the trait has it.
-macro_rules! serve {
-    ($trait:ident { $($name:ident($($args:ty)?) $(-> $ret:ty)? = $function:path;)* } $($more:tt)*) => {
-        #[async_trait]
-        impl $trait for TestConnection {
-            $(async fn $name(&self, _: &CallCx $(, args: $args)?)
-                -> std::result::Result<$crate::driver::or_unit!($($ret)?), VirtError>
-            {
-                self.run(|host| $function(host $(, { let args: $args = args; args })?))
-            })*
-            $($more)*
-        }
-    };
-}
-
-/// What a procedure without a result returns.
-macro_rules! or_unit {
-    () => {
-        ()
-    };
-    ($ret:ty) => {
-        $ret
-    };
-}
-
-pub(crate) use {or_unit, serve};
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,10 @@
 use std::string::String; // the protocol has one of its own
 
 use virtwire_conf::{FormatOptions, ParseOptions};
-use virtwire_driver_api::{CallCx, InterfaceDriver, async_trait, passes};
-use virtwire_protocol::VirtError;
+use virtwire_driver_api::{InterfaceDriver, passes, serve};
 use virtwire_protocol::remote::{self as wire, *};
 
-use crate::driver::{TestConnection, serve};
+use crate::driver::TestConnection;
 use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
 use crate::registry::Object;
@@ -186,22 +185,22 @@ fn change_rollback(host: &mut Host, args: InterfaceChangeRollbackArgs) -> Result
 }
 
 serve! {
-    InterfaceDriver {
-        connect_list_all_interfaces(ConnectListAllInterfacesArgs) -> ConnectListAllInterfacesRet = list_all;
-        connect_num_of_interfaces() -> ConnectNumOfInterfacesRet = count_active;
-        connect_list_interfaces(ConnectListInterfacesArgs) -> ConnectListInterfacesRet = active;
-        connect_num_of_defined_interfaces() -> ConnectNumOfDefinedInterfacesRet = count_inactive;
-        connect_list_defined_interfaces(ConnectListDefinedInterfacesArgs) -> ConnectListDefinedInterfacesRet = inactive;
-        interface_lookup_by_name(InterfaceLookupByNameArgs) -> InterfaceLookupByNameRet = by_name;
-        interface_lookup_by_mac_string(InterfaceLookupByMacStringArgs) -> InterfaceLookupByMacStringRet = by_mac;
-        interface_get_xml_desc(InterfaceGetXmlDescArgs) -> InterfaceGetXmlDescRet = get_xml_desc;
-        interface_define_xml(InterfaceDefineXmlArgs) -> InterfaceDefineXmlRet = define_xml;
-        interface_undefine(InterfaceUndefineArgs) = undefine;
-        interface_create(InterfaceCreateArgs) = create;
-        interface_destroy(InterfaceDestroyArgs) = destroy;
-        interface_is_active(InterfaceIsActiveArgs) -> InterfaceIsActiveRet = is_active;
-        interface_change_begin(InterfaceChangeBeginArgs) = change_begin;
-        interface_change_commit(InterfaceChangeCommitArgs) = change_commit;
-        interface_change_rollback(InterfaceChangeRollbackArgs) = change_rollback;
+    InterfaceDriver for TestConnection by run {
+        connect_list_all_interfaces = list_all;
+        connect_num_of_interfaces = count_active;
+        connect_list_interfaces = active;
+        connect_num_of_defined_interfaces = count_inactive;
+        connect_list_defined_interfaces = inactive;
+        interface_lookup_by_name = by_name;
+        interface_lookup_by_mac_string = by_mac;
+        interface_get_xml_desc = get_xml_desc;
+        interface_define_xml = define_xml;
+        interface_undefine = undefine;
+        interface_create = create;
+        interface_destroy = destroy;
+        interface_is_active = is_active;
+        interface_change_begin = change_begin;
+        interface_change_commit = change_commit;
+        interface_change_rollback = change_rollback;
     }
 }

@@ -4,12 +4,12 @@ mod metadata;
 
 use std::net::Ipv4Addr;
 use virtwire_conf::{FormatOptions, ParseOptions};
-use virtwire_driver_api::{CallCx, NetworkDriver, async_trait, passes};
+use virtwire_driver_api::{NetworkDriver, passes, serve};
+use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::{self as wire, Event, *};
-use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::domain::guest::affect;
-use crate::driver::{TestConnection, serve};
+use crate::driver::TestConnection;
 use crate::error::{Result, TEST, check_flags, uuid_text};
 use crate::host::Host;
 use crate::registry::{Object, Registry, Uuid};
@@ -352,29 +352,29 @@ fn update(host: &mut Host, args: NetworkUpdateArgs) -> Result<()> {
 }
 
 serve! {
-    NetworkDriver {
-        connect_list_all_networks(ConnectListAllNetworksArgs) -> ConnectListAllNetworksRet = list_all;
-        connect_num_of_networks() -> ConnectNumOfNetworksRet = count_active;
-        connect_list_networks(ConnectListNetworksArgs) -> ConnectListNetworksRet = active;
-        connect_num_of_defined_networks() -> ConnectNumOfDefinedNetworksRet = count_inactive;
-        connect_list_defined_networks(ConnectListDefinedNetworksArgs) -> ConnectListDefinedNetworksRet = inactive;
-        network_lookup_by_name(NetworkLookupByNameArgs) -> NetworkLookupByNameRet = by_name;
-        network_lookup_by_uuid(NetworkLookupByUuidArgs) -> NetworkLookupByUuidRet = by_uuid;
-        network_define_xml(NetworkDefineXmlArgs) -> NetworkDefineXmlRet = define_xml;
-        network_define_xml_flags(NetworkDefineXmlFlagsArgs) -> NetworkDefineXmlFlagsRet = define_xml_flags;
-        network_create_xml(NetworkCreateXmlArgs) -> NetworkCreateXmlRet = create_xml;
-        network_create_xml_flags(NetworkCreateXmlFlagsArgs) -> NetworkCreateXmlFlagsRet = create_xml_flags;
-        network_create(NetworkCreateArgs) = create;
-        network_destroy(NetworkDestroyArgs) = destroy;
-        network_undefine(NetworkUndefineArgs) = undefine;
-        network_update(NetworkUpdateArgs) = update;
-        network_get_xml_desc(NetworkGetXmlDescArgs) -> NetworkGetXmlDescRet = get_xml_desc;
-        network_get_metadata(NetworkGetMetadataArgs) -> NetworkGetMetadataRet = metadata::get;
-        network_set_metadata(NetworkSetMetadataArgs) = metadata::set;
-        network_get_bridge_name(NetworkGetBridgeNameArgs) -> NetworkGetBridgeNameRet = bridge_name;
-        network_get_autostart(NetworkGetAutostartArgs) -> NetworkGetAutostartRet = autostart;
-        network_set_autostart(NetworkSetAutostartArgs) = set_autostart;
-        network_is_active(NetworkIsActiveArgs) -> NetworkIsActiveRet = is_active;
-        network_is_persistent(NetworkIsPersistentArgs) -> NetworkIsPersistentRet = is_persistent;
+    NetworkDriver for TestConnection by run {
+        connect_list_all_networks = list_all;
+        connect_num_of_networks = count_active;
+        connect_list_networks = active;
+        connect_num_of_defined_networks = count_inactive;
+        connect_list_defined_networks = inactive;
+        network_lookup_by_name = by_name;
+        network_lookup_by_uuid = by_uuid;
+        network_define_xml = define_xml;
+        network_define_xml_flags = define_xml_flags;
+        network_create_xml = create_xml;
+        network_create_xml_flags = create_xml_flags;
+        network_create = create;
+        network_destroy = destroy;
+        network_undefine = undefine;
+        network_update = update;
+        network_get_xml_desc = get_xml_desc;
+        network_get_metadata = metadata::get;
+        network_set_metadata = metadata::set;
+        network_get_bridge_name = bridge_name;
+        network_get_autostart = autostart;
+        network_set_autostart = set_autostart;
+        network_is_active = is_active;
+        network_is_persistent = is_persistent;
     }
 }

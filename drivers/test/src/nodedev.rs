@@ -4,11 +4,11 @@ use std::string::String; // the protocol has one of its own
 
 use virtwire_conf::nodedev::{Capability, FcHost, ScsiHostCapability};
 use virtwire_conf::{FormatOptions, NodeDevice, ParseOptions};
-use virtwire_driver_api::{CallCx, NodeDeviceDriver, async_trait, passes};
+use virtwire_driver_api::{NodeDeviceDriver, passes, serve};
 use virtwire_protocol::remote::{self as wire, Event, *};
-use virtwire_protocol::{ErrorDomain, VirtError, XdrString};
+use virtwire_protocol::{ErrorDomain, XdrString};
 
-use crate::driver::{TestConnection, serve};
+use crate::driver::TestConnection;
 use crate::error::{Result, TEST, check_flags, unknown_cause};
 use crate::host::Host;
 use crate::registry::Object;
@@ -273,18 +273,18 @@ fn destroy(host: &mut Host, args: NodeDeviceDestroyArgs) -> Result<()> {
 }
 
 serve! {
-    NodeDeviceDriver {
-        connect_list_all_node_devices(ConnectListAllNodeDevicesArgs) -> ConnectListAllNodeDevicesRet = list_all;
-        node_num_of_devices(NodeNumOfDevicesArgs) -> NodeNumOfDevicesRet = count;
-        node_list_devices(NodeListDevicesArgs) -> NodeListDevicesRet = names;
-        node_device_lookup_by_name(NodeDeviceLookupByNameArgs) -> NodeDeviceLookupByNameRet = by_name;
-        node_device_get_xml_desc(NodeDeviceGetXmlDescArgs) -> NodeDeviceGetXmlDescRet = get_xml_desc;
-        node_device_get_parent(NodeDeviceGetParentArgs) -> NodeDeviceGetParentRet = parent;
-        node_device_num_of_caps(NodeDeviceNumOfCapsArgs) -> NodeDeviceNumOfCapsRet = count_caps;
-        node_device_list_caps(NodeDeviceListCapsArgs) -> NodeDeviceListCapsRet = caps;
-        node_device_is_active(NodeDeviceIsActiveArgs) -> NodeDeviceIsActiveRet = is_active;
-        node_device_is_persistent(NodeDeviceIsPersistentArgs) -> NodeDeviceIsPersistentRet = is_persistent;
-        node_device_create_xml(NodeDeviceCreateXmlArgs) -> NodeDeviceCreateXmlRet = create_xml;
-        node_device_destroy(NodeDeviceDestroyArgs) = destroy;
+    NodeDeviceDriver for TestConnection by run {
+        connect_list_all_node_devices = list_all;
+        node_num_of_devices = count;
+        node_list_devices = names;
+        node_device_lookup_by_name = by_name;
+        node_device_get_xml_desc = get_xml_desc;
+        node_device_get_parent = parent;
+        node_device_num_of_caps = count_caps;
+        node_device_list_caps = caps;
+        node_device_is_active = is_active;
+        node_device_is_persistent = is_persistent;
+        node_device_create_xml = create_xml;
+        node_device_destroy = destroy;
     }
 }

@@ -1,5 +1,7 @@
 //! Define, start, pause, stop, forget.
 
+use std::os::fd::OwnedFd;
+
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
 
@@ -113,6 +115,7 @@ pub(crate) fn create_xml(
 pub(crate) fn create_xml_with_files(
     host: &mut Host,
     args: wire::DomainCreateXmlWithFilesArgs,
+    _: Vec<OwnedFd>,
 ) -> Result<wire::DomainCreateXmlWithFilesRet> {
     check_flags(args.flags, START_VALIDATE, "testDomainCreateXML")?;
     let definition = Definition::parse(&args.xml_desc.to_str_lossy())?;
@@ -149,6 +152,7 @@ pub(crate) fn create_with_flags(
 pub(crate) fn create_with_files(
     host: &mut Host,
     args: wire::DomainCreateWithFilesArgs,
+    _: Vec<OwnedFd>,
 ) -> Result<wire::DomainCreateWithFilesRet> {
     Ok(wire::DomainCreateWithFilesRet { dom: start(host, &args.dom, args.flags)? })
 }

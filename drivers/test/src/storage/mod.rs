@@ -9,11 +9,11 @@ use std::string::String; // the protocol has one of its own
 use virtwire_conf::storage::PoolTarget;
 use virtwire_conf::table::Bytes;
 use virtwire_conf::{StoragePool, StorageVol};
-use virtwire_driver_api::{CallCx, StorageDriver, async_trait};
-use virtwire_protocol::remote::{self as wire, Event, *};
-use virtwire_protocol::{ErrorDomain, VirtError};
+use virtwire_driver_api::{StorageDriver, serve};
+use virtwire_protocol::ErrorDomain;
+use virtwire_protocol::remote::{self as wire, Event};
 
-use crate::driver::{TestConnection, serve};
+use crate::driver::TestConnection;
 use crate::error::{Result, TEST, uuid_text};
 use crate::host::Host;
 use crate::registry::{Object, Registry, Uuid};
@@ -232,41 +232,41 @@ pub(crate) fn check_same(pools: &Registry<Pool>, new: &StoragePool) -> Result<()
 }
 
 serve! {
-    StorageDriver {
-        connect_list_all_storage_pools(ConnectListAllStoragePoolsArgs) -> ConnectListAllStoragePoolsRet = pool::list_all;
-        connect_num_of_storage_pools() -> ConnectNumOfStoragePoolsRet = pool::count_active;
-        connect_list_storage_pools(ConnectListStoragePoolsArgs) -> ConnectListStoragePoolsRet = pool::active;
-        connect_num_of_defined_storage_pools() -> ConnectNumOfDefinedStoragePoolsRet = pool::count_inactive;
-        connect_list_defined_storage_pools(ConnectListDefinedStoragePoolsArgs) -> ConnectListDefinedStoragePoolsRet = pool::inactive;
-        connect_find_storage_pool_sources(ConnectFindStoragePoolSourcesArgs) -> ConnectFindStoragePoolSourcesRet = sources::find;
-        storage_pool_lookup_by_name(StoragePoolLookupByNameArgs) -> StoragePoolLookupByNameRet = pool::by_name;
-        storage_pool_lookup_by_uuid(StoragePoolLookupByUuidArgs) -> StoragePoolLookupByUuidRet = pool::by_uuid;
-        storage_pool_lookup_by_volume(StoragePoolLookupByVolumeArgs) -> StoragePoolLookupByVolumeRet = pool::by_volume;
-        storage_pool_define_xml(StoragePoolDefineXmlArgs) -> StoragePoolDefineXmlRet = pool::define_xml;
-        storage_pool_create_xml(StoragePoolCreateXmlArgs) -> StoragePoolCreateXmlRet = pool::create_xml;
-        storage_pool_create(StoragePoolCreateArgs) = pool::create;
-        storage_pool_build(StoragePoolBuildArgs) = pool::build;
-        storage_pool_destroy(StoragePoolDestroyArgs) = pool::destroy;
-        storage_pool_delete(StoragePoolDeleteArgs) = pool::delete;
-        storage_pool_undefine(StoragePoolUndefineArgs) = pool::undefine;
-        storage_pool_refresh(StoragePoolRefreshArgs) = pool::refresh;
-        storage_pool_get_info(StoragePoolGetInfoArgs) -> StoragePoolGetInfoRet = pool::info;
-        storage_pool_get_xml_desc(StoragePoolGetXmlDescArgs) -> StoragePoolGetXmlDescRet = pool::get_xml_desc;
-        storage_pool_get_autostart(StoragePoolGetAutostartArgs) -> StoragePoolGetAutostartRet = pool::autostart;
-        storage_pool_set_autostart(StoragePoolSetAutostartArgs) = pool::set_autostart;
-        storage_pool_is_active(StoragePoolIsActiveArgs) -> StoragePoolIsActiveRet = pool::is_active;
-        storage_pool_is_persistent(StoragePoolIsPersistentArgs) -> StoragePoolIsPersistentRet = pool::is_persistent;
-        storage_pool_num_of_volumes(StoragePoolNumOfVolumesArgs) -> StoragePoolNumOfVolumesRet = volume::count;
-        storage_pool_list_volumes(StoragePoolListVolumesArgs) -> StoragePoolListVolumesRet = volume::names;
-        storage_pool_list_all_volumes(StoragePoolListAllVolumesArgs) -> StoragePoolListAllVolumesRet = volume::list_all;
-        storage_vol_lookup_by_name(StorageVolLookupByNameArgs) -> StorageVolLookupByNameRet = volume::by_name;
-        storage_vol_lookup_by_key(StorageVolLookupByKeyArgs) -> StorageVolLookupByKeyRet = volume::by_key;
-        storage_vol_lookup_by_path(StorageVolLookupByPathArgs) -> StorageVolLookupByPathRet = volume::by_path;
-        storage_vol_create_xml(StorageVolCreateXmlArgs) -> StorageVolCreateXmlRet = volume::create_xml;
-        storage_vol_create_xml_from(StorageVolCreateXmlFromArgs) -> StorageVolCreateXmlFromRet = volume::create_xml_from;
-        storage_vol_delete(StorageVolDeleteArgs) = volume::delete;
-        storage_vol_get_info(StorageVolGetInfoArgs) -> StorageVolGetInfoRet = volume::info;
-        storage_vol_get_xml_desc(StorageVolGetXmlDescArgs) -> StorageVolGetXmlDescRet = volume::get_xml_desc;
-        storage_vol_get_path(StorageVolGetPathArgs) -> StorageVolGetPathRet = volume::path;
+    StorageDriver for TestConnection by run {
+        connect_list_all_storage_pools = pool::list_all;
+        connect_num_of_storage_pools = pool::count_active;
+        connect_list_storage_pools = pool::active;
+        connect_num_of_defined_storage_pools = pool::count_inactive;
+        connect_list_defined_storage_pools = pool::inactive;
+        connect_find_storage_pool_sources = sources::find;
+        storage_pool_lookup_by_name = pool::by_name;
+        storage_pool_lookup_by_uuid = pool::by_uuid;
+        storage_pool_lookup_by_volume = pool::by_volume;
+        storage_pool_define_xml = pool::define_xml;
+        storage_pool_create_xml = pool::create_xml;
+        storage_pool_create = pool::create;
+        storage_pool_build = pool::build;
+        storage_pool_destroy = pool::destroy;
+        storage_pool_delete = pool::delete;
+        storage_pool_undefine = pool::undefine;
+        storage_pool_refresh = pool::refresh;
+        storage_pool_get_info = pool::info;
+        storage_pool_get_xml_desc = pool::get_xml_desc;
+        storage_pool_get_autostart = pool::autostart;
+        storage_pool_set_autostart = pool::set_autostart;
+        storage_pool_is_active = pool::is_active;
+        storage_pool_is_persistent = pool::is_persistent;
+        storage_pool_num_of_volumes = volume::count;
+        storage_pool_list_volumes = volume::names;
+        storage_pool_list_all_volumes = volume::list_all;
+        storage_vol_lookup_by_name = volume::by_name;
+        storage_vol_lookup_by_key = volume::by_key;
+        storage_vol_lookup_by_path = volume::by_path;
+        storage_vol_create_xml = volume::create_xml;
+        storage_vol_create_xml_from = volume::create_xml_from;
+        storage_vol_delete = volume::delete;
+        storage_vol_get_info = volume::info;
+        storage_vol_get_xml_desc = volume::get_xml_desc;
+        storage_vol_get_path = volume::path;
     }
 }
