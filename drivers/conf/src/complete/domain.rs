@@ -173,7 +173,9 @@ fn boot(domain: &mut Domain, host_arch: &str) -> Result<(), VirtError> {
 }
 
 fn actions(domain: &mut Domain) {
-    if let Some(loader) = domain.os.loader.as_mut().filter(|l| l.path.is_some()) {
+    // Where firmware is chosen, what is chosen says where it is put.
+    let chosen = domain.os.firmware.is_some();
+    if let Some(loader) = domain.os.loader.as_mut().filter(|l| l.path.is_some() && !chosen) {
         loader.type_.get_or_insert(LoaderType::Rom);
     }
     if let Some(hyperv) = domain.features.as_mut().and_then(|f| f.hyperv.as_mut()) {

@@ -160,12 +160,14 @@ fn machine(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
 
 fn processor(domain: &mut Domain) {
     let emulator = domain.devices.emulator.clone().unwrap_or_default();
+    let narrow = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()) == Some("i686");
     let cpu = domain.cpu.get_or_insert_with(Cpu::default);
     match cpu.mode {
         Some(CpuMode::HostPassthrough | CpuMode::Maximum) => {
             cpu.check.get_or_insert(CpuCheck::None);
             if cpu.mode == Some(CpuMode::HostPassthrough) {
-                cpu.migratable.get_or_insert(OnOff::On);
+                // A 32-bit emulator is not asked whether it could leave out what does not migrate.
+                cpu.migratable.get_or_insert(if narrow { OnOff::Off } else { OnOff::On });
             }
             cpu.match_ = None;
             cpu.model = None;

@@ -52,7 +52,8 @@ fn model(domain: &Domain, context: &Context<'_>) -> Options {
     };
     let options = match cpu.mode {
         Some(CpuMode::HostPassthrough | CpuMode::Maximum) => {
-            options.with_if("migratable", cpu.migratable.map(word))
+            let asked = context.caps.arch != "i386";
+            options.with_if("migratable", cpu.migratable.filter(|_| asked).map(word))
         }
         _ => options.with_if("vendor", named.and_then(|model| model.vendor_id.as_ref())),
     };
