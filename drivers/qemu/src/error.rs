@@ -58,3 +58,15 @@ pub(crate) fn file(error: &std::io::Error, what: impl Display) -> VirtError {
 pub(crate) fn check_flags(flags: u32, known: u32, function: &str) -> Result<()> {
     virtwire_driver_api::check_flags(QEMU, flags, known, function)
 }
+
+/// Flags that do not go together: the message stands alone, and the error names the function.
+pub(crate) fn bad_flags(domain: ErrorDomain, function: &str, text: impl Display) -> VirtError {
+    VirtError {
+        message: text.to_string(),
+        str1: Some(function.to_owned()),
+        str2: Some("ctl".to_owned()),
+        int1: 0,
+        int2: 0,
+        ..domain.invalid_arg("")
+    }
+}

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use virtwire_conf::table::write_document;
 use virtwire_conf::{Domain, FormatOptions};
 use virtwire_protocol::VirtError;
-use virtwire_protocol::error::{ErrorCode, ErrorDomain};
+use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{Cont, Stop};
 
 use crate::begin::{Begin, Memory};
 use crate::define::{text, transient};
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result, check_flags, file, monitor};
+use crate::error::{QEMU, Result, bad_flags, check_flags, file, monitor};
 use crate::guest::{Ending, Guest};
 use crate::migrate;
 use crate::snapshot::{cookie, of_run};
@@ -119,8 +119,7 @@ impl Image {
 fn check_state(flags: u32, function: &str) -> Result<()> {
     if flags & RUNNING != 0 && flags & PAUSED != 0 {
         let text = "Flags 'VIR_DOMAIN_SAVE_RUNNING' and 'VIR_DOMAIN_SAVE_PAUSED' are mutually exclusive";
-        let error = VirtError::new(ErrorDomain::DOMAIN, ErrorCode::INVALID_ARG, text);
-        return Err(VirtError { str1: Some(function.to_owned()), ..error });
+        return Err(bad_flags(ErrorDomain::DOMAIN, function, text));
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use super::image::{job, overlay, qemu_img};
 use super::{on_wire, store};
 use crate::define::replace;
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result, check_flags, monitor, not_running};
+use crate::error::{QEMU, Result, bad_flags, check_flags, monitor, not_running};
 use crate::guest::{Guest, Live};
 
 /// `VIR_DOMAIN_SNAPSHOT_CREATE_…`
@@ -87,7 +87,7 @@ fn requires(flags: u32, (one, name): (u32, &str), (other, needed): (u32, &str)) 
     let text = format_args!(
         "Flag 'VIR_DOMAIN_SNAPSHOT_CREATE_{needed}' is required by flag 'VIR_DOMAIN_SNAPSHOT_CREATE_{name}'"
     );
-    Err(VirtError::new(SNAPSHOT, ErrorCode::INVALID_ARG, text))
+    Err(bad_flags(SNAPSHOT, "virDomainSnapshotCreateXML", text))
 }
 
 /// Names are those of files.
