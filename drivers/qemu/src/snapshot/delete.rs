@@ -69,7 +69,10 @@ async fn discard(guest: &Guest, name: &str, snapshot: &Snapshot) -> Result<()> {
         return job(&live.monitor, &job_id).await;
     }
     for path in super::revert::images(snapshot) {
-        qemu_img(&["snapshot", "-d", name, &path]).await?;
+        // One that is not in the image is gone already.
+        if let Err(error) = qemu_img(&["snapshot", "-d", name, &path]).await {
+            tracing::warn!(guest = guest.name, snapshot = name, %error, "is not taken out of an image");
+        }
     }
     Ok(())
 }

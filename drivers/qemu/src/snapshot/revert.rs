@@ -59,29 +59,34 @@ pub(crate) async fn revert(driver: &Qemu, args: DomainRevertToSnapshotArgs) -> R
             "transient domain needs to request run or pause to revert to inactive snapshot",
         ));
     }
+    // The guest may have got another name since.
+    let named = |domain: &Domain| Domain { name: guest.name.clone(), ..domain.clone() };
+    let stored = named(snapshot.inactive_domain.as_deref().unwrap_or(domain));
+    let domain = named(domain);
     driver.stop_for_snapshot(&guest).await;
     if !driver.knows(&guest) {
         // A transient guest goes on as the same one.
         driver.add(Arc::clone(&guest))?;
     }
-    let stored = snapshot.inactive_domain.as_deref().unwrap_or(domain);
+    if off {
+        for path in images(&snapshot) {
+            qemu_img(&["snapshot", "-a", &name, &path]).await?;
+        }
+    }
     if persistent {
-        replace(driver, &guest, stored.clone())?;
+        replace(driver, &guest, stored)?;
     }
     let paused = match asked {
         0 => snapshot.state == Some(SnapshotState::Paused),
         asked => asked & PAUSED != 0,
     };
     if off {
-        for path in images(&snapshot) {
-            qemu_img(&["snapshot", "-a", &name, &path]).await?;
-        }
         guest.lock().state = State::SHUTOFF_FROM_SNAPSHOT;
         if asked != 0 {
-            driver.start_from(&guest, domain, paused).await?;
+            driver.start_from(&guest, &domain, paused).await?;
         }
     } else {
-        load(driver, &guest, domain, &snapshot, &name, paused).await?;
+        load(driver, &guest, &domain, &snapshot, &name, paused).await?;
     }
     if persistent {
         driver.emit(Lifecycle::DEFINED_FROM_SNAPSHOT.of(guest.handle()));
