@@ -74,24 +74,7 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     }
     disks(domain);
     firmware::complete(domain, host)?;
-    many_processors(domain);
     super::seclabel::seclabels(domain)
-}
-
-/// Interrupts reach more than 255 processors only through an IOMMU that remaps them.
-fn many_processors(domain: &mut Domain) {
-    let many = domain.vcpu.as_ref().is_some_and(|vcpu| vcpu.count > 255);
-    let Some(iommu) = domain.devices.iommu.as_mut().filter(|iommu| iommu.model == IommuModel::Intel) else {
-        return;
-    };
-    if !many {
-        return;
-    }
-    let driver = iommu.driver.get_or_insert_default();
-    driver.intremap.get_or_insert(OnOff::On);
-    driver.eim.get_or_insert(OnOff::On);
-    let ioapic = domain.features.get_or_insert_default().ioapic.get_or_insert_default();
-    ioapic.driver.get_or_insert(IoapicDriver::Qemu);
 }
 
 /// What depends on devices that all drivers add.
