@@ -349,6 +349,7 @@ element! {
     pub struct Mirror {
         attr type_ "type": Option<StorageType>;
         attr file: Option<String>;
+        attr format_name "format": Option<String>;
         attr job: Option<String>;
         attr ready: Option<String>;
         child format: Option<BackingFormat>;
