@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the Debian package, and tries it in a Debian of its own: install, virsh, another user without and with the group
-# libvirt, removal, purge. Needs root, and a few minutes; no part of tests/run.sh.
+# Makes the Debian package, and tries it in a Debian of its own: install, virsh and virt-admin, removal, purge.
+# Needs root, and a few minutes; no part of tests/run.sh.
 #
 # Brings cargo-deb and debootstrap where they are missing. What it unpacks and mounts is below the build folder, and gone
 # at its end.
@@ -14,10 +14,11 @@ target=${CARGO_TARGET_DIR:-target}
 root=$(realpath -m "$target/package/root")
 
 say() { printf 'package: %s\n' "$*"; }
-within() { chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
+clean=(chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive)
+within() { "${clean[@]}" "$@"; }
 daemon=
 end() {
-    [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
+    [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null || true
     for place in proc dev run; do umount "$root/$place" 2>/dev/null || true; done
     rm -rf --one-file-system "$root"
 }
@@ -35,6 +36,7 @@ trap end EXIT
 end
 debootstrap --variant=minbase "$suite" "$root" >"$target/package/debootstrap.log"
 # The same sources of packages as this machine's.
+rm -f "$root/etc/apt/sources.list"
 cp -a /etc/apt/. "$root/etc/apt/"
 mount --bind /proc "$root/proc"
 mount --bind /dev "$root/dev"
@@ -56,12 +58,13 @@ within getent group libvirt >/dev/null || within systemd-sysusers virtwired.conf
 
 say "does virsh find it where it looks by itself?"
 within mkdir -p /run/libvirt
-within virtwired &
+"${clean[@]}" virtwired &
 daemon=$!
 for _ in $(seq 100); do [ -S "$root/run/libvirt/libvirt-admin-sock" ] && break; sleep 0.1; done
-within virsh -c test:///default list --name | grep -qx test
-within virsh -c 'test+unix:///default' list --name | grep -qx test
-within virt-admin server-list | grep -q libvirtd
+said=$(within virsh -q -c test+unix:///default list --name)
+[ "$said" = test ] || { say "virsh said: $said"; exit 1; }
+said=$(within virt-admin -q server-list)
+[[ $said == *libvirtd* ]] || { say "virt-admin said: $said"; exit 1; }
 kill "$daemon"
 wait "$daemon" || true
 daemon=
