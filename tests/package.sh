@@ -43,9 +43,9 @@ mount --bind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
-cp "$target/package/virtwired.deb" "$root/root/"
+cp "$target/package/virtwired.deb" "$root/opt/"
 within apt-get update -qq >"$target/package/apt.log" 2>&1
-within apt-get install -y -qq --no-install-recommends /root/virtwired.deb libvirt-clients >>"$target/package/apt.log" 2>&1
+within apt-get install -y -qq --no-install-recommends /opt/virtwired.deb libvirt-clients >>"$target/package/apt.log" 2>&1
 
 say "is the package whole?"
 within dpkg --verify virtwired

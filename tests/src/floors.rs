@@ -1,10 +1,12 @@
 //! What many clients, hostile clients and TLS cost: virtwired's floors, beside libvirtd where the floor is a ratio.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use virtwire_conformance::peer::{Peer, PeerError};
 use virtwire_protocol::net::MessageType;
@@ -72,9 +74,11 @@ fn crowd(generator: &Path, rounds: usize, seconds: &str) -> Floor {
 fn tls(generator: &Path, folder: &Folder, rounds: usize, seconds: &str) -> Floor {
     const PKI: &str = "
         openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out cacert.pem -days 2 -subj /CN=ca
+        echo subjectAltName=DNS:localhost >ext
         for name in server client; do
             openssl req -newkey rsa:2048 -nodes -keyout ${name}key.pem -out $name.csr -subj /CN=localhost
-            openssl x509 -req -in $name.csr -CA cacert.pem -CAkey ca.key -CAcreateserial -out ${name}cert.pem -days 2
+            openssl x509 -req -in $name.csr -CA cacert.pem -CAkey ca.key -CAcreateserial -out ${name}cert.pem \\
+                -days 2 -extfile ext
         done";
     let made = process::run(Command::new("sh").args(["-ec", PKI]).current_dir(&**folder));
     assert!(made.status.success(), "{}", made.text);
@@ -127,18 +131,25 @@ fn storm() -> Floor {
 /// What a hostile client does, once; it may be thrown out.
 type Attack = fn(&Path) -> Result<(), PeerError>;
 
+/// A connection that gives up when the daemon does not read: it would hang for ever where the daemon waits for it to read.
+fn connect(socket: &Path) -> Result<Peer, PeerError> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(Duration::from_millis(100)))?;
+    Ok(Peer::over(stream))
+}
+
 /// The classes of hostile clients.
 const ATTACKS: &[(&str, Attack)] = &[
-    ("connections that say nothing", |socket| Peer::connect(socket).map(drop)),
-    ("lengths that nobody could mean", |socket| Peer::connect(socket)?.write(&[0xff; 64])),
+    ("connections that say nothing", |socket| connect(socket).map(drop)),
+    ("lengths that nobody could mean", |socket| connect(socket)?.write(&[0xff; 64])),
     ("frames that announce much and bring little", |socket| {
-        let mut peer = Peer::connect(socket)?;
+        let mut peer = connect(socket)?;
         peer.open(URI)?;
         peer.write(&(32u32 << 20).to_be_bytes())?;
         peer.write(&[0; 4096])
     }),
     ("calls without a pause, whose answers nobody reads", |socket| {
-        let mut peer = Peer::connect(socket)?;
+        let mut peer = connect(socket)?;
         peer.open(URI)?;
         for _ in 0..2_000 {
             let header = peer.header(&remote::PROGRAM, Procedure::CONNECT_GET_CAPABILITIES.0);
@@ -147,7 +158,7 @@ const ATTACKS: &[(&str, Attack)] = &[
         Ok(())
     }),
     ("arguments that do not decode", |socket| {
-        let mut peer = Peer::connect(socket)?;
+        let mut peer = connect(socket)?;
         peer.open(URI)?;
         for _ in 0..200 {
             let header = peer.header(&remote::PROGRAM, Procedure::DOMAIN_DEFINE_XML.0);
@@ -157,7 +168,7 @@ const ATTACKS: &[(&str, Attack)] = &[
         Ok(())
     }),
     ("streams that were never opened", |socket| {
-        let mut peer = Peer::connect(socket)?;
+        let mut peer = connect(socket)?;
         peer.open(URI)?;
         for _ in 0..2_000 {
             let mut header = peer.header(&remote::PROGRAM, Procedure::DOMAIN_OPEN_CONSOLE.0);
@@ -167,13 +178,13 @@ const ATTACKS: &[(&str, Attack)] = &[
         Ok(())
     }),
     ("documents of a megabyte", |socket| {
-        let mut peer = Peer::connect(socket)?;
+        let mut peer = connect(socket)?;
         peer.open(URI)?;
         let xml = "<domain>".repeat(128 << 10);
         peer.call(Procedure::DOMAIN_DEFINE_XML, &DomainDefineXmlArgs { xml: xml.as_str().into() }).map(drop)
     }),
     ("registrations for events", |socket| {
-        let mut peer = Peer::connect(socket)?;
+        let mut peer = connect(socket)?;
         peer.open(URI)?;
         let args = ConnectDomainEventCallbackRegisterAnyArgs { event_id: 0, dom: None };
         for _ in 0..2_000 {

@@ -85,7 +85,7 @@ fn list(call: Call, payload: &[u8]) -> Serving {
 fn set(call: Call, payload: &[u8]) -> Serving {
     let args = call.decode::<demo::SetArgs>(payload)?;
     call.refuse_if(args.params.is_empty(), 0, 0)?;
-    call.refuse_if((args.source >= 2), 1, args.source as i32)?;
+    call.refuse_if(args.source >= 2, 1, args.source as i32)?;
     call.refuse_read_only_if(args.source == 1)?;
     let driver = call.hypervisor()?;
     Ok(

@@ -80,6 +80,8 @@ fn described(procedure: &Procedure, between: Option<&Vec<String>>) -> Value {
         json!({"mode": mode, "param_index": stream.param_index, "sparse_flag": stream.sparse_flag})
     });
     let event = procedure.event.as_ref();
+    // What only libvirt's library calls has no release, and a name in errors alone; the tables leave that out.
+    let api = procedure.api.as_ref().filter(|_| procedure.since.is_some());
     json!({
         "number": procedure.number,
         "name": procedure.name,
@@ -96,7 +98,7 @@ fn described(procedure: &Procedure, between: Option<&Vec<String>>) -> Value {
         "stream": stream,
         "fds": [range(procedure.fds_call), range(procedure.fds_reply)],
         "event": event.map(|event| json!({"class": event.class, "id": event.id, "legacy": event.legacy})),
-        "api": procedure.api,
+        "api": api,
         "since": procedure.since,
         "since_between": between,
     })

@@ -21,6 +21,8 @@ enum Command {
     Delete,
     AddLast,
     AddFirst,
+    /// One that does not exist, which is said behind all that is wrong with the entry.
+    Other(u32),
 }
 
 /// `virNetworkUpdateSection`: its name in errors, and the element that it takes; none for what describes a network as a
@@ -71,10 +73,7 @@ impl Network {
             2 => Command::Delete,
             3 => Command::AddLast,
             4 => Command::AddFirst,
-            other => {
-                let text = format_args!("unrecognized network update command code {other}");
-                return Err(NETWORK.operation_unsupported(text));
-            }
+            other => Command::Other(other),
         };
         let mut changed = self.clone();
         match *name {
@@ -347,6 +346,10 @@ fn apply<T>(
         }
         (Command::AddFirst, None) => list.insert(0, new),
         (Command::AddLast, None) => list.push(new),
+        (Command::Other(command), _) => {
+            let text = format_args!("unrecognized network update command code {command}");
+            return Err(NETWORK.operation_unsupported(text));
+        }
     }
     Ok(())
 }

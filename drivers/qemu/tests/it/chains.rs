@@ -46,7 +46,7 @@ async fn a_running_guest_shows_what_is_behind_its_disks() {
     }
     assert!(overlay(&dir, "plugged.qcow2", "disk.img", "raw"));
     let dom = host.define("chain", &disk(&dir.join("top.qcow2"), "vda")).await;
-    host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+    host.start_paused(&dom).await;
     let shown = xml(&host, &dom).await;
     let (middle, base) = (dir.join("middle.qcow2"), dir.join("disk.img"));
     for part in [

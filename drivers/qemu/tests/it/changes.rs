@@ -91,9 +91,7 @@ async fn a_disk_comes_and_goes_while_the_guest_runs() {
     }
     let (mut host, cx) = (Host::new().await, CallCx::default());
     let dom = host.define("plugs", "").await;
-    // Its CPUs stand still: QEMU can lose one that is reset too soon after the last time.
-    let paused = DomainCreateWithFlagsArgs { dom: dom.clone(), flags: 1 };
-    host.driver.domain_create_with_flags(&cx, paused).await.unwrap();
+    host.start_paused(&dom).await;
     let xml = format!(
         "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{}'/>\
          <target dev='vdb' bus='virtio'/></disk>",

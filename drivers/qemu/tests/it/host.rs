@@ -94,6 +94,14 @@ impl Host {
         lives
     }
 
+    /// Starts a guest whose CPUs stand still, for tests that reset it again and again: QEMU can lose one that is reset
+    /// too soon after the last time.
+    pub(crate) async fn start_paused(&self, dom: &NonnullDomain) {
+        const PAUSED: u32 = 1;
+        let args = DomainCreateWithFlagsArgs { dom: dom.clone(), flags: PAUSED };
+        self.driver.domain_create_with_flags(&CallCx::default(), args).await.unwrap();
+    }
+
     /// Waits until a device has left a guest; its alias.
     pub(crate) async fn device_removed(&mut self) -> String {
         let removed = async {
