@@ -35,7 +35,8 @@ fn call(procedure: Procedure, serial: u32, args: &impl Encode) -> Vec<u8> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let [mechanism, mut rest @ ..] = data else { return };
+    let [mechanism, rest @ ..] = data else { return };
+    let mut rest = rest;
     let mech = ["SCRAM-SHA-256", "PLAIN", "EXTERNAL", "\u{0}"][usize::from(mechanism % 4)];
     let mut all = call(Procedure::AUTH_SASL_INIT, 0, &());
     let mut serial = 0;
