@@ -88,8 +88,12 @@ impl Buses {
         }
     }
 
-    /// A root port leaves the other functions of its slot to other root ports.
+    /// A root port leaves the other functions of its slot to other root ports. One that says so itself has taken no more
+    /// than its own.
     pub(super) fn share(&mut self, address: &PciAddress) {
+        if address.multifunction == Some(OnOff::On) {
+            return;
+        }
         let (_, bus, slot, function) = parts(address);
         let bus = u8::try_from(bus).ok().and_then(|bus| self.buses.get_mut(&bus));
         if let Some(used) = bus.and_then(|bus| bus.used.get_mut(usize::try_from(slot).ok()?))

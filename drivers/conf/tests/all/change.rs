@@ -192,3 +192,18 @@ fn an_address_is_one_devices() {
     let text = "67 10 unsupported configuration: a device with the same address already exists ";
     assert_eq!(said(with.attach(parse(&rng), &options())), text);
 }
+
+#[test]
+fn a_new_root_port_takes_no_place_of_another() {
+    let ports = "<controller type='pci' model='pcie-root-port'/>".repeat(8);
+    let xml = format!(
+        "<domain type='qemu'><name>a</name><memory>65536</memory><os><type machine='q35'>hvm</type></os>
+         <devices><controller type='pci' index='0' model='pcie-root'/>{ports}</devices></domain>"
+    );
+    let base = Domain::parse(&xml, &options()).unwrap();
+    // A conventional card brings a bridge and a port.
+    let card =
+        parse("<interface type='user'><mac address='52:54:00:00:00:02'/><model type='rtl8139'/></interface>");
+    let with = base.attach(card.clone(), &options()).unwrap();
+    assert_eq!(said(with.detach(&card, &options())), "done");
+}
