@@ -18,9 +18,11 @@ async fn until(from: &mut Attachment, story: &mut Story, procedure: &str) -> Vec
     let mut told = Vec::new();
     let whole = async {
         while let Some(seen) = from.next().await.expect("records can be read") {
-            told.extend(story.observe(seen));
-            let last = told.last().map(|entry: &Entry| &entry.what);
-            if matches!(last, Some(Happening::Call { procedure: done, .. }) if done == procedure) {
+            let new = story.observe(seen);
+            let answered = |entry: &Entry| matches!(&entry.what, Happening::Call { procedure: done, .. } if done == procedure);
+            let done = new.iter().any(answered);
+            told.extend(new);
+            if done {
                 return;
             }
         }
@@ -36,9 +38,11 @@ fn command(step: &Step) -> &str {
 
 /// The steps of the last call: kind, and the command of a monitor.
 fn steps(told: &[Entry]) -> Vec<(&str, &str)> {
-    let Some(Entry { what: Happening::Call { steps, answer, .. }, .. }) = told.last() else {
-        panic!("{told:?}")
-    };
+    let call = told.iter().rev().find_map(|entry| match &entry.what {
+        Happening::Call { steps, answer, .. } => Some((steps, answer)),
+        _ => None,
+    });
+    let Some((steps, answer)) = call else { panic!("{told:?}") };
     assert!(matches!(answer, Answer::Result { .. }), "{answer:?}");
     steps.iter().map(|step| (step.step.as_str(), command(step))).collect()
 }
