@@ -21,7 +21,13 @@ impl Qemu {
     /// Finds the guests that an earlier daemon left running. One that does not answer at once is waited for in the
     /// background, where nobody can start it a second time.
     pub(crate) async fn adopt_all(&self) {
-        let found = virtwire_store::read_all(&self.shared.dirs.run).unwrap_or_default();
+        let found = match virtwire_store::read_all(&self.shared.dirs.run) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "guests that run already are not found");
+                return;
+            }
+        };
         let found: Vec<_> = found
             .into_iter()
             .map(|(name, text)| {

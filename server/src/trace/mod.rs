@@ -59,8 +59,7 @@ pub(crate) fn serve(session: &Arc<Session>, header: &MessageHeader) -> bool {
         return false;
     }
     let reply = frame::encode_bytes(&frame::reply_to(header, MessageStatus::OK), &[]);
-    session.send(reply.unwrap_or_default(), Vec::new());
-    session.service.log.tracer().attach(session);
+    session.service.log.tracer().attach(session, reply.unwrap_or_default());
     true
 }
 
@@ -74,15 +73,20 @@ impl Tracer {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attach(&self, session: &Arc<Session>) {
+    /// Adds a listener. What happens behind its `reply` is told, and nothing before: both hold while the list is ours.
+    fn attach(&self, session: &Arc<Session>, reply: Vec<u8>) {
         let mut listeners = self.listeners();
-        if listeners.iter().any(|known| known.session.as_ptr() == Arc::as_ptr(session)) {
+        let known = listeners.iter().any(|known| known.session.as_ptr() == Arc::as_ptr(session));
+        if !known {
+            listeners.push(Listener { session: Arc::downgrade(session), lost: 0 });
+            self.on.store(true, Ordering::Relaxed);
+            tracing::callsite::rebuild_interest_cache();
+        }
+        session.send(reply, Vec::new());
+        drop(listeners);
+        if known {
             return;
         }
-        listeners.push(Listener { session: Arc::downgrade(session), lost: 0 });
-        drop(listeners);
-        self.on.store(true, Ordering::Relaxed);
-        tracing::callsite::rebuild_interest_cache();
         for client in session.service.clients(Program::Remote).all() {
             self.connected(&client);
         }
@@ -110,9 +114,8 @@ impl Tracer {
             session.send(record.clone(), Vec::new());
             true
         });
-        let nobody = listeners.is_empty();
-        drop(listeners);
-        if nobody && self.on.swap(false, Ordering::Relaxed) {
+        // While the list is ours: whoever attaches next switches it on again.
+        if listeners.is_empty() && self.on.swap(false, Ordering::Relaxed) {
             tracing::callsite::rebuild_interest_cache();
         }
     }
