@@ -222,7 +222,8 @@ impl SessionProcedures for Session {
     /// Of those who come through a proxy: whom the rules are asked about from now on.
     async fn connect_set_identity(&self, _: &CallCx, args: ConnectSetIdentityArgs) -> Result<(), VirtError> {
         self.open_connection()?;
-        if !stated::is_believed(self.peer, rustix::process::geteuid().as_raw()) {
+        let own = rustix::process::geteuid().as_raw();
+        if !stated::is_believed(self.peer, own, self.is_read_only()) {
             return Err(ErrorDomain::RPC.access_denied("only a proxy of root's may speak for others"));
         }
         let who = stated::identity(&args.params)?;

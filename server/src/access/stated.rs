@@ -18,9 +18,9 @@ const SASL: &str = "sasl-user-name";
 const CERTIFICATE: &str = "x509-distinguished-name";
 const SELINUX: &str = "selinux-context";
 
-/// Whether a client is believed: root's processes, and those of the daemon's own user.
-pub(crate) fn is_believed(peer: Option<Peer>, own: u32) -> bool {
-    peer.is_some_and(|peer| peer.uid == 0 || peer.uid == own)
+/// Whether a client is believed: root's processes, and where it may do more than look those of the daemon's own user.
+pub(crate) fn is_believed(peer: Option<Peer>, own: u32, read_only: bool) -> bool {
+    peer.is_some_and(|peer| peer.uid == 0 || (peer.uid == own && !read_only))
 }
 
 /// The parameters that say who somebody is.
@@ -100,10 +100,14 @@ mod tests {
     #[test]
     fn class_identity_only_root_and_the_daemons_own_user_speak_for_others() {
         let peer = |uid| Some(Peer { pid: 1, uid, gid: 1 });
-        for (peer, own, believed) in
-            [(None, 0, false), (peer(0), 1000, true), (peer(1000), 1000, true), (peer(1001), 0, false)]
-        {
-            assert_eq!(is_believed(peer, own), believed);
+        // Whether they are believed, and whether they are on a read-only connection.
+        for (peer, own, write, look) in [
+            (None, 0, false, false),
+            (peer(0), 1000, true, true),
+            (peer(1000), 1000, true, false),
+            (peer(1001), 0, false, false),
+        ] {
+            assert_eq!((is_believed(peer, own, false), is_believed(peer, own, true)), (write, look));
         }
     }
 }

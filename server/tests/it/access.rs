@@ -1,5 +1,8 @@
 //! Access rules: generated checks, filtered lists and events, and what they leave behind.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::sync::Arc;
 
 use virtwire_protocol::codec::{Encode, EncodeError};
@@ -11,6 +14,8 @@ use virtwired::access::{Policy, Rules};
 use virtwired::log::Log;
 use virtwired::{Access, Config, Service};
 
+use crate::host::{self, Host};
+use crate::network::programs;
 use crate::peer::Peer;
 use crate::toy::{Toy, domain};
 
@@ -180,7 +185,7 @@ async fn class_acl_events_go_to_those_who_may_see_the_domain() {
 
 #[tokio::test]
 async fn class_identity_who_speaks_for_another_has_the_others_rights_and_does_not_come_back() {
-    let mine = crate::host::uid();
+    let mine = host::uid();
     let rules = format!(
         "[[rule]]\nuser = ['{mine}']\nallow = ['*']\n[[rule]]\nuser = ['65534']\nallow = ['connect:*']\n"
     );
@@ -201,4 +206,24 @@ async fn class_identity_who_speaks_for_another_has_the_others_rights_and_does_no
     let again = peer.call(Procedure::CONNECT_SET_IDENTITY, &identity(mine.into())).await;
     assert_eq!(again.error().2, "internal error: an identity was set already");
     assert_eq!(peer.call(Procedure::DOMAIN_GET_XML_DESC, &dump).await.error().0, 88);
+}
+
+/// Asked by libvirt's own library, as somebody who is neither root nor the daemon's user.
+#[tokio::test]
+async fn class_identity_is_not_raised_on_a_read_only_connection() {
+    const PYTHON: &str = "/usr/bin/python3";
+    if !host::is_root() || !programs(&[PYTHON, "setpriv"]) {
+        return;
+    }
+    let mut host = Host::new("identity");
+    fs::set_permissions(&host.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    host.virtwired("unix_sock_rw_perms = \"0777\"\n", &[]);
+    for (socket, open) in [("libvirt-sock-ro", "openReadOnly"), ("libvirt-sock", "open")] {
+        let uri = format!("test+unix:///default?socket={}", host.dir.join(socket).display());
+        let script = format!("import libvirt; libvirt.{open}('{uri}').setIdentity({{'unix-user-id': 0}})");
+        let mut python = Command::new("setpriv");
+        python.args(["--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-c", &script]);
+        let refused = host::run(python).await.unwrap_err();
+        assert!(refused.contains("only a proxy of root's may speak for others"), "{socket}: {refused}");
+    }
 }
