@@ -172,6 +172,8 @@ pub fn canonical(text: &str) -> String {
         ("${1}N", r"\b((?:cpu\.(?:time|user|system)|vcpu\.\d+\.(?:time|wait|delay)|balloon\.rss)=)\d+"),
         ("rss N", r"\brss \d+"),
         ("CPU: N", r"\bCPU: +\d+"),
+        // virsh says nothing of the time of a processor that has not run for a tick of the host's clock.
+        ("$1", r"(VCPU: .*\nCPU: .*\nState: .*\n)CPU time: .*\n"),
         ("/dev/pts/N", r"/dev/pts/\d+"),
         // Room on a disk that others use too.
         ("$1 ROOM", r"\b(Allocation|Available): +[\d.]+ [GT]iB"),
@@ -227,6 +229,10 @@ mod tests {
     #[test]
     fn what_comes_from_the_clock_is_replaced_and_limits_are_not() {
         assert_eq!(canonical("CPU time: 1795541911.3s"), "CPU time: SECONDS");
+        let processor = "VCPU: 0\nCPU: 1\nState: running\n";
+        let masked = "VCPU: 0\nCPU: N\nState: running\nCPU Affinity: yy";
+        assert_eq!(canonical(&format!("{processor}CPU time: 0.1s\nCPU Affinity: yy")), masked);
+        assert_eq!(canonical(&format!("{processor}CPU Affinity: yy")), masked);
         assert_eq!(canonical("vda wr_req 59851397011357"), "vda wr_req TIME");
         assert_eq!(canonical("vda errs 897773582\nvda errs 0"), "vda errs TIME\nvda errs 0");
         assert_eq!(canonical("hard_limit 9007199254740991"), "hard_limit 9007199254740991");
