@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use virtwire_client::protocol::error::ErrorCode;
 use virtwire_client::{
-    Connect, Domain, DomainListFlags, DomainState, DomainStatsFlags, DomainStatsTypes, InterfaceListFlags,
-    NetworkListFlags, NodeDeviceListFlags, SecretListFlags, StoragePoolListFlags,
+    Connect, Domain, DomainListFlags, DomainState, DomainStats, DomainStatsFlags, DomainStatsTypes,
+    InterfaceListFlags, NetworkListFlags, NodeDeviceListFlags, SecretListFlags, StoragePoolListFlags,
 };
 
 use crate::failure::Failure;
@@ -163,39 +163,61 @@ fn yes(is: bool) -> String {
 async fn guests(connect: &Connect, active: bool) -> Result<Vec<Row>, Failure> {
     let flags = if active { DomainStatsFlags::ACTIVE } else { DomainStatsFlags::empty() };
     let wanted = DomainStatsTypes::STATE | DomainStatsTypes::VCPU | DomainStatsTypes::BALLOON;
-    match connect.domain_stats(&[], wanted, flags).await {
-        Ok(all) => Ok(all
-            .into_iter()
-            .map(|stats| {
-                let state = stats.state.state.unwrap_or_default().into();
-                guest(&stats.domain, state, Some(stats.vcpus.len()), stats.balloon.current)
-            })
-            .collect()),
-        // One call each, where there are no figures of all at once.
-        Err(error) if error.remote().is_some_and(|error| error.code == ErrorCode::NO_SUPPORT) => {
+    let known: Vec<(Domain, Option<Figures>)> = match connect.domain_stats(&[], wanted, flags).await {
+        Ok(all) => all.into_iter().map(|stats| (stats.domain.clone(), Figures::of(&stats))).collect(),
+        Err(error) if is(&error, ErrorCode::NO_SUPPORT) => {
             let flags = if active { DomainListFlags::ACTIVE } else { DomainListFlags::empty() };
-            let mut rows = Vec::new();
-            for domain in connect.domains(flags).await? {
-                let info = domain.info().await?;
-                rows.push(guest(&domain, info.state, Some(info.vcpus.into()), Some(info.memory_kib)));
-            }
-            Ok(rows)
+            connect.domains(flags).await?.into_iter().map(|domain| (domain, None)).collect()
         }
-        Err(error) => Err(error.into()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut rows = Vec::new();
+    for (domain, figures) in known {
+        // A driver that has not all figures at once is asked for those of each guest.
+        let figures = match figures {
+            Some(figures) => figures,
+            None => match domain.info().await {
+                Ok(info) => {
+                    Figures { state: info.state, vcpus: info.vcpus.into(), memory_kib: info.memory_kib }
+                }
+                Err(error) if is(&error, ErrorCode::NO_DOMAIN) => continue,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        rows.push(guest(&domain, &figures));
+    }
+    Ok(rows)
+}
+
+fn is(error: &virtwire_client::Error, code: ErrorCode) -> bool {
+    error.remote().is_some_and(|error| error.code == code)
+}
+
+/// What a row tells of a guest besides its name.
+struct Figures {
+    state: DomainState,
+    vcpus: usize,
+    memory_kib: u64,
+}
+
+impl Figures {
+    /// `None` where the driver left one out.
+    fn of(stats: &DomainStats) -> Option<Self> {
+        let vcpus = Some(stats.vcpus.len()).filter(|count| *count > 0)?;
+        Some(Self { state: stats.state.state?.into(), vcpus, memory_kib: stats.balloon.current? })
     }
 }
 
-fn guest(domain: &Domain, state: DomainState, vcpus: Option<usize>, memory: Option<u64>) -> Row {
-    let dash = || "-".to_owned();
-    let vcpus = vcpus.filter(|count| *count > 0);
+fn guest(domain: &Domain, figures: &Figures) -> Row {
+    let state = figures.state.to_string();
     let json = json!({"name": domain.name(), "uuid": domain.uuid().to_string(), "id": domain.id(),
-        "state": state.to_string(), "vcpus": vcpus, "memory_kib": memory});
+        "state": state, "vcpus": figures.vcpus, "memory_kib": figures.memory_kib});
     let cells = vec![
-        domain.id().map_or_else(dash, |id| id.to_string()),
+        domain.id().map_or_else(|| "-".to_owned(), |id| id.to_string()),
         domain.name(),
-        state.to_string(),
-        vcpus.map_or_else(dash, |count| count.to_string()),
-        memory.map_or_else(dash, kib),
+        state,
+        figures.vcpus.to_string(),
+        kib(figures.memory_kib),
     ];
     (cells, json)
 }

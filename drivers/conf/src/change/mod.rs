@@ -36,6 +36,7 @@ enum Missing {
 use Missing::{Argument, Fixed, Operation};
 
 /// A kind of device.
+#[derive(Clone, Copy)]
 struct Rule {
     /// The name of its element.
     element: &'static str,
@@ -97,8 +98,8 @@ const RULES: &[Rule] = &[
 ];
 
 fn rule_of(device: &Device) -> Rule {
-    let known = RULES.iter().find(|rule| rule.element == device.kind());
-    known.map_or(rule(device.kind(), device.kind(), None, Fixed), |known| Rule { ..*known })
+    let known = RULES.iter().copied().find(|rule| rule.element == device.kind());
+    known.unwrap_or(rule(device.kind(), device.kind(), None, Fixed))
 }
 
 impl Domain {
