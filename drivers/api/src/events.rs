@@ -51,7 +51,12 @@ impl EventHub {
 
     /// Adds a listener.
     pub fn subscribe(&self, sink: &Arc<dyn EventSink>) {
-        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(sink));
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where nothing happens for long, those who left would pile up.
+        if sinks.len() == sinks.capacity() {
+            sinks.retain(|sink| sink.strong_count() > 0);
+        }
+        sinks.push(Arc::downgrade(sink));
     }
 
     /// A callback id: libvirt counts them per driver and class for the whole daemon.
@@ -74,5 +79,30 @@ impl EventHub {
             }
             None => false,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl EventSink for Nobody {
+        fn deliver(&self, _: &Event) {}
+    }
+
+    #[test]
+    fn who_left_before_anything_happened_is_forgotten() {
+        let hub = EventHub::new();
+        let stays: Arc<dyn EventSink> = Arc::new(Nobody);
+        hub.subscribe(&stays);
+        for _ in 0..1000 {
+            let leaves: Arc<dyn EventSink> = Arc::new(Nobody);
+            hub.subscribe(&leaves);
+        }
+        let sinks = hub.sinks.lock().unwrap();
+        assert!(sinks.len() <= 4, "{}", sinks.len());
+        assert!(sinks[0].upgrade().is_some());
     }
 }
