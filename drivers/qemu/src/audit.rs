@@ -1,6 +1,7 @@
 //! Records for the host's audit system: what a guest was given, and how its starts and stops went.
 
 use virtwire_conf::Domain;
+use virtwire_conf::domain::GuestMemory;
 use virtwire_conf::domain::chardev::Chardev;
 use virtwire_conf::domain::disk::Disk;
 use virtwire_conf::domain::net::Interface;
@@ -107,7 +108,7 @@ fn all(domain: &Domain) -> Vec<Resource> {
     let chardevs = serials.chain(parallels).chain(channels).chain(consoles);
     all.extend(chardevs.filter_map(|chardev| named("chardev", START, path(chardev))));
     all.extend(devices.rngs.iter().filter_map(|rng| named("rng", START, rng.backend.as_ref()?.path.clone())));
-    all.push(count("mem", START, 0, domain.memory.map_or(0, |memory| memory.0)));
+    all.push(count("mem", START, 0, domain.memory.as_ref().map_or(0, GuestMemory::kib)));
     let (current, _) = crate::vcpus::counts(domain);
     all.push(count("vcpu", START, 0, current.into()));
     all

@@ -198,6 +198,7 @@ pub(crate) async fn to_native(
     let caps = driver.caps_of(&program).await?;
     crate::cpu::resolve(driver, &mut domain, &caps).await?;
     let (dir, memory) = (dirs.domain(-1, &stored.name), dirs.domain_memory(-1, &stored.name));
+    argv::refused::check(&domain)?;
     let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
     let context = argv::Context { dir: &dir, memory: &memory, caps: &caps, monitor: None, vault };
@@ -228,6 +229,8 @@ pub(crate) async fn transient(driver: &Qemu, domain: &Domain) -> Result<Arc<Gues
 
 /// The text of a definition for a client.
 pub(crate) fn text(domain: &Domain, flags: u32) -> String {
-    let options = FormatOptions::from_flags(flags);
+    let mut options = FormatOptions::from_flags(flags);
+    // Who takes a guest over needs all of it.
+    options.secure |= options.migratable;
     if options.migratable { domain.migratable().to_xml(&options) } else { domain.to_xml(&options) }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use virtwire_conf::domain::GuestMemory;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::QueryCpusFast;
 
@@ -25,7 +26,7 @@ pub(crate) async fn info(driver: &Qemu, args: DomainGetInfoArgs) -> Result<Domai
         (inner.current(), inner.state, inner.live.clone())
     };
     let domain = domain.ok_or_else(not_running)?;
-    let maximum = domain.memory.map_or(0, |memory| memory.0);
+    let maximum = domain.memory.as_ref().map_or(0, GuestMemory::kib);
     let mut current = domain.current_memory.map_or(maximum, |memory| memory.0);
     if let Some(live) = &live
         && let Some(actual) = live.balloon().await

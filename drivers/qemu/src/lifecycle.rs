@@ -122,6 +122,7 @@ impl Qemu {
         let caps = self.caps_of(&program).await?;
         crate::cpu::resolve(self, domain, &caps).await?;
         argv::net::startable(domain)?;
+        argv::refused::check(domain)?;
         prepare::variables(domain)?;
         let found = prepare::volumes(self, domain).await?;
         let vault = prepare::unlock(self, &found, argv::Vault::new()).await?;

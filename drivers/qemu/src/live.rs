@@ -88,8 +88,8 @@ fn align_memory(domain: &mut Domain) {
         cells.iter().map(|cell| cell.memory).sum::<u64>()
     });
     if let Some(memory) = &mut domain.memory {
-        let own = nodes.unwrap_or_else(|| whole_mebibytes(memory.0.saturating_sub(modules)));
-        memory.0 = own + modules;
+        let own = nodes.unwrap_or_else(|| whole_mebibytes(memory.size.0.saturating_sub(modules)));
+        memory.size.0 = own + modules;
     }
     if let Some(most) = &mut domain.max_memory {
         most.size.0 = whole_mebibytes(most.size.0);

@@ -1,5 +1,6 @@
 //! A guest's memory: how much, and the balloon in it.
 
+use virtwire_conf::domain::GuestMemory;
 use virtwire_conf::table::KiB;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{Balloon, QueryBalloon};
@@ -17,7 +18,7 @@ const MAXIMUM: u32 = 4;
 
 pub(crate) async fn maximum(driver: &Qemu, args: DomainGetMaxMemoryArgs) -> Result<DomainGetMaxMemoryRet> {
     let domain = driver.guest(&args.dom)?.lock().current().ok_or_else(not_running)?;
-    Ok(DomainGetMaxMemoryRet { memory: domain.memory.map_or(0, |memory| memory.0) })
+    Ok(DomainGetMaxMemoryRet { memory: domain.memory.as_ref().map_or(0, GuestMemory::kib) })
 }
 
 pub(crate) async fn set(driver: &Qemu, args: DomainSetMemoryArgs) -> Result<()> {
@@ -37,11 +38,11 @@ pub(crate) async fn set_flags(driver: &Qemu, args: DomainSetMemoryFlagsArgs) -> 
             return Err(QEMU.operation_invalid(text));
         }
         let mut changed = (*domain).clone();
-        changed.memory = Some(KiB(args.memory));
+        changed.memory.get_or_insert_default().size = KiB(args.memory);
         changed.current_memory = changed.current_memory.map(|current| KiB(current.0.min(args.memory)));
         return replace(driver, &guest, changed);
     }
-    if args.memory > domain.memory.map_or(0, |memory| memory.0) {
+    if args.memory > domain.memory.as_ref().map_or(0, GuestMemory::kib) {
         return Err(QEMU.invalid_arg("cannot set memory higher than max memory"));
     }
     if let (true, Some(live)) = (to_live, live) {

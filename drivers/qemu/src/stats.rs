@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use virtwire_conf::Domain;
+use virtwire_conf::domain::GuestMemory;
 use virtwire_conf::domain::disk::Disk;
 use virtwire_conf::domain::misc::MemballoonModel;
 use virtwire_conf::domain::net::Interface;
@@ -132,7 +133,7 @@ async fn record(guest: &Guest, wanted: u32) -> DomainStatsRecord {
 }
 
 async fn balloon(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Live>) {
-    let maximum = domain.memory.map_or(0, |memory| memory.0);
+    let maximum = domain.memory.as_ref().map_or(0, GuestMemory::kib);
     let mut current = domain.current_memory.map_or(maximum, |memory| memory.0);
     if let Some(live) = live
         && let Some(actual) = live.balloon().await

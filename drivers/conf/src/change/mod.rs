@@ -128,7 +128,8 @@ impl Domain {
         let mut domain = self.clone();
         if matches!(device, Device::Memory(_)) {
             // What is all of the memory stays all of it.
-            domain.current_memory = domain.current_memory.filter(|now| Some(*now) != domain.memory);
+            domain.current_memory =
+                domain.current_memory.filter(|now| Some(*now) != domain.memory.as_ref().map(|all| all.size));
         }
         device.put(&mut domain.devices);
         domain.complete(options)?;
@@ -336,7 +337,9 @@ fn missing(missing: Missing, name: &str) -> VirtError {
 /// Whether the guest has room for one more module.
 fn room_for_memory(domain: &Domain, memory: &Memory) -> Result<(), VirtError> {
     let size = memory.target.as_ref().and_then(|target| target.size).unwrap_or_default().0;
-    let (Some(max), Some(now)) = (&domain.max_memory, domain.memory) else { return Ok(()) };
+    let (Some(max), Some(now)) = (&domain.max_memory, domain.memory.as_ref().map(|all| all.size)) else {
+        return Ok(());
+    };
     let limit = max.size.0;
     if now.0.saturating_add(size) > limit {
         return Err(DOMAIN.config_unsupported(format_args!(

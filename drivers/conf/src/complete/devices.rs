@@ -2,14 +2,14 @@
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{drives, nwfilter};
+use super::{drives, forms, nwfilter};
 use crate::domain::Domain;
 use crate::domain::chardev::{
     CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol, Serial,
     SerialTarget,
 };
 use crate::domain::device::{Address, CcidAddress, UsbMaster};
-use crate::domain::disk::{AccessMode, FilesystemType};
+use crate::domain::disk::{AccessMode, FilesystemDriverType, FilesystemType};
 use crate::domain::display::SoundModel;
 use crate::domain::display::{
     Graphics, GraphicsType, InputBus, InputType, Listen, ListenType, Video, VideoModel, VideoType,
@@ -23,6 +23,7 @@ const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
 /// Before the driver's own part.
 pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
+    forms::keep_own(domain);
     controllers(domain)?;
     for interface in &mut domain.devices.interfaces {
         complete_interface(interface)?;
@@ -61,7 +62,10 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         smartcard.info.address.get_or_insert(Address::Ccid(CcidAddress { controller: 0, slot }));
     }
     for filesystem in domain.devices.filesystems.iter_mut().filter(|f| f.type_ == FilesystemType::Mount) {
-        filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
+        let kind = filesystem.driver.as_ref().and_then(|driver| driver.type_);
+        if kind != Some(FilesystemDriverType::Virtiofs) {
+            filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
+        }
     }
     for rng in &domain.devices.rngs {
         if rng.backend.is_none() {
@@ -144,12 +148,11 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
             | InterfaceType::Hostdev
             | InterfaceType::Internal
             | InterfaceType::Vdpa
-            | InterfaceType::Vhostuser
             | InterfaceType::Server
             | InterfaceType::Client
             | InterfaceType::Mcast
             | InterfaceType::Udp
-    );
+    ) || (kind == InterfaceType::Vhostuser && !forms::passt(interface));
     let Some(source) = source else {
         if needs_source {
             return missing("source");
@@ -287,6 +290,9 @@ fn console_compat(domain: &mut Domain) {
         console.chardev = serial.chardev.clone();
         console.info = serial.info.clone();
         console.info.address = None;
+        if let (Some(target), Some(of)) = (&mut console.target, &serial.target) {
+            target.port = of.port;
+        }
     }
 }
 
@@ -334,14 +340,20 @@ fn complete_graphics(graphics: &mut Graphics) -> Result<(), VirtError> {
 
 /// The attribute `listen` and the first `<listen>` say the same.
 fn listen(graphics: &mut Graphics) -> Result<(), VirtError> {
-    if let Some(socket) = graphics.socket.clone()
-        && graphics.listens.is_empty()
-    {
-        graphics.listens.push(Listen {
-            type_: ListenType::Socket,
-            socket: Some(socket),
-            ..Listen::default()
-        });
+    if let Some(socket) = graphics.socket.clone().filter(|_| graphics.type_ == GraphicsType::Vnc) {
+        let first = graphics.listens.first().filter(|first| first.type_ == ListenType::Socket);
+        let other = first.and_then(|first| first.socket.as_ref()).filter(|other| **other != socket);
+        refuse! {
+            other.is_some() => DOMAIN.config_unsupported(
+                "graphics 'socket' attribute '{socket}' must match 'socket' attribute of first listen element (found '{}')",
+                other.cloned().unwrap_or_default()
+            );
+        }
+        let listen = Listen { type_: ListenType::Socket, socket: Some(socket), ..Listen::default() };
+        match graphics.listens.first_mut() {
+            Some(first) => *first = listen,
+            None => graphics.listens.push(listen),
+        }
     }
     let silent = graphics.port.is_none() && graphics.tls_port.is_none() && graphics.autoport.is_none();
     if graphics.listens.is_empty()

@@ -3,11 +3,11 @@
 use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{check, devices, drives, others, resources};
+use super::{check, devices, drives, others, resources, rules};
 use crate::domain::features::{CpuFallback, CpuMatch, CpuMode, HypervMode};
 use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
 use crate::domain::tune::Vcpu;
-use crate::domain::{Domain, LifecycleAction};
+use crate::domain::{Domain, GuestMemory, LifecycleAction};
 use crate::table::{KiB, Positive};
 use crate::xml::namespace_of;
 
@@ -58,6 +58,7 @@ fn identity(domain: &mut Domain) -> Result<(), VirtError> {
 
 fn check_devices_early(domain: &mut Domain) -> Result<(), VirtError> {
     check::early(domain)?;
+    rules::read(domain)?;
     if domain.os.type_.as_ref().is_none_or(|t| t.name.is_empty()) && domain.bootloader.is_none() {
         return Err(DOMAIN.xml_error("an os <type> must be specified"));
     }
@@ -125,14 +126,14 @@ fn memory(domain: &mut Domain, nodes_first: bool) -> Result<(), VirtError> {
     let numa: u64 = cells.map(|cell| cell.memory).fold(0, u64::saturating_add);
     let modules = domain.devices.memories.iter().filter_map(|m| m.target.as_ref()?.size);
     let modules = modules.map(|size| size.0).fold(0, u64::saturating_add);
-    let written = domain.memory.unwrap_or_default().0;
+    let written = domain.memory.as_ref().map_or(0, GuestMemory::kib);
     let total =
         if numa > 0 && (nodes_first || written == 0) { numa.saturating_add(modules) } else { written };
     if total == 0 {
         let text = "Memory size must be specified via <memory> or in the <numa> configuration";
         return Err(DOMAIN.xml_error(text));
     }
-    domain.memory = Some(KiB(total));
+    domain.memory.get_or_insert_default().size = KiB(total);
     let current = domain.current_memory.filter(|c| c.0 != 0 && c.0 <= total);
     domain.current_memory = Some(current.unwrap_or(KiB(total)));
     if let Some(max) = &domain.max_memory

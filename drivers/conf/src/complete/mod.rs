@@ -20,6 +20,7 @@ mod devices;
 mod domain;
 mod drives;
 mod firmware;
+mod forms;
 mod migratable;
 pub(crate) mod network;
 mod nwfilter;
@@ -27,6 +28,7 @@ mod others;
 mod pci;
 mod qemu;
 mod resources;
+mod rules;
 mod seclabel;
 mod test;
 mod unsupported;
@@ -173,6 +175,8 @@ impl Domain {
                 qemu::finish(self)?;
                 usb::assign(self)?;
                 pci::assign(self)?;
+                rules::check(self)?;
+                rules::check_qemu(self, self.emulator(options))?;
                 self.check_devices(options, None)?;
                 unsupported::check(self)
             }
@@ -196,8 +200,15 @@ impl Domain {
         options: &ParseOptions,
         adding: Option<&'static str>,
     ) -> Result<(), VirtError> {
-        let Flavor::Qemu(host) = &options.flavor else { return Ok(()) };
-        let arch = self.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()).unwrap_or_default();
-        unsupported::check_devices(self, host.emulator(arch), adding)
+        if !matches!(options.flavor, Flavor::Qemu(_)) {
+            return Ok(());
+        }
+        unsupported::check_devices(self, self.emulator(options), adding)
+    }
+
+    /// The emulator for this guest's architecture.
+    fn emulator<'h>(&self, options: &'h ParseOptions) -> Option<&'h Emulator> {
+        let Flavor::Qemu(host) = &options.flavor else { return None };
+        host.emulator(self.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()).unwrap_or_default())
     }
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{QemuHost, drives, firmware, resources};
-use crate::OnOff;
-use crate::domain::chardev::{CharSource, CharType, SerialTargetType, TargetModel};
+use crate::domain::chardev::{CharSource, CharType, RngModel, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
 use crate::domain::disk::{DiskDriver, Encryption, StorageType};
 use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType};
@@ -14,12 +13,14 @@ use crate::domain::features::{
     Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel, IoapicDriver,
 };
 use crate::domain::misc::{
-    Controller, ControllerType, IommuModel, Memballoon, MemballoonModel, PanicModel, Watchdog, WatchdogModel,
+    Controller, ControllerType, IommuModel, Memballoon, MemballoonModel, PanicModel, TpmBackendType,
+    Watchdog, WatchdogModel,
 };
 use crate::domain::misc::{MiB, Msi};
 use crate::domain::net::{InterfaceModel, InterfaceType};
 use crate::domain::{Domain, VirtType};
 use crate::table::Hex;
+use crate::{OnOff, YesNo};
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -49,6 +50,11 @@ pub(super) fn chipset(domain: &Domain) -> Chipset {
     }
 }
 
+/// The host's own TPM, where nothing else is said.
+const HOST_CHIP: &str = "/dev/tpm0";
+/// Where a host's randomness is, where nothing else is said.
+const HOST_RANDOMNESS: &str = "/dev/random";
+
 /// The driver's own part.
 pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
     machine(domain, host)?;
@@ -56,6 +62,10 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     resources::complete_qemu(domain);
     let chipset = chipset(domain);
     interrupt_remapping(domain, chipset);
+    let place = || format!("{}/{}_PSTORE.raw", host.nvram_dir, domain.name);
+    if let Some(pstore) = &mut domain.devices.pstore {
+        pstore.path.get_or_insert_with(place);
+    }
     lent_devices(domain);
     controllers(domain, chipset);
     default_devices(domain, chipset);
@@ -116,22 +126,12 @@ fn interrupt_remapping(domain: &mut Domain, chipset: Chipset) {
 fn machine(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
     let Some(kind) = &mut domain.os.type_ else { return Ok(()) };
     let arch = kind.arch.clone().unwrap_or_default();
-    let unsupported = |text: std::fmt::Arguments<'_>| Err(QEMU.config_unsupported(text));
-    let Some(emulator) = host.emulator(&arch) else {
-        return unsupported(format_args!("No emulator found for arch '{arch}'"));
-    };
-    let path = domain.devices.emulator.get_or_insert_with(|| emulator.path.clone()).clone();
-    let known = match domain.type_ {
-        VirtType::Qemu => true,
-        VirtType::Kvm => emulator.kvm,
-        _ => false,
-    };
-    if kind.name != "hvm" {
-        return unsupported(format_args!("Emulator '{path}' does not support os type '{}'", kind.name));
+    refuse! {
+        host.emulator(&arch).is_none() && domain.devices.emulator.is_none() =>
+            QEMU.config_unsupported("No emulator found for arch '{arch}'");
     }
-    if !known {
-        return unsupported(format_args!("Emulator '{path}' does not support virt type '{}'", domain.type_));
-    }
+    let Some(emulator) = host.emulator(&arch) else { return Ok(()) };
+    domain.devices.emulator.get_or_insert_with(|| emulator.path.clone());
     let name = kind
         .machine
         .get_or_insert_with(|| emulator.machines.first().map_or("pc", |(alias, _)| alias).to_owned());
@@ -217,7 +217,9 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) {
             input.bus = Some(InputBus::Usb);
         }
     }
-    for type_ in [InputType::Mouse, InputType::Keyboard] {
+    let ports = domain.features.as_ref().and_then(|features| features.ps2.as_ref());
+    let without = ports.is_some_and(|state| state.state == Some(OnOff::Off));
+    for type_ in [InputType::Mouse, InputType::Keyboard].into_iter().filter(|_| !without) {
         let there = devices.inputs.iter().any(|i| i.type_ == type_ && i.bus == Some(InputBus::Ps2));
         if !there {
             devices.inputs.push(Input { type_, bus: Some(InputBus::Ps2), ..Input::default() });
@@ -248,6 +250,28 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) {
             msi.ioeventfd.get_or_insert(OnOff::On);
         } else if shmem.server.is_some() {
             shmem.msi = Some(Msi { vectors: None, ioeventfd: Some(OnOff::On) });
+        }
+    }
+    if let Some(vsock) = &mut devices.vsock {
+        vsock.model.get_or_insert_default();
+        let cid = vsock.cid.get_or_insert_default();
+        if cid.auto.is_none() {
+            cid.auto = Some(if cid.address.is_none() { YesNo::Yes } else { YesNo::No });
+        }
+        if cid.auto == Some(YesNo::Yes) {
+            cid.address = None;
+        }
+    }
+    for tpm in &mut devices.tpms {
+        tpm.model.get_or_insert_default();
+        if let Some(backend) = tpm.backend.as_mut().filter(|b| b.type_ == TpmBackendType::Passthrough) {
+            let device = backend.device.get_or_insert_default();
+            device.path.get_or_insert_with(|| HOST_CHIP.to_owned());
+        }
+    }
+    for backend in devices.rngs.iter_mut().filter_map(|rng| rng.backend.as_mut()) {
+        if backend.model == RngModel::Random {
+            backend.path.get_or_insert_with(|| HOST_RANDOMNESS.to_owned());
         }
     }
     for rng in &mut devices.rngs {
@@ -305,6 +329,11 @@ fn disks(domain: &mut Domain) {
     for disk in &mut domain.devices.disks {
         disk.encryption.iter_mut().for_each(complete_encryption);
         disk.source.iter_mut().flat_map(|s| &mut s.encryption).for_each(complete_encryption);
+        let mut below = disk.backing_store.as_deref_mut();
+        while let Some(store) = below {
+            store.source.iter_mut().flat_map(|s| &mut s.encryption).for_each(complete_encryption);
+            below = store.backing_store.as_deref_mut();
+        }
         if matches!(disk.type_, StorageType::Vhostuser) {
             let driver = disk.driver.get_or_insert_with(DiskDriver::default);
             driver.name.get_or_insert_with(|| "qemu".to_owned());

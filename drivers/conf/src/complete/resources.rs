@@ -1,13 +1,14 @@
 //! Processors, nodes and memory modules: who runs where.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
-use crate::domain::Domain;
 use crate::domain::device::{Address, DimmAddress};
 use crate::domain::features::{Cpu, CpuNuma, Distances, NumaCell, Sibling};
 use crate::domain::misc::MemoryModel;
-use crate::domain::tune::{NumaMemory, NumaMode, Numatune, Placement, VcpuSched};
-use crate::table::Cpuset;
+use crate::domain::tune::{Iothread, NumaMemory, NumaMode, Numatune, Placement, VcpuSched};
+use crate::domain::{Domain, GuestMemory};
+use crate::table::{Cpuset, Positive};
 
 /// Distance of a node to itself, and to another of which nothing is said.
 const LOCAL: u32 = 10;
@@ -17,6 +18,7 @@ const REMOTE: u32 = 20;
 pub(super) fn complete(domain: &mut Domain) {
     placement(domain);
     schedulers(domain);
+    threads(domain);
     if let Some(numa) = domain.cpu.as_mut().and_then(|cpu| cpu.numa.as_mut()) {
         distances(&mut numa.cell);
     }
@@ -35,7 +37,7 @@ pub(super) fn complete_qemu(domain: &mut Domain) {
             let cell = NumaCell {
                 id: Some(0),
                 cpus: Some(Cpuset(vec![(0, last)])),
-                memory: domain.memory.unwrap_or_default().0,
+                memory: domain.memory.as_ref().map_or(0, GuestMemory::kib),
                 unit: Some("KiB".to_owned()),
                 ..NumaCell::default()
             };
@@ -60,12 +62,29 @@ pub(super) fn complete_qemu(domain: &mut Domain) {
     }
 }
 
+/// Threads are counted; where some are named, all are.
+fn threads(domain: &mut Domain) {
+    const MOST: u32 = 4096;
+    let Some(ids) = domain.iothreadids.as_mut().filter(|ids| !ids.iothread.is_empty()) else { return };
+    let named = u32::try_from(ids.iothread.len()).unwrap_or(u32::MAX);
+    let count = domain.iothreads.unwrap_or(0).max(named);
+    domain.iothreads = Some(count);
+    let missing = count.min(MOST).saturating_sub(named);
+    let known: BTreeSet<u32> = ids.iothread.iter().map(|thread| thread.id.get()).collect();
+    let free = (1..).filter(|id| !known.contains(id)).filter_map(NonZeroU32::new);
+    ids.iothread
+        .extend(free.take(missing as usize).map(|id| Iothread { id: Positive(id), ..Iothread::default() }));
+}
+
 /// Who places processors places memory.
 fn placement(domain: &mut Domain) {
+    let pinned = domain.cputune.as_ref().is_some_and(|tune| {
+        !tune.vcpupin.is_empty() || tune.emulatorpin.is_some() || !tune.iothreadpin.is_empty()
+    });
     let Some(vcpu) = &mut domain.vcpu else { return };
     let memory = domain.numatune.as_ref().and_then(|n| n.memory.as_ref());
     let automatic = memory.is_some_and(|m| m.placement == Some(Placement::Auto));
-    if automatic && vcpu.cpuset.is_none() {
+    if automatic && vcpu.cpuset.is_none() && !pinned {
         vcpu.placement = Some(Placement::Auto);
     }
     if *vcpu.placement.get_or_insert(Placement::Static) == Placement::Static {

@@ -6,10 +6,12 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::pci::is_mtp;
 use crate::domain::Domain;
+use crate::domain::chardev::{Serial, SerialTargetType};
 use crate::domain::device::{Address, DeviceInfo, UsbAddress};
-use crate::domain::disk::DiskBus;
-use crate::domain::display::InputBus;
+use crate::domain::disk::{Disk, DiskBus};
+use crate::domain::display::{InputBus, SoundModel};
 use crate::domain::misc::{Controller, ControllerType, HostdevType, Hub, HubType};
+use crate::domain::net::Interface;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
@@ -194,16 +196,22 @@ fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, bool)) {
     let devices = &mut domain.devices;
     devices.hubs.iter_mut().filter(|hub| hub.info.address.is_some()).for_each(|d| visit(&mut d.info, true));
     let mut visit = |info: &mut DeviceInfo| visit(info, false);
+    let on_usb = |disk: &&mut Disk| disk.target.as_ref().and_then(|target| target.bus) == Some(DiskBus::Usb);
+    devices.disks.iter_mut().filter(on_usb).for_each(|d| visit(&mut d.info));
+    let card = |card: &&mut Interface| {
+        card.model.as_ref().and_then(|model| model.type_.as_deref()) == Some("usb-net")
+    };
+    devices.interfaces.iter_mut().filter(card).for_each(|d| visit(&mut d.info));
+    devices.sounds.iter_mut().filter(|d| d.model == SoundModel::Usb).for_each(|d| visit(&mut d.info));
     devices.hostdevs.iter_mut().filter(|d| d.type_ == HostdevType::Usb).for_each(|d| visit(&mut d.info));
-    devices.filesystems.iter_mut().filter(|d| is_mtp(d)).for_each(|d| visit(&mut d.info));
-    for disk in &mut devices.disks {
-        if disk.target.as_ref().and_then(|t| t.bus) == Some(DiskBus::Usb) {
-            visit(&mut disk.info);
-        }
-    }
     let ccid = |t| t == ControllerType::Ccid;
     devices.controllers.iter_mut().filter(|c| ccid(c.type_)).for_each(|d| visit(&mut d.info));
+    let serial = |serial: &&mut Serial| {
+        serial.target.as_ref().and_then(|target| target.type_) == Some(SerialTargetType::UsbSerial)
+    };
+    devices.serials.iter_mut().filter(serial).for_each(|d| visit(&mut d.info));
     devices.inputs.iter_mut().filter(|d| d.bus == Some(InputBus::Usb)).for_each(|d| visit(&mut d.info));
+    devices.filesystems.iter_mut().filter(|d| is_mtp(d)).for_each(|d| visit(&mut d.info));
     devices.redirdevs.iter_mut().for_each(|d| visit(&mut d.info));
 }
 

@@ -153,7 +153,7 @@ element! {
 
     /// `<redirdev>`: a USB device of the viewer's.
     pub struct Redirdev {
-        attr_default bus: RedirdevBus;
+        attr_default bus: RedirdevBus => DOMAIN.config_unsupported "unknown redirdev bus '{}'";
         flat chardev: Chardev;
         flat info: DeviceInfo;
     }
@@ -183,14 +183,14 @@ element! {
 
     /// `<rate>`.
     pub struct RngRate {
-        attr bytes: u32;
-        attr period: Option<u32>;
+        attr bytes: u32 => DOMAIN.xml_error "invalid RNG rate bytes value", DOMAIN.xml_error "invalid RNG rate bytes value";
+        attr period: Option<u32> => DOMAIN.xml_error "invalid RNG rate period value";
     }
 
     /// `<backend>` of a random number generator.
     pub struct RngBackend {
         attr model: RngModel;
-        attr type_ "type": Option<CharType>;
+        attr type_ "type": Option<CharType> => DOMAIN.config_unsupported "unknown backend type '{}' for egd";
         child source: Vec<CharSource>;
         child protocol: Option<Protocol>;
         text path: Option<String>;

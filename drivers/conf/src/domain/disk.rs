@@ -1,5 +1,7 @@
 //! `<disk>`, and sources of storage wherever they stand.
 
+pub use crate::domain::throttle::{Iotune, ThrottleGroup};
+
 use crate::domain::device::{DeviceInfo, DeviceSeclabel, PciAddress, VirtioOptions};
 use crate::table::KiB;
 use crate::{OnOff, YesNo, element, keywords};
@@ -99,10 +101,10 @@ element! {
         attr discard: Option<DiskDiscard>;
         attr iothread: Option<u32>;
         attr detect_zeroes: Option<DetectZeroes>;
+        attr discard_no_unref: Option<OnOff>;
         attr queues: Option<u32>;
         attr queue_size: Option<u32>;
         flat virtio: VirtioOptions;
-        attr discard_no_unref: Option<OnOff>;
         child statistics: Option<Statistics>;
         child iothreads: Option<DiskIothreads>;
         child metadata_cache: Option<MetadataCache>;
@@ -166,7 +168,7 @@ element! {
         child config: Option<SourceFile>;
         child known_hosts "knownHosts": Option<KnownHosts>;
         child ssl: Option<Ssl>;
-        child cookies: Option<Cookies>;
+        child cookies if secure: Option<Cookies>;
         child readahead: Option<Readahead>;
         child timeout: Option<Timeout>;
         child initiator: Option<Initiator>;
@@ -176,6 +178,7 @@ element! {
         child seclabel: Vec<DeviceSeclabel>;
         child encryption: Option<Encryption>;
         child reservations: Option<Reservations>;
+        child data_store "dataStore": Option<Box<DataStore>>;
     }
 
     /// `<host>` of network storage.
@@ -312,7 +315,7 @@ element! {
 
     /// `<backingStore>`: what lies below an image. Empty: nothing does.
     pub struct BackingStore {
-        attr type_ "type": Option<StorageType>;
+        attr type_ "type": Option<StorageType> => DOMAIN.xml_error "unknown storage source type '{}'";
         attr index if live: Option<u32>;
         child format: Option<BackingFormat>;
         child source: Option<DiskSource>;
@@ -366,28 +369,11 @@ element! {
         attr rotation_rate: Option<u32>;
     }
 
-    /// `<iotune>`: limits per second.
-    pub struct Iotune {
-        leaf total_bytes_sec: Option<u64>;
-        leaf read_bytes_sec: Option<u64>;
-        leaf write_bytes_sec: Option<u64>;
-        leaf total_iops_sec: Option<u64>;
-        leaf read_iops_sec: Option<u64>;
-        leaf write_iops_sec: Option<u64>;
-        leaf total_bytes_sec_max: Option<u64>;
-        leaf read_bytes_sec_max: Option<u64>;
-        leaf write_bytes_sec_max: Option<u64>;
-        leaf total_iops_sec_max: Option<u64>;
-        leaf read_iops_sec_max: Option<u64>;
-        leaf write_iops_sec_max: Option<u64>;
-        leaf size_iops_sec: Option<u64>;
-        leaf group_name: Option<String>;
-        leaf total_bytes_sec_max_length: Option<u64>;
-        leaf read_bytes_sec_max_length: Option<u64>;
-        leaf write_bytes_sec_max_length: Option<u64>;
-        leaf total_iops_sec_max_length: Option<u64>;
-        leaf read_iops_sec_max_length: Option<u64>;
-        leaf write_iops_sec_max_length: Option<u64>;
+    /// `<dataStore>`: where an image keeps its data, if not in itself.
+    pub struct DataStore {
+        attr type_ "type": StorageType;
+        child format: Option<BackingFormat>;
+        child source: Option<DiskSource>;
     }
 
     /// `<throttlefilters>`.
@@ -409,10 +395,10 @@ element! {
     pub struct Filesystem {
         attr_default type_ "type": FilesystemType;
         attr accessmode: Option<AccessMode>;
-        attr fmode: Option<String>;
-        attr dmode: Option<String>;
         attr model: Option<VirtioModel>;
         attr multidevs: Option<Multidevs>;
+        attr fmode: Option<String>;
+        attr dmode: Option<String>;
         child driver: Option<FilesystemDriver>;
         child binary: Option<FilesystemBinary>;
         child idmap: Option<super::os::Idmap>;

@@ -30,6 +30,8 @@ keywords! {
         Sb16 = "sb16", Es1370 = "es1370", Pcspk = "pcspk", Ac97 = "ac97", Ich6 = "ich6", Ich7 = "ich7",
         Ich9 = "ich9", Usb = "usb", Virtio = "virtio",
     }
+    /// What a codec of a sound card does.
+    pub enum CodecType { Duplex = "duplex", Micro = "micro", Output = "output" }
     /// Where sound goes.
     pub enum AudioType {
         None = "none", Alsa = "alsa", Coreaudio = "coreaudio", Jack = "jack", Oss = "oss", Pulseaudio = "pulseaudio",
@@ -189,7 +191,7 @@ element! {
 
     /// `<codec>`.
     pub struct Codec {
-        attr type_ "type": String;
+        attr type_ "type": CodecType => DOMAIN.config_unsupported "unknown codec type '{}'";
     }
 
     /// `<audio>`: a host sound backend.

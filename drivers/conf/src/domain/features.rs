@@ -14,6 +14,10 @@ keywords! {
     pub enum IoapicDriver { Kvm = "kvm", Qemu = "qemu" }
     /// The GIC's version.
     pub enum GicVersion { Two = "2", Three = "3", Host = "host" }
+    /// What becomes of registers that the processor does not have.
+    pub enum MsrsUnknown { Ignore = "ignore", Fault = "fault" }
+    /// Which of RISC-V's interrupt architectures.
+    pub enum AiaValue { None = "none", Aplic = "aplic", AplicImsic = "aplic-imsic" }
     /// What a guest may do with a capability or call.
     pub enum CapabilityPolicy { Default = "default", Allow = "allow", Deny = "deny" }
 }
@@ -25,30 +29,33 @@ element! {
         flag acpi;
         kept apic: Option<Apic>;
         flag pae;
-        flag viridian;
         kept hap: Option<State>;
+        flag viridian;
         flag privnet;
-        kept pvspinlock: Option<State>;
-        kept pmu: Option<State>;
-        kept vmport: Option<State>;
-        kept smm: Option<Smm>;
-        kept ps2: Option<State>;
         child hyperv: Option<Hyperv>;
         child kvm: Option<KvmFeatures>;
-        child xen: Option<XenFeatures>;
+        kept pvspinlock: Option<State>;
+        kept capabilities: Option<Capabilities>;
+        kept pmu: Option<State>;
+        kept vmport: Option<State>;
         kept gic: Option<Gic>;
+        kept smm: Option<Smm>;
         child ioapic: Option<Ioapic>;
         child hpt: Option<Hpt>;
+        kept vmcoreinfo: Option<State>;
         kept htm: Option<State>;
         kept nested_hv "nested-hv": Option<State>;
-        flag vmcoreinfo;
+        child msrs: Option<Msrs>;
         kept ccf_assist "ccf-assist": Option<State>;
+        child xen: Option<XenFeatures>;
         child cfpc: Option<FeatureValue>;
         child sbbc: Option<FeatureValue>;
         child ibs: Option<FeatureValue>;
         child tcg: Option<TcgFeatures>;
         kept async_teardown "async-teardown": Option<AsyncTeardown>;
         kept ras: Option<State>;
+        kept ps2: Option<State>;
+        kept aia: Option<Aia>;
     }
 
     /// `<apic>`.
@@ -86,6 +93,58 @@ element! {
     /// `<ioapic>`.
     pub struct Ioapic {
         attr driver: Option<IoapicDriver>;
+    }
+
+    /// `<capabilities>`: what a container's processes may do.
+    pub struct Capabilities {
+        attr policy: Option<CapabilityPolicy>;
+        child audit_control: Option<Switch>;
+        child audit_write: Option<Switch>;
+        child block_suspend: Option<Switch>;
+        child chown: Option<Switch>;
+        child dac_override: Option<Switch>;
+        child dac_read_search: Option<Switch>;
+        child fowner: Option<Switch>;
+        child fsetid: Option<Switch>;
+        child ipc_lock: Option<Switch>;
+        child ipc_owner: Option<Switch>;
+        child kill: Option<Switch>;
+        child lease: Option<Switch>;
+        child linux_immutable: Option<Switch>;
+        child mac_admin: Option<Switch>;
+        child mac_override: Option<Switch>;
+        child mknod: Option<Switch>;
+        child net_admin: Option<Switch>;
+        child net_bind_service: Option<Switch>;
+        child net_broadcast: Option<Switch>;
+        child net_raw: Option<Switch>;
+        child setgid: Option<Switch>;
+        child setfcap: Option<Switch>;
+        child setpcap: Option<Switch>;
+        child setuid: Option<Switch>;
+        child sys_admin: Option<Switch>;
+        child sys_boot: Option<Switch>;
+        child sys_chroot: Option<Switch>;
+        child sys_module: Option<Switch>;
+        child sys_nice: Option<Switch>;
+        child sys_pacct: Option<Switch>;
+        child sys_ptrace: Option<Switch>;
+        child sys_rawio: Option<Switch>;
+        child sys_resource: Option<Switch>;
+        child sys_time: Option<Switch>;
+        child sys_tty_config: Option<Switch>;
+        child syslog: Option<Switch>;
+        child wake_alarm: Option<Switch>;
+    }
+
+    /// `<msrs>`: what becomes of registers that the processor does not have.
+    pub struct Msrs {
+        attr unknown: MsrsUnknown;
+    }
+
+    /// `<aia>`: the interrupt architecture of a RISC-V guest.
+    pub struct Aia {
+        attr value: AiaValue;
     }
 
     /// `<hpt>`: a POWER guest's page table.
@@ -177,7 +236,7 @@ element! {
 
     /// `<tcg>`.
     pub struct TcgFeatures {
-        child tb_cache "tb-cache": Option<Scaled>;
+        child tb_cache "tb-cache": Option<KiB>;
     }
 }
 

@@ -184,7 +184,8 @@ element! {
 
     /// `<hub>`.
     pub struct Hub {
-        attr type_ "type": HubType;
+        attr type_ "type": HubType => DOMAIN.config_unsupported "unknown hub device type '{}'",
+            DOMAIN.internal_error "missing hub device type";
         flat info: DeviceInfo;
     }
 

@@ -10,6 +10,7 @@ pub mod misc;
 pub mod net;
 pub mod one;
 pub mod os;
+mod throttle;
 pub mod tune;
 
 pub use metadata::MetadataKind;
@@ -18,7 +19,7 @@ use virtwire_protocol::ErrorDomain;
 
 use crate::table::{Element, Hex, KiB, Result, parse_uuid};
 use crate::xml::{Node, Raw, Writer};
-use crate::{YesNo, element, keywords};
+use crate::{OnOff, YesNo, element, keywords};
 
 keywords! {
     /// Who runs the guest.
@@ -53,7 +54,7 @@ element! {
         leaf description: Option<String>;
         child metadata: Option<Metadata>;
         child max_memory "maxMemory": Option<tune::MaxMemory>;
-        kept memory: Option<KiB>;
+        kept memory: Option<GuestMemory>;
         kept current_memory "currentMemory": Option<KiB>;
         child blkiotune: Option<tune::Blkiotune>;
         child memtune: Option<tune::Memtune>;
@@ -125,6 +126,12 @@ element! {
         child iommu: Option<misc::Iommu>;
         child vsock: Option<misc::Vsock>;
         child pstore: Option<misc::Pstore>;
+    }
+
+    /// `<memory>`: how much memory the guest has.
+    pub struct GuestMemory {
+        attr dump_core "dumpCore": Option<OnOff>;
+        flat size: KiB;
     }
 
     /// `<seclabel>` of a guest.
@@ -219,6 +226,19 @@ element! {
     /// `<qemu:deprecation>`.
     pub struct QemuDeprecation {
         attr behavior: Option<String>;
+    }
+}
+
+impl From<KiB> for GuestMemory {
+    fn from(size: KiB) -> Self {
+        Self { dump_core: None, size }
+    }
+}
+
+impl GuestMemory {
+    /// KiB.
+    pub const fn kib(&self) -> u64 {
+        self.size.0
     }
 }
 

@@ -77,6 +77,8 @@ element! {
         attr address: Option<String>;
         attr port: Option<u32>;
         attr switchid: Option<String>;
+        attr portgroupid: Option<String>;
+        attr connectionid: Option<String>;
         child pci "address": Option<Address>;
         child reconnect: Option<Reconnect>;
         child ip: Vec<InterfaceIp>;

@@ -149,6 +149,13 @@ macro_rules! devices {
                 $(all.extend(self.$list.each().filter_map(|_device| info!(_device $($info)?)));)*
                 all
             }
+
+            /// The same, to be changed.
+            pub(crate) fn infos_mut(&mut self) -> Vec<&mut DeviceInfo> {
+                let mut all = Vec::new();
+                $(all.extend(self.$list.iter_mut().filter_map(|_device| info_mut!(_device $($info)?)));)*
+                all
+            }
         }
     };
 }

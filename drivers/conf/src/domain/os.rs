@@ -121,7 +121,7 @@ element! {
 
     /// `<smbios>`.
     pub struct Smbios {
-        attr mode: SmbiosMode;
+        attr mode: SmbiosMode => DOMAIN.config_unsupported "unknown smbios mode '{}'";
     }
 
     /// `<sysinfo>`: what SMBIOS or fw_cfg tells the guest.

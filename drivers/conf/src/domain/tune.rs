@@ -261,7 +261,7 @@ element! {
 
     /// `<throttlegroups>`.
     pub struct ThrottleGroups {
-        child throttlegroup: Vec<crate::domain::disk::Iotune>;
+        child throttlegroup: Vec<crate::domain::disk::ThrottleGroup>;
     }
 }
 

@@ -156,7 +156,7 @@ fn as_storage(source: &HostdevSource) -> DiskSource {
 }
 
 /// The file of a SCSI device of the host's.
-fn generic_device(source: Option<&HostdevSource>) -> Result<String, VirtError> {
+pub(super) fn generic_device(source: Option<&HostdevSource>) -> Result<String, VirtError> {
     let adapter = source.and_then(|source| source.adapter.as_ref()?.name.as_deref()).unwrap_or_default();
     let host = adapter.strip_prefix("scsi_host").unwrap_or(adapter);
     let at = source.and_then(|source| source.address.as_ref());

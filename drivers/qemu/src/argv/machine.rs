@@ -22,10 +22,11 @@ pub(super) fn machine(line: &mut CommandLine, domain: &Domain, context: &Context
     let options = feature_options(Options::new(name).with("usb", "off"), features);
     let iommu = domain.devices.iommu.as_ref().filter(|iommu| iommu.model == IommuModel::Smmuv3);
     let backing = domain.memory_backing.as_ref();
+    let dumped = domain.memory.as_ref().is_some_and(|memory| memory.dump_core == Some(OnOff::On));
     let nvdimm = domain.devices.memories.iter().any(|memory| memory.model == MemoryModel::Nvdimm);
     let options = options
         .with_if("iommu", iommu.map(|_| "smmuv3"))
-        .with("dump-guest-core", "off")
+        .with("dump-guest-core", if dumped { "on" } else { "off" })
         .with_if("mem-merge", backing.filter(|backing| backing.nosharepages).map(|_| "off"))
         .with_if("nvdimm", nvdimm.then_some("on"));
     let options = keywrap(enclaves(options, domain), domain)
@@ -105,7 +106,7 @@ fn keywrap(options: Options, domain: &Domain) -> Options {
 fn accelerator(line: &mut CommandLine, domain: &Domain, features: &Features) {
     let ring = features.kvm.as_ref().and_then(|kvm| kvm.dirty_ring.as_ref());
     let ring = ring.filter(|ring| ring.state == OnOff::On).and_then(|ring| ring.size);
-    let cache = features.tcg.as_ref().and_then(|tcg| tcg.tb_cache.as_ref()?.mebibytes());
+    let cache = features.tcg.as_ref().and_then(|tcg| Some(tcg.tb_cache?.0 / 1024));
     let options = match domain.type_ {
         VirtType::Kvm => Options::new("kvm").with_if("dirty-ring-size", ring),
         VirtType::Hvf => Options::new("hvf"),
@@ -164,7 +165,9 @@ pub(super) fn monitor(line: &mut CommandLine, context: &Context<'_>, listener: O
 
 /// The guest leaves notes for who reads its memory after a crash.
 pub(super) fn core_dumps(line: &mut CommandLine, domain: &Domain) {
-    if domain.features.as_ref().is_some_and(|features| features.vmcoreinfo) {
+    if domain.features.as_ref().is_some_and(|features| {
+        features.vmcoreinfo.as_ref().is_some_and(|state| state.state == Some(OnOff::On))
+    }) {
         Json::new("vmcoreinfo").add(line);
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use virtwire_conf::Domain;
+use virtwire_conf::domain::GuestMemory;
 use virtwire_conf::domain::features::{MemAccess, NumaCell};
 use virtwire_conf::domain::tune::{AllocationMode, HugePage, MemorySource, NumaMode};
 use virtwire_conf::table::Cpuset;
@@ -83,7 +84,7 @@ pub(super) fn memory(
 ) -> Result<(), VirtError> {
     let modules = domain.devices.memories.iter();
     let modules = modules.filter_map(|module| module.target.as_ref()?.size).map(|size| size.0).sum();
-    let kib = domain.memory.map_or(0, |memory| memory.0).saturating_sub(modules);
+    let kib = domain.memory.as_ref().map_or(0, GuestMemory::kib).saturating_sub(modules);
     let options = Options::new("").with("size", format!("{kib}k"));
     let slots = domain.max_memory.as_ref();
     line.option(

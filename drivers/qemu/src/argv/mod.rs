@@ -23,6 +23,7 @@ pub(crate) mod net;
 mod numa;
 mod overrides;
 mod peripherals;
+pub(crate) mod refused;
 mod serial;
 pub(crate) mod storage;
 mod sysinfo;

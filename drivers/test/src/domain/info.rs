@@ -1,7 +1,7 @@
 //! What a guest is: state, size, text, labels.
 
 use virtwire_conf::FormatOptions;
-use virtwire_conf::domain::LifecycleAction;
+use virtwire_conf::domain::{GuestMemory, LifecycleAction};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
 
@@ -29,7 +29,7 @@ pub(crate) fn info(host: &mut Host, args: wire::DomainGetInfoArgs) -> Result<wir
     let (now, _) = Guest::vcpus(domain);
     Ok(wire::DomainGetInfoRet {
         state: guest.status.state.0 as u8,
-        max_mem: domain.memory.unwrap_or_default().0,
+        max_mem: domain.memory.as_ref().map_or(0, GuestMemory::kib),
         memory: super::memory::current(domain),
         nr_virt_cpu: now as u16,
         cpu_time: Now::read().nanos(),

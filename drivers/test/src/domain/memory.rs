@@ -1,6 +1,7 @@
 //! How much memory a guest has.
 
 use virtwire_conf::Domain;
+use virtwire_conf::domain::GuestMemory;
 use virtwire_conf::domain::misc::{BalloonStats, MemballoonModel};
 use virtwire_conf::table::KiB;
 use virtwire_protocol::remote as wire;
@@ -14,7 +15,7 @@ const MAXIMUM: u32 = 4;
 
 /// What the guest has now, in KiB.
 pub(super) fn current(domain: &Domain) -> u64 {
-    domain.current_memory.or(domain.memory).unwrap_or_default().0
+    domain.current_memory.or(domain.memory.as_ref().map(|all| all.size)).unwrap_or_default().0
 }
 
 pub(crate) fn max(
@@ -22,7 +23,7 @@ pub(crate) fn max(
     args: wire::DomainGetMaxMemoryArgs,
 ) -> Result<wire::DomainGetMaxMemoryRet> {
     let domain = host.guest(&args.dom)?.definition().domain();
-    Ok(wire::DomainGetMaxMemoryRet { memory: domain.memory.unwrap_or_default().0 })
+    Ok(wire::DomainGetMaxMemoryRet { memory: domain.memory.as_ref().map_or(0, GuestMemory::kib) })
 }
 
 pub(crate) fn set(host: &mut Host, args: wire::DomainSetMemoryArgs) -> Result<()> {
@@ -46,9 +47,9 @@ pub(crate) fn set_flags(host: &mut Host, args: wire::DomainSetMemoryFlagsArgs) -
         }
         let domain = definition.edit();
         domain.current_memory = Some(KiB(current(domain).min(size.0)));
-        domain.memory = Some(size);
+        domain.memory.get_or_insert_default().size = size;
     } else {
-        if size > definition.domain().memory.unwrap_or_default() {
+        if size.0 > definition.domain().memory.as_ref().map_or(0, GuestMemory::kib) {
             return Err(TEST.invalid_arg("cannot set memory higher than max memory"));
         }
         definition.edit().current_memory = Some(size);

@@ -176,7 +176,7 @@ fn throttle_id(group: &str) -> String {
 
 /// The limits that several disks share.
 pub(super) fn throttle_groups(line: &mut CommandLine, domain: &Domain) {
-    for group in domain.throttlegroups.iter().flat_map(|groups| &groups.throttlegroup) {
+    for group in domain.throttlegroups.iter().flat_map(|groups| &groups.throttlegroup).map(|group| &group.0) {
         let name = group.group_name.as_deref().unwrap_or_default();
         Json::object("throttle-group", throttle_id(name)).with("limits", limits(group)).add(line);
     }

@@ -1,0 +1,404 @@
+//! What a device of one kind does not say: what belongs to other kinds, and what belongs to one run of the guest.
+
+use crate::domain::chardev::{CharSource, CharType, RngBackend, RngModel, SmartcardMode, UsbDevFilter};
+use crate::domain::disk::{
+    BackingStore, Disk, DiskSource, Filesystem, FilesystemDriverType, Iotune, StorageType,
+};
+use crate::domain::display::{Graphics, GraphicsType, Input, InputSource, InputType, Sound, SoundModel};
+use crate::domain::misc::{Hostdev, HostdevType, Tpm, TpmBackendType};
+use crate::domain::net::{Interface, InterfaceSource, InterfaceType};
+use crate::domain::os::{Sysinfo, SysinfoBlock, SysinfoEntry};
+use crate::domain::{Devices, Domain};
+use crate::table::c_number;
+use crate::{OnOff, YesNo};
+
+/// Drops all that.
+pub(super) fn keep_own(domain: &mut Domain) {
+    forget_run(domain);
+    let devices = &mut domain.devices;
+    characters(devices);
+    devices.sounds.iter_mut().for_each(sound);
+    devices.graphics.iter_mut().for_each(screen);
+    devices.interfaces.iter_mut().for_each(interface);
+    devices.tpms.iter_mut().for_each(tpm);
+    for hostdev in devices.hostdevs.iter_mut().filter(|h| h.type_ != HostdevType::Scsi) {
+        hostdev.readonly = false;
+        hostdev.shareable = false;
+    }
+    for info in devices.infos_mut() {
+        if let Some(parameter) = info.boot.as_mut().and_then(|boot| boot.loadparm.as_mut()) {
+            parameter.make_ascii_uppercase();
+        }
+    }
+    devices.redirfilter.iter_mut().flat_map(|filter| &mut filter.usbdev).for_each(usb_rule);
+    devices.inputs.iter_mut().for_each(input);
+    devices.filesystems.iter_mut().for_each(shared_folder);
+    devices.rngs.iter_mut().filter_map(|rng| rng.backend.as_mut()).for_each(randomness);
+    devices.hostdevs.iter_mut().for_each(hostdev);
+    devices.disks.iter_mut().for_each(disk);
+    let groups = domain.throttlegroups.iter_mut().flat_map(|groups| &mut groups.throttlegroup);
+    groups.for_each(|group| group.0.drop_zeros());
+    domain.sysinfo.iter_mut().for_each(sysinfo);
+    if let Some(features) = &mut domain.features
+        && let Some(info) = &mut features.vmcoreinfo
+    {
+        info.state.get_or_insert(OnOff::On);
+    }
+}
+
+/// Names of devices and numbers of images are new in each run.
+fn forget_run(domain: &mut Domain) {
+    let devices = &mut domain.devices;
+    for info in devices.infos_mut() {
+        info.alias.take_if(|alias| !alias.name.starts_with("ua-"));
+    }
+    for disk in &mut devices.disks {
+        disk.source.iter_mut().for_each(unnumbered);
+        disk.mirror = None;
+        let mut below = disk.backing_store.as_deref_mut();
+        while let Some(BackingStore { index, source, backing_store, .. }) = below {
+            *index = None;
+            source.iter_mut().for_each(unnumbered);
+            below = backing_store.as_deref_mut();
+        }
+    }
+    for label in &mut domain.seclabel {
+        label.imagelabel = None;
+    }
+    for target in devices.channels.iter_mut().filter_map(|channel| channel.target.as_mut()) {
+        target.state = None;
+    }
+}
+
+fn unnumbered(source: &mut DiskSource) {
+    source.index = None;
+}
+
+/// Each kind of host end has its own parts of a source.
+fn characters(devices: &mut Devices) {
+    let ends = devices.serials.iter_mut().map(|d| &mut d.chardev);
+    let ends = ends.chain(devices.parallels.iter_mut().map(|d| &mut d.chardev));
+    let ends = ends.chain(devices.consoles.iter_mut().map(|d| &mut d.chardev));
+    let ends = ends.chain(devices.channels.iter_mut().map(|d| &mut d.chardev));
+    let ends = ends.chain(devices.redirdevs.iter_mut().map(|d| &mut d.chardev));
+    for end in ends {
+        let kind = end.type_;
+        end.source.iter_mut().for_each(|source| keep_for(kind, source));
+    }
+    for card in devices.smartcards.iter_mut().filter(|card| card.mode != SmartcardMode::Passthrough) {
+        card.type_ = None;
+    }
+}
+
+fn keep_for(kind: CharType, source: &mut CharSource) {
+    let mut whole = std::mem::take(source);
+    let seclabel = std::mem::take(&mut whole.seclabel);
+    let own = match kind {
+        CharType::File | CharType::Dev | CharType::Pipe | CharType::Pty => CharSource {
+            path: whole.path,
+            append: whole.append.filter(|_| kind == CharType::File),
+            ..CharSource::default()
+        },
+        CharType::Nmdm => CharSource { master: whole.master, slave: whole.slave, ..CharSource::default() },
+        CharType::Spiceport | CharType::Dbus => {
+            CharSource { channel: whole.channel, ..CharSource::default() }
+        }
+        CharType::QemuVdagent => {
+            CharSource { clipboard: whole.clipboard, mouse: whole.mouse, ..CharSource::default() }
+        }
+        CharType::Unix => CharSource {
+            mode: whole.mode,
+            path: whole.path,
+            reconnect_attr: whole.reconnect_attr,
+            reconnect: whole.reconnect,
+            ..CharSource::default()
+        },
+        CharType::Tcp | CharType::Udp => CharSource {
+            path: None,
+            channel: None,
+            master: None,
+            slave: None,
+            clipboard: None,
+            mouse: None,
+            ..whole
+        },
+        _ => whole,
+    };
+    *source = CharSource { seclabel, ..own };
+}
+
+fn sound(sound: &mut Sound) {
+    if sound.model != SoundModel::Usb {
+        sound.multichannel = None;
+    }
+    if sound.model != SoundModel::Virtio {
+        sound.streams = None;
+        sound.driver = None;
+    }
+    if !matches!(sound.model, SoundModel::Ich6 | SoundModel::Ich9) {
+        sound.codec.clear();
+    }
+}
+
+fn screen(screen: &mut Graphics) {
+    if screen.passwd.is_none() {
+        screen.connected = None;
+    }
+    let yes = |answer: &mut Option<YesNo>| *answer = answer.filter(|answer| *answer == YesNo::Yes);
+    yes(&mut screen.fullscreen);
+    if screen.type_ == GraphicsType::Dbus {
+        yes(&mut screen.p2p);
+    }
+}
+
+/// Cards whose names may be spelled in any case.
+const CARDS: &[&str] = &[
+    "netfront",
+    "rtl8139",
+    "virtio",
+    "e1000",
+    "e1000e",
+    "igb",
+    "virtio-transitional",
+    "virtio-non-transitional",
+    "usb-net",
+    "spapr-vlan",
+    "lan9118",
+    "smc91c111",
+    "vlance",
+    "vmxnet",
+    "vmxnet2",
+    "vmxnet3",
+    "Am79C970A",
+    "Am79C973",
+    "82540EM",
+    "82545EM",
+    "82543GC",
+];
+
+/// Each kind of connection has its own parts of a source, and only virtio has options.
+fn interface(interface: &mut Interface) {
+    use InterfaceType::{
+        Bridge, Client, Direct, Ethernet, Hostdev, Internal, Mcast, Network, Server, Udp, Vdpa, Vds,
+        Vhostuser,
+    };
+    let (kind, passt) = (interface.type_, passt(interface));
+    if let Some(source) = &mut interface.source {
+        let whole = std::mem::take(source);
+        let own = match kind {
+            Network => InterfaceSource {
+                network: whole.network,
+                portgroup: whole.portgroup,
+                ..InterfaceSource::default()
+            },
+            Bridge => InterfaceSource { bridge: whole.bridge, ..InterfaceSource::default() },
+            Direct => InterfaceSource { dev: whole.dev, mode: whole.mode, ..InterfaceSource::default() },
+            Internal => InterfaceSource { name: whole.name, ..InterfaceSource::default() },
+            Vdpa => InterfaceSource { dev: whole.dev, ..InterfaceSource::default() },
+            Vhostuser => InterfaceSource {
+                type_: whole.type_,
+                dev: whole.dev,
+                path: whole.path,
+                mode: whole.mode,
+                reconnect: whole.reconnect,
+                ..InterfaceSource::default()
+            },
+            Server | Client | Mcast | Udp => InterfaceSource {
+                address: whole.address,
+                port: whole.port,
+                local: whole.local.filter(|_| kind == Udp),
+                ..InterfaceSource::default()
+            },
+            Hostdev => InterfaceSource { pci: whole.pci, ..InterfaceSource::default() },
+            Vds => whole.clone(),
+            _ => InterfaceSource { dev: whole.dev.filter(|_| passt), ..InterfaceSource::default() },
+        };
+        *source = InterfaceSource { ip: whole.ip, route: whole.route, ..own };
+        if *source == InterfaceSource::default() && !matches!(kind, Vhostuser | Network | Bridge | Direct) {
+            interface.source = None;
+        }
+    }
+    if let Some(name) = interface.model.as_mut().and_then(|model| model.type_.as_mut())
+        && let Some(known) = CARDS.iter().find(|card| card.eq_ignore_ascii_case(name))
+    {
+        *name = (*known).to_owned();
+    }
+    let model = interface.model.as_ref().and_then(|model| model.type_.as_deref());
+    let virtio = model.map_or(kind == Vdpa, |model| model.starts_with("virtio"));
+    if !virtio && kind != Hostdev {
+        interface.driver = None;
+        interface.backend.iter_mut().for_each(|backend| backend.vhost = None);
+    }
+    let queues = interface
+        .driver
+        .iter_mut()
+        .filter_map(|driver| driver.queues.as_mut().filter(|n| **n < 2).is_some().then_some(driver));
+    queues.for_each(|driver| driver.queues = None);
+    if !matches!(kind, Ethernet | Network | Bridge) {
+        interface.filterref = None;
+    }
+    let inner = interface.source.iter_mut().flat_map(|source| &mut source.ip);
+    for ip in interface.ip.iter_mut().chain(inner) {
+        let v6 = ip.address.as_deref().is_some_and(|address| address.contains(':'));
+        ip.family.get_or_insert_with(|| if v6 { "ipv6" } else { "ipv4" }.to_owned());
+    }
+    if let Some(vlan) = interface.vlan.as_mut().filter(|vlan| vlan.tag.len() > 1) {
+        vlan.trunk.get_or_insert(YesNo::Yes);
+    }
+}
+
+pub(super) fn passt(interface: &Interface) -> bool {
+    interface.backend.as_ref().and_then(|backend| backend.type_.as_deref()) == Some("passt")
+}
+
+/// Numbers in rules have as many digits as such numbers have; -1 stands for any.
+fn usb_rule(rule: &mut UsbDevFilter) {
+    let shown = |text: &mut Option<String>, digits: usize| {
+        let number = text.as_deref().map(c_number);
+        if let Some(Some(number)) = number {
+            *text = Some(format!("0x{number:0digits$X}"));
+        } else if text.as_deref() == Some("-1") {
+            *text = None;
+        }
+    };
+    shown(&mut rule.class, 2);
+    shown(&mut rule.vendor, 4);
+    shown(&mut rule.product, 4);
+    rule.version.take_if(|version| version == "-1");
+}
+
+/// Only what is taken from the host has a source.
+fn input(input: &mut Input) {
+    if let Some(source) = &mut input.source {
+        let whole = std::mem::take(source);
+        match input.type_ {
+            InputType::Passthrough => source.evdev = whole.evdev,
+            InputType::Evdev => *source = InputSource { evdev: None, ..whole },
+            _ => input.source = None,
+        }
+    }
+}
+
+fn shared_folder(shared: &mut Filesystem) {
+    use FilesystemDriverType::{Loop, Nbd, Path, Virtiofs};
+    if let Some(driver) = &mut shared.driver {
+        let kind = driver.type_;
+        driver.name = None;
+        driver.format.take_if(|_| !matches!(kind, Some(Loop | Nbd)));
+        driver.wrpolicy.take_if(|_| kind != Some(Path));
+        driver.queue.take_if(|_| kind != Some(Virtiofs));
+    }
+}
+
+/// Only a daemon that gathers randomness is talked to.
+fn randomness(backend: &mut RngBackend) {
+    if backend.model == RngModel::Egd {
+        let kind = backend.type_.unwrap_or_default();
+        backend.source.iter_mut().for_each(|source| keep_for(kind, source));
+        backend.path = None;
+    } else {
+        backend.type_ = None;
+        backend.source.clear();
+        backend.protocol = None;
+        backend.path.take_if(|_| backend.model == RngModel::Builtin);
+    }
+}
+
+/// Each kind of passed-through device is found in its own way.
+fn hostdev(hostdev: &mut Hostdev) {
+    let kind = hostdev.type_;
+    let Some(source) = &mut hostdev.source else { return };
+    if kind != HostdevType::ScsiHost && kind != HostdevType::Scsi {
+        source.protocol = None;
+    }
+    if kind != HostdevType::Scsi {
+        source.host.clear();
+        source.auth = None;
+        source.initiator = None;
+        source.adapter = None;
+    }
+    if kind != HostdevType::Usb {
+        source.guest_reset = None;
+        source.vendor = None;
+        source.product = None;
+    }
+    if kind != HostdevType::Pci {
+        source.write_filtering = None;
+    }
+}
+
+fn disk(disk: &mut Disk) {
+    if let Some(driver) = &mut disk.driver
+        && driver.type_.as_deref() == Some("aio")
+    {
+        driver.type_ = Some("raw".to_owned());
+    }
+    disk.iotune.iter_mut().for_each(Iotune::drop_zeros);
+    let kind = disk.type_;
+    disk.source.iter_mut().for_each(|source| storage(kind, source));
+    let mut below = disk.backing_store.as_deref_mut();
+    while let Some(store) = below {
+        match store.type_ {
+            None => *store = BackingStore::default(),
+            Some(kind) => store.source.iter_mut().for_each(|source| {
+                storage(kind, source);
+                source.startup_policy = None;
+            }),
+        }
+        below = store.backing_store.as_deref_mut();
+    }
+}
+
+/// Each kind of storage has its own parts of a source.
+fn storage(kind: StorageType, source: &mut DiskSource) {
+    use StorageType::{Block, Dir, File, Network, Nvme, Vhostuser, Vhostvdpa, Volume};
+    let only = |of: &[StorageType]| !of.contains(&kind);
+    source.file.take_if(|_| only(&[File]));
+    source.dev.take_if(|_| only(&[Block, Vhostvdpa]));
+    source.dir.take_if(|_| only(&[Dir]));
+    source.type_.take_if(|_| only(&[Nvme, Vhostuser]));
+    source.path.take_if(|_| only(&[Vhostuser]));
+    source.managed.take_if(|_| only(&[Nvme]));
+    source.namespace.take_if(|_| only(&[Nvme]));
+    source.pool.take_if(|_| only(&[Volume]));
+    source.volume.take_if(|_| only(&[Volume]));
+    source.mode.take_if(|_| only(&[Volume]));
+    if kind != Network {
+        source.protocol = None;
+        source.name = None;
+        source.query = None;
+        source.tls = None;
+        source.tls_hostname = None;
+        source.host.clear();
+    }
+}
+
+/// The entries of each block, in the order in which they are shown; of others nobody knows.
+const ENTRIES: [&[&str]; 4] = [
+    &["vendor", "version", "date", "release"],
+    &["manufacturer", "product", "version", "serial", "uuid", "sku", "family"],
+    &["manufacturer", "product", "version", "serial", "asset", "location"],
+    &["manufacturer", "version", "serial", "asset", "sku"],
+];
+
+fn sysinfo(info: &mut Sysinfo) {
+    let [bios, system, board, chassis] = ENTRIES;
+    let keep = |block: &mut SysinfoBlock, known: &[&str]| {
+        let place = |entry: &SysinfoEntry| known.iter().position(|name| entry.name.as_deref() == Some(name));
+        block.entry.retain(|entry| place(entry).is_some());
+        block.entry.sort_by_key(place);
+        block.entry.dedup_by(|a, b| a.name == b.name);
+    };
+    info.bios.iter_mut().for_each(|block| keep(block, bios));
+    info.system.iter_mut().for_each(|block| keep(block, system));
+    info.base_board.iter_mut().for_each(|block| keep(block, board));
+    info.chassis.iter_mut().for_each(|block| keep(block, chassis));
+}
+
+fn tpm(tpm: &mut Tpm) {
+    if let Some(backend) = &mut tpm.backend
+        && backend.type_ != TpmBackendType::Emulator
+    {
+        backend.version = None;
+    }
+}

@@ -1,0 +1,315 @@
+//! Disks: what they are, where they are, and which options go together.
+
+use std::collections::BTreeSet;
+
+use virtwire_protocol::ErrorDomain;
+
+use super::{Around, Result, small};
+use crate::domain::Domain;
+use crate::domain::device::Address;
+use crate::domain::disk::{
+    Disk, DiskBus, DiskCache, DiskDevice, DiskDriver, DiskIo, DiskSource, Reservations, Sgio, StartupPolicy,
+    StorageProtocol, StorageType,
+};
+use crate::{OnOff, YesNo};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const STORAGE: ErrorDomain = ErrorDomain::STORAGE;
+
+/// Formats of images that are known at all.
+pub(in super::super) const FORMATS: &[&str] = &[
+    "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "luks", "cow", "qcow",
+    "qcow2", "qed", "vmdk", "aio",
+];
+
+/// What shows of a disk by itself, as it is read.
+pub(in super::super) fn read(disk: &Disk) -> Result {
+    let format = disk.driver.as_ref().and_then(|driver| driver.type_.as_deref());
+    refuse! {
+        format.is_some_and(|format| !FORMATS.contains(&format))  =>
+            DOMAIN.config_unsupported("unknown driver format value '{}'", format.unwrap_or_default());
+    }
+    if let Some(source) = &disk.source {
+        read_source(disk.type_, source)?;
+    }
+    let mut below = disk.backing_store.as_deref();
+    while let Some(store) = below {
+        let Some(kind) = store.type_ else { break };
+        let format = store.format.as_ref().map(|format| format.type_.as_str());
+        refuse! {
+            store.source.is_none() => DOMAIN.xml_error("missing disk backing store source");
+            format.is_none() => DOMAIN.xml_error("missing disk backing store format");
+            format.is_some_and(|format| !FORMATS.contains(&format)) =>
+                DOMAIN.xml_error("unknown storage source format '{}'", format.unwrap_or_default());
+        }
+        if let Some(source) = &store.source {
+            read_source(kind, source)?;
+        }
+        below = store.backing_store.as_deref();
+    }
+    Ok(())
+}
+
+fn read_source(kind: StorageType, source: &DiskSource) -> Result {
+    let protocol = source.protocol.unwrap_or_default();
+    let nameless = source.name.is_none();
+    // A server may have one nameless thing to offer.
+    let unnamed = matches!(protocol, StorageProtocol::Nbd | StorageProtocol::Ssh);
+    let two = matches!(protocol, StorageProtocol::Rbd | StorageProtocol::Gluster);
+    let name = source.name.as_deref().unwrap_or_default();
+    let parts = name.split('/').filter(|part| !part.is_empty()).count();
+    let stored = source.data_store.as_ref();
+    refuse! {
+        kind == StorageType::Network && source.protocol.is_none() => XML.xml_error(
+            "Missing required attribute 'protocol' in element 'source'");
+        kind == StorageType::Network && nameless && !unnamed => DOMAIN.xml_error("missing name for disk source");
+        kind == StorageType::Network && protocol == StorageProtocol::Gluster && (parts < 2 || name.starts_with('/')) =>
+            DOMAIN.xml_error("can't split path '{name}' into pool name and image name");
+        kind == StorageType::Network && two && protocol == StorageProtocol::Rbd && name.starts_with('/') =>
+            DOMAIN.xml_error("can't split path '{name}' into pool name and image name");
+        kind == StorageType::Nvme && source.type_.is_none() =>
+            DOMAIN.xml_error("missing 'type' attribute to disk source");
+        kind == StorageType::Nvme && source.type_.as_deref() != Some("pci") => DOMAIN.xml_error(
+            "unsupported source type '{}'", source.type_.as_deref().unwrap_or_default());
+        kind == StorageType::Nvme && source.address.is_none() =>
+            DOMAIN.xml_error("NVMe disk source is missing address");
+        kind == StorageType::Vhostuser && source.type_.is_none() =>
+            DOMAIN.xml_error("missing 'type' attribute for vhostuser disk source");
+        kind == StorageType::Vhostuser && source.type_.as_deref() != Some("unix") =>
+            DOMAIN.xml_error("invalid 'type' attribute for vhostuser disk source");
+        kind == StorageType::Vhostuser && source.path.is_none() =>
+            DOMAIN.xml_error("missing 'path' attribute for vhostuser disk source");
+        stored.is_some_and(|store| store.source.is_none()) =>
+            DOMAIN.xml_error("missing disk data file store source");
+        stored.is_some_and(|store| store.format.is_none()) =>
+            DOMAIN.xml_error("missing disk data file store format");
+    }
+    for host in source.host.iter().filter(|_| kind == StorageType::Network) {
+        let transport = host.transport.as_deref().unwrap_or("tcp");
+        let port = host.port.as_deref();
+        refuse! {
+            !matches!(transport, "tcp" | "unix" | "rdma" | "vsock") =>
+                DOMAIN.xml_error("unknown protocol transport type '{transport}'");
+            transport == "unix" && host.socket.is_none() => DOMAIN.xml_error("missing socket for unix transport");
+            transport != "unix" && host.socket.is_some() =>
+                DOMAIN.xml_error("transport '{transport}' does not support socket attribute");
+            transport != "unix" && host.name.is_none() => DOMAIN.xml_error("missing name for host");
+            port.is_some_and(|port| port.parse::<u16>().is_err()) => NONE.invalid_arg(
+                "failed to parse port number '{}'", port.unwrap_or_default());
+        }
+    }
+    source.reservations.iter().try_for_each(reservations)
+}
+
+const XML: ErrorDomain = ErrorDomain::XML;
+const NONE: ErrorDomain = ErrorDomain::NONE;
+
+fn reservations(asked: &Reservations) -> Result {
+    if asked.managed != Some(YesNo::No) {
+        return Ok(());
+    }
+    let part = |part: fn(&crate::domain::disk::ReservationSource) -> Option<&String>| {
+        asked.source.as_ref().and_then(part).map(String::as_str).filter(|text| !text.is_empty())
+    };
+    let (kind, path, mode) =
+        (part(|s| s.type_.as_ref()), part(|s| s.path.as_ref()), part(|s| s.mode.as_ref()));
+    refuse! {
+        kind.is_none() => STORAGE.xml_error("missing connection type for <reservations/>");
+        path.is_none() => STORAGE.xml_error("missing path for <reservations/>");
+        mode.is_none() => STORAGE.xml_error("missing connection mode for <reservations/>");
+        kind != Some("unix") => STORAGE.xml_error(
+            "unsupported connection type for <reservations/>: {}", kind.unwrap_or_default());
+        mode != Some("client") => STORAGE.xml_error(
+            "unsupported connection mode for <reservations/>: {}", mode.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Everything in this file that no driver could do.
+pub(super) fn check(domain: &Domain) -> Result {
+    domain.devices.disks.iter().try_for_each(|it| disk(domain, it))
+}
+
+fn disk(domain: &Domain, disk: &Disk) -> Result {
+    let target = disk.target.clone().unwrap_or_default();
+    let bus = target.bus.unwrap_or_default();
+    let virtio = bus == DiskBus::Virtio;
+    let none = DiskDriver::default();
+    let driver = disk.driver.as_ref().unwrap_or(&none);
+    let format = driver.type_.as_deref().unwrap_or("raw");
+    let source = disk.source.as_ref();
+    let policy = source.and_then(|source| source.startup_policy);
+    let lun = disk.device == DiskDevice::Lun;
+    let removable = matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy);
+    let read_only = disk.readonly || disk.device == DiskDevice::Cdrom;
+    let no_unref = driver.discard_no_unref == Some(OnOff::On);
+    let groups: Vec<&str> = domain
+        .throttlegroups
+        .iter()
+        .flat_map(|groups| &groups.throttlegroup)
+        .filter_map(|group| group.0.group_name.as_deref())
+        .collect();
+    let filters = disk.throttlefilters.iter().flat_map(|filters| &filters.throttlefilter);
+    let unknown = filters.map(|filter| filter.group.as_str()).find(|group| !groups.contains(group));
+    let mut named = BTreeSet::new();
+    let filters = disk.throttlefilters.iter().flat_map(|filters| &filters.throttlefilter);
+    let again = filters.map(|filter| filter.group.as_str()).find(|group| !named.insert(*group));
+    let letters = target.dev.as_deref().and_then(|dev| dev.get(..2));
+    let fits = matches!(letters, Some("fd" | "hd" | "sd" | "vd" | "xv" | "ub" | "nv" | "mm"));
+    refuse! {
+        target.dev.is_some() && !fits && disk.info.address.is_none() => DOMAIN.internal_error(
+            "Invalid harddisk device name: {}", target.dev.clone().unwrap_or_default());
+        disk.rawio.is_some() && !lun => DOMAIN.config_unsupported("rawio can be used only with device='lun'");
+        disk.sgio.is_some() && !lun => DOMAIN.config_unsupported("sgio can be used only with device='lun'");
+        disk.sgio == Some(Sgio::Unfiltered) => DOMAIN.config_unsupported("unfiltered sgio is no longer supported");
+        lun && disk.type_ != StorageType::Block && disk.type_ != StorageType::Network
+            && disk.type_ != StorageType::Volume =>
+            DOMAIN.config_unsupported("disk device='lun' is only valid for block type disk source");
+        lun && disk.type_ == StorageType::Network
+            && source.is_some_and(|source| source.protocol != Some(StorageProtocol::Iscsi)) =>
+            DOMAIN.config_unsupported("disk device='lun' is not supported for protocol='{}'",
+                source.and_then(|source| source.protocol).unwrap_or_default().as_str());
+        lun && format != "raw" => DOMAIN.config_unsupported("disk device 'lun' must use 'raw' format");
+        source.is_some_and(|source| source.reservations.is_some()) && !lun =>
+            DOMAIN.config_unsupported("<reservations/> allowed only for lun devices");
+        target.tray.is_some() && !removable => DOMAIN.config_unsupported("tray is only valid for cdrom and floppy");
+        policy.is_some() && disk.type_ == StorageType::Network => DOMAIN.xml_error(
+            "disk startupPolicy '{}' is not allowed for disk of 'network' type",
+            policy.unwrap_or_default().as_str());
+        policy == Some(StartupPolicy::Requisite) && !removable => DOMAIN.xml_error(
+            "disk startupPolicy 'requisite' is allowed only for cdrom or floppy");
+        !virtio && driver.queues.is_some_and(|queues| queues != 0) => DOMAIN.config_unsupported(
+            "queues attribute in disk driver element is only supported for virtio bus");
+        !virtio && driver.queue_size.is_some_and(|size| size != 0) => DOMAIN.config_unsupported(
+            "queue_size attribute in disk driver element is only supported for virtio bus");
+        !virtio && driver.ioeventfd.is_some() =>
+            DOMAIN.config_unsupported("disk ioeventfd mode supported only for virtio bus");
+        !virtio && driver.event_idx.is_some() =>
+            DOMAIN.config_unsupported("disk event_idx mode supported only for virtio bus");
+        !virtio && disk.model.is_some() => DOMAIN.config_unsupported(
+            "disk model '{}' not supported for bus '{}'", disk.model.unwrap_or_default().as_str(), bus.as_str());
+        target.removable.is_some() && !matches!(bus, DiskBus::Usb | DiskBus::Scsi) =>
+            DOMAIN.xml_error("removable is only valid for usb or scsi disks");
+        no_unref && format != "qcow2" =>
+            DOMAIN.config_unsupported("'discard_no_unref' only works with qcow2 disk format");
+        no_unref && read_only =>
+            DOMAIN.config_unsupported("'discard_no_unref' is not compatible with read-only disk");
+        again.is_some() => DOMAIN.xml_error("duplicate filter name '{}' found", again.unwrap_or_default());
+        unknown.is_some() => DOMAIN.xml_error("throttle group '{}' not found", unknown.unwrap_or_default());
+        empty(disk) && !removable => DOMAIN.no_source("{}", target.dev.clone().unwrap_or_default());
+    }
+    small::misplaced(&driver.virtio, virtio)
+}
+
+/// Whether a disk names nothing that it could be.
+fn empty(disk: &Disk) -> bool {
+    let blank = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    let Some(source) = &disk.source else { return true };
+    match disk.type_ {
+        StorageType::File => blank(&source.file),
+        StorageType::Block => blank(&source.dev),
+        StorageType::Dir => blank(&source.dir),
+        _ => false,
+    }
+}
+
+/// Everything in this file that QEMU could not do.
+pub(super) fn check_qemu(around: &Around<'_>) -> Result {
+    around.domain.devices.disks.iter().try_for_each(of_qemu)
+}
+
+fn of_qemu(disk: &Disk) -> Result {
+    let target = disk.target.clone().unwrap_or_default();
+    let (bus, name) = (target.bus.unwrap_or_default(), target.dev.as_deref().unwrap_or_default());
+    let none = DiskDriver::default();
+    let driver = disk.driver.as_ref().unwrap_or(&none);
+    let format = driver.type_.as_deref().unwrap_or("raw");
+    let source = disk.source.clone().unwrap_or_default();
+    let lun = disk.device == DiskDevice::Lun;
+    let read_only = disk.readonly || disk.device == DiskDevice::Cdrom;
+    let bypass = matches!(driver.cache, Some(DiskCache::None | DiskCache::Directsync));
+    let geometry = disk.geometry.as_ref();
+    let rotates = matches!(bus, DiskBus::Scsi | DiskBus::Ide | DiskBus::Sata);
+    let net = disk.type_ == StorageType::Network;
+    let protocol = source.protocol.unwrap_or_default();
+    let copies = driver.copy_on_read == Some(OnOff::On);
+    let at = match &disk.info.address {
+        Some(Address::Drive(at)) => Some(at.target),
+        _ => None,
+    };
+    refuse! {
+        driver.name.as_deref().is_some_and(|name| name != "qemu") => QEMU.config_unsupported(
+            "unsupported driver name '{}' for disk '{name}'", driver.name.as_deref().unwrap_or_default());
+        format == "iso" => QEMU.config_unsupported(
+            "storage format 'iso' is not directly supported by QEMU, use 'raw' instead");
+        format == "dir" => QEMU.config_unsupported(
+            "'directory' storage format is not directly supported by QEMU, use 'dir' disk type instead");
+        disk.type_ == StorageType::Dir && format != "fat" =>
+            QEMU.config_unsupported("storage type 'dir' requires use of storage format 'fat'");
+        format == "fat" && !matches!(disk.type_, StorageType::Dir | StorageType::Volume) =>
+            QEMU.config_unsupported("storage format 'fat' is supported only with 'dir' storage type");
+        disk.type_ == StorageType::Dir && !read_only =>
+            QEMU.config_unsupported("virtual FAT storage can't be accessed in read-write mode");
+        driver.io == Some(DiskIo::Native) && !bypass =>
+            QEMU.config_unsupported("io='native' needs either no disk cache or directsync cache mode");
+        copies && lun => QEMU.config_unsupported("copy_on_read is not compatible with 'lun' disk '{name}'");
+        copies && read_only => QEMU.config_unsupported("copy_on_read is not compatible with read-only disk '{name}'");
+        target.rotation_rate.is_some_and(|rate| rate != 0) && !rotates =>
+            QEMU.internal_error("rotation rate is only valid for SCSI/IDE/SATA bus");
+        disk.wwn.is_some() && !rotates => QEMU.config_unsupported("Only ide and scsi disk support wwn");
+        geometry.is_some_and(|g| g.cyls.is_some()) && matches!(bus, DiskBus::Usb | DiskBus::Sd) =>
+            QEMU.config_unsupported("CHS geometry can not be set for '{}' bus", bus.as_str());
+        geometry.is_some_and(|g| g.trans.is_some()) && bus != DiskBus::Ide => QEMU.config_unsupported(
+            "CHS translation mode can only be set for 'ide' bus not '{}'", bus.as_str());
+        lun && !matches!(bus, DiskBus::Virtio | DiskBus::Scsi) => QEMU.config_unsupported(
+            "disk device='lun' is not supported for bus='{}'", bus.as_str());
+        disk.readonly && disk.device == DiskDevice::Disk && matches!(bus, DiskBus::Ide | DiskBus::Sata) =>
+            QEMU.config_unsupported("readonly {} disks are not supported", bus.as_str());
+        bus == DiskBus::Sata && at.is_some_and(|target| target != 0) =>
+            QEMU.config_unsupported("target must be 0 for sata controller");
+        bus == DiskBus::Ide && at.is_some_and(|target| target != 0) =>
+            QEMU.config_unsupported("target must be 0 for ide controller");
+        bus == DiskBus::Virtio && !matches!(disk.info.address, None | Some(Address::Pci(_) | Address::Ccw(_) | Address::VirtioMmio(_))) =>
+            QEMU.config_unsupported("virtio disk cannot have an address of type '{}'",
+                disk.info.address.as_ref().map(Address::kind).unwrap_or_default());
+        net && source.tls_hostname.is_some() && protocol != StorageProtocol::Nbd =>
+            QEMU.config_unsupported("'tlsHostname' field is supported only with NBD disks");
+        net && protocol == StorageProtocol::Tftp =>
+            QEMU.config_unsupported("'tftp' protocol is not supported with this QEMU binary");
+        net && protocol == StorageProtocol::Nfs && source.host.len() != 1 =>
+            QEMU.config_unsupported("'nfs' protocol requires the usage of exactly one host");
+        net && protocol == StorageProtocol::Nfs && source.host.iter().any(|host| host.port.is_some()) =>
+            QEMU.config_unsupported("port cannot be specified in 'nfs' protocol host");
+        target.rotation_rate.is_some_and(|rate| rate != 0) && disk.device != DiskDevice::Disk =>
+            QEMU.internal_error("rotation rate is only valid for disk device");
+    }
+    queues(driver)
+}
+
+/// Where queues are given to threads, all are, each to one.
+fn queues(driver: &DiskDriver) -> Result {
+    let Some(threads) = &driver.iothreads else { return Ok(()) };
+    let count = driver.queues.unwrap_or(0);
+    let (mut seen, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    let mapped = threads.iothread.iter().any(|thread| !thread.queue.is_empty());
+    for thread in &threads.iothread {
+        refuse! {
+            !seen.insert(thread.id) => QEMU.config_unsupported("duplicate mapping for iothread '{}'", thread.id);
+        }
+        for queue in &thread.queue {
+            refuse! {
+                queue.id >= count =>
+                    QEMU.config_unsupported("iothread queue '{}' mapping out of range", queue.id);
+                !taken.insert(queue.id) =>
+                    QEMU.config_unsupported("iothread queue '{}' is already assigned", queue.id);
+            }
+        }
+    }
+    let missing = (0..count).find(|queue| !taken.contains(queue)).filter(|_| mapped);
+    refuse! {
+        missing.is_some() => QEMU.config_unsupported(
+            "missing iothread mapping for queue '{}'", missing.unwrap_or_default());
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! The machine: processor, firmware, buses, security, what happens at its end.
+
+use std::collections::BTreeSet;
+
+use virtwire_protocol::ErrorDomain;
+
+use super::{Around, Result};
+use crate::domain::features::{CpuCacheMode, CpuMode};
+use crate::domain::os::{Sysinfo, SysinfoType};
+use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, VirtType};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const CPU: ErrorDomain = ErrorDomain::CPU;
+
+/// What shows before anything is filled in.
+pub(in super::super) fn read(domain: &Domain) -> Result {
+    processor_as_written(domain)?;
+    firmware(domain)?;
+    twice(domain)?;
+    domain.sysinfo.iter().try_for_each(bios)?;
+    let boots = domain.devices.infos().into_iter().filter_map(|info| info.boot.as_ref());
+    boots.filter_map(|boot| boot.loadparm.as_deref()).try_for_each(parameter)?;
+    let nameless =
+        domain.seclabel.iter().filter(|label| label.model.is_none() && label.type_.is_none()).count();
+    let halves = domain.idmap.as_ref().is_some_and(|map| map.uid.is_empty() != map.gid.is_empty());
+    let timeout = domain.os.bios.as_ref().and_then(|bios| bios.reboot_timeout);
+    refuse! {
+        nameless > 0 => DOMAIN.xml_error("missing security model in domain seclabel");
+        halves => DOMAIN.config_unsupported("uid and gid should be mapped both");
+        timeout.is_some_and(|timeout| !(-1..=65535).contains(&timeout)) =>
+            DOMAIN.config_unsupported("invalid value for rebootTimeout, must be in range [-1,65535]");
+    }
+    Ok(())
+}
+
+fn processor_as_written(domain: &Domain) -> Result {
+    let Some(cpu) = &domain.cpu else { return Ok(()) };
+    let whole = matches!(cpu.mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum));
+    let named = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
+    refuse! {
+        cpu.migratable.is_some() && !whole => CPU.config_unsupported(
+            "Attribute migratable is only allowed for 'host-passthrough' / 'maximum' CPU mode");
+        cpu.vendor.is_some() && !named && matches!(cpu.mode, None | Some(CpuMode::Custom)) =>
+            CPU.xml_error("CPU vendor specified without CPU model");
+    }
+    Ok(())
+}
+
+/// What is chosen is not asked for piece by piece, and nothing is asked for where nothing is chosen.
+fn firmware(domain: &Domain) -> Result {
+    let os = &domain.os;
+    let chosen = os.firmware.is_some();
+    let path = os.loader.as_ref().is_some_and(|loader| loader.path.is_some());
+    refuse! {
+        !chosen && os.firmware_features.as_ref().is_some_and(|f| !f.feature.is_empty()) => DOMAIN.xml_detail(
+            "cannot use feature-based firmware autoselection when firmware autoselection is disabled");
+        !chosen && !path && (os.nvram.is_some() || os.loader.is_some()) =>
+            DOMAIN.xml_detail("no loader path specified and firmware auto selection disabled");
+    }
+    Ok(())
+}
+
+/// What may be said once.
+fn twice(domain: &Domain) -> Result {
+    let mut seen = BTreeSet::new();
+    for cipher in domain.keywrap.iter().flat_map(|keywrap| &keywrap.cipher) {
+        refuse! {
+            !seen.insert(&cipher.name) => DOMAIN.internal_error(
+                "A domain definition can have no more than one cipher node with name {}", cipher.name);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for event in domain.perf.iter().flat_map(|perf| &perf.event) {
+        refuse! {
+            !seen.insert(&event.name) => DOMAIN.xml_error("perf event '{}' was already specified", event.name);
+        }
+    }
+    Ok(())
+}
+
+/// What an s390 guest's loader is told.
+fn parameter(text: &str) -> Result {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ' ');
+    refuse! {
+        !(1..=8).contains(&text.len()) =>
+            DOMAIN.internal_error("loadparm value '{text}' must be between 1 and 8 characters");
+        !text.chars().all(known) => DOMAIN.internal_error(
+            "invalid loadparm value '{text}', expecting chars in set of [a-zA-Z0-9.] and blank spaces");
+    }
+    Ok(())
+}
+
+/// A date is month, day and year between slashes.
+fn bios(sysinfo: &Sysinfo) -> Result {
+    let entries = sysinfo.bios.iter().flat_map(|bios| &bios.entry);
+    let date =
+        entries.filter(|entry| entry.name.as_deref() == Some("date")).filter_map(|e| e.value.as_deref());
+    let number = |part: Option<&str>, range: std::ops::RangeInclusive<u32>| {
+        part.is_some_and(|part| part.parse().is_ok_and(|n| range.contains(&n)))
+    };
+    for text in date {
+        let mut parts = text.split('/');
+        let good = number(parts.next(), 1..=12) && number(parts.next(), 1..=31);
+        let year = parts.next().filter(|year| matches!(year.len(), 2 | 4));
+        let good = good && number(year, 0..=9999) && parts.next().is_none();
+        refuse! {
+            !good => DOMAIN.xml_detail("Invalid BIOS 'date' format");
+        }
+    }
+    Ok(())
+}
+
+/// Everything in this file that QEMU could not do.
+pub(super) fn check_qemu(around: &Around<'_>) -> Result {
+    let domain = around.domain;
+    runs(around)?;
+    refuse! {
+        domain.bootloader.is_some() => QEMU.config_unsupported("bootloader is not supported by QEMU");
+    }
+    features(around)?;
+    processor(domain)?;
+    ends(domain)?;
+    security(around)?;
+    domain.sysinfo.iter().try_for_each(files)?;
+    buses(domain)
+}
+
+/// Whether the emulator runs such guests at all.
+fn runs(around: &Around<'_>) -> Result {
+    let domain = around.domain;
+    let kind = domain.os.type_.clone().unwrap_or_default();
+    let path = domain.devices.emulator.as_deref().unwrap_or_default();
+    let known = match domain.type_ {
+        VirtType::Qemu => true,
+        VirtType::Kvm => around.emulator.is_some_and(|emulator| emulator.kvm),
+        _ => false,
+    };
+    refuse! {
+        kind.name != "hvm" => QEMU.config_unsupported("Emulator '{path}' does not support os type '{}'", kind.name);
+        around.emulator.is_none() => QEMU.config_unsupported(
+            "Emulator '{path}' does not support arch '{}'", kind.arch.unwrap_or_default());
+        !known => QEMU.config_unsupported("Emulator '{path}' does not support virt type '{}'", domain.type_);
+    }
+    Ok(())
+}
+
+/// Features of machines of other kinds.
+fn features(around: &Around<'_>) -> Result {
+    let Some(features) = &around.domain.features else { return Ok(()) };
+    let kind = around.domain.os.type_.clone().unwrap_or_default();
+    let foreign = [
+        ("htm", features.htm.is_some()),
+        ("nested-hv", features.nested_hv.is_some()),
+        ("ccf-assist", features.ccf_assist.is_some()),
+        ("cfpc", features.cfpc.is_some()),
+        ("sbbc", features.sbbc.is_some()),
+        ("ibs", features.ibs.is_some()),
+        ("gic", features.gic.is_some()),
+        ("ras", features.ras.is_some()),
+    ];
+    let first = foreign.into_iter().find(|(_, said)| *said && around.is_pc());
+    refuse! {
+        first.is_some() => QEMU.config_unsupported(
+            "The '{}' feature is not supported for architecture '{}' or machine type '{}'",
+            first.map(|(name, _)| name).unwrap_or_default(),
+            kind.arch.unwrap_or_default(),
+            kind.machine.unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
+fn processor(domain: &Domain) -> Result {
+    let cache = domain.cpu.as_ref().and_then(|cpu| cpu.cache.as_ref());
+    let (mode, level) = cache.map_or((CpuCacheMode::Disable, None), |cache| (cache.mode, cache.level));
+    refuse! {
+        mode == CpuCacheMode::Emulate && level != Some(3) =>
+            QEMU.config_unsupported("CPU cache mode 'emulate' can only be used with level='3'");
+        mode != CpuCacheMode::Emulate && level.is_some() =>
+            QEMU.config_unsupported("unsupported CPU cache level for mode '{}'", mode.as_str());
+    }
+    Ok(())
+}
+
+/// What QEMU can make of the ends of a run.
+fn ends(domain: &Domain) -> Result {
+    use LifecycleAction::{Destroy, Preserve, RenameRestart, Restart};
+    let action = |action: Option<LifecycleAction>, usual| action.unwrap_or(usual);
+    let off = action(domain.on_poweroff, Destroy);
+    let reboot = action(domain.on_reboot, Restart);
+    let crash = action(domain.on_crash, Destroy);
+    refuse! {
+        reboot == Preserve || off == Preserve => QEMU.config_unsupported(
+            "qemu driver doesn't support 'preserve' action for 'on_reboot'/'on_poweroff'");
+        [reboot, off, crash].contains(&RenameRestart) => QEMU.config_unsupported(
+            "qemu driver doesn't support 'rename-restart' action for 'on_reboot'/'on_poweroff'/'on_crash'");
+        reboot == Destroy && off == Restart => QEMU.config_unsupported(
+            "qemu driver doesn't support 'onReboot' set to 'destroy and 'onPoweroff' set to 'reboot'");
+    }
+    Ok(())
+}
+
+fn security(around: &Around<'_>) -> Result {
+    let Some(security) = &around.domain.launch_security else { return Ok(()) };
+    let (device, name) = match security.type_ {
+        LaunchSecurityType::Sev => ("sev-guest", "sev"),
+        LaunchSecurityType::SevSnp => ("sev-snp-guest", "sev-snp"),
+        LaunchSecurityType::S390Pv => ("s390-pv-guest", "s390-pv"),
+    };
+    refuse! {
+        !around.emulator.is_some_and(|emulator| emulator.devices.contains(device)) =>
+            QEMU.config_unsupported("'{name}' launch security is not supported with this QEMU binary");
+    }
+    Ok(())
+}
+
+/// Files of fw_cfg are below `opt/`, and QEMU's own are QEMU's.
+fn files(sysinfo: &Sysinfo) -> Result {
+    for entry in sysinfo.entry.iter().filter(|_| sysinfo.type_ == SysinfoType::Fwcfg) {
+        let name = entry.name.as_deref().unwrap_or_default();
+        refuse! {
+            name.is_empty() => QEMU.config_unsupported("firmware entry is missing 'name' attribute");
+            !name.starts_with("opt/") => QEMU.config_unsupported("Invalid firmware name");
+            name.starts_with("opt/ovmf/") || name.starts_with("opt/org.qemu/") =>
+                QEMU.config_unsupported("That firmware name is reserved");
+        }
+    }
+    Ok(())
+}
+
+/// A bus of a node is of a node that there is.
+fn buses(domain: &Domain) -> Result {
+    let nodes = domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell).count();
+    for controller in &domain.devices.controllers {
+        let model = controller.model.as_deref().unwrap_or_default();
+        let Some(node) = controller.target.as_ref().and_then(|target| target.node) else { continue };
+        refuse! {
+            model.ends_with("expander-bus") && node as usize >= nodes => QEMU.xml_error(
+                "{model} with index {} is configured for a NUMA node ({node}) not present in the domain's <cpu><numa> array ({nodes})",
+                controller.index.unwrap_or_default()
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! What libvirt refuses of a definition that is complete: one table for each part of it.
+
+mod characters;
+mod clock;
+mod disks;
+mod displays;
+mod machine;
+mod memory;
+mod net;
+mod nodes;
+mod small;
+mod storage;
+mod tune;
+
+use virtwire_protocol::VirtError;
+
+use super::Emulator;
+use super::qemu::{Chipset, chipset};
+use crate::domain::Domain;
+
+type Result<T = ()> = std::result::Result<T, VirtError>;
+
+/// What decides about devices besides themselves.
+struct Around<'d> {
+    domain: &'d Domain,
+    emulator: Option<&'d Emulator>,
+    chipset: Chipset,
+}
+
+impl Around<'_> {
+    fn has(&self, device: &str) -> bool {
+        self.emulator.is_none_or(|emulator| emulator.has(device))
+    }
+
+    fn is_pc(&self) -> bool {
+        self.chipset != Chipset::Other
+    }
+
+    fn is_q35(&self) -> bool {
+        self.chipset == Chipset::Q35
+    }
+}
+
+/// What shows as soon as a definition is read.
+pub(super) fn read(domain: &Domain) -> Result {
+    machine::read(domain)?;
+    nodes::read(domain)?;
+    domain.devices.disks.iter().try_for_each(disks::read)?;
+    domain.devices.interfaces.iter().try_for_each(net::read)
+}
+
+/// What no driver could do.
+pub(super) fn check(domain: &Domain) -> Result {
+    disks::check(domain)?;
+    storage::check(domain)?;
+    clock::check(domain)?;
+    net::check(domain)?;
+    characters::check(domain)?;
+    displays::check(domain)?;
+    small::check(domain)?;
+    tune::check(domain)?;
+    memory::check(domain)
+}
+
+/// What QEMU could not do.
+pub(super) fn check_qemu(domain: &Domain, emulator: Option<&Emulator>) -> Result {
+    let around = Around { domain, emulator, chipset: chipset(domain) };
+    machine::check_qemu(&around)?;
+    clock::check_qemu(&around)?;
+    disks::check_qemu(&around)?;
+    storage::check_qemu(&around)?;
+    net::check_qemu(&around)?;
+    characters::check_qemu(&around)?;
+    displays::check_qemu(&around)?;
+    small::check_qemu(&around)
+}

@@ -1,0 +1,118 @@
+//! Processors, their nodes, and what of them runs where.
+
+use std::collections::BTreeSet;
+
+use virtwire_protocol::ErrorDomain;
+
+use super::Result;
+use crate::domain::Domain;
+use crate::domain::features::{Cpu, CpuMode, CpuNuma};
+use crate::table::Cpuset;
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const CPU: ErrorDomain = ErrorDomain::CPU;
+
+/// What shows as it is read.
+pub(super) fn read(domain: &Domain) -> Result {
+    if let Some(cpu) = &domain.cpu {
+        processor(cpu)?;
+        cpu.numa.iter().try_for_each(cells)?;
+    }
+    pins(domain)?;
+    let cells = domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell);
+    let (count, vcpus) = (cells.clone().count(), domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count));
+    let placed: usize = cells.filter_map(|cell| cell.cpus.as_ref()).map(|set| set.iter().count()).sum();
+    refuse! {
+        placed > vcpus as usize => DOMAIN.internal_error("Number of CPUs in <numa> exceeds the <vcpu> count");
+    }
+    let mut seen = BTreeSet::new();
+    for node in domain.numatune.iter().flat_map(|tune| &tune.memnode) {
+        refuse! {
+            count == 0 => DOMAIN.xml_error("Element 'memnode' is invalid without any guest NUMA cells");
+            node.cellid as usize >= count => DOMAIN.xml_error(
+                "Argument 'cellid' in memnode element must correspond to existing guest's NUMA cell");
+            !seen.insert(node.cellid) => DOMAIN.xml_error("Multiple memnode elements with cellid {}", node.cellid);
+        }
+    }
+    Ok(())
+}
+
+fn processor(cpu: &Cpu) -> Result {
+    let custom = matches!(cpu.mode, None | Some(CpuMode::Custom));
+    let named = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
+    let mut seen = BTreeSet::new();
+    for feature in &cpu.feature {
+        refuse! {
+            custom && !named => CPU.xml_error("Non-empty feature list specified without CPU model");
+            feature.name.is_empty() => CPU.xml_error("Invalid CPU feature name");
+            !seen.insert(&feature.name) =>
+                CPU.xml_error("CPU feature '{}' specified more than once", feature.name);
+        }
+    }
+    Ok(())
+}
+
+fn cells(numa: &CpuNuma) -> Result {
+    let count = numa.cell.len();
+    let known = |id: u32| (id as usize) < count;
+    let (mut seen, mut taken): (BTreeSet<u32>, Vec<(u32, &Cpuset)>) = Default::default();
+    refuse! {
+        count == 0 => DOMAIN.xml_error("NUMA topology defined without NUMA cells");
+    }
+    for (n, cell) in (0..).zip(&numa.cell) {
+        let id = cell.id.unwrap_or(n);
+        refuse! {
+            !known(id) => DOMAIN.xml_error(
+                "Exactly one 'cell' element per guest NUMA cell allowed, non-contiguous ranges or ranges not starting from 0 are not allowed");
+            !seen.insert(id) => DOMAIN.xml_error("Duplicate NUMA cell info for cell id '{id}'");
+            cell.distances.as_ref().is_some_and(|d| d.sibling.is_empty()) =>
+                DOMAIN.xml_error("NUMA distances defined without siblings");
+        }
+        if let Some(cpus) = &cell.cpus {
+            let shared =
+                taken.iter().find(|(_, other)| other.iter().any(|cpu| cpus.iter().any(|own| own == cpu)));
+            refuse! {
+                shared.is_some() => DOMAIN.config_unsupported(
+                    "NUMA cells {id} and {} have overlapping vCPU ids", shared.map_or(0, |(other, _)| *other));
+            }
+            taken.push((id, cpus));
+        }
+        for sibling in cell.distances.iter().flat_map(|d| &d.sibling) {
+            let (other, value) = (sibling.id, sibling.value);
+            let wrong = !(10..=255).contains(&value) || (other == id) != (value == 10);
+            refuse! {
+                wrong && known(other) => DOMAIN.xml_error(
+                    "'value {value}' is invalid for 'sibling id {other}' under NUMA 'cell id {id}'");
+            }
+        }
+    }
+    let links = numa.interconnects.iter();
+    let mut seen = BTreeSet::new();
+    for link in links.flat_map(|links| &links.latency) {
+        refuse! {
+            !known(link.initiator) => DOMAIN.xml_error("'initiator' refers to a non-existent NUMA node");
+            !known(link.target) => DOMAIN.xml_error("'target' refers to a non-existent NUMA node");
+            !seen.insert((link.initiator, link.target, link.cache, &link.type_)) =>
+                DOMAIN.xml_error("Duplicate info for NUMA latencies");
+        }
+    }
+    Ok(())
+}
+
+fn pins(domain: &Domain) -> Result {
+    let Some(tune) = &domain.cputune else { return Ok(()) };
+    let mut seen = BTreeSet::new();
+    for pin in &tune.vcpupin {
+        refuse! {
+            pin.cpuset.is_none() => DOMAIN.internal_error("missing cpuset for vcpupin");
+            !seen.insert(pin.vcpu) => DOMAIN.internal_error("duplicate vcpupin for vcpu '{}'", pin.vcpu);
+        }
+    }
+    refuse! {
+        tune.emulatorpin.as_ref().is_some_and(|pin| pin.cpuset.is_none()) =>
+            DOMAIN.internal_error("missing cpuset for emulatorpin");
+        tune.iothreadpin.iter().any(|pin| pin.cpuset.is_none()) =>
+            DOMAIN.internal_error("missing cpuset for iothreadpin");
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! The small devices, and what all devices say of themselves.
+
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::{Around, Result};
+use crate::YesNo;
+use crate::domain::Domain;
+use crate::domain::device::{Address, DeviceInfo};
+use crate::domain::disk::VirtioModel;
+use crate::domain::misc::{
+    Crypto, IommuModel, Panic, PanicModel, Pstore, Shmem, Tpm, TpmBackendType, TpmModel, Vsock, Watchdog,
+    WatchdogModel,
+};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
+
+/// Everything in this file that no driver could do.
+pub(super) fn check(domain: &Domain) -> Result {
+    let devices = &domain.devices;
+    devices.infos().into_iter().try_for_each(about)?;
+    devices.hubs.iter().try_for_each(|hub| on_usb(&hub.info))?;
+    devices.redirdevs.iter().try_for_each(|redirdev| on_usb(&redirdev.info))?;
+    devices.vsock.iter().try_for_each(vsock)?;
+    devices.pstore.iter().try_for_each(pstore)?;
+    let iommu = devices.iommu.as_ref();
+    let model = iommu.map(|iommu| iommu.model).unwrap_or_default();
+    let mut cards = devices.smartcards.iter();
+    refuse! {
+        iommu.is_some() && model != IommuModel::Virtio && iommu.is_some_and(|i| i.info.address.is_some()) =>
+            DOMAIN.xml_error("iommu model '{}' can't have address", model.as_str());
+        model == IommuModel::Smmuv3 && iommu.is_some_and(|i| i.driver.is_some()) =>
+            DOMAIN.xml_error("iommu model 'smmuv3' doesn't support additional attributes");
+        cards.any(|card| !matches!(card.info.address, None | Some(Address::Ccid(_)))) =>
+            DOMAIN.config_unsupported("Controllers must use the 'ccid' address type");
+    }
+    Ok(())
+}
+
+/// What a device says of itself.
+fn about(info: &DeviceInfo) -> Result {
+    let rom = info.rom.as_ref();
+    refuse! {
+        rom.is_some_and(|rom| rom.enabled == Some(YesNo::No) && (rom.bar.is_some() || rom.file.is_some())) =>
+            DOMAIN.config_unsupported("ROM tuning is not supported when ROM is disabled");
+    }
+    Ok(())
+}
+
+fn on_usb(info: &DeviceInfo) -> Result {
+    refuse! {
+        !matches!(info.address, None | Some(Address::Usb(_))) =>
+            DOMAIN.xml_error("Invalid address for a USB device");
+    }
+    Ok(())
+}
+
+fn vsock(vsock: &Vsock) -> Result {
+    let cid = vsock.cid.as_ref();
+    refuse! {
+        cid.and_then(|cid| cid.address).is_some_and(|address| address < 3)
+            && cid.is_some_and(|cid| cid.auto != Some(YesNo::Yes)) =>
+            DOMAIN.config_unsupported("guest CIDs must be >= 3");
+    }
+    Ok(())
+}
+
+fn pstore(pstore: &Pstore) -> Result {
+    let size = pstore.size.map_or(0, |size| size.0);
+    refuse! {
+        pstore.backend == "acpi-erst" && pstore.size.is_some() && !(size.is_power_of_two() && size >= 4) =>
+            DOMAIN.xml_error("invalid size of ACPI ERST pstore device");
+    }
+    Ok(())
+}
+
+/// Everything in this file that QEMU could not do.
+pub(super) fn check_qemu(around: &Around<'_>) -> Result {
+    let devices = &around.domain.devices;
+    addresses(around)?;
+    devices.watchdogs.iter().try_for_each(|watchdog| check_watchdog(around, watchdog))?;
+    devices.panics.iter().try_for_each(check_panic)?;
+    devices.shmems.iter().try_for_each(shmem)?;
+    devices.tpms.iter().try_for_each(|tpm| check_tpm(around, tpm))?;
+    devices.cryptos.iter().try_for_each(crypto)?;
+    let smmu = devices.iommu.as_ref().is_some_and(|iommu| iommu.model == IommuModel::Smmuv3);
+    refuse! {
+        smmu && around.is_pc() =>
+            QEMU.config_unsupported("IOMMU device: 'smmuv3' is only supported with ARM Virt machines");
+    }
+    Ok(())
+}
+
+fn addresses(around: &Around<'_>) -> Result {
+    let devices = &around.domain.devices;
+    let lent: Vec<*const DeviceInfo> =
+        devices.hostdevs.iter().map(|hostdev| std::ptr::from_ref(&hostdev.info)).collect();
+    for info in devices.infos() {
+        let pci = matches!(info.address, Some(Address::Pci(_)));
+        let lent = lent.contains(&std::ptr::from_ref(info));
+        let index = info.acpi.as_ref().and_then(|acpi| acpi.index).unwrap_or(0);
+        refuse! {
+            matches!(info.address, Some(Address::Unassigned(_))) && !lent =>
+                DOMAIN.config_unsupported("address of type 'unassigned' is supported only for hostdevs");
+            index != 0 && !pci => QEMU.config_unsupported("ACPI index is only supported for PCI devices");
+            info.rom.is_some() && !pci => QEMU.config_unsupported("ROM tuning is only supported for PCI devices");
+        }
+    }
+    Ok(())
+}
+
+fn check_watchdog(around: &Around<'_>, watchdog: &Watchdog) -> Result {
+    let address = watchdog.info.address.as_ref();
+    let pci = matches!(address, Some(Address::Pci(_)));
+    refuse! {
+        watchdog.model == WatchdogModel::I6300esb && address.is_some() && !pci =>
+            QEMU.config_unsupported("i6300esb model of watchdog can go only on PCI bus");
+        watchdog.model == WatchdogModel::Ib700 && address.is_some() =>
+            QEMU.config_unsupported("ib700 model of watchdog does not support configuring the address");
+        watchdog.model == WatchdogModel::Diag288 && address.is_some() =>
+            QEMU.config_unsupported("diag288 model of watchdog is virtual and cannot go on any bus.");
+        watchdog.model == WatchdogModel::Diag288 && around.is_pc() =>
+            QEMU.config_unsupported("diag288 model of watchdog is allowed for s390 and s390x only");
+        watchdog.model == WatchdogModel::Itco && address.is_some() => QEMU.config_unsupported(
+            "itco model of watchdog is part of the machine and cannot have any address set."
+        );
+        watchdog.model == WatchdogModel::Itco && !around.is_q35() =>
+            QEMU.config_unsupported("itco model of watchdog is only part of q35 machine");
+    }
+    Ok(())
+}
+
+fn check_panic(panic: &Panic) -> Result {
+    let model = panic.model.unwrap_or_default();
+    let address = panic.info.address.as_ref();
+    refuse! {
+        model == PanicModel::S390 =>
+            QEMU.config_unsupported("only S390 guests support panic device of model 's390'");
+        model == PanicModel::Pseries =>
+            QEMU.config_unsupported("only pSeries guests support panic device of model 'pseries'");
+        model == PanicModel::Hyperv && address.is_some() =>
+            QEMU.config_unsupported("setting the panic device address is not supported for model 'hyperv'");
+        model == PanicModel::Isa && !matches!(address, None | Some(Address::Isa(_))) =>
+            QEMU.config_unsupported("panic is supported only with ISA address type");
+        model == PanicModel::Pvpanic && !matches!(address, None | Some(Address::Pci(_))) =>
+            QEMU.config_unsupported("pvpanic is supported only with PCI address type");
+    }
+    Ok(())
+}
+
+fn shmem(shmem: &Shmem) -> Result {
+    let model = shmem.model.as_ref().map_or("ivshmem", |model| model.type_.as_str());
+    refuse! {
+        model == "ivshmem" => QEMU.config_unsupported("ivshmem device is no longer supported");
+        model == "ivshmem-plain" && shmem.server.is_some() =>
+            QEMU.config_unsupported("shmem model 'ivshmem-plain' is supported only with server option disabled");
+        model == "ivshmem-doorbell" && shmem.server.is_none() =>
+            QEMU.config_unsupported("shmem model 'ivshmem-doorbell' is supported only with server option enabled");
+    }
+    Ok(())
+}
+
+fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
+    let Some(backend) = &tpm.backend else { return Ok(()) };
+    let source = backend.source.as_ref();
+    let emulator = around.domain.devices.emulator.as_deref().unwrap_or_default();
+    let model = tpm.model.unwrap_or_default();
+    refuse! {
+        backend.type_ == TpmBackendType::External && source.is_none_or(|source| source.type_.is_none()) =>
+            DOMAIN.xml_error("missing external TPM backend source type");
+        backend.type_ == TpmBackendType::External && source.is_some_and(|source| source.path.is_none()) =>
+            DOMAIN.xml_error("missing external TPM backend source path");
+        backend.version.as_deref() != Some("2.0") && backend.active_pcr_banks.is_some() =>
+            DOMAIN.xml_error("<active_pcr_banks/> requires TPM version '2.0'");
+        backend.version.as_deref() != Some("2.0") && backend.profile.is_some() =>
+            DOMAIN.xml_error("<profile/> requires TPM version '2.0'");
+        matches!(model, TpmModel::TpmSpapr | TpmModel::SpaprTpmProxy) => QEMU.config_unsupported(
+            "The QEMU executable {emulator} does not support TPM model {}", model.as_str()
+        );
+    }
+    Ok(())
+}
+
+fn crypto(crypto: &Crypto) -> Result {
+    let backend = crypto.backend.as_ref().map(|backend| backend.model.as_str()).unwrap_or_default();
+    refuse! {
+        backend == "lkcf" => QEMU.config_unsupported("crypto backend lkcf is not supported");
+        !matches!(crypto.info.address, None | Some(Address::Pci(_))) =>
+            QEMU.config_unsupported("unsupported address type for crypto device");
+    }
+    Ok(())
+}
+
+/// Whether an option of virtio's is said to a device that is none.
+pub(super) fn misplaced(
+    options: &crate::domain::device::VirtioOptions,
+    virtio: bool,
+) -> std::result::Result<(), VirtError> {
+    let said = [
+        ("iommu", options.iommu),
+        ("ats", options.ats),
+        ("packed", options.packed),
+        ("page_per_vq", options.page_per_vq),
+    ];
+    let first = said.into_iter().find(|(_, value)| value.is_some()).filter(|_| !virtio);
+    refuse! {
+        first.is_some() => DOMAIN.config_unsupported(
+            "{} driver option is only supported for virtio devices",
+            first.map(|(name, _)| name).unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
+/// Whether a model of virtio that is not simply virtio is asked of something that has none.
+pub(super) fn is_special(model: Option<VirtioModel>) -> bool {
+    matches!(model, Some(VirtioModel::VirtioTransitional | VirtioModel::VirtioNonTransitional))
+}

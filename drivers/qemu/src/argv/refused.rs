@@ -1,0 +1,71 @@
+//! What is found out only when a guest is about to be started: it asks for what this host does not have, or QEMU does not
+//! take.
+
+use std::fs;
+use std::path::PathBuf;
+
+use virtwire_conf::Domain;
+use virtwire_conf::domain::device::Address;
+use virtwire_conf::domain::disk::FilesystemDriverType;
+use virtwire_conf::domain::misc::HostdevType;
+use virtwire_conf::table::{Cpuset, Value};
+use virtwire_protocol::{ErrorDomain, VirtError};
+
+use super::hostdev;
+use crate::error::QEMU;
+
+/// Everything in this file.
+///
+/// # Errors
+/// libvirt's, for the first that cannot be.
+pub(crate) fn check(domain: &Domain) -> Result<(), VirtError> {
+    nodes(domain)?;
+    let devices = &domain.devices;
+    let unsupported = |text: &str| Err(QEMU.config_unsupported(text));
+    if devices.graphics.iter().any(|screen| screen.listens.len() > 1) {
+        return unsupported("QEMU does not support multiple listens for one graphics device.");
+    }
+    if domain.sysinfo.iter().any(|info| info.base_board.len() > 1) {
+        return unsupported("qemu does not support more than one entry to Type 2 in SMBIOS table");
+    }
+    let elsewhere = |address: &Option<Address>| !matches!(address, None | Some(Address::Pci(_)));
+    if devices.shmems.iter().any(|shmem| elsewhere(&shmem.info.address)) {
+        return unsupported("only 'pci' addresses are supported for the shared memory device");
+    }
+    for shared in &devices.filesystems {
+        let driver = shared.driver.as_ref().and_then(|driver| driver.type_);
+        let attached = shared.source.as_ref().is_some_and(|source| source.socket.is_some());
+        let binary = shared.binary.as_ref().and_then(|binary| binary.path.as_ref());
+        if driver == Some(FilesystemDriverType::Virtiofs) && !attached && binary.is_none() && !has_virtiofsd()
+        {
+            return Err(QEMU.operation_failed("Unable to find a satisfying virtiofsd"));
+        }
+    }
+    let adapters = devices.hostdevs.iter().filter(|hostdev| hostdev.type_ == HostdevType::Scsi);
+    for source in adapters.filter_map(|hostdev| hostdev.source.as_ref()).filter(|s| s.adapter.is_some()) {
+        hostdev::generic_device(Some(source))?;
+    }
+    Ok(())
+}
+
+/// Where the program that shares folders is looked for besides `PATH`: where its descriptors say, and where Debian has it.
+fn has_virtiofsd() -> bool {
+    let places = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"].map(PathBuf::from);
+    places.iter().any(|place| place.is_file()) || crate::probe::find_in_path("virtiofsd").is_some()
+}
+
+/// Memory is on nodes that this host has.
+fn nodes(domain: &Domain) -> Result<(), VirtError> {
+    let Some(tune) = &domain.numatune else { return Ok(()) };
+    let online = fs::read_to_string("/sys/devices/system/node/online").unwrap_or_else(|_| "0".to_owned());
+    let online = Cpuset::parse(online.trim()).ok().flatten().unwrap_or_default();
+    let memory = tune.memory.iter().filter_map(|memory| memory.nodeset.as_ref());
+    let each = tune.memnode.iter().filter_map(|node| node.nodeset.as_ref());
+    let mut asked = memory.chain(each).flat_map(Cpuset::iter);
+    match asked.find(|node| !online.iter().any(|known| known == *node)) {
+        Some(node) => {
+            Err(ErrorDomain::NONE.config_unsupported(format_args!("NUMA node {node} is unavailable")))
+        }
+        None => Ok(()),
+    }
+}
