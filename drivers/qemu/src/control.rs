@@ -13,6 +13,7 @@ use crate::define::transient;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
 use crate::guest::{Ending, Guest, Live};
+use crate::rotation;
 use crate::state::{Lifecycle, State};
 
 /// `VIR_DOMAIN_START_PAUSED`
@@ -165,7 +166,7 @@ pub(crate) async fn destroy_flags(driver: &Qemu, args: DomainDestroyFlagsArgs) -
     }
     driver.kill(&guest, Ending::Destroyed).await;
     if args.flags & 2 != 0 {
-        let _ = std::fs::remove_file(driver.shared.dirs.log(&guest.name));
+        rotation::remove(&driver.shared.dirs.log(&guest.name));
     }
     Ok(())
 }

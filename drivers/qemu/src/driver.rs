@@ -25,6 +25,7 @@ use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
 use crate::probe::{QemuCaps, find_in_path, find_program};
+use crate::rotation::Rotation;
 use crate::security::{self, Dac};
 use crate::snapshot;
 use virtwire_store as store;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     bound: Mutex<Vec<Bound>>,
     /// The drivers beside this one.
     companions: OnceLock<Companions>,
+    /// Keeps guests' logs small for as long as there is this.
+    _rotation: Rotation,
 }
 
 /// All guests, by UUID in the order of their definition.
@@ -123,6 +126,7 @@ impl Qemu {
             consoles: Mutex::default(),
             bound: Mutex::default(),
             companions: OnceLock::new(),
+            _rotation: Rotation::of(&dirs)?,
             dirs,
         };
         let driver = Self { shared: Arc::new(shared) };

@@ -42,6 +42,7 @@ mod prepare;
 pub mod probe;
 pub mod process;
 mod rename;
+mod rotation;
 mod save;
 mod screen;
 mod security;

@@ -47,7 +47,9 @@ impl GuestLog {
         let read = || -> io::Result<Vec<u8>> {
             let mut file = File::open(&self.path)?;
             let end = file.metadata()?.len();
-            file.seek(SeekFrom::Start(self.start.max(end.saturating_sub(EXCERPT))))?;
+            // It begins anew where it was emptied meanwhile.
+            let start = if self.start > end { 0 } else { self.start };
+            file.seek(SeekFrom::Start(start.max(end.saturating_sub(EXCERPT))))?;
             let mut bytes = Vec::new();
             file.take(EXCERPT).read_to_end(&mut bytes)?;
             Ok(bytes)
