@@ -22,13 +22,13 @@ use crate::lifetime::Lifetime;
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::session::Session;
-use crate::transport::{Acceptor, Socket};
+use crate::transport::{Acceptor, Socket, TcpSocket};
 use bind::Handed;
 
 /// Drivers and clients of a running daemon. Connections can be handed to it; sockets are [`Daemon`]'s.
 #[derive(Clone)]
 pub struct Service {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What all connections of a daemon share.
@@ -207,7 +207,11 @@ impl Listener {
             Self::Tcp(listener) | Self::Tls(listener) => listener.accept().await?.0,
         };
         tcp.set_nodelay(true)?;
-        Ok(if matches!(self, Self::Tls(_)) { Arrival::Tls(tcp) } else { Arrival::Plain(Socket::Tcp(tcp)) })
+        Ok(if matches!(self, Self::Tls(_)) {
+            Arrival::Tls(tcp)
+        } else {
+            Arrival::Plain(Socket::Tcp(TcpSocket::new(tcp)))
+        })
     }
 }
 

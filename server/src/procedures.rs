@@ -156,7 +156,7 @@ fn no_support(procedure: Procedure) -> VirtError {
 impl SessionProcedures for Session {
     async fn auth_list(&self, _: &CallCx) -> Result<AuthListRet, VirtError> {
         if !self.needs_login() {
-            self.authenticated();
+            self.authenticated(None);
         }
         let types = match self.auth() {
             _ if !self.needs_login() => AuthType::NONE,
@@ -215,7 +215,7 @@ impl SessionProcedures for Session {
                 Ok(())
             }
             Phase::Open(_) => Err(already()),
-            Phase::Greeting | Phase::Closed => Err(rpc("connection not open")),
+            Phase::Greeting | Phase::Sealing { .. } | Phase::Closed => Err(rpc("connection not open")),
         }
     }
 

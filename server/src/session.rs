@@ -1,5 +1,8 @@
 //! One connection: where it stands, what is read from it and when.
 
+#[cfg(test)]
+mod sealing;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -17,7 +20,7 @@ use virtwire_protocol::frame::{self, FRAME_MAX, Frame, FrameBuffer, FrameError};
 use virtwire_protocol::keepalive;
 use virtwire_protocol::keepalive_timer::{Keepalive, KeepaliveTimer};
 use virtwire_protocol::net::{MessageHeader, MessageType};
-use virtwire_socket::Outgoing;
+use virtwire_socket::{Outgoing, Seal};
 
 use crate::access::{Attributes, Identity, Object, Watched};
 use crate::auth::Login;
@@ -37,6 +40,8 @@ const FOR_EVER: Duration = Duration::from_secs(86_400 * 365);
 pub(crate) enum Phase {
     /// Has not been told how to authenticate.
     Greeting,
+    /// Authenticated; once it has been told so, everything is encrypted.
+    Sealing { seal: Box<dyn Seal>, told: bool },
     /// Authenticated; no hypervisor is open.
     Authenticated,
     /// A hypervisor is open.
@@ -143,11 +148,14 @@ impl Session {
         self.entrance.auth
     }
 
-    /// The client is who it says it is.
-    pub(crate) fn authenticated(&self) {
+    /// The client is who it says it is. Where its login has agreed on encryption, that begins behind the next answer.
+    pub(crate) fn authenticated(&self, seal: Option<Box<dyn Seal>>) {
         let mut phase = self.phase();
         if matches!(*phase, Phase::Greeting) {
-            *phase = Phase::Authenticated;
+            *phase = match seal {
+                Some(seal) => Phase::Sealing { seal, told: false },
+                None => Phase::Authenticated,
+            };
             drop(phase);
             self.clients.authenticated(self.id);
             self.service.log.tracer().identified(self);
@@ -166,7 +174,7 @@ impl Session {
     pub(crate) fn connection(&self) -> Option<Connection> {
         match &*self.phase() {
             Phase::Open(open) => Some(open.connection.clone()),
-            Phase::Greeting | Phase::Authenticated | Phase::Closed => None,
+            Phase::Greeting | Phase::Sealing { .. } | Phase::Authenticated | Phase::Closed => None,
         }
     }
 
@@ -174,7 +182,7 @@ impl Session {
     pub(crate) fn is_read_only(&self) -> bool {
         let by_flag = match &*self.phase() {
             Phase::Open(open) => open.read_only,
-            Phase::Greeting | Phase::Authenticated | Phase::Closed => false,
+            Phase::Greeting | Phase::Sealing { .. } | Phase::Authenticated | Phase::Closed => false,
         };
         by_flag || self.entrance.access == Access::ReadOnly
     }
@@ -236,12 +244,31 @@ impl Session {
         }
     }
 
-    /// Sends a frame; after the answer to CONNECT_CLOSE the connection ends.
+    /// Sends a frame; after the answer to CONNECT_CLOSE the connection ends, after the last of a login encryption
+    /// begins.
     pub(crate) fn send(&self, frame: Vec<u8>, descriptors: Vec<OwnedFd>) {
         self.service.log.tracer().outgoing(self, &frame, &descriptors);
         self.out.send(frame, descriptors);
-        if matches!(*self.phase(), Phase::Closed) {
-            self.out.close();
+        let mut phase = self.phase();
+        match &mut *phase {
+            Phase::Closed => self.out.close(),
+            Phase::Sealing { told, .. } => {
+                *told = true;
+                drop(phase);
+                self.seal();
+            }
+            Phase::Greeting | Phase::Authenticated | Phase::Open(_) => {}
+        }
+    }
+
+    /// Begins to encrypt where that was agreed on, and nothing waits any more that is to go out as it is.
+    fn seal(&self) {
+        let mut phase = self.phase();
+        if matches!(*phase, Phase::Sealing { told: true, .. })
+            && self.out.backlog() == 0
+            && let Phase::Sealing { seal, .. } = std::mem::replace(&mut *phase, Phase::Authenticated)
+        {
+            self.socket().seal(seal);
         }
     }
 
@@ -308,10 +335,11 @@ impl Session {
         let mut why = None;
         loop {
             let goes_on = match std::future::poll_fn(|cx| self.poll_wake(&mut input, cx)).await {
-                Wake::Read => self.read(&mut input).and_then(|()| Ok(self.frames(&mut input)?)),
-                Wake::Frames => self.frames(&mut input).map_err(Into::into),
+                Wake::Read => self.read(&mut input).and_then(|()| self.frames(&mut input)),
+                Wake::Frames => self.frames(&mut input),
                 Wake::Flush => {
                     self.out.flush();
+                    self.seal();
                     Ok(())
                 }
                 Wake::Keepalive => self.keepalive(&mut input),
@@ -338,11 +366,29 @@ impl Session {
     /// Whether more may be read: the client's calls, replies and streams are within their limits.
     fn may_read(&self) -> bool {
         let limits = self.limits();
-        self.waiting.load(Ordering::Relaxed) < limits.client_requests
+        let calls = match *self.phase() {
+            Phase::Closed | Phase::Sealing { .. } => return false,
+            // What comes behind a login's last message may be encrypted.
+            Phase::Greeting if self.auth() == Auth::Sasl => 1,
+            Phase::Greeting | Phase::Authenticated | Phase::Open(_) => limits.client_requests,
+        };
+        self.waiting.load(Ordering::Relaxed) < calls
             && self.out.backlog() < limits.backlog
             && !self.streams.are_full()
             && self.upstream.get().is_none_or(|upstream| upstream.backlog() < limits.backlog)
-            && !matches!(*self.phase(), Phase::Closed)
+    }
+
+    /// Takes note that the client has authenticated, if it has.
+    fn meet(&self, input: &mut Input) -> Result<(), Ended> {
+        if !input.known && self.is_authenticated() {
+            input.known = true;
+            input.buffer.limit(FRAME_MAX);
+            // What came as it was before encryption began need not be the client's word.
+            if self.socket().is_sealed() && input.buffer.is_partial() {
+                return Err(Ended::Unsealed);
+            }
+        }
+        Ok(())
     }
 
     fn poll_wake(&self, input: &mut Input, cx: &mut Context<'_>) -> Poll<Wake> {
@@ -388,7 +434,7 @@ impl Session {
 
     fn keepalive(&self, input: &mut Input) -> Result<(), Ended> {
         let Some(timer) = &mut input.keepalive else {
-            input.known |= self.is_authenticated();
+            self.meet(input)?;
             return if input.known { Ok(()) } else { Err(Ended::Unknown) };
         };
         let now = Instant::now();
@@ -405,6 +451,7 @@ impl Session {
     }
 
     fn read(&self, input: &mut Input) -> Result<(), Ended> {
+        self.meet(input)?;
         match self.out.socket().receive(input.buffer.space(), &mut input.descriptors) {
             Ok(0) => Err(Ended::ByPeer),
             Ok(bytes) => {
@@ -420,19 +467,16 @@ impl Session {
     }
 
     /// Serves the frames that have come whole.
-    fn frames(self: &Arc<Self>, input: &mut Input) -> Result<(), FrameError> {
+    fn frames(self: &Arc<Self>, input: &mut Input) -> Result<(), Ended> {
         loop {
             input.parked = !self.may_read();
             if input.parked {
                 return Ok(());
             }
-            if !input.known && self.is_authenticated() {
-                input.known = true;
-                input.buffer.limit(FRAME_MAX);
-            }
+            self.meet(input)?;
             let Some(frame) = input.buffer.next_frame()? else { break };
             if frame.descriptors > input.descriptors.len() {
-                return Err(FrameError::Unmatched);
+                return Err(FrameError::Unmatched.into());
             }
             let descriptors = input.descriptors.drain(..frame.descriptors).collect();
             self.frame(&frame, descriptors);
@@ -440,7 +484,7 @@ impl Session {
         // Descriptors are only ever announced: those of a frame to come are at most as many as a frame may carry.
         let most = virtwire_protocol::net::VIR_NET_MESSAGE_NUM_FDS_MAX as usize;
         if input.descriptors.len() > most || (!input.descriptors.is_empty() && !input.buffer.is_partial()) {
-            return Err(FrameError::Unmatched);
+            return Err(FrameError::Unmatched.into());
         }
         Ok(())
     }
@@ -494,6 +538,7 @@ enum Ended {
     ByPeer,
     Dead,
     Unknown,
+    Unsealed,
     Frame(FrameError),
     Io(io::Error),
 }
@@ -509,6 +554,7 @@ impl std::fmt::Display for Ended {
         match self {
             Self::ByPeer => f.write_str("closed by the client"),
             Self::Unknown => f.write_str("it has not authenticated in time"),
+            Self::Unsealed => f.write_str("something came unencrypted behind its login"),
             Self::Dead => f.write_str("pings went unanswered"),
             Self::Frame(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),

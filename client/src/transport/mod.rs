@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::{TcpStream, UnixStream};
-use virtwire_socket::Socket;
+use virtwire_socket::{Socket, TcpSocket};
 
 use crate::Error;
 use crate::uri::{Target, Transport};
@@ -59,7 +59,7 @@ pub(crate) async fn connect(target: &Target, read_only: bool) -> Result<Wire, Er
         #[cfg(feature = "embedded")]
         Transport::Unix if target.in_process => embedded::connect(read_only),
         Transport::Unix => unix(&target.socket(read_only)).await,
-        Transport::Tcp => Ok(plain(Socket::Tcp(tcp(target, TCP_PORT).await?))),
+        Transport::Tcp => Ok(plain(Socket::Tcp(TcpSocket::new(tcp(target, TCP_PORT).await?)))),
         Transport::Tls => {
             let tcp = tcp(target, TLS_PORT).await?;
             Ok(plain(Socket::Tls(Box::new(tls::connect(tcp, target).await?))))

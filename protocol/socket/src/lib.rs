@@ -3,6 +3,7 @@
 //! Each descriptor goes with a message of one byte of its own, behind its frame.
 
 mod outgoing;
+mod sealed;
 mod socket;
 pub mod tls;
 
@@ -17,6 +18,7 @@ use rustix::net::{
 };
 
 pub use outgoing::{Outgoing, Transmit};
+pub use sealed::{PACKET_MAX, Seal, TcpSocket};
 pub use socket::Socket;
 pub use tls::TlsSocket;
 

@@ -8,17 +8,17 @@ use std::task::{Context, Poll};
 
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
-use crate::{TlsSocket, Transmit, receive};
+use crate::{Seal, TcpSocket, TlsSocket, Transmit, receive};
 
 /// A connected socket.
 #[derive(Debug)]
 pub enum Socket {
     /// The only one that carries descriptors.
     Unix(UnixStream),
-    /// Bytes as they are.
-    Tcp(TcpStream),
+    /// Bytes as they are, unless a login has sealed it.
+    Tcp(TcpSocket),
     /// Bytes that nobody else reads.
     Tls(Box<TlsSocket>),
 }
@@ -28,7 +28,7 @@ impl Socket {
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Unix(_) => None,
-            Self::Tcp(socket) => socket.peer_addr().ok(),
+            Self::Tcp(socket) => socket.tcp().peer_addr().ok(),
             Self::Tls(socket) => socket.tcp().peer_addr().ok(),
         }
     }
@@ -41,11 +41,24 @@ impl Socket {
         }
     }
 
+    /// Encrypts everything from now on, where that can be; what has been read already came as it was.
+    pub fn seal(&self, seal: Box<dyn Seal>) {
+        if let Self::Tcp(socket) = self {
+            socket.seal(seal);
+        }
+    }
+
+    /// Whether it has been [sealed](Self::seal).
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, Self::Tcp(socket) if socket.is_sealed())
+    }
+
     /// Ready when something can be read.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Unix(socket) => socket.poll_read_ready(cx),
-            Self::Tcp(socket) => socket.poll_read_ready(cx),
+            Self::Tcp(socket) if socket.has_unread() => Poll::Ready(Ok(())),
+            Self::Tcp(socket) => socket.tcp().poll_read_ready(cx),
             Self::Tls(socket) => socket.poll_read_ready(cx),
         }
     }
@@ -54,7 +67,7 @@ impl Socket {
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Unix(socket) => socket.poll_write_ready(cx),
-            Self::Tcp(socket) => socket.poll_write_ready(cx),
+            Self::Tcp(socket) => socket.tcp().poll_write_ready(cx),
             Self::Tls(socket) => socket.tcp().poll_write_ready(cx),
         }
     }
@@ -64,7 +77,7 @@ impl Socket {
         // It may have ended already.
         let _ = match self {
             Self::Unix(socket) => shutdown(socket, Shutdown::Both),
-            Self::Tcp(socket) => shutdown(socket, Shutdown::Both),
+            Self::Tcp(socket) => shutdown(socket.tcp(), Shutdown::Both),
             Self::Tls(socket) => {
                 socket.say_goodbye();
                 shutdown(socket.tcp(), Shutdown::Both)
@@ -85,7 +98,7 @@ impl Socket {
                 });
                 bytes.map_or_else(|| read.map(|()| 0), Ok)
             }
-            Self::Tcp(socket) => socket.try_read(buf),
+            Self::Tcp(socket) => socket.receive(buf),
             Self::Tls(socket) => socket.receive(buf),
         }
     }
@@ -100,7 +113,7 @@ impl Transmit for Socket {
     fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Unix(socket) => socket.transmit(bytes),
-            Self::Tcp(socket) => socket.try_write(bytes),
+            Self::Tcp(socket) => socket.transmit(bytes),
             Self::Tls(socket) => socket.transmit(bytes),
         }
     }
@@ -108,7 +121,7 @@ impl Transmit for Socket {
     fn transmit_ready(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Unix(socket) => socket.transmit_ready(bytes),
-            Self::Tcp(socket) => socket.try_write(bytes),
+            Self::Tcp(socket) => socket.transmit(bytes),
             Self::Tls(socket) => socket.transmit(bytes),
         }
     }
@@ -122,14 +135,16 @@ impl Transmit for Socket {
 
     fn holds_back(&self) -> bool {
         match self {
-            Self::Unix(_) | Self::Tcp(_) => false,
+            Self::Unix(_) => false,
+            Self::Tcp(socket) => socket.holds_back(),
             Self::Tls(socket) => socket.holds_back(),
         }
     }
 
     fn flush(&self) -> io::Result<()> {
         match self {
-            Self::Unix(_) | Self::Tcp(_) => Ok(()),
+            Self::Unix(_) => Ok(()),
+            Self::Tcp(socket) => socket.flush(),
             Self::Tls(socket) => socket.flush(),
         }
     }

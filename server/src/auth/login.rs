@@ -84,7 +84,7 @@ impl Session {
         match asked.await {
             Ok(()) => {
                 tracing::info!(client = self.id, pid = peer.pid, uid = peer.uid, action, "let in by polkit");
-                self.authenticated();
+                self.authenticated(None);
                 Ok(())
             }
             Err(error) => {
@@ -123,7 +123,7 @@ impl Session {
     ) -> Result<Message, VirtError> {
         self.sasl(move |sasl, session, exchange| match exchange {
             Exchange::Offered => sasl.start(session.socket(), &mechanism.to_str_lossy(), data.as_deref()),
-            Exchange::Challenged(_) => Err(Refused("a SASL login has begun already")),
+            _ => Err(Refused("a SASL login has begun already")),
         })
         .await
     }
@@ -148,10 +148,10 @@ impl Session {
                 self.login.put(Some(exchange));
                 Ok(Message { complete: false, data: Some(data) })
             }
-            Ok(Step::Done(name, data)) => {
-                tracing::info!(client = self.id, name, "logged in");
+            Ok(Step::Done { name, data, seal }) => {
+                tracing::info!(client = self.id, name, encrypted = seal.is_some(), "logged in");
                 let _ = self.login.name.set(name);
-                self.authenticated();
+                self.authenticated(seal);
                 Ok(Message { complete: true, data })
             }
             Err(refused) => Err(self.refuse(refused)),

@@ -1,5 +1,7 @@
 //! Who a client is: SASL with the users of a file, or polkit for local processes.
 
+#[cfg(feature = "gssapi")]
+mod gssapi;
 mod login;
 mod password_file;
 pub(crate) mod polkit;

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use virtwire_socket::Seal;
 
+#[cfg(feature = "gssapi")]
+use super::gssapi;
 use super::scram::Challenge;
 use super::verifier::{Sum, Verifier};
 use super::{PasswordFile, Refused};
@@ -21,10 +24,15 @@ pub(crate) enum Mechanism {
     Plain,
     /// The transport knows who it is: by certificate, or by user id.
     External,
+    /// Kerberos knows who it is, and what follows can be encrypted.
+    #[cfg(feature = "gssapi")]
+    Gssapi,
 }
 
 /// The mechanisms by name, best first.
-pub(crate) const MECHANISMS: [(&str, Mechanism); 3] = [
+pub(crate) const MECHANISMS: &[(&str, Mechanism)] = &[
+    #[cfg(feature = "gssapi")]
+    ("GSSAPI", Mechanism::Gssapi),
     ("SCRAM-SHA-256", Mechanism::ScramSha256),
     ("PLAIN", Mechanism::Plain),
     ("EXTERNAL", Mechanism::External),
@@ -35,11 +43,21 @@ impl Mechanism {
         MECHANISMS.iter().find(|(known, _)| *known == name).map(|(_, mechanism)| *mechanism)
     }
 
-    /// Whether it may be used here. None of them encrypts what comes after it, so none is strong enough for plain
-    /// TCP (`tcp_min_ssf`).
-    fn fits(self, socket: &Socket) -> bool {
+    /// How strong the encryption of what comes after it is, in bits: the least that Kerberos has now.
+    fn strength(self) -> u32 {
+        match self {
+            #[cfg(feature = "gssapi")]
+            Self::Gssapi => 112,
+            Self::ScramSha256 | Self::Plain | Self::External => 0,
+        }
+    }
+
+    /// Whether it may be used here; on plain TCP it must have this strength (`tcp_min_ssf`).
+    fn fits(self, socket: &Socket, least: u32) -> bool {
         match (self, socket) {
-            (_, Socket::Tcp(_)) => false,
+            (_, Socket::Tcp(_)) => self.strength() >= least,
+            #[cfg(feature = "gssapi")]
+            (Self::Gssapi, _) => true,
             (Self::ScramSha256, Socket::Unix(_) | Socket::Tls(_)) | (Self::Plain, Socket::Tls(_)) => true,
             (Self::Plain, Socket::Unix(_)) => false,
             (Self::External, _) => external(socket).is_some(),
@@ -60,6 +78,8 @@ fn external(socket: &Socket) -> Option<String> {
 pub(crate) struct Sasl {
     mechanisms: Vec<Mechanism>,
     users: PathBuf,
+    /// The strength that a mechanism must have on plain TCP.
+    least: u32,
     /// Patterns of names; `None` is everybody.
     allowed: Option<Vec<String>>,
     /// What decoys are made of.
@@ -72,14 +92,17 @@ pub(crate) enum Exchange {
     Offered,
     /// The client is to prove that it knows the password.
     Challenged(Box<Challenge>),
+    /// The client has shown its ticket.
+    #[cfg(feature = "gssapi")]
+    Ticket(Box<gssapi::Login>),
 }
 
 /// What comes next of a login.
 pub(crate) enum Step {
     /// The client must answer this.
     Goes(Exchange, Vec<u8>),
-    /// It is this user; there may be a last word for the client.
-    Done(String, Option<Vec<u8>>),
+    /// It is this user; there may be a last word for the client, and encryption behind it.
+    Done { name: String, data: Option<Vec<u8>>, seal: Option<Box<dyn Seal>> },
 }
 
 impl Sasl {
@@ -90,6 +113,7 @@ impl Sasl {
         Self {
             mechanisms: settings.sasl_mechanisms.iter().filter_map(|name| Mechanism::of(name)).collect(),
             users: PathBuf::from(&settings.sasl_users_file),
+            least: settings.tcp_min_ssf,
             allowed: settings.sasl_allowed_username_list.clone(),
             secret,
         }
@@ -97,7 +121,8 @@ impl Sasl {
 
     /// The names of the mechanisms that may be used over this socket.
     pub(crate) fn offer(&self, socket: &Socket) -> Result<String, Refused> {
-        let fits = |mechanism: Mechanism| self.mechanisms.contains(&mechanism) && mechanism.fits(socket);
+        let fits =
+            |mechanism: Mechanism| self.mechanisms.contains(&mechanism) && mechanism.fits(socket, self.least);
         let names: Vec<_> = MECHANISMS.iter().filter(|row| fits(row.1)).map(|row| row.0).collect();
         if names.is_empty() { Err(Refused("no SASL mechanisms are available")) } else { Ok(names.join(",")) }
     }
@@ -111,18 +136,22 @@ impl Sasl {
     ) -> Result<Step, Refused> {
         let data = data.unwrap_or_default();
         let mechanism = Mechanism::of(mechanism).filter(|known| self.mechanisms.contains(known));
-        match mechanism.filter(|mechanism| mechanism.fits(socket)) {
+        match mechanism.filter(|mechanism| mechanism.fits(socket, self.least)) {
             Some(Mechanism::ScramSha256) => {
                 let (challenge, answer) = Challenge::new(data, |name| self.keys(name))?;
                 Ok(Step::Goes(Exchange::Challenged(Box::new(challenge)), answer))
             }
-            Some(Mechanism::Plain) => self.done(self.plain(data)?, None),
+            #[cfg(feature = "gssapi")]
+            Some(Mechanism::Gssapi) => {
+                self.ticket(gssapi::Login::start(data, matches!(socket, Socket::Tcp(_)))?)
+            }
+            Some(Mechanism::Plain) => self.done(self.plain(data)?, None, None),
             Some(Mechanism::External) => {
                 let name = external(socket).ok_or(Refused("the transport does not know the client"))?;
                 if !data.is_empty() && data != name.as_bytes() {
                     return Err(Refused("nobody speaks for others here"));
                 }
-                self.done(name, None)
+                self.done(name, None, None)
             }
             None => Err(Refused("the SASL mechanism was not offered")),
         }
@@ -130,17 +159,35 @@ impl Sasl {
 
     /// The next message.
     pub(crate) fn step(&self, exchange: Exchange, data: Option<&[u8]>) -> Result<Step, Refused> {
-        let Exchange::Challenged(challenge) = exchange else {
-            return Err(Refused("no SASL login has begun"));
-        };
-        let (name, answer) = challenge.prove(data.unwrap_or_default())?;
-        self.done(name, Some(answer))
+        let data = data.unwrap_or_default();
+        match exchange {
+            Exchange::Offered => Err(Refused("no SASL login has begun")),
+            Exchange::Challenged(challenge) => {
+                let (name, answer) = challenge.prove(data)?;
+                self.done(name, Some(answer), None)
+            }
+            #[cfg(feature = "gssapi")]
+            Exchange::Ticket(login) => self.ticket(login.step(data)?),
+        }
     }
 
-    fn done(&self, name: String, last: Option<Vec<u8>>) -> Result<Step, Refused> {
+    #[cfg(feature = "gssapi")]
+    fn ticket(&self, next: gssapi::Next) -> Result<Step, Refused> {
+        match next {
+            gssapi::Next::Goes(login, data) => Ok(Step::Goes(Exchange::Ticket(Box::new(login)), data)),
+            gssapi::Next::Done(name, seal) => self.done(name, None, seal),
+        }
+    }
+
+    fn done(
+        &self,
+        name: String,
+        data: Option<Vec<u8>>,
+        seal: Option<Box<dyn Seal>>,
+    ) -> Result<Step, Refused> {
         let fits = |list: &Vec<String>| list.iter().any(|pattern| glob::matches(pattern, &name));
         if self.allowed.as_ref().is_none_or(fits) {
-            Ok(Step::Done(name, last))
+            Ok(Step::Done { name, data, seal })
         } else {
             Err(Refused("the user is not in sasl_allowed_username_list"))
         }

@@ -8,6 +8,13 @@ use super::{Assignment, Value};
 use crate::access::DRIVERS;
 use crate::auth::MECHANISMS;
 
+/// What is said of a mechanism that is not there.
+const MECHANISMS_KNOWN: &str = if cfg!(feature = "gssapi") {
+    "sasl_mechanisms: only SCRAM-SHA-256, PLAIN, EXTERNAL and GSSAPI are known"
+} else {
+    "sasl_mechanisms: only SCRAM-SHA-256, PLAIN and EXTERNAL are known; this daemon was built without GSSAPI"
+};
+
 /// One row of the table.
 pub struct Key {
     /// The word before `=`.
@@ -70,12 +77,13 @@ settings! {
     auth_unix_ro: Auth = Auth::None;
     /// Authentication on the read-write socket: none, polkit or sasl.
     auth_unix_rw: Auth = Auth::None;
-    /// Authentication on plain TCP: none, which lets everybody in, or sasl, which lets nobody in, since no mechanism
-    /// here encrypts.
+    /// Authentication on plain TCP: none, which lets everybody in, or sasl, which lets in whom GSSAPI knows, since no
+    /// other mechanism encrypts.
     auth_tcp: Auth = Auth::Sasl;
     /// Authentication on TLS, behind the client's certificate: none or sasl.
     auth_tls: Auth = Auth::None;
-    /// The least strength of SASL's encryption on plain TCP; below 112 is refused.
+    /// The least strength of SASL's encryption on plain TCP; below 112 is refused. GSSAPI is known to have 112 bits, so
+    /// more lets nobody in.
     tcp_min_ssf: u32 = 112;
     /// Who decides on single calls: none by default, "rules" for the rule file.
     access_drivers: Vec<String> = Vec::new();
@@ -98,7 +106,7 @@ settings! {
     /// Which TLS versions and ciphers: NORMAL, SECURE128, SECURE192 or SECURE256, perhaps with -VERS-TLS1.2.
     tls_priority: Option<String> = None;
     /// SASL mechanisms: SCRAM-SHA-256; PLAIN, over TLS only; EXTERNAL, which takes the name from the certificate, or
-    /// from the user of a unix socket.
+    /// from the user of a unix socket; GSSAPI, which is Kerberos, where the daemon was built with it.
     sasl_mechanisms: Vec<String> = vec!["SCRAM-SHA-256".into()];
     /// The users that SASL knows, as virtwired-passwd writes them.
     sasl_users_file: String = "/etc/libvirt/sasl-users".into();
@@ -260,7 +268,7 @@ impl Settings {
             (
                 self.sasl_mechanisms.iter().any(|name| MECHANISMS.iter().all(|row| row.0 != name)),
                 "sasl_mechanisms",
-                "sasl_mechanisms: only SCRAM-SHA-256, PLAIN and EXTERNAL are known",
+                MECHANISMS_KNOWN,
             ),
             (
                 self.access_drivers.iter().any(|name| !DRIVERS.contains(&name.as_str())),
@@ -334,10 +342,7 @@ mod tests {
             ("tls_allowed_dn_list = [ 5 ]", "1: expected a string list for 'tls_allowed_dn_list' parameter"),
             ("auth_unix_rw = \"foo\"", "1: auth_unix_rw: unsupported auth foo"),
             ("auth_tls = \"polkit\"", "1: auth_tls: polkit knows local users only"),
-            (
-                "sasl_mechanisms = [ \"DIGEST-MD5\" ]",
-                "1: sasl_mechanisms: only SCRAM-SHA-256, PLAIN and EXTERNAL are known",
-            ),
+            ("sasl_mechanisms = [ \"DIGEST-MD5\" ]", &format!("1: {MECHANISMS_KNOWN}")),
             ("unix_sock_rw_perms = \"9x\"", "1: unix_sock_rw_perms: Failed to parse mode '9x'"),
             ("max_workers = 0", "1: 'max_workers' must be greater than 0"),
             ("tcp_min_ssf = 50", "1: minimum SSF levels lower than 112 are not supported"),

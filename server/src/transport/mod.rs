@@ -4,7 +4,7 @@ mod dname;
 mod tls;
 
 use virtwire_driver_api::Peer;
-pub(crate) use virtwire_socket::Socket;
+pub(crate) use virtwire_socket::{Socket, TcpSocket};
 
 pub use dname::subject;
 pub(crate) use tls::Acceptor;

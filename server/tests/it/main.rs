@@ -7,6 +7,8 @@ mod calls;
 mod events;
 mod floors;
 mod forward;
+#[cfg(feature = "gssapi")]
+mod gssapi;
 mod guest_to_host;
 mod guests;
 mod host;
@@ -16,6 +18,7 @@ mod matrix;
 mod metrics;
 mod network;
 mod packaging;
+mod passwords;
 mod peer;
 mod polkit;
 mod polkit_objects;

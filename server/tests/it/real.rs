@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::host::Host;
@@ -49,4 +50,20 @@ pub(crate) fn start_program(
     let count = told.recv(&mut word).unwrap();
     assert!(word[..count].starts_with(b"READY=1"));
     pid
+}
+
+/// A daemon in namespaces of its own, and what is said of it there.
+pub(crate) struct Place<'a> {
+    pub(crate) pid: u32,
+    /// Where programs run.
+    pub(crate) dir: &'a Path,
+}
+
+impl Place<'_> {
+    /// A program where the daemon's files and its network are.
+    pub(crate) fn within(&self, program: &str) -> Command {
+        let mut within = Command::new("nsenter");
+        within.args(["-t", &self.pid.to_string(), "-m", "-n", program]).current_dir(self.dir);
+        within
+    }
 }
