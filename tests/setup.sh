@@ -10,7 +10,7 @@ set -euo pipefail
 packages=(
     libvirt-clients libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev python3-libvirt
     qemu-system-x86 qemu-utils
-    libsasl2-modules sasl2-bin dbus-daemon openssh-client openssh-server
+    libsasl2-modules sasl2-bin dbus-daemon openssh-client openssh-server netcat-openbsd
     virtinst libsys-virt-perl gir1.2-libvirt-glib-1.0 python3-gi golang-github-digitalocean-go-libvirt-dev
     gcc libc6-dev iproute2 openssl
 )

@@ -13,7 +13,6 @@ use virtwire_protocol::error::{ErrorDomain, VirtError};
 use crate::clients::Clients;
 use crate::config::{Program, Settings};
 use crate::dispatch::AdminProcedures;
-use crate::log::Outputs;
 use crate::procedures::LIB_VERSION;
 use crate::session::{Phase, Session};
 use crate::transport;
@@ -227,6 +226,7 @@ impl AdminProcedures for Session {
         let session = self.lookup(&args.clnt.srv.name, args.clnt.id)?;
         let mut params = vec![param("readonly", TypedParamValue::Boolean(session.is_read_only().into()))];
         let text = |text: String| TypedParamValue::String(text.into());
+        params.extend(session.identity().sasl.map(|name| param("sasl_user_name", text(name))));
         if let Some(peer) = session.peer {
             params.push(param("unix_user_id", TypedParamValue::Int(peer.uid as i32)));
             params.extend(users::user(peer.uid).map(|name| param("unix_user_name", text(name))));
@@ -236,7 +236,6 @@ impl AdminProcedures for Session {
         }
         let address = session.socket().address();
         params.extend(address.map(|address| param("sock_addr", text(address.to_string()))));
-        params.extend(session.identity().sasl.map(|name| param("sasl_user_name", text(name))));
         params
             .extend(session.socket().peer_name().map(|name| param("tls_x509_dname", text(name.to_owned()))));
         Ok(ClientGetInfoRet { params })
@@ -320,9 +319,7 @@ impl AdminProcedures for Session {
     ) -> Result<(), VirtError> {
         no_flags(args.flags, "adminConnectSetLoggingOutputs")?;
         let outputs = args.outputs.unwrap_or_default();
-        let outputs: Outputs = outputs.to_str_lossy().parse()?;
-        let set = self.service.log.set_outputs(outputs);
-        set.map_err(|error| VirtError::system(ErrorDomain::NONE, &error, "failed to open a log output"))
+        self.service.log.set_outputs(outputs.to_str_lossy().parse()?)
     }
 
     async fn connect_set_logging_filters(

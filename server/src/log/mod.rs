@@ -13,6 +13,7 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use virtwire_protocol::error::VirtError;
 
 pub use spec::{Filters, Outputs, Priority};
 
@@ -95,7 +96,7 @@ impl Log {
     }
 
     /// Replaces the outputs, if all of them can be opened. No outputs are the default one.
-    pub fn set_outputs(&self, outputs: Outputs) -> std::io::Result<()> {
+    pub fn set_outputs(&self, outputs: Outputs) -> Result<(), VirtError> {
         let level = self.read(|state| state.level);
         let outputs = if outputs.is_empty() { Outputs::stderr(level) } else { outputs };
         let sinks = Sinks::open(&outputs)?;

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::time::SystemTime;
+
+use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use super::line::Message;
 use super::spec::{Destination, Outputs};
@@ -30,23 +33,30 @@ enum Sink {
 
 impl Sinks {
     /// Opens all outputs, or says which cannot be opened. Log files are their owner's alone.
-    pub(super) fn open(outputs: &Outputs) -> io::Result<Self> {
+    pub(super) fn open(outputs: &Outputs) -> Result<Self, VirtError> {
         let datagram = |path: &str| {
             let socket = UnixDatagram::unbound()?;
             socket.connect(path).map(|()| socket)
         };
         let open = |destination: &Destination| {
-            Ok(match destination {
-                Destination::Stderr => Sink::Stderr,
+            let (path, sink) = match destination {
+                Destination::Stderr => return Ok(Sink::Stderr),
                 Destination::File(path) => {
                     let mut options = File::options();
-                    Sink::File(options.append(true).create(true).mode(0o600).open(path)?)
+                    let file = options.append(true).create(true).mode(0o600).open(path);
+                    (path.as_path(), file.map(Sink::File))
                 }
-                Destination::Syslog(name) => Sink::Syslog(datagram(SYSLOG)?, name.clone()),
-                Destination::Journald => Sink::Journal(datagram(JOURNAL)?),
+                Destination::Syslog(name) => {
+                    (Path::new(SYSLOG), datagram(SYSLOG).map(|socket| Sink::Syslog(socket, name.clone())))
+                }
+                Destination::Journald => (Path::new(JOURNAL), datagram(JOURNAL).map(Sink::Journal)),
+            };
+            sink.map_err(|error| {
+                let what = format!("failed to open {}", path.display());
+                VirtError::system(ErrorDomain::NONE, &error, what)
             })
         };
-        outputs.0.iter().map(|(_, destination)| open(destination)).collect::<io::Result<_>>().map(Self)
+        outputs.0.iter().map(|(_, destination)| open(destination)).collect::<Result<_, _>>().map(Self)
     }
 
     /// Gives a message to all outputs that want it. A log that cannot be written has nobody to tell.

@@ -124,9 +124,10 @@ impl FromStr for Filters {
     }
 }
 
+/// As libvirt writes them: each with a space behind it.
 impl fmt::Display for Filters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        join(f, self.0.iter().map(|(priority, pattern)| format!("{}:{pattern}", *priority as u32)))
+        self.0.iter().try_for_each(|(priority, pattern)| write!(f, "{}:{pattern} ", *priority as u32))
     }
 }
 
@@ -202,23 +203,17 @@ impl FromStr for Outputs {
 
 impl fmt::Display for Outputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        join(
-            f,
-            self.0.iter().map(|(priority, destination)| {
-                let priority = *priority as u32;
-                match destination {
-                    Destination::Stderr => format!("{priority}:stderr"),
-                    Destination::Journald => format!("{priority}:journald"),
-                    Destination::File(path) => format!("{priority}:file:{}", path.display()),
-                    Destination::Syslog(name) => format!("{priority}:syslog:{name}"),
-                }
-            }),
-        )
+        let shown = self.0.iter().map(|(priority, destination)| {
+            let priority = *priority as u32;
+            match destination {
+                Destination::Stderr => format!("{priority}:stderr"),
+                Destination::Journald => format!("{priority}:journald"),
+                Destination::File(path) => format!("{priority}:file:{}", path.display()),
+                Destination::Syslog(name) => format!("{priority}:syslog:{name}"),
+            }
+        });
+        f.write_str(&shown.collect::<Vec<_>>().join(" "))
     }
-}
-
-fn join(f: &mut fmt::Formatter<'_>, parts: impl Iterator<Item = String>) -> fmt::Result {
-    f.write_str(&parts.collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]
@@ -227,9 +222,12 @@ mod tests {
 
     #[test]
     fn filters_as_libvirt_shows_them() {
-        for (text, shown) in
-            [("", ""), ("1:qemu", "1:*qemu*"), ("1:+qemu", "1:*qemu*"), ("1:qemu  3:rpc", "1:*qemu* 3:*rpc*")]
-        {
+        for (text, shown) in [
+            ("", ""),
+            ("1:qemu", "1:*qemu* "),
+            ("1:+qemu", "1:*qemu* "),
+            ("1:qemu  3:rpc", "1:*qemu* 3:*rpc* "),
+        ] {
             assert_eq!(text.parse::<Filters>().unwrap().to_string(), shown);
         }
         for (text, error) in [

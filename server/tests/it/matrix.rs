@@ -3,12 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
 
 use crate::host::{Host, is_root, run};
 use crate::network::{PKI, programs, shell};
-use crate::real;
+use crate::real::{self, Place};
 
 /// A client whose certificate has expired, and one whose name is in no list.
 const MORE: &str = "
@@ -25,31 +23,17 @@ ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t ed25519 -N '' -f key
 const SSHD: &str =
     "ListenAddress 127.0.0.1:2222\nPermitRootLogin yes\nStrictModes no\nUsePAM no\nPidFile none\n";
 
-/// A daemon in namespaces of its own, and what is said of it there.
-struct Place<'a> {
-    pid: u32,
-    dir: &'a Path,
-}
-
-impl Place<'_> {
-    fn within(&self, program: &str) -> Command {
-        let mut within = Command::new("nsenter");
-        within.args(["-t", &self.pid.to_string(), "-m", "-n", program]).current_dir(self.dir);
-        within
-    }
-
-    async fn virsh(&self, uri: &str) -> Result<String, String> {
-        let mut virsh = self.within("sh");
-        // A goodbye to a daemon that has left must not end virsh before it says why.
-        virsh.args(["-c", "trap '' PIPE; exec virsh -q -c \"$0\" list --all --name", uri]);
-        virsh.env("LIBVIRT_AUTH_FILE", "/dev/null").env("HOME", self.dir);
-        run(virsh).await
-    }
+async fn virsh(place: &Place<'_>, uri: &str) -> Result<String, String> {
+    let mut virsh = place.within("sh");
+    // A goodbye to a daemon that has left must not end virsh before it says why.
+    virsh.args(["-c", "trap '' PIPE; exec virsh -q -c \"$0\" list --all --name", uri]);
+    virsh.env("LIBVIRT_AUTH_FILE", "/dev/null").env("HOME", place.dir);
+    run(virsh).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_in_is_as_open_and_says_the_same_as_libvirtds() {
-    let needed = ["virsh", "libvirtd", "openssl", "unshare", "nsenter", "ssh-keygen", "/usr/sbin/sshd"];
+    let needed = ["virsh", "libvirtd", "openssl", "unshare", "nsenter", "ssh-keygen", "/usr/sbin/sshd", "nc"];
     if !is_root() || !programs(&needed) {
         return;
     }
@@ -83,24 +67,25 @@ async fn every_way_in_is_as_open_and_says_the_same_as_libvirtds() {
         let mut answers = Vec::new();
         for client in ["anna", "expired", "mallory", "gone", "unlisted", "nobody"] {
             let uri = format!("test+tls://localhost/default?pkipath={}", file(client));
-            answers.push((client, place.virsh(&uri).await));
+            answers.push((client, virsh(&place, &uri).await));
         }
-        answers.push(("tcp", place.virsh("test+tcp://127.0.0.1/default").await));
+        answers.push(("tcp", virsh(&place, "test+tcp://127.0.0.1/default").await));
         let ssh = format!(
             "root@localhost/default?command={}&keyfile={}&no_verify=1&no_tty=1",
             file("ssh"),
             file("key")
         );
-        answers.push(("ssh", place.virsh(&format!("test+ssh://{ssh}&proxy=native")).await));
+        answers.push(("ssh", virsh(&place, &format!("test+ssh://{ssh}&proxy=native")).await));
         answers
-            .push(("ssh, nobody's guests", place.virsh(&format!("nosuch+ssh://{ssh}&proxy=native")).await));
-        answers.push(("unix", place.virsh("test+unix:///default").await));
-        answers.push(("nothing of that name", place.virsh("nosuch+unix:///default").await));
+            .push(("ssh, nobody's guests", virsh(&place, &format!("nosuch+ssh://{ssh}&proxy=native")).await));
+        answers.push(("ssh, nc", virsh(&place, &format!("test+ssh://{ssh}&proxy=netcat")).await));
+        answers.push(("unix", virsh(&place, "test+unix:///default").await));
+        answers.push(("nothing of that name", virsh(&place, "nosuch+unix:///default").await));
         said.push(answers);
     }
     let ssh = &said[0][7];
     assert!(ssh.1.is_ok(), "{ssh:?}");
     let good: Vec<_> = said[0].iter().filter(|(_, answer)| answer.is_ok()).map(|(way, _)| *way).collect();
-    assert_eq!(good, ["anna", "tcp", "ssh", "unix"]);
+    assert_eq!(good, ["anna", "tcp", "ssh", "ssh, nc", "unix"]);
     assert_eq!(said[1], said[0]);
 }

@@ -1,6 +1,6 @@
 //! polkit, with an authority of our own on a bus of our own: the real virsh, as a user who is not root.
 //!
-//! The texts are the real daemon's, to whom the same authority gave the same answers.
+//! The real libvirtd asks the same authority beside it, and says the same.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader};
@@ -12,6 +12,7 @@ use zbus::OwnedVariant;
 
 use crate::host::{Host, is_root, run, uid};
 use crate::network::programs;
+use crate::real;
 
 /// A host with the programs that are needed; `None`, with a word about it, where one is missing.
 pub(crate) fn host(name: &str) -> Option<Host> {
@@ -125,52 +126,72 @@ fn failed(reason: &str) -> Result<String, String> {
 
 const POLKIT: &str = "auth_unix_rw = \"polkit\"\nauth_unix_ro = \"polkit\"\n";
 
+/// Starts virtwired, and the real libvirtd where it is and may be run; returns where their sockets are.
+fn daemons(host: &mut Host, settings: &str, bus: &str) -> Vec<&'static str> {
+    let variables = [("DBUS_SYSTEM_BUS_ADDRESS", bus)];
+    host.virtwired(settings, &variables);
+    if !is_root() || !programs(&["libvirtd", "unshare"]) {
+        return vec!["."];
+    }
+    real::start(host, settings, &variables);
+    vec![".", "real/run"]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn class_polkit_the_authority_decides_and_the_texts_are_the_real_daemons() {
     let Some(mut host) = host("polkit") else { return };
     let bus = start_bus(&mut host);
-    host.virtwired(POLKIT, &[("DBUS_SYSTEM_BUS_ADDRESS", &bus)]);
-    let (rw, ro) = ("libvirt-sock", "libvirt-sock-ro");
-    let unknown = "GDBus.Error:org.freedesktop.DBus.Error.ServiceUnknown: The name org.freedesktop.PolicyKit1 was \
-                   not provided by any .service files";
-    assert_eq!(virsh(&host, rw, &[], false).await, failed(&format!("error from service: {unknown}")));
+    let daemons = daemons(&mut host, POLKIT, &bus);
+    let refused = async |text: &str| {
+        for dir in &daemons {
+            let said = virsh(&host, &format!("{dir}/libvirt-sock"), &[], false).await;
+            assert_eq!(said, failed(text), "{dir}");
+        }
+    };
+    refused(
+        "error from service: GDBus.Error:org.freedesktop.DBus.Error.ServiceUnknown: The name \
+         org.freedesktop.PolicyKit1 was not provided by any .service files",
+    )
+    .await;
 
     let authority = Authority::default();
     let _bus = authority.on(&bus).await;
-    let said = virsh(&host, rw, &[], false).await;
-    let text = "error from service: GDBus.Error:org.freedesktop.DBus.Error.Failed: No such action";
-    assert_eq!(said, failed(text));
+    refused("error from service: GDBus.Error:org.freedesktop.DBus.Error.Failed: No such action").await;
     authority.answers(false, false, false);
-    assert_eq!(virsh(&host, rw, &[], false).await, failed("authentication failed: access denied by policy"));
+    refused("authentication failed: access denied by policy").await;
     authority.answers(false, true, false);
-    let text = "authentication unavailable: no polkit agent available to authenticate action \
-                'org.libvirt.unix.manage'";
-    assert_eq!(virsh(&host, rw, &[], false).await, failed(text));
+    refused(
+        "authentication unavailable: no polkit agent available to authenticate action 'org.libvirt.unix.manage'",
+    )
+    .await;
     authority.answers(false, true, true);
-    let text = "authentication cancelled: user cancelled authentication process";
-    assert_eq!(virsh(&host, rw, &[], false).await, failed(text));
+    refused("authentication cancelled: user cancelled authentication process").await;
 
     let me = if is_root() { 65534 } else { uid() as i32 };
-    for (socket, options, action) in
-        [(rw, &[][..], "org.libvirt.unix.manage"), (ro, &["-r"], "org.libvirt.unix.monitor")]
-    {
-        authority.answers(true, false, false);
-        assert_eq!(virsh(&host, socket, options, false).await, Ok("test".into()), "{socket}");
-        let asked = std::mem::take(&mut *authority.asked.lock().unwrap());
-        let [question] = &asked[..] else { panic!("asked {} times", asked.len()) };
-        assert_eq!((question.kind.as_str(), question.action.as_str()), ("unix-process", action));
-        assert_eq!((question.flags, &question.details), (1, &BTreeMap::new()));
-        let subject = &question.subject;
-        assert_eq!(i32::try_from(&*subject["uid"]), Ok(me));
-        assert!(u32::try_from(&*subject["pid"]).unwrap() > 1);
-        assert!(u64::try_from(&*subject["start-time"]).unwrap() > 0);
-    }
+    for dir in &daemons {
+        for (socket, options, action) in [
+            ("libvirt-sock", &[][..], "org.libvirt.unix.manage"),
+            ("libvirt-sock-ro", &["-r"], "org.libvirt.unix.monitor"),
+        ] {
+            authority.answers(true, false, false);
+            let said = virsh(&host, &format!("{dir}/{socket}"), options, false).await;
+            assert_eq!(said, Ok("test".into()), "{dir}/{socket}");
+            let asked = std::mem::take(&mut *authority.asked.lock().unwrap());
+            let [question] = &asked[..] else { panic!("{dir}/{socket}: asked {} times", asked.len()) };
+            assert_eq!((question.kind.as_str(), question.action.as_str()), ("unix-process", action));
+            assert_eq!((question.flags, &question.details), (1, &BTreeMap::new()), "{dir}/{socket}");
+            let subject = &question.subject;
+            assert_eq!(i32::try_from(&*subject["uid"]), Ok(me));
+            assert!(u32::try_from(&*subject["pid"]).unwrap() > 1);
+            assert!(u64::try_from(&*subject["start-time"]).unwrap() > 0);
+        }
 
-    // Root is not asked for.
-    authority.answers(false, false, false);
-    if is_root() {
-        assert_eq!(virsh(&host, rw, &[], true).await, Ok("test".into()));
-        assert!(authority.asked.lock().unwrap().is_empty());
+        // Root is not asked for.
+        authority.answers(false, false, false);
+        if is_root() {
+            assert_eq!(virsh(&host, &format!("{dir}/libvirt-sock"), &[], true).await, Ok("test".into()));
+            assert!(authority.asked.lock().unwrap().is_empty());
+        }
     }
 }
 
@@ -179,10 +200,11 @@ async fn class_polkit_without_a_bus_or_with_a_mute_one_nobody_is_let_in_and_nobo
     let Some(mut host) = host("polkit-no-bus") else { return };
     let path = host.dir.join("bus");
     let bus = format!("unix:path={}", path.display());
-    host.virtwired(&format!("{POLKIT}auth_timeout = 1\n"), &[("DBUS_SYSTEM_BUS_ADDRESS", &bus)]);
     let text =
         "internal error: Unable to get system bus connection: Could not connect: No such file or directory";
-    assert_eq!(virsh(&host, "libvirt-sock", &[], false).await, failed(text));
+    for dir in daemons(&mut host, &format!("{POLKIT}auth_timeout = 1\n"), &bus) {
+        assert_eq!(virsh(&host, &format!("{dir}/libvirt-sock"), &[], false).await, failed(text), "{dir}");
+    }
     // One that takes connections and says nothing.
     let _mute = UnixListener::bind(&path).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();

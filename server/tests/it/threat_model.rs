@@ -42,3 +42,22 @@ fn every_class_has_its_test_and_every_test_its_line() {
     }
     assert!(others > 5, "{others}");
 }
+
+#[test]
+fn every_line_says_which_test_shows_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("../docs/threat-model.md")).unwrap();
+    let table = document.split("\n## ").find(|part| part.starts_with("What stops it")).unwrap();
+    let lines: Vec<_> =
+        table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| class of")).collect();
+    for line in &lines {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        assert!(matches!(cells[..], [_, _, test] if test.contains('`')), "{line}");
+    }
+    assert!(lines.len() > 30, "{}", lines.len());
+    // `module::name` is a test of this crate.
+    let texts = sources(root);
+    for name in table.split('`').filter_map(|name| name.split_once("::")).map(|(_, name)| name) {
+        assert!(texts.iter().any(|text| text.contains(&format!("fn {name}("))), "there is no {name}");
+    }
+}
