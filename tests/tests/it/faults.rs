@@ -1,11 +1,14 @@
 //! What daemons have to bear: arguments that nobody would send, and being killed at any moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use virtwire_conformance::peer::{Peer, PeerError};
 use virtwire_protocol::codec;
 use virtwire_protocol::remote::*;
@@ -56,7 +59,7 @@ fn a_killed_daemon_has_lost_nothing_it_acknowledged() {
         let (mut program, mut peer) = start_daemon(&folder);
         let on_its_way = format!("killed-{number}");
         settle(&mut defined, names(&mut peer, 0), &on_its_way);
-        let found = settled_running(&mut peer, &folder, &running, &on_its_way);
+        let found = settled_running(&mut peer, &folder);
         settle(&mut running, found, &on_its_way);
         for _ in 0..4 + round {
             number += 1;
@@ -89,13 +92,13 @@ fn a_killed_daemon_has_lost_nothing_it_acknowledged() {
     let (_program, mut peer) = start_daemon(&folder);
     let on_its_way = format!("killed-{number}");
     settle(&mut defined, names(&mut peer, 0), &on_its_way);
-    let found = settled_running(&mut peer, &folder, &running, &on_its_way);
+    let found = settled_running(&mut peer, &folder);
     settle(&mut running, found, &on_its_way);
     assert!(defined.len() > KILLS && running.len() > KILLS / 2, "{defined:?}, of which run {running:?}");
     for name in running {
         remove(&mut peer, &name, true).expect("a domain is undefined");
     }
-    assert_eq!(emulators(&folder), BTreeSet::new());
+    assert_eq!(emulators(&folder), BTreeMap::new());
 }
 
 /// Only the change on its way may have been made or not.
@@ -107,33 +110,40 @@ fn settle(known: &mut BTreeSet<String>, found: Result<BTreeSet<String>, PeerErro
     *known = found;
 }
 
-/// The guests that run, once the daemon has found them all again and ended those that it does not keep.
-fn settled_running(
-    peer: &mut Peer,
-    folder: &Path,
-    known: &BTreeSet<String>,
-    on_its_way: &str,
-) -> Result<BTreeSet<String>, PeerError> {
-    let begin = Instant::now();
-    loop {
-        let (found, processes) = (names(peer, ACTIVE)?, emulators(folder));
-        let all = known.iter().all(|name| name == on_its_way || found.contains(name));
-        if (all && found == processes) || begin.elapsed() > PATIENCE {
-            assert_eq!(found, processes, "guests that run, and emulators that do");
-            return Ok(found);
-        }
-        std::thread::yield_now();
+/// The guests that run. The daemon has found them all again before it was ready; those that it does not keep are on
+/// their way out.
+fn settled_running(peer: &mut Peer, folder: &Path) -> Result<BTreeSet<String>, PeerError> {
+    let found = names(peer, ACTIVE)?;
+    for (_, pid) in emulators(folder).into_iter().filter(|(name, _)| !found.contains(name)) {
+        wait_for_end(pid);
     }
+    let processes: BTreeSet<_> = emulators(folder).into_keys().collect();
+    assert_eq!(found, processes, "guests that run, and emulators that do");
+    Ok(found)
 }
 
-/// The guests whose emulators run.
-fn emulators(folder: &Path) -> BTreeSet<String> {
+/// The guests whose emulators run, and as which process.
+fn emulators(folder: &Path) -> BTreeMap<String, Pid> {
     let program = folder.join("emulator");
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let lines = entries.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
-    let ours = lines.filter(|line| line.split('\0').any(|word| Path::new(word) == program));
-    let name = |line: String| Some(line.split_once("guest=")?.1.split_once(',')?.0.to_owned());
-    ours.filter_map(name).collect()
+    let processes = entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
+        Some((pid, fs::read_to_string(entry.path().join("cmdline")).ok()?))
+    });
+    let ours = processes.filter(|(_, line)| line.split('\0').any(|word| Path::new(word) == program));
+    let named =
+        |(pid, line): (Pid, String)| Some((line.split_once("guest=")?.1.split_once(',')?.0.to_owned(), pid));
+    ours.filter_map(named).collect()
+}
+
+/// Waits until a process has ended.
+#[track_caller]
+fn wait_for_end(pid: Pid) {
+    // One that cannot be opened has ended already.
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let patience = Timespec::try_from(PATIENCE).expect("a minute");
+    let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
+    assert_eq!(ended, Ok(1), "process {pid:?} does not end");
 }
 
 fn connect(folder: &Path) -> Result<Peer, PeerError> {
@@ -143,18 +153,18 @@ fn connect(folder: &Path) -> Result<Peer, PeerError> {
 }
 
 fn start_daemon(folder: &Path) -> (Program, Peer) {
+    let path = folder.join("notify");
+    // That of the daemon before.
+    let _ = fs::remove_file(&path);
+    let told = UnixDatagram::bind(&path).expect("a socket");
+    told.set_read_timeout(Some(PATIENCE)).expect("a minute is a time-out");
     let mut command = Command::new(virtwired());
     command.arg("--socket").arg(folder.join("libvirt-sock")).arg("--root").arg(folder.join("root"));
-    let mut program = Program::start(&mut command);
-    let begin = Instant::now();
-    loop {
-        // A socket that the killed daemon left refuses connections until the new one listens.
-        if let Ok(peer) = connect(folder) {
-            return (program, peer);
-        }
-        assert!(begin.elapsed() < PATIENCE && program.is_running(), "{}", program.printed());
-        std::thread::yield_now();
-    }
+    let mut program = Program::start(command.env("NOTIFY_SOCKET", &path));
+    let mut word = [0; 64];
+    let count = told.recv(&mut word).unwrap_or_default();
+    assert_eq!(&word[..count], b"READY=1", "{}", program.printed());
+    (program, connect(folder).expect("the daemon listens"))
 }
 
 fn xml(folder: &Path, name: &str) -> String {
