@@ -1,11 +1,12 @@
 //! Writes starting points for the fuzzer into `corpus/`: the conversations of `tests/captures`, the files of
-//! `protocol/x`, a few lines of QMP.
+//! `protocol/x`, the guests of `drivers/qemu/tests/native`, a sample of every type, a few documents and lines of QMP.
 
 use std::path::Path;
 use std::{fs, io};
 
 use serde_json::Value;
 use virtwire_fuzz::header;
+use virtwire_protocol::sample::{self, Pick};
 use virtwire_protocol::{frame, lxc, qemu, remote};
 
 /// Messages of QEMU's monitor: replies, errors, events.
@@ -23,10 +24,35 @@ const TEXTS: &[&str] = &[
     "\u{2}SCRAM-SHA-256$4096:AAAA$AAAA:AAAA",
 ];
 
+/// Documents by the number of their kind.
+const DOCUMENTS: &[(u8, &str)] = &[
+    (1, "<network><name>n</name><forward mode='nat'><nat><port start='1' end='2'/></nat></forward><bridge name='b0'/>\
+         <ip address='192.168.9.1' prefix='24'><dhcp><range start='192.168.9.2' end='192.168.9.9'/></dhcp></ip></network>"),
+    (2, "<pool type='dir'><name>p</name><target><path>/p</path><permissions><mode>0711</mode></permissions></target></pool>"),
+    (3, "<volume><name>v</name><capacity unit='MiB'>1</capacity><target><format type='qcow2'/></target></volume>"),
+    (4, "<secret ephemeral='no' private='yes'><usage type='volume'><volume>/v</volume></usage></secret>"),
+    (5, "<interface type='ethernet' name='e0'><start mode='onboot'/><protocol family='ipv4'><dhcp/></protocol></interface>"),
+    (6, "<device><name>d</name><parent>computer</parent><capability type='net'><interface>e0</interface></capability></device>"),
+    (7, "<filter name='f' chain='ipv4'><rule action='drop' direction='in' priority='5'><ip srcipaddr='1.2.3.4'/></rule></filter>"),
+    (8, "<domainsnapshot><name>s</name><disks><disk name='vda' snapshot='external'/></disks></domainsnapshot>"),
+    (9, "<domaincheckpoint><name>c</name><disks><disk name='vda' checkpoint='bitmap'/></disks></domaincheckpoint>"),
+    (10, "<interface type='network'><source network='n'/><model type='virtio'/></interface>"),
+    (11, "<capabilities><host><cpu><arch>x86_64</arch></cpu></host></capabilities>"),
+];
+
+/// Heads of images.
+const IMAGES: &[&[u8]] = &[
+    b"QFI\xfb\0\0\0\x03\0\0\0\0\0\0\0\x68\0\0\0\x04\0\0\0\x10\0\0\0\0\0\x10\0\0",
+    b"QED\0\0\0\x01\0\x04\0\0\0\x01\0\0\0",
+    b"KDMV\x01\0\0\0\x03\0\0\0\0\x08\0\0\0\0\0\0",
+];
+
 fn main() -> io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let corpus = here.join("corpus");
-    for target in ["frames", "calls", "definitions", "qmp", "login", "texts"] {
+    for target in 
+        ["frames", "calls", "definitions", "documents", "images", "qmp", "login", "texts", "values"]
+     {
         fs::create_dir_all(corpus.join(target))?;
     }
 
@@ -62,6 +88,24 @@ fn main() -> io::Result<()> {
     for entry in fs::read_dir(here.join("../../protocol/x"))? {
         let path = entry?.path();
         fs::copy(&path, corpus.join("definitions").join(path.file_name().unwrap_or_default()))?;
+    }
+    for entry in fs::read_dir(here.join("../../drivers/qemu/tests/native"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "xml") {
+            let name = path.file_stem().unwrap_or_default();
+            fs::write(corpus.join("documents").join(name), [&[0], &*fs::read(&path)?].concat())?;
+        }
+    }
+    for (kind, text) in DOCUMENTS {
+        fs::write(corpus.join(format!("documents/{kind}")), [&[*kind], text.as_bytes()].concat())?;
+    }
+    for (number, head) in IMAGES.iter().enumerate() {
+        fs::write(corpus.join(format!("images/{number}")), head)?;
+    }
+    for (number, row) in (0_u16..).zip(sample::all()) {
+        if let Ok(bytes) = (row.encode)(&mut Pick::new(0)) {
+            fs::write(corpus.join(format!("values/{}", row.name)), [&number.to_be_bytes(), &*bytes].concat())?;
+        }
     }
     fs::write(corpus.join("login/scram"), b"\0\x14n,,n=anna,r=0123456789\x0cc=biws,r=x,p=")?;
     fs::write(corpus.join("login/plain"), b"\x01\x0c\0anna\0geheim")?;
