@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the Debian package, and tries it in a Debian of its own: install, virsh and virt-admin, removal, purge.
+# Makes the Debian package, and tries it in a Debian of its own: install over libvirt, whose guests are still there, virsh and
+# virt-admin, removal, purge.
 # Needs root, and a few minutes; no part of tests/run.sh.
 #
 # Brings cargo-deb and debootstrap where they are missing. What it unpacks and mounts is below the build folder, and gone
@@ -7,6 +8,7 @@
 #
 #   tests/package.sh [SUITE]            Debian's release, bookworm unless given
 #   CARGO_FLAGS="--config profile.release.lto=false"      for the build
+#   VIRTWIRE_NO_BUILD=1                                   the programs are in the build folder's release already
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=${1:-bookworm}
@@ -27,7 +29,7 @@ command -v cargo-deb >/dev/null || cargo install --locked cargo-deb
 command -v debootstrap >/dev/null || apt-get install -y -qq debootstrap
 
 # shellcheck disable=SC2086
-cargo build --release -p virtwired ${CARGO_FLAGS:-}
+[ -n "${VIRTWIRE_NO_BUILD:-}" ] || cargo build --release -p virtwired ${CARGO_FLAGS:-}
 for program in virtwired virtwired-passwd; do "$target/release/$program" --manual "$target/manual"; done
 cargo deb --no-build --quiet -p virtwired --output "$target/package/virtwired.deb"
 say "made $(dpkg-deb --field "$target/package/virtwired.deb" Package Version Architecture | paste -sd' ')"
@@ -45,7 +47,34 @@ printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
 cp "$target/package/virtwired.deb" "$root/opt/"
 within apt-get update -qq >"$target/package/apt.log" 2>&1
-within apt-get install -y -qq --no-install-recommends /opt/virtwired.deb libvirt-clients >>"$target/package/apt.log" 2>&1
+# libvirt as it is there, with a guest as it keeps one.
+within apt-get install -y -qq --no-install-recommends libvirt-daemon-system libvirt-clients >>"$target/package/apt.log" 2>&1
+cat >"$root/etc/libvirt/qemu/old.xml" <<'END'
+<domain type='kvm'>
+  <name>old</name>
+  <uuid>5a1f8a52-3f6c-4f3b-9c0e-0b1b6b7a9d11</uuid>
+  <memory unit='KiB'>65536</memory>
+  <vcpu placement='static'>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>
+  </os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+  </devices>
+</domain>
+END
+before=$(md5sum "$root/etc/libvirt/libvirtd.conf")
+# The settings that are there stay.
+within apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold /opt/virtwired.deb \
+    >>"$target/package/apt.log" 2>&1
+
+say "does it take libvirt's place?"
+installed() { [ "$(within dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+for package in libvirt-daemon libvirt-daemon-system; do
+    ! installed "$package" || { say "$package is installed still"; exit 1; }
+done
+installed libvirt-clients || { say "virsh has gone"; exit 1; }
+[ "$before" = "$(md5sum "$root/etc/libvirt/libvirtd.conf")" ] || { say "libvirtd.conf has changed"; exit 1; }
 
 say "is the package whole?"
 within dpkg --verify virtwired
@@ -63,6 +92,8 @@ daemon=$!
 for _ in $(seq 100); do [ -S "$root/run/libvirt/libvirt-admin-sock" ] && break; sleep 0.1; done
 said=$(within virsh -q -c test+unix:///default list --name)
 [ "$said" = test ] || { say "virsh said: $said"; exit 1; }
+said=$(within virsh -q -c qemu:///system list --all --name)
+[ "$said" = old ] || { say "of libvirt's guests virsh said: $said"; exit 1; }
 said=$(within virt-admin -q server-list)
 [[ $said == *libvirtd* ]] || { say "virt-admin said: $said"; exit 1; }
 kill "$daemon"
@@ -73,6 +104,11 @@ say "does it go again?"
 within apt-get remove -y -qq virtwired >>"$target/package/apt.log" 2>&1
 within test ! -e /usr/sbin/virtwired
 within test -e /etc/libvirt/libvirtd.conf
+within test -e /etc/libvirt/qemu/old.xml
 within apt-get purge -y -qq virtwired >>"$target/package/apt.log" 2>&1
 within test ! -e /etc/libvirt/libvirtd.conf
+say "does libvirt come back?"
+within apt-get install -y -qq --no-install-recommends libvirt-daemon-system >>"$target/package/apt.log" 2>&1
+within test -e /etc/libvirt/libvirtd.conf
+within test -e /etc/libvirt/qemu/old.xml
 say "1 passed, 0 failed"
