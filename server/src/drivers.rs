@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use virtwire_driver_api::{Driver, async_trait};
 use virtwire_driver_network::Networks;
+use virtwire_driver_nodedev::{NodeDevices, Places};
 use virtwire_driver_nwfilter::Nwfilters;
 use virtwire_driver_qemu::{Companions, OpenCompanions, Place, QemuDriver};
 use virtwire_driver_secret::Secrets;
@@ -19,9 +20,11 @@ struct Beside;
 #[async_trait]
 impl OpenCompanions for Beside {
     async fn open(&self, place: Place) -> io::Result<Companions> {
-        let Place { config, run, events } = place;
+        let Place { config, run, host_uuid, events } = place;
         let secrets = Secrets::open(config.join("secrets"), Arc::clone(&events))?;
         let networks = Networks::open(config.join("qemu/networks"), Arc::clone(&events))?;
+        let devices = NodeDevices::new(Places::default(), host_uuid, Arc::clone(&events));
+        devices.follow();
         let filters = Nwfilters::open(config.join("nwfilter"))?;
         let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
         Ok(Companions {
@@ -29,6 +32,7 @@ impl OpenCompanions for Beside {
             storage: Some(Arc::new(pools)),
             secret: Some(Arc::new(secrets)),
             nwfilter: Some(Arc::new(filters)),
+            node_device: Some(Arc::new(devices)),
         })
     }
 }

@@ -37,9 +37,55 @@ pub fn pool_kind_passes(flags: u32, kind: &str) -> bool {
     kinds == 0 || kind.is_some_and(|kind| kinds >> kind & 1 == 1)
 }
 
+/// What devices of the host are, in the order of the bits of `virConnectListAllNodeDeviceFlags`.
+const NODE_DEVICE_KINDS: [&str; 21] = [
+    "system",
+    "pci",
+    "usb_device",
+    "usb",
+    "net",
+    "scsi_host",
+    "scsi_target",
+    "scsi",
+    "storage",
+    "fc_host",
+    "vports",
+    "scsi_generic",
+    "drm",
+    "mdev_types",
+    "mdev",
+    "ccw",
+    "css",
+    "vdpa",
+    "ap_card",
+    "ap_queue",
+    "ap_matrix",
+];
+/// The bits of kinds, those among them that nothing here is of.
+const NODE_DEVICE_KINDS_MASK: u32 = (1 << 24) - 1;
+
+/// All flags of `virConnectListAllNodeDeviceFlags`: kinds, then at the far end persistent, transient, inactive, active.
+pub const NODE_DEVICE_FLAGS: u32 = !(0xf << 24);
+
+/// Whether `virConnectListAllNodeDevices` shows a device that is of some kinds, and is persistent and active or not.
+pub fn node_device_passes(flags: u32, own: &[&str], (persistent, active): (bool, bool)) -> bool {
+    let kinds = flags & NODE_DEVICE_KINDS_MASK;
+    let is_kind = NODE_DEVICE_KINDS.iter().enumerate().any(|(n, kind)| kinds >> n & 1 == 1 && own.contains(kind));
+    (kinds == 0 || is_kind)
+        && passes(flags, 1 << 28, 1 << 29, persistent)
+        && passes(flags, 1 << 31, 1 << 30, active)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_chosen_by_kind_and_by_state() {
+        let passes = |flags, own: &[&str]| node_device_passes(flags, own, (true, true));
+        assert!(passes(0, &[]) && passes(1 << 1 | 1 << 4, &["net"]) && !passes(1 << 1, &["net"]));
+        assert!(passes(1 << 28 | 1 << 31, &[]) && !passes(1 << 29, &[]) && !passes(1 << 30, &[]));
+    }
 
     #[test]
     fn a_pair_of_flags_lets_all_pass_if_it_says_nothing() {

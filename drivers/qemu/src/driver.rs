@@ -10,8 +10,8 @@ use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 use virtwire_conf::{ARCHITECTURES, Domain, Emulator, ParseOptions, QemuHost};
 use virtwire_driver_api::{
-    CallCx, Connection, Driver, EventHub, NetworkDriver, NwfilterDriver, SecretDriver, StorageDriver,
-    async_trait,
+    CallCx, Connection, Driver, EventHub, NetworkDriver, NodeDeviceDriver, NwfilterDriver, SecretDriver,
+    StorageDriver, async_trait,
 };
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
@@ -338,6 +338,8 @@ pub struct Companions {
     pub secret: Option<Arc<dyn SecretDriver>>,
     /// Network filters.
     pub nwfilter: Option<Arc<dyn NwfilterDriver>>,
+    /// Devices of the host.
+    pub node_device: Option<Arc<dyn NodeDeviceDriver>>,
 }
 
 /// Where the companions of a set of guests keep what is theirs, and where their events go.
@@ -346,6 +348,8 @@ pub struct Place {
     pub config: PathBuf,
     /// What ends with a boot.
     pub run: PathBuf,
+    /// The UUID of the host.
+    pub host_uuid: Uuid,
     /// All events of the connection.
     pub events: Arc<EventHub>,
 }
@@ -407,8 +411,9 @@ impl QemuDriver {
 
     async fn opened(&self, guests: Qemu) -> io::Result<Opened> {
         let (config, run) = guests.shared.dirs.beside.clone();
+        let place = Place { config, run, host_uuid: guests.shared.host_uuid, events: guests.events() };
         let companions = match &self.companions {
-            Some(companions) => companions.open(Place { config, run, events: guests.events() }).await?,
+            Some(companions) => companions.open(place).await?,
             None => Companions::default(),
         };
         let companions = guests.shared.companions.get_or_init(|| companions).clone();
@@ -460,6 +465,7 @@ impl Driver for QemuDriver {
             storage: companions.storage.clone(),
             secret: companions.secret.clone(),
             nwfilter: companions.nwfilter.clone(),
+            node_device: companions.node_device.clone(),
             guard: Some(Arc::new(Guard { driver: driver.clone(), client: cx.client })),
             ..Connection::new(driver.shared.uri, hypervisor, events)
         })

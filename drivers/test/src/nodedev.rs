@@ -4,7 +4,7 @@ use std::string::String; // the protocol has one of its own
 
 use virtwire_conf::nodedev::{Capability, FcHost, ScsiHostCapability};
 use virtwire_conf::{FormatOptions, NodeDevice, ParseOptions};
-use virtwire_driver_api::{NodeDeviceDriver, passes, serve};
+use virtwire_driver_api::{NODE_DEVICE_FLAGS, NodeDeviceDriver, node_device_passes, serve};
 use virtwire_protocol::remote::{self as wire, Event, *};
 use virtwire_protocol::{ErrorDomain, XdrString};
 
@@ -37,35 +37,6 @@ impl Object for Device {
         true
     }
 }
-
-/// `virConnectListAllNodeDeviceFlags`, in the order of their bits.
-const KINDS: [&str; 21] = [
-    "system",
-    "pci",
-    "usb_device",
-    "usb",
-    "net",
-    "scsi_host",
-    "scsi_target",
-    "scsi",
-    "storage",
-    "fc_host",
-    "vports",
-    "scsi_generic",
-    "drm",
-    "mdev_types",
-    "mdev",
-    "ccw",
-    "css",
-    "vdpa",
-    "ap_card",
-    "ap_queue",
-    "ap_matrix",
-];
-/// Bits of kinds, those among them that nothing here is of.
-const KINDS_MASK: u32 = (1 << 24) - 1;
-/// The kinds, then at the far end persistent, transient, inactive and active.
-const LIST_KNOWN: u32 = !((1 << 24) | (1 << 25) | (1 << 26) | (1 << 27));
 
 impl Device {
     /// A device.
@@ -131,19 +102,8 @@ impl Host {
 }
 
 fn list_all(host: &mut Host, args: ConnectListAllNodeDevicesArgs) -> Result<ConnectListAllNodeDevicesRet> {
-    check_flags(args.flags, LIST_KNOWN, "testConnectListAllNodeDevices")?;
-    const PERSISTENT: u32 = 1 << 28;
-    const TRANSIENT: u32 = 1 << 29;
-    const INACTIVE: u32 = 1 << 30;
-    const ACTIVE: u32 = 1 << 31;
-    let wanted = |device: &&Device| {
-        let kinds = args.flags & KINDS_MASK;
-        let own = device.all_kinds();
-        let is_kind = KINDS.iter().enumerate().any(|(n, kind)| kinds >> n & 1 == 1 && own.contains(kind));
-        (kinds == 0 || is_kind)
-            && passes(args.flags, PERSISTENT, TRANSIENT, true)
-            && passes(args.flags, ACTIVE, INACTIVE, true)
-    };
+    check_flags(args.flags, NODE_DEVICE_FLAGS, "testConnectListAllNodeDevices")?;
+    let wanted = |device: &&Device| node_device_passes(args.flags, &device.all_kinds(), (true, true));
     let devices: Vec<_> = host.devices.iter().filter(wanted).map(Device::wire).collect();
     let ret = devices.len() as u32;
     Ok(ConnectListAllNodeDevicesRet {
