@@ -70,7 +70,8 @@ pub const NODE_DEVICE_FLAGS: u32 = !(0xf << 24);
 /// Whether `virConnectListAllNodeDevices` shows a device that is of some kinds, and is persistent and active or not.
 pub fn node_device_passes(flags: u32, own: &[&str], (persistent, active): (bool, bool)) -> bool {
     let kinds = flags & NODE_DEVICE_KINDS_MASK;
-    let is_kind = NODE_DEVICE_KINDS.iter().enumerate().any(|(n, kind)| kinds >> n & 1 == 1 && own.contains(kind));
+    let is_kind =
+        NODE_DEVICE_KINDS.iter().enumerate().any(|(n, kind)| kinds >> n & 1 == 1 && own.contains(kind));
     (kinds == 0 || is_kind)
         && passes(flags, 1 << 28, 1 << 29, persistent)
         && passes(flags, 1 << 31, 1 << 30, active)

@@ -1,10 +1,14 @@
 //! `<device>`: a device of the host.
 
 use uuid::Uuid;
+use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::domain::device::{NoParts, PciAddress};
 use crate::table::Hex;
 use crate::{choice, element};
+
+/// The domain of errors about devices.
+const NODEDEV: ErrorDomain = ErrorDomain::NODEDEV;
 
 element! {
     /// `<device>` of the host.
@@ -32,7 +36,7 @@ element! {
     pub struct SystemCapability {
         leaf product: Option<String>;
         child hardware: Option<Hardware>;
-        child firmware: Option<FirmwareInfo>;
+        pair firmware: Option<FirmwareInfo>;
     }
 
     /// `<hardware>`.
@@ -40,7 +44,7 @@ element! {
         leaf vendor: Option<String>;
         leaf version: Option<String>;
         leaf serial: Option<String>;
-        leaf uuid: Option<Uuid>;
+        leaf uuid: Option<Uuid> => NODEDEV.internal_error "malformed uuid element for 'new device'";
     }
 
     /// `<firmware>`.
@@ -62,7 +66,7 @@ element! {
         child capabilities "capability": Vec<Capability>;
         child iommu_group "iommuGroup": Option<IommuGroup>;
         child numa: Option<NumaNode>;
-        child pci_express "pci-express": Option<PciExpress>;
+        kept pci_express "pci-express": Option<PciExpress>;
     }
 
     /// A vendor or product.
@@ -230,7 +234,9 @@ element! {
 
     /// `<type>` of a mediated device.
     pub struct MdevTypeId {
-        attr id: String;
+        attr id: String
+            => NODEDEV.config_unsupported "{}",
+            NODEDEV.config_unsupported "missing type id attribute for 'new device'";
     }
 
     /// `<attr>` of a mediated device.
@@ -241,11 +247,11 @@ element! {
 
     /// An s390 device.
     pub struct CcwCapability {
+        leaf state: Option<String>;
         leaf cssid: Option<Hex<1>>;
         leaf ssid: Option<Hex<1>>;
         leaf devno: Option<Hex<4>>;
         child channel_dev_addr: Option<ChannelAddress>;
-        leaf state: Option<String>;
         child capabilities "capability": Vec<Capability>;
     }
 
@@ -308,5 +314,83 @@ choice! {
         ApCard(ApCapability) = "ap_card",
         ApQueue(ApCapability) = "ap_queue",
         ApMatrix(ApCapability) = "ap_matrix",
+    }
+}
+
+/// The types of graphics devices.
+const DRM_TYPES: [&str; 3] = ["primary", "control", "render"];
+
+impl Capability {
+    /// Checks that everything is said that a device of this kind is known by.
+    ///
+    /// # Errors
+    /// `VIR_ERR_INTERNAL_ERROR` or `VIR_ERR_CONFIG_UNSUPPORTED` for the first thing that is missing of the device `name`.
+    pub(crate) fn check(&self, name: &str) -> Result<(), VirtError> {
+        let no = |there: bool, what: &str| match there {
+            true => Ok(()),
+            false => Err(NODEDEV.internal_error(format_args!("no {what} supplied for '{name}'"))),
+        };
+        let missing = |there: bool, what: &str| match there {
+            true => Ok(()),
+            false => Err(NODEDEV.config_unsupported(format_args!("missing {what} for '{name}'"))),
+        };
+        let has_id = |identifier: &Option<Identifier>| identifier.as_ref().is_some_and(|it| it.id.is_some());
+        match self {
+            Self::System(system) => {
+                no(system.hardware.as_ref().is_some_and(|hardware| hardware.uuid.is_some()), "system UUID")
+            }
+            Self::Pci(pci) => {
+                no(pci.domain.is_some(), "PCI domain ID")?;
+                no(pci.bus.is_some(), "PCI bus ID")?;
+                no(pci.slot.is_some(), "PCI slot ID")?;
+                no(pci.function.is_some(), "PCI function ID")?;
+                no(has_id(&pci.vendor), "PCI vendor ID")?;
+                no(has_id(&pci.product), "PCI product ID")
+            }
+            Self::UsbDevice(usb) => {
+                no(usb.bus.is_some(), "USB bus number")?;
+                no(usb.device.is_some(), "USB device number")?;
+                no(has_id(&usb.vendor), "USB vendor ID")?;
+                no(has_id(&usb.product), "USB product ID")
+            }
+            Self::Usb(usb) => {
+                no(usb.number.is_some(), "USB interface number")?;
+                no(usb.class.is_some(), "USB interface class")?;
+                no(usb.subclass.is_some(), "USB interface subclass")?;
+                no(usb.protocol.is_some(), "USB interface protocol")
+            }
+            Self::Net(net) => no(net.interface.is_some(), "network interface"),
+            Self::ScsiTarget(target) => no(target.target.is_some(), "target name"),
+            Self::Scsi(scsi) => {
+                no(scsi.host.is_some(), "SCSI host ID")?;
+                no(scsi.bus.is_some(), "SCSI bus ID")?;
+                no(scsi.target.is_some(), "SCSI target ID")?;
+                no(scsi.lun.is_some(), "SCSI LUN ID")
+            }
+            Self::Storage(storage) => {
+                let removable = storage.capabilities.iter().any(|it| matches!(it, Self::Removable(_)));
+                no(storage.block.is_some(), "block device path")?;
+                no(removable || storage.size.is_some(), "size")
+            }
+            Self::Drm(drm) => match drm.type_.as_deref() {
+                Some(known) if DRM_TYPES.contains(&known) => Ok(()),
+                other => Err(NODEDEV.config_unsupported(format_args!(
+                    "unknown drm type '{}' for '{name}'",
+                    other.unwrap_or("(null)")
+                ))),
+            },
+            Self::Mdev(mdev) => missing(mdev.type_.is_some(), "type id attribute"),
+            Self::Ccw(ccw) | Self::Css(ccw) => {
+                missing(ccw.cssid.is_some(), "cssid value")?;
+                missing(ccw.ssid.is_some(), "ssid value")?;
+                missing(ccw.devno.is_some(), "devno value")
+            }
+            Self::ApCard(ap) => missing(ap.ap_adapter.is_some(), "ap-adapter value"),
+            Self::ApQueue(ap) => {
+                missing(ap.ap_adapter.is_some(), "ap-adapter value")?;
+                missing(ap.ap_domain.is_some(), "ap-domain value")
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use crate::domain::net::FilterParameter;
-use crate::table::{Element, Result};
+use crate::domain::net::{FilterParameter, FilterRef};
+use crate::table::{Element, Mac, Result};
 use crate::xml::{Node, Writer};
 use crate::{element, keywords};
 
@@ -28,6 +28,31 @@ element! {
     pub struct NwfilterRef {
         attr filter: String;
         child parameter: Vec<FilterParameter>;
+    }
+
+    /// `<filterbinding>`: a filter at a guest's port.
+    pub struct NwfilterBinding {
+        child owner: Option<BindingOwner>;
+        child portdev: Option<BindingDevice>;
+        child linkdev: Option<BindingDevice>;
+        child mac: Option<BindingMac>;
+        child filterref: Option<FilterRef>;
+    }
+
+    /// `<owner>`: the guest.
+    pub struct BindingOwner {
+        leaf name: Option<String>;
+        leaf uuid: Option<Uuid> => NWFILTER.internal_error "Unable to parse UUID '{}'";
+    }
+
+    /// `<portdev>`, `<linkdev>`: an interface of the host.
+    pub struct BindingDevice {
+        attr name: Option<String>;
+    }
+
+    /// `<mac>` of the guest's interface.
+    pub struct BindingMac {
+        attr address: Option<Mac> => NWFILTER.internal_error "Unable to parse MAC '{}'";
     }
 
     /// `<rule>`.

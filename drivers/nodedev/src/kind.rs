@@ -48,42 +48,44 @@ pub(crate) fn device(places: &Places, path: &Path) -> Option<NodeDevice> {
 fn of(facts: &Facts<'_>, subsystem: &str) -> Option<(String, Capability)> {
     let own = facts.name();
     let named = |prefix: &str, capability| Some((name(&[prefix, &own]), capability));
-    match facts.property("DEVTYPE") {
-        Some("usb_device") => return named("usb", Capability::UsbDevice(usb::device(facts))),
-        Some("usb_interface") => return named("usb", Capability::Usb(usb::interface(facts))),
-        Some("scsi_host") => return named("scsi", Capability::ScsiHost(scsi::host(facts)?)),
-        Some("scsi_target") => return named("scsi", Capability::ScsiTarget(scsi::target(facts)?)),
-        Some("scsi_device") => return named("scsi", Capability::Scsi(scsi::device(facts)?)),
-        Some("disk") => {
-            let storage = storage::capability(facts)?;
-            let file = facts.path.file_name()?.to_string_lossy().replace('!', "/");
-            let name = name(&["block", &file, storage.serial.as_deref().unwrap_or_default()]);
-            return Some((name, Capability::Storage(storage)));
-        }
-        Some("drm_minor") => return named("drm", Capability::Drm(others::drm(facts)?)),
-        _ => {}
-    }
-    if facts.property("PCI_CLASS").is_some() {
-        return named("pci", Capability::Pci(pci::capability(facts)?));
-    }
-    if facts.property("INTERFACE").is_some() {
+    let interface = || {
         let net = net::capability(facts)?;
         let name = name(&["net", net.interface.as_deref()?, net.address.as_deref()?]);
-        return Some((name, Capability::Net(net)));
-    }
-    match subsystem {
-        "scsi_generic" => named("scsi_generic", Capability::ScsiGeneric(others::scsi_generic(facts)?)),
-        "mdev" => {
-            let name = name(&["mdev", &own, &mdev::parent(facts)?]);
-            Some((name, Capability::Mdev(mdev::capability(facts)?)))
+        Some((name, Capability::Net(net)))
+    };
+    // Where the kernel says what kind it is, nothing else counts.
+    match facts.property("DEVTYPE") {
+        Some("usb_device") => named("usb", Capability::UsbDevice(usb::device(facts)?)),
+        Some("usb_interface") => named("usb", Capability::Usb(usb::interface(facts))),
+        Some("scsi_host") => named("scsi", Capability::ScsiHost(scsi::host(facts)?)),
+        Some("scsi_target") => named("scsi", Capability::ScsiTarget(scsi::target(facts)?)),
+        Some("scsi_device") => named("scsi", Capability::Scsi(scsi::device(facts)?)),
+        Some("disk") => {
+            let storage = storage::capability(facts)?;
+            let name = name(&["block", &own, storage.serial.as_deref().unwrap_or_default()]);
+            Some((name, Capability::Storage(storage)))
         }
-        "vdpa" => named("vdpa", Capability::Vdpa(others::vdpa(facts))),
-        "ccw" => named("ccw", Capability::Ccw(others::ccw(facts)?)),
-        "css" => named("css", Capability::Css(others::css(facts)?)),
-        "ap" if own.starts_with("card") => named("ap", Capability::ApCard(others::ap_card(facts)?)),
-        "ap" => named("ap", Capability::ApQueue(others::ap_queue(facts)?)),
-        "matrix" => named("ap", Capability::ApMatrix(others::ap_matrix(facts))),
-        _ => None,
+        Some("wlan") => interface(),
+        Some("drm_minor") => named("drm", Capability::Drm(others::drm(facts)?)),
+        Some("ap_card") => named("ap", Capability::ApCard(others::ap_card(facts)?)),
+        Some("ap_queue") => named("ap", Capability::ApQueue(others::ap_queue(facts)?)),
+        Some(_) => None,
+        None if facts.property("PCI_CLASS").is_some() => {
+            named("pci", Capability::Pci(pci::capability(facts)?))
+        }
+        None if facts.property("INTERFACE").is_some() => interface(),
+        None => match subsystem {
+            "scsi_generic" => named("scsi_generic", Capability::ScsiGeneric(others::scsi_generic(facts)?)),
+            "mdev" => {
+                let name = name(&["mdev", &own, &mdev::parent(facts)?]);
+                Some((name, Capability::Mdev(mdev::capability(facts)?)))
+            }
+            "vdpa" => named("vdpa", Capability::Vdpa(others::vdpa(facts))),
+            "ccw" => named("ccw", Capability::Ccw(others::ccw(facts)?)),
+            "css" => named("css", Capability::Css(others::css(facts)?)),
+            "matrix" => named("ap", Capability::ApMatrix(others::ap_matrix(facts))),
+            _ => None,
+        },
     }
 }
 
@@ -107,7 +109,10 @@ pub(crate) fn words(device: &NodeDevice) -> Vec<&'static str> {
         };
         found.push(listed);
         for capability in within {
-            if matches!(capability, Capability::FcHost(_) | Capability::VportOps(_) | Capability::MdevTypes(_)) {
+            if matches!(
+                capability,
+                Capability::FcHost(_) | Capability::VportOps(_) | Capability::MdevTypes(_)
+            ) {
                 add(capability, found);
             }
         }
@@ -117,8 +122,7 @@ pub(crate) fn words(device: &NodeDevice) -> Vec<&'static str> {
     found
 }
 
-
-/// Whether a device is there again after a reboot without anybody's doing. Only a mediated device need not be.
+/// Whether a device counts as defined, and comes with the host: the host itself does.
 pub(crate) fn is_kept(device: &NodeDevice) -> bool {
-    !device.capabilities.iter().any(|capability| matches!(capability, Capability::Mdev(_)))
+    device.name.as_deref() == Some(COMPUTER)
 }

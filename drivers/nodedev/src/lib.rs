@@ -16,7 +16,7 @@ mod usb;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -97,7 +97,8 @@ impl NodeDevices {
 
     async fn get(&self, name: &str) -> Result<Device> {
         let found = self.with(|all| all.get(name).cloned()).await;
-        found.ok_or_else(|| NODEDEV.no_node_device(format_args!("no node device with matching name '{name}'")))
+        found
+            .ok_or_else(|| NODEDEV.no_node_device(format_args!("no node device with matching name '{name}'")))
     }
 
     /// A device as it is now.
@@ -141,7 +142,8 @@ impl Inner {
         let Some(all) = self.all.get() else { return };
         let (before, now) = {
             let mut all = all.write().unwrap_or_else(PoisonError::into_inner);
-            let before = all.values().find(|device| device.path == path).and_then(|it| it.definition.name.clone());
+            let before =
+                all.values().find(|device| device.path == path).and_then(|it| it.definition.name.clone());
             if let Some(name) = &before {
                 all.remove(name);
             }
@@ -176,5 +178,8 @@ fn lifecycle(name: &str, what: Lifecycle) -> Event {
 }
 
 fn updated(name: &str) -> Event {
-    Event::NodeDeviceUpdate(NodeDeviceEventUpdateMsg { callback_id: 0, dev: NonnullNodeDevice { name: name.into() } })
+    Event::NodeDeviceUpdate(NodeDeviceEventUpdateMsg {
+        callback_id: 0,
+        dev: NonnullNodeDevice { name: name.into() },
+    })
 }

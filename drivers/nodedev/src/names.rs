@@ -23,7 +23,8 @@ impl PciNames {
     /// The names that go with two numbers.
     pub(crate) fn of(&self, vendor: u16, device: u16) -> Names {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let find = || find(&String::from_utf8_lossy(&fs::read(&self.file).unwrap_or_default()), vendor, device);
+        let find =
+            || find(&String::from_utf8_lossy(&fs::read(&self.file).unwrap_or_default()), vendor, device);
         known.entry((vendor, device)).or_insert_with(find).clone()
     }
 }

@@ -58,7 +58,8 @@ pub(crate) fn capability(facts: &Facts<'_>) -> Option<NetCapability> {
 /// The state of an interface, and its speed in Mbit/s while it is up.
 fn link(facts: &Facts<'_>) -> Option<HostLink> {
     let state = facts.attribute("operstate")?;
-    let speed = facts.number("speed").filter(|_| state == "up");
+    // One that the kernel does not know is -1, which is shown as it is read.
+    let speed = facts.number::<i64>("speed").filter(|_| state == "up").map(|speed| speed as u32);
     Some(HostLink { speed, state: Some(state) })
 }
 

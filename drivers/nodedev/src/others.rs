@@ -10,21 +10,24 @@ use virtwire_conf::table::Hex;
 use crate::mdev;
 use crate::sysfs::{Facts, Places, text};
 
-/// The machine, as its firmware describes it.
+/// The machine, as its firmware describes it; where it does not, the machine has no number either.
 pub(crate) fn system(places: &Places, uuid: Uuid) -> SystemCapability {
     let dmi = places.sys.join("devices/virtual/dmi/id");
-    let line = |name: &str| text(&dmi.join(name)).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let (vendor, version, release_date) = (line("bios_vendor"), line("bios_version"), line("bios_date"));
-    let firmware = [&vendor, &version, &release_date].into_iter().any(Option::is_some);
+    let line =
+        |name: &str| text(&dmi.join(name)).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     SystemCapability {
         product: line("product_name"),
         hardware: Some(Hardware {
             vendor: line("sys_vendor"),
             version: line("product_version"),
             serial: line("product_serial"),
-            uuid: Some(uuid),
+            uuid: Some(if dmi.exists() { uuid } else { Uuid::nil() }),
         }),
-        firmware: firmware.then_some(FirmwareInfo { vendor, version, release_date }),
+        firmware: Some(FirmwareInfo {
+            vendor: line("bios_vendor"),
+            version: line("bios_version"),
+            release_date: line("bios_date"),
+        }),
     }
 }
 
@@ -70,6 +73,9 @@ pub(crate) fn ccw(facts: &Facts<'_>) -> Option<CcwCapability> {
 }
 
 pub(crate) fn css(facts: &Facts<'_>) -> Option<CcwCapability> {
+    /// The others are of no use to a guest.
+    const DRIVERS: [&str; 2] = ["io_subchannel", "vfio_ccw"];
+    DRIVERS.contains(&facts.property("DRIVER")?).then_some(())?;
     let [cssid, ssid, devno] = channel(&facts.name())?;
     let address = facts.attribute("dev_busid").and_then(|name| channel(&name));
     Some(CcwCapability {

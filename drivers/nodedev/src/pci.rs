@@ -41,12 +41,12 @@ pub(crate) fn capability(facts: &Facts<'_>) -> Option<PciCapability> {
 pub(crate) fn address(name: &str) -> Option<PciAddress> {
     let (rest, function) = name.rsplit_once('.')?;
     let mut parts = rest.split(':');
-    let mut next = |parts: &mut std::str::Split<'_, char>| u64::from_str_radix(parts.next()?, 16).ok().map(Hex::<4>);
-    let (domain, bus, slot) = (next(&mut parts)?, next(&mut parts)?, next(&mut parts)?);
+    let mut next = || u64::from_str_radix(parts.next()?, 16).ok();
+    let (domain, bus, slot) = (next()?, next()?, next()?);
     Some(PciAddress {
-        domain: Some(domain),
-        bus: Some(Hex(bus.0)),
-        slot: Some(Hex(slot.0)),
+        domain: Some(Hex(domain)),
+        bus: Some(Hex(bus)),
+        slot: Some(Hex(slot)),
         function: Some(Hex(u64::from_str_radix(function, 16).ok()?)),
         ..PciAddress::default()
     })
@@ -83,23 +83,38 @@ fn within(facts: &Facts<'_>, config: &[u8]) -> Vec<Capability> {
 fn iommu_group(device: &Path) -> Option<IommuGroup> {
     let number = link_name(&device.join("iommu_group"))?.parse().ok()?;
     let members = entries(&device.join("iommu_group/devices"));
-    Some(IommuGroup { number, address: members.iter().filter_map(|path| address(&file_name(path)?)).collect() })
+    Some(IommuGroup {
+        number,
+        address: members.iter().filter_map(|path| address(&file_name(path)?)).collect(),
+    })
 }
+
+/// Whether a configuration space has a list of capabilities: a byte, and the bit in it.
+const STATUS: usize = 0x06;
+const HAS_LIST: u8 = 0x10;
 
 /// The links of a PCI Express device, from its configuration space.
 fn express(config: &[u8]) -> Option<PciExpress> {
     const SPEEDS: [&str; 7] = ["", "2.5", "5", "8", "16", "32", "64"];
     /// Devices within the root complex have no link.
     const WITHOUT_LINK: [u16; 2] = [9, 10];
+    // A device that says nothing of what it is may be one.
+    if config.get(STATUS)? & HAS_LIST == 0 {
+        return Some(PciExpress::default());
+    }
     let at = express_at(config)?;
-    let word = |offset: usize| Some(u16::from_le_bytes(config.get(at + offset..at + offset + 2)?.try_into().ok()?));
+    let word =
+        |offset: usize| Some(u16::from_le_bytes(config.get(at + offset..at + offset + 2)?.try_into().ok()?));
     if WITHOUT_LINK.contains(&(word(2)? >> 4 & 0xf)) {
         return Some(PciExpress::default());
     }
     let link = |validity: &str, port, word: u16| PciLink {
         validity: validity.to_owned(),
         port,
-        speed: SPEEDS.get(usize::from(word & 0xf)).filter(|speed| !speed.is_empty()).map(|&speed| speed.to_owned()),
+        speed: SPEEDS
+            .get(usize::from(word & 0xf))
+            .filter(|speed| !speed.is_empty())
+            .map(|&speed| speed.to_owned()),
         width: Some(u32::from(word >> 4 & 0x3f)),
     };
     // The port's number is the highest byte of the 32 bits at 12.
@@ -109,15 +124,10 @@ fn express(config: &[u8]) -> Option<PciExpress> {
 
 /// Where the PCI Express capability is in a configuration space.
 fn express_at(config: &[u8]) -> Option<usize> {
-    const STATUS: usize = 0x06;
-    const HAS_LIST: u8 = 0x10;
     const LIST: usize = 0x34;
     const EXPRESS: u8 = 0x10;
     /// No list is longer, unless it is a circle.
     const MOST: usize = 48;
-    if config.get(STATUS)? & HAS_LIST == 0 {
-        return None;
-    }
     let follow = |at: &usize| config.get(at + 1).map(|next| usize::from(next & 0xfc));
     let mut at = std::iter::successors(Some(usize::from(config.get(LIST)? & 0xfc)), follow);
     at.by_ref().take(MOST).take_while(|at| *at != 0).find(|at| config.get(*at) == Some(&EXPRESS))

@@ -7,10 +7,9 @@ use virtwire_conf::nodedev::{
 use crate::sysfs::{Facts, file_name, text};
 
 /// Device types of SCSI by their number.
-const TYPES: [(u32, &str); 12] = [
+const TYPES: [(u32, &str); 10] = [
     (0x0, "disk"),
     (0x1, "tape"),
-    (0x2, "printer"),
     (0x3, "processor"),
     (0x4, "worm"),
     (0x5, "cdrom"),
@@ -19,7 +18,6 @@ const TYPES: [(u32, &str); 12] = [
     (0x8, "changer"),
     (0xc, "raid"),
     (0xd, "enclosure"),
-    (0xe, "rbc"),
 ];
 
 pub(crate) fn host(facts: &Facts<'_>) -> Option<ScsiHostCapability> {

@@ -1,9 +1,12 @@
 //! Which function serves which procedure.
 
+use std::sync::Arc;
+
 use virtwire_conf::nodedev::Capability;
-use virtwire_conf::{FormatOptions, NodeDevice, ParseOptions};
+use virtwire_conf::{FormatOptions, NodeDevice, ParseOptions, QemuHost};
 use virtwire_driver_api::{NODE_DEVICE_FLAGS, NodeDeviceDriver, check_flags, node_device_passes, serve};
 use virtwire_protocol::XdrString;
+use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 
 use crate::{NODEDEV, NodeDevices, Result, kind, net};
@@ -55,7 +58,10 @@ async fn of_kind(devices: &NodeDevices, cap: Option<&XdrString>) -> Vec<XdrStrin
     let cap = cap.map(XdrString::to_str_lossy);
     let wanted = |device: &NodeDevice| cap.as_ref().is_none_or(|cap| kind::words(device).contains(&&**cap));
     let named = |all: &std::collections::BTreeMap<String, crate::Device>| {
-        all.iter().filter(|(_, device)| wanted(&device.definition)).map(|(name, _)| name.as_str().into()).collect()
+        all.iter()
+            .filter(|(_, device)| wanted(&device.definition))
+            .map(|(name, _)| name.as_str().into())
+            .collect()
     };
     devices.with(named).await
 }
@@ -76,7 +82,10 @@ async fn names(devices: &NodeDevices, args: NodeListDevicesArgs) -> Result<NodeL
     Ok(NodeListDevicesRet { names })
 }
 
-async fn by_name(devices: &NodeDevices, args: NodeDeviceLookupByNameArgs) -> Result<NodeDeviceLookupByNameRet> {
+async fn by_name(
+    devices: &NodeDevices,
+    args: NodeDeviceLookupByNameArgs,
+) -> Result<NodeDeviceLookupByNameRet> {
     let found = devices.get(&args.name.to_str_lossy()).await?;
     Ok(NodeDeviceLookupByNameRet { dev: handle(&found.definition) })
 }
@@ -92,16 +101,16 @@ async fn by_wwn(
         matches!(within, Capability::FcHost(port)
             if port.wwnn.as_deref() == Some(&*wwnn) && port.wwpn.as_deref() == Some(&*wwpn))
     };
-    let is = |capability: &Capability| {
-        matches!(capability, Capability::ScsiHost(host) if host.capabilities.iter().any(port))
-    };
-    let mut found = devices
+    let is = |capability: &Capability| matches!(capability, Capability::ScsiHost(host) if host.capabilities.iter().any(port));
+    let found = devices
         .with(|all| {
             let mut all = all.values().map(|device| &device.definition);
             all.find(|device| device.capabilities.iter().any(is)).map(handle)
         })
         .await;
-    let dev = found.take().ok_or_else(|| NODEDEV.no_node_device(""))?;
+    // libvirt says nothing of what is wrong.
+    let nothing = || ErrorDomain::NONE.internal_error("");
+    let dev = found.ok_or_else(|| VirtError { message: UNKNOWN.to_owned(), ..nothing() })?;
     Ok(NodeDeviceLookupScsiHostByWwnRet { dev })
 }
 
@@ -109,6 +118,9 @@ async fn xml_desc(devices: &NodeDevices, args: NodeDeviceGetXmlDescArgs) -> Resu
     const INACTIVE: u32 = 1;
     check_flags(NODEDEV, args.flags, INACTIVE, "nodeDeviceGetXMLDesc")?;
     let mut device = devices.fresh(&args.name.to_str_lossy()).await?;
+    if args.flags & INACTIVE != 0 && !kind::is_kept(&device) {
+        return Err(NODEDEV.operation_invalid(format_args!("node device '{}' is not persistent", args.name)));
+    }
     for capability in &mut device.capabilities {
         if let Capability::Net(net) = capability {
             net.feature = net::features(net.interface.as_deref().unwrap_or_default()).await;
@@ -156,37 +168,56 @@ async fn autostart(
 
 async fn set_autostart(devices: &NodeDevices, args: NodeDeviceSetAutostartArgs) -> Result<()> {
     let device = devices.get(&args.name.to_str_lossy()).await?.definition;
-    Err(not_a_part(&device))
+    Err(match device.capabilities.first() {
+        Some(Capability::Mdev(_)) => NODEDEV.operation_invalid("cannot set autostart for transient device"),
+        _ => NODEDEV.operation_unsupported("Unsupported device type"),
+    })
 }
 
-/// What can be made, defined and taken away is a part of another device, and there is none of them here to be told.
-fn not_a_part(_: &NodeDevice) -> virtwire_protocol::error::VirtError {
+/// What can be made, defined and taken away is a part of another device, and no host here is told to.
+fn not_a_part() -> VirtError {
     NODEDEV.config_unsupported("Unsupported device type")
 }
 
 /// Refuses to make or define a device, after what is asked for.
-async fn refused(devices: &NodeDevices, xml: &XdrString, validate: bool, made: bool) -> virtwire_protocol::error::VirtError {
-    let options = ParseOptions::test().validating(validate);
+async fn refused(devices: &NodeDevices, xml: &XdrString, validate: bool, made: bool) -> VirtError {
+    let options = ParseOptions::qemu(Arc::new(QemuHost::default())).validating(validate);
     let asked = match NodeDevice::parse(&xml.to_str_lossy(), &options) {
         Ok(asked) => asked,
         Err(error) => return error,
     };
-    match asked.capabilities.first() {
-        Some(Capability::Mdev(_)) => {
-            let parent = asked.parent.as_deref().unwrap_or_default();
-            if devices.get(parent).await.is_err() {
-                return NODEDEV.config_unsupported(format_args!("invalid parent device '{parent}'"));
-            }
-            not_a_part(&asked)
+    let parent = match asked.parent.as_deref() {
+        Some(name) => devices.get(name).await.ok().map(|parent| parent.definition),
+        None => None,
+    };
+    let name = asked.parent.as_deref().unwrap_or_default();
+    match (asked.capabilities.first(), parent) {
+        (Some(Capability::Mdev(_)), _) if asked.parent.is_none() => {
+            NODEDEV.config_unsupported("missing parent device")
         }
-        Some(Capability::ScsiHost(host)) if made => {
+        (Some(Capability::Mdev(_)), None) => {
+            NODEDEV.config_unsupported(format_args!("invalid parent device '{name}'"))
+        }
+        (Some(Capability::Mdev(_)), Some(parent)) if !kind::words(&parent).contains(&"mdev_types") => {
+            NODEDEV.parse_failed(format_args!("Unable to find address for parent device '{name}'"))
+        }
+        (Some(Capability::ScsiHost(host)), parent) if made => {
             let port = host.capabilities.iter().any(|within| matches!(within, Capability::FcHost(_)));
-            if port { not_a_part(&asked) } else { NODEDEV.internal_error("Device is not a fibre channel HBA") }
+            match parent {
+                _ if !port => NODEDEV.internal_error("Device is not a fibre channel HBA"),
+                None => NODEDEV.internal_error("Could not find parent device for 'new device'"),
+                Some(parent) if !kind::words(&parent).contains(&"vports") => NODEDEV
+                    .internal_error(format_args!("Parent device {name} is not capable of vport operations")),
+                Some(_) => not_a_part(),
+            }
         }
-        _ => not_a_part(&asked),
+        _ => not_a_part(),
     }
 }
 
+/// What libvirt answers where a function has failed without a word.
+const UNKNOWN: &str = "An error occurred, but the cause is unknown";
+/// `VIR_NODE_DEVICE_CREATE_XML_VALIDATE`, `VIR_NODE_DEVICE_DEFINE_XML_VALIDATE`
 const VALIDATE: u32 = 1;
 
 async fn create_xml(devices: &NodeDevices, args: NodeDeviceCreateXmlArgs) -> Result<NodeDeviceCreateXmlRet> {
@@ -200,18 +231,21 @@ async fn define_xml(devices: &NodeDevices, args: NodeDeviceDefineXmlArgs) -> Res
 }
 
 async fn destroy(devices: &NodeDevices, args: NodeDeviceDestroyArgs) -> Result<()> {
-    let device = devices.get(&args.name.to_str_lossy()).await?.definition;
-    Err(not_a_part(&device))
+    devices.get(&args.name.to_str_lossy()).await?;
+    Err(not_a_part())
 }
 
 async fn undefine(devices: &NodeDevices, args: NodeDeviceUndefineArgs) -> Result<()> {
     check_flags(NODEDEV, args.flags, 0, "nodeDeviceUndefine")?;
     let device = devices.get(&args.name.to_str_lossy()).await?.definition;
-    Err(not_a_part(&device))
+    if kind::is_kept(&device) {
+        return Err(not_a_part());
+    }
+    Err(NODEDEV.operation_invalid(format_args!("Node device '{}' is not defined", args.name)))
 }
 
 async fn create(devices: &NodeDevices, args: NodeDeviceCreateArgs) -> Result<()> {
     check_flags(NODEDEV, args.flags, 0, "nodeDeviceCreate")?;
-    let device = devices.get(&args.name.to_str_lossy()).await?.definition;
-    Err(not_a_part(&device))
+    devices.get(&args.name.to_str_lossy()).await?;
+    Err(NODEDEV.operation_invalid("Device is already active"))
 }

@@ -93,6 +93,7 @@ impl<'p> Facts<'p> {
                 _ => {}
             }
         }
+        facts.links.sort();
         Some(facts)
     }
 
@@ -146,12 +147,6 @@ impl<'p> Facts<'p> {
     /// Its own file.
     pub(crate) fn file(&self) -> Option<&str> {
         self.property("DEVNAME")
-    }
-
-    /// The devices that it is within, nearest first.
-    pub(crate) fn ancestors(&self) -> impl Iterator<Item = &Path> {
-        let within = self.path.ancestors().skip(1);
-        within.take_while(|path| *path != self.places.sys).filter(|path| path.join("uevent").is_file())
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Weak;
 
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::Inner;
@@ -31,20 +32,24 @@ impl Messages {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(KOBJECT_UEVENT))?;
         let group = if Path::new(UDEV).exists() { FROM_UDEV } else { FROM_KERNEL };
         bind(&socket, &SocketAddrNetlink::new(0, group))?;
-        Ok(Self { socket: AsyncFd::new(socket)? })
+        #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps its descriptor for life")]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Self { socket })
     }
 
     /// Tells of each message, until nobody is left to be told.
     pub(crate) async fn follow(self, whom: Weak<Inner>) {
         let mut buffer = vec![0; MOST];
         loop {
-            let read = self.socket.async_io(tokio::io::Interest::READABLE, |socket| {
+            let read = self.socket.async_io(Interest::READABLE, |socket| {
                 Ok(recv(socket, &mut buffer[..], RecvFlags::empty())?.0)
             });
             let length = match read.await {
                 Ok(length) => length,
                 // More came than was read; what they were about is not known any more.
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => continue,
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => {
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "devices that come and go are not noticed any more");
                     return;

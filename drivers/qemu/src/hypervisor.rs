@@ -5,7 +5,7 @@ use virtwire_driver_api::{HypervisorDriver, serve};
 use crate::driver::Qemu;
 use crate::{
     absent, actions, autostart, caps, console, control, define, devices, info, list, machine, memory,
-    metadata, monitor, rename, save, screen, snapshot, stats, tune, vcpus,
+    metadata, monitor, nodedev, rename, save, screen, snapshot, stats, tune, vcpus,
 };
 
 serve! {
@@ -30,6 +30,10 @@ serve! {
         node_get_free_memory = machine::free_memory;
         node_get_cpu_map = machine::cpu_map;
         node_get_security_model = machine::security_model;
+        node_device_dettach = nodedev::detach;
+        node_device_detach_flags = nodedev::detach_flags;
+        node_device_re_attach = nodedev::reattach;
+        node_device_reset = nodedev::reset;
 
         connect_list_all_domains = list::all;
         connect_list_domains = list::ids;

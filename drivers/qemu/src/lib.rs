@@ -38,6 +38,7 @@ mod memory;
 mod metadata;
 mod migrate;
 mod monitor;
+mod nodedev;
 mod prepare;
 pub mod probe;
 pub mod process;

@@ -7,7 +7,7 @@ use super::{Flavor, ParseOptions};
 use crate::interface::HostInterfaceType;
 use crate::secret::SecretUsageType;
 use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget, VolType};
-use crate::table::Bytes;
+use crate::table::{Bytes, schema};
 use crate::xml::namespace_of;
 use crate::{Checkpoint, Interface, NodeDevice, Secret, Snapshot, StoragePool, StorageVol};
 
@@ -174,13 +174,18 @@ impl Interface {
 }
 
 impl NodeDevice {
-    pub(crate) fn complete(&mut self, _options: &ParseOptions) -> Result<(), VirtError> {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        if options.validate && self.name.is_none() {
+            return Err(schema::invalid("nodedev", "device", None));
+        }
+        // Who asks for a device does not say what it is called.
+        let asked = matches!(options.flavor, Flavor::Qemu(_));
+        let name = self.name.as_deref().filter(|_| !asked).unwrap_or("new device");
         if self.capabilities.is_empty() {
-            let name = self.name.as_deref().unwrap_or("new device");
             let text = format_args!("no device capabilities for '{name}'");
             return Err(ErrorDomain::NODEDEV.internal_error(text));
         }
-        Ok(())
+        self.capabilities.iter().try_for_each(|capability| capability.check(name))
     }
 }
 

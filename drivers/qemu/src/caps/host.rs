@@ -80,7 +80,7 @@ fn yes_no(yes: bool) -> YesNo {
     if yes { YesNo::Yes } else { YesNo::No }
 }
 
-fn has_iommu() -> bool {
+pub(crate) fn has_iommu() -> bool {
     fs::read_dir("/sys/kernel/iommu_groups").is_ok_and(|mut groups| groups.next().is_some())
 }
 
