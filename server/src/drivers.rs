@@ -25,7 +25,7 @@ impl OpenCompanions for Beside {
         let networks = Networks::open(config.join("qemu/networks"), Arc::clone(&events))?;
         let devices = NodeDevices::new(Places::default(), host_uuid, Arc::clone(&events));
         devices.follow();
-        let filters = Nwfilters::open(config.join("nwfilter"))?;
+        let filters = Nwfilters::open(config.join("nwfilter"), run.join("nwfilter-binding"))?;
         let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
         Ok(Companions {
             network: Some(Arc::new(networks)),

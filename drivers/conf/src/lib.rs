@@ -42,7 +42,7 @@ pub use domain::Domain;
 pub use interface::Interface;
 pub use network::Network;
 pub use nodedev::NodeDevice;
-pub use nwfilter::Nwfilter;
+pub use nwfilter::{Nwfilter, NwfilterBinding, NwfilterBindingStatus};
 pub use secret::Secret;
 pub use snapshot::{Checkpoint, Snapshot};
 pub use storage::{StoragePool, StorageVol};
@@ -154,6 +154,8 @@ definitions! {
     Interface "interface" "interface" INTERFACE;
     NodeDevice "device" "nodedev" NODEDEV;
     Nwfilter "filter" "nwfilter" NWFILTER;
+    NwfilterBinding "filterbinding" "nwfilterbinding" NWFILTER;
+    NwfilterBindingStatus "filterbindingstatus" "nwfilterbinding" NWFILTER;
     Snapshot "domainsnapshot" "domainsnapshot" DOMAIN_SNAPSHOT;
     Checkpoint "domaincheckpoint" "domaincheckpoint" DOMAIN_CHECKPOINT;
 }

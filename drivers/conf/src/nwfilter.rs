@@ -39,6 +39,11 @@ element! {
         child filterref: Option<FilterRef>;
     }
 
+    /// `<filterbindingstatus>`: a binding that is there.
+    pub struct NwfilterBindingStatus {
+        child filterbinding: Option<NwfilterBinding>;
+    }
+
     /// `<owner>`: the guest.
     pub struct BindingOwner {
         leaf name: Option<String>;

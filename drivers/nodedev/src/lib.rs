@@ -183,3 +183,65 @@ fn updated(name: &str) -> Event {
         dev: NonnullNodeDevice { name: name.into() },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::sync::Mutex;
+
+    use virtwire_driver_api::EventSink;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<virtwire_driver_api::Event>>);
+
+    impl EventSink for Told {
+        fn deliver(&self, event: &virtwire_driver_api::Event) {
+            self.0.lock().unwrap().push(event.clone());
+        }
+    }
+
+    /// An interface in the tree at `root`.
+    fn put(root: &Path, name: &str, address: &str) -> PathBuf {
+        let path = root.join("devices/virtual/net").join(name);
+        fs::create_dir_all(&path).unwrap();
+        fs::create_dir_all(root.join("class/net")).unwrap();
+        fs::write(path.join("uevent"), format!("INTERFACE={name}\nIFINDEX=7\n")).unwrap();
+        fs::write(path.join("address"), format!("{address}\n")).unwrap();
+        let _ = symlink("../../../../class/net", path.join("subsystem"));
+        path
+    }
+
+    #[tokio::test]
+    async fn devices_that_come_change_and_go_are_told_of() {
+        let scratch = virtwire_store::Scratch::new();
+        let root = fs::canonicalize(scratch.path()).unwrap();
+        let places = Places::new(root.clone(), root.join("udev"), root.join("ids"));
+        let events = EventHub::new();
+        let told = Arc::new(Told::default());
+        events.subscribe(&(Arc::clone(&told) as Arc<dyn EventSink>));
+        let devices = NodeDevices::new(places, Uuid::nil(), events);
+        let inner = Arc::clone(&devices.inner);
+        assert_eq!(devices.with(BTreeMap::len).await, 1);
+
+        let path = put(&root, "e0", "02:00:00:00:00:01");
+        inner.changed(&path);
+        inner.changed(&path);
+        put(&root, "e0", "02:00:00:00:00:02");
+        inner.changed(&path);
+        fs::remove_dir_all(&path).unwrap();
+        inner.changed(&path);
+        let (one, two) = ("net_e0_02_00_00_00_00_01", "net_e0_02_00_00_00_00_02");
+        let expected = [
+            lifecycle(one, Lifecycle::Created),
+            updated(one),
+            lifecycle(one, Lifecycle::Deleted),
+            lifecycle(two, Lifecycle::Created),
+            lifecycle(two, Lifecycle::Deleted),
+        ];
+        assert_eq!(*told.0.lock().unwrap(), expected.map(virtwire_driver_api::Event::from));
+        assert_eq!(devices.get(two).await.map(|_| ()).unwrap_err().code.0, 53);
+    }
+}

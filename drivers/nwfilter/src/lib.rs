@@ -1,6 +1,7 @@
-//! Definitions of network filters, kept in libvirt's own layout. None is put into force here: a guest's port is bound to a
-//! filter by the host's packet filter, which this driver leaves alone.
+//! Definitions of network filters and bindings of guests' ports to them, kept in libvirt's own layout. None is put into
+//! force here: that is for the host's packet filter, which this driver leaves alone.
 
+mod bindings;
 mod serve;
 
 use std::io;
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 use virtwire_conf::nwfilter::Entry;
-use virtwire_conf::{FormatOptions, Nwfilter, ParseOptions, QemuHost};
+use virtwire_conf::{FormatOptions, Nwfilter, NwfilterBinding, ParseOptions, QemuHost};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::NonnullNwfilter;
 use virtwire_store as store;
@@ -22,6 +23,9 @@ const NWFILTER: ErrorDomain = ErrorDomain::NWFILTER;
 /// The filters of the machine or of one user, by name.
 pub struct Nwfilters {
     config: PathBuf,
+    /// Where bindings are kept.
+    run: PathBuf,
+    bindings: Mutex<Vec<NwfilterBinding>>,
     all: Mutex<Vec<Nwfilter>>,
 }
 
@@ -42,12 +46,13 @@ fn references(filter: &Nwfilter) -> impl Iterator<Item = &str> {
 }
 
 impl Nwfilters {
-    /// The filters that `config` keeps; it is made if it is not there.
+    /// The filters that `config` keeps, and the bindings in `run`; both are made if they are not there.
     ///
     /// # Errors
-    /// The directory cannot be made or read.
-    pub fn open(config: PathBuf) -> io::Result<Self> {
+    /// A directory cannot be made or read.
+    pub fn open(config: PathBuf, run: PathBuf) -> io::Result<Self> {
         store::make_dir(&config, 0o700)?;
+        store::make_dir(&run, 0o755)?;
         let mut all = Vec::new();
         for (name, text) in store::read_all(&config)? {
             let definition = text.map_err(|error| error.to_string()).and_then(|text| {
@@ -59,7 +64,8 @@ impl Nwfilters {
                 Err(error) => tracing::warn!(file = name, error, "a network filter cannot be read"),
             }
         }
-        Ok(Self { config, all: Mutex::new(all) })
+        let bindings = Mutex::new(bindings::load(&run)?);
+        Ok(Self { config, run, bindings, all: Mutex::new(all) })
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Nwfilter>> {
@@ -157,13 +163,17 @@ fn no_uuid(id: Uuid) -> VirtError {
 mod tests {
     use super::*;
 
+    fn open(dir: &std::path::Path) -> Nwfilters {
+        Nwfilters::open(dir.join("config"), dir.join("run")).unwrap()
+    }
+
     #[test]
     fn a_filter_outlives_the_daemon_as_it_is_shown() {
         let scratch = store::Scratch::new();
-        let filters = Nwfilters::open(scratch.path().to_owned()).unwrap();
+        let filters = open(scratch.path());
         let xml = "<filter name='a' chain='arp'><rule action='drop' direction='in'><arp opcode='1'/></rule></filter>";
         filters.define(xml, false).unwrap();
-        let again = Nwfilters::open(scratch.path().to_owned()).unwrap();
+        let again = open(scratch.path());
         let shown = again.all()[0].to_xml(&FormatOptions::default());
         assert!(shown.starts_with("<filter name='a' chain='arp' priority='-500'>"), "{shown}");
         assert!(shown.contains("<arp opcode='Request'/>"), "{shown}");
@@ -172,7 +182,7 @@ mod tests {
     #[test]
     fn filters_do_not_lead_back_to_themselves() {
         let scratch = store::Scratch::new();
-        let filters = Nwfilters::open(scratch.path().to_owned()).unwrap();
+        let filters = open(scratch.path());
         filters.define("<filter name='a'><filterref filter='b'/></filter>", false).unwrap();
         let error = filters.define("<filter name='b'><filterref filter='a'/></filter>", false).unwrap_err();
         assert_eq!(error.message, "operation failed: filter would introduce a loop");
@@ -181,9 +191,9 @@ mod tests {
     #[test]
     fn a_name_does_not_lead_out_of_the_directory() {
         let scratch = store::Scratch::new();
-        let filters = Nwfilters::open(scratch.path().join("filters")).unwrap();
+        let filters = open(scratch.path());
         let error = filters.define("<filter name='../a'/>", false).unwrap_err();
         assert!(error.message.ends_with("No such file or directory"), "{error}");
-        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 2);
     }
 }

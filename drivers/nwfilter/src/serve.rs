@@ -5,7 +5,7 @@ use virtwire_conf::FormatOptions;
 use virtwire_driver_api::{NwfilterDriver, check_flags, serve};
 use virtwire_protocol::remote::*;
 
-use crate::{NWFILTER, Nwfilters, Result, handle, no_uuid, position, uuid};
+use crate::{NWFILTER, Nwfilters, Result, bindings, handle, no_uuid, position, uuid};
 
 serve! {
     NwfilterDriver for Nwfilters {
@@ -18,6 +18,11 @@ serve! {
         nwfilter_define_xml = define;
         nwfilter_define_xml_flags = define_flags;
         nwfilter_undefine = undefine;
+        connect_list_all_nwfilter_bindings = bindings::all;
+        nwfilter_binding_lookup_by_port_dev = bindings::by_port;
+        nwfilter_binding_get_xml_desc = bindings::xml_desc;
+        nwfilter_binding_create_xml = bindings::create;
+        nwfilter_binding_delete = bindings::delete;
     }
 }
 

@@ -22,6 +22,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "virtwire-driver-network",
         &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
     ),
+    ("virtwire-driver-nodedev", &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol"]),
     (
         "virtwire-driver-nwfilter",
         &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
@@ -51,6 +52,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-codegen",
             "virtwire-driver-api",
             "virtwire-driver-network",
+            "virtwire-driver-nodedev",
             "virtwire-driver-nwfilter",
             "virtwire-driver-qemu",
             "virtwire-driver-secret",

@@ -7,10 +7,10 @@ use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Flavor, ParseOptions};
-use crate::Nwfilter;
 use crate::domain::net::FilterParameter;
-use crate::nwfilter::{Entry, Matches, Rule};
+use crate::nwfilter::{BindingDevice, Entry, Matches, Rule};
 use crate::table::{Mac, c_number, schema};
+use crate::{Nwfilter, NwfilterBinding, NwfilterBindingStatus};
 
 const NWFILTER: ErrorDomain = ErrorDomain::NWFILTER;
 
@@ -374,4 +374,34 @@ fn text(value: &str) -> Option<String> {
 
 fn boolean(value: &str) -> Option<String> {
     Some(matches!(value, "1" | "true" | "yes").to_string())
+}
+impl NwfilterBinding {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result {
+        let owner = self.owner.as_ref();
+        let name = |device: &Option<BindingDevice>| device.as_ref().is_some_and(|it| it.name.is_some());
+        let parts = [
+            (name(&self.portdev), "port dev name"),
+            (self.mac.as_ref().is_some_and(|mac| mac.address.is_some()), "MAC address"),
+            (self.filterref.as_ref().is_some_and(|filter| filter.filter.is_some()), "filter reference"),
+            (owner.is_some_and(|owner| owner.name.is_some()), "owner name"),
+            (owner.is_some_and(|owner| owner.uuid.is_some()), "owner UUID"),
+        ];
+        if let Some((_, what)) = parts.iter().find(|(there, _)| !there) {
+            if options.validate {
+                return Err(schema::invalid("nwfilterbinding", "filterbinding", None));
+            }
+            return Err(NWFILTER.internal_error(format_args!("filter binding has no {what}")));
+        }
+        if let Some(filter) = &mut self.filterref {
+            filter.parameter.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(())
+    }
+}
+
+impl NwfilterBindingStatus {
+    #[allow(clippy::unnecessary_wraps, reason = "all definitions are completed alike")]
+    pub(crate) fn complete(&mut self, _options: &ParseOptions) -> Result {
+        Ok(())
+    }
 }
