@@ -85,6 +85,23 @@ const CHILDREN: u32 = 1;
 const CHILDREN_ONLY: u32 = 4;
 
 impl<T> Moments<T> {
+    /// Moments in any order; one whose parent is lost has none.
+    pub fn from_unsorted(mut waiting: Vec<Moment<T>>) -> Self {
+        let mut moments = Self::default();
+        while !waiting.is_empty() {
+            let known = |moment: &Moment<T>| {
+                moment.parent.as_ref().is_none_or(|parent| moments.get(parent).is_some())
+            };
+            let ready = waiting.iter().position(known);
+            let mut moment = waiting.remove(ready.unwrap_or_default());
+            if ready.is_none() {
+                moment.parent = None;
+            }
+            moments.insert(moment);
+        }
+        moments
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

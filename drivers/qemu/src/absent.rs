@@ -1,4 +1,4 @@
-//! What a guest of this driver does not have yet, said in libvirt's words: an agent, checkpoints, jobs.
+//! What a guest of this driver does not have yet, said in libvirt's words: an agent, jobs.
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::chardev::Channel;
@@ -103,7 +103,6 @@ macro_rules! empty {
 }
 
 empty! {
-    checkpoints(DomainListAllCheckpointsArgs) -> DomainListAllCheckpointsRet;
     disk_errors(DomainGetDiskErrorsArgs) -> DomainGetDiskErrorsRet;
     launch_security(DomainGetLaunchSecurityInfoArgs) -> DomainGetLaunchSecurityInfoRet;
 }

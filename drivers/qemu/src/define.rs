@@ -15,7 +15,7 @@ use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
 use crate::snapshot;
 use crate::state::{Lifecycle, State};
-use crate::{live, prepare};
+use crate::{checkpoint, live, prepare};
 use virtwire_store as store;
 
 /// `VIR_DOMAIN_DEFINE_VALIDATE`
@@ -128,6 +128,7 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
     if guest.lock().live.is_none() {
         driver.forget_saved(&guest)?;
         snapshot::forget_all(dirs, &guest.name);
+        checkpoint::forget_all(dirs, &guest.name);
     }
     let path = dirs.definition(&guest.name);
     let cannot = |e| file(&e, format_args!("cannot remove config {}", path.display()));
@@ -152,14 +153,20 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
 
 /// A guest that is off does not leave behind what only it could use, unless that is asked for.
 fn check_leavings(guest: &Guest, flags: u32) -> Result<()> {
-    /// `VIR_DOMAIN_UNDEFINE_MANAGED_SAVE` and `…_SNAPSHOTS_METADATA`
+    /// `VIR_DOMAIN_UNDEFINE_MANAGED_SAVE`, `…_SNAPSHOTS_METADATA` and `…_CHECKPOINTS_METADATA`
     const MANAGED_SAVE: u32 = 1;
     const SNAPSHOTS: u32 = 2;
+    const CHECKPOINTS: u32 = 16;
     let inner = guest.lock();
-    let snapshots = inner.snapshots.iter().count();
-    if inner.live.is_none() && snapshots > 0 && flags & SNAPSHOTS == 0 {
-        let text = format_args!("cannot delete inactive domain with {snapshots} snapshots");
-        return Err(QEMU.operation_invalid(text));
+    let moments = [
+        (SNAPSHOTS, inner.snapshots.iter().count(), "snapshots"),
+        (CHECKPOINTS, inner.checkpoints.iter().count(), "checkpoints"),
+    ];
+    for (flag, count, what) in moments {
+        if inner.live.is_none() && count > 0 && flags & flag == 0 {
+            let text = format_args!("cannot delete inactive domain with {count} {what}");
+            return Err(QEMU.operation_invalid(text));
+        }
     }
     if inner.saved && flags & MANAGED_SAVE == 0 {
         return Err(QEMU.operation_invalid("Refusing to undefine while domain managed save image exists"));

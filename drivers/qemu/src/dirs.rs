@@ -93,6 +93,11 @@ impl Dirs {
         self.lib.join("snapshot").join(name)
     }
 
+    /// The descriptions of a guest's checkpoints.
+    pub fn checkpoints(&self, name: &str) -> PathBuf {
+        self.lib.join("checkpoint").join(name)
+    }
+
     /// What a guest's memory is in that starts from it the next time.
     pub fn saved(&self, name: &str) -> PathBuf {
         self.lib.join("save").join(format!("{name}.save"))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use virtwire_conf::moments::Moments;
-use virtwire_conf::{Domain, FormatOptions, Snapshot};
+use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::Monitor;
 
@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     /// Its memory is in a file, from which it starts the next time.
     pub(crate) saved: bool,
     pub(crate) snapshots: Moments<Snapshot>,
+    pub(crate) checkpoints: Moments<Checkpoint>,
 }
 
 /// A definition and its text, which is made once.
@@ -105,6 +106,7 @@ impl Guest {
             updated: false,
             saved: false,
             snapshots: Moments::default(),
+            checkpoints: Moments::default(),
         };
         Self { name, uuid, job: tokio::sync::Mutex::default(), inner: Mutex::new(inner) }
     }

@@ -4,8 +4,8 @@ use virtwire_driver_api::{HypervisorDriver, serve};
 
 use crate::driver::Qemu;
 use crate::{
-    absent, actions, autostart, caps, console, control, define, devices, info, list, machine, memory,
-    metadata, monitor, nodedev, rename, save, screen, snapshot, stats, tune, vcpus,
+    absent, actions, autostart, caps, checkpoint, console, control, define, devices, info, list, machine,
+    memory, metadata, monitor, nodedev, rename, save, screen, snapshot, stats, tune, vcpus,
 };
 
 serve! {
@@ -124,7 +124,6 @@ serve! {
         domain_pm_suspend_for_duration = absent::pm_suspend;
         domain_authorized_ssh_keys_get = absent::ssh_keys;
         domain_interface_addresses = absent::interface_addresses;
-        domain_list_all_checkpoints = absent::checkpoints;
         domain_get_disk_errors = absent::disk_errors;
         domain_get_iothread_info = tune::iothreads;
         domain_abort_job = absent::abort_job;
@@ -159,6 +158,14 @@ serve! {
         domain_snapshot_has_metadata = snapshot::has_metadata;
         domain_snapshot_delete = snapshot::delete;
         domain_revert_to_snapshot = snapshot::revert;
+
+        domain_checkpoint_create_xml = checkpoint::create_xml;
+        domain_checkpoint_get_xml_desc = checkpoint::xml_desc;
+        domain_list_all_checkpoints = checkpoint::of_guest;
+        domain_checkpoint_list_all_children = checkpoint::children;
+        domain_checkpoint_lookup_by_name = checkpoint::lookup;
+        domain_checkpoint_get_parent = checkpoint::parent;
+        domain_checkpoint_delete = checkpoint::delete;
 
         domain_save = save::save;
         domain_save_flags = save::save_flags;

@@ -15,6 +15,7 @@ mod begin;
 mod caps;
 mod caps_cache;
 mod chain;
+mod checkpoint;
 pub mod command;
 mod console;
 mod control;

@@ -461,6 +461,7 @@ impl Qemu {
         if transient {
             if live.ending != Some(Ending::FromSnapshot) {
                 crate::snapshot::forget_all(&self.shared.dirs, &guest.name);
+                crate::checkpoint::forget_all(&self.shared.dirs, &guest.name);
             }
             self.remove(guest);
         }

@@ -23,8 +23,7 @@ const GROUPS: &[&[(u32, Property)]] = &[
     &[(256, |guest| guest.saved), (512, |guest| !guest.saved)],
     &[(1024, |guest| guest.autostart), (2048, |guest| !guest.autostart)],
     &[(4096, |guest| !guest.snapshots.is_empty()), (8192, |guest| guest.snapshots.is_empty())],
-    // Checkpoints: no guest has any.
-    &[(16384, |_| false), (32768, |_| true)],
+    &[(16384, |guest| !guest.checkpoints.is_empty()), (32768, |guest| guest.checkpoints.is_empty())],
 ];
 
 fn admits(flags: u32, guest: &Inner) -> bool {

@@ -65,6 +65,7 @@ fn renamed(
         new.autostart_once = old.autostart_once;
         new.saved = old.saved;
         new.snapshots = old.snapshots.clone();
+        new.checkpoints = old.checkpoints.clone();
     }
     Arc::new(renamed)
 }
@@ -88,6 +89,7 @@ fn files(driver: &Qemu, old: &Guest, new: &Guest) -> Result<()> {
     for (from, to) in [
         (dirs.saved(&old.name), dirs.saved(&new.name)),
         (dirs.snapshots(&old.name), dirs.snapshots(&new.name)),
+        (dirs.checkpoints(&old.name), dirs.checkpoints(&new.name)),
     ] {
         if from.exists() {
             std::fs::rename(from, to).map_err(cannot)?;

@@ -6,23 +6,39 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use super::{Flavor, ParseOptions};
 use crate::interface::HostInterfaceType;
 use crate::secret::SecretUsageType;
+use crate::snapshot::CheckpointType;
 use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget, VolType};
 use crate::table::{Bytes, schema};
 use crate::xml::namespace_of;
-use crate::{Checkpoint, Interface, NodeDevice, Secret, Snapshot, StoragePool, StorageVol};
+use crate::{Checkpoint, Domain, Interface, NodeDevice, Secret, Snapshot, StoragePool, StorageVol};
 
-macro_rules! plain {
-    ($($name:ident)*) => {$(
-        impl $name {
-            #[allow(clippy::unnecessary_wraps, reason = "all definitions are completed alike")]
-            pub(crate) fn complete(&mut self, _options: &ParseOptions) -> Result<(), VirtError> {
-                Ok(())
-            }
-        }
-    )*};
+/// A guest that is described within something else is completed like one that is defined.
+fn complete_guest(guest: &mut Option<Box<Domain>>, options: &ParseOptions) -> Result<(), VirtError> {
+    match guest {
+        Some(guest) if matches!(options.flavor, Flavor::Qemu(_)) => guest.complete(options),
+        _ => Ok(()),
+    }
 }
 
-plain! { Snapshot Checkpoint }
+impl Snapshot {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        complete_guest(&mut self.domain, options)?;
+        complete_guest(&mut self.inactive_domain, options)
+    }
+}
+
+impl Checkpoint {
+    pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        let path = self.name.as_deref().is_some_and(|name| name.contains('/') || name.starts_with('.'));
+        let mut disks = self.disks.iter().flat_map(|disks| &disks.disk);
+        let torn = disks.any(|disk| disk.checkpoint == Some(CheckpointType::No) && disk.bitmap.is_some());
+        let none = self.disks.as_ref().is_some_and(|disks| disks.disk.is_empty());
+        if options.validate && (path || torn || none) {
+            return Err(schema::invalid("domaincheckpoint", "domaincheckpoint", None));
+        }
+        complete_guest(&mut self.domain, options)
+    }
+}
 
 /// `/` in a name would lead out of the directory the definition is stored in.
 pub(super) fn check_name(name: &str, domain: ErrorDomain) -> Result<(), VirtError> {

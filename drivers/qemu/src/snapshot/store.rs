@@ -78,32 +78,22 @@ pub(crate) fn forget_all(dirs: &Dirs, guest: &str) {
 /// The directory cannot be read.
 pub(crate) fn load(dirs: &Dirs, guest: &str) -> io::Result<Moments<Snapshot>> {
     let mut waiting = Vec::new();
-    let mut moments = Moments::default();
+    let mut marked = None;
     for (name, text) in store::read_all(&dirs.snapshots(guest))? {
         let read = text.map_err(|error| error.to_string()).and_then(|text| read(&text));
         match read {
             Ok((mut snapshot, current)) => {
                 let parent = snapshot.parent.take().map(|parent| parent.name);
                 if current {
-                    moments.current = Some(name.clone());
+                    marked = Some(name.clone());
                 }
                 waiting.push(Moment { name, parent, data: snapshot });
             }
             Err(error) => tracing::warn!(guest, snapshot = name, error, "its description cannot be read"),
         }
     }
-    // Parents first; one whose parent is lost has none.
-    while !waiting.is_empty() {
-        let known = |moment: &Moment<Snapshot>| {
-            moment.parent.as_ref().is_none_or(|parent| moments.get(parent).is_some())
-        };
-        let ready = waiting.iter().position(known);
-        let mut moment = waiting.remove(ready.unwrap_or_default());
-        if ready.is_none() {
-            moment.parent = None;
-        }
-        moments.insert(moment);
-    }
+    let mut moments = Moments::from_unsorted(waiting);
+    moments.current = marked;
     Ok(moments)
 }
 
