@@ -32,6 +32,7 @@ element! {
         child domain: Option<Box<Domain>>;
         child inactive_domain "inactiveDomain": Option<Box<Domain>>;
         child cookie: Option<Cookie>;
+        leaf active: Option<u32>;
     }
 
     /// `<parent>`.

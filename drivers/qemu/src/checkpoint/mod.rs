@@ -1,6 +1,6 @@
 //! Checkpoints: moments from which on QEMU remembers, in bitmaps within the images, what changed on a guest's disks.
 
-mod bitmaps;
+pub(crate) mod bitmaps;
 mod create;
 mod delete;
 mod list;
@@ -18,7 +18,6 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
 use crate::guest::{Guest, Inner};
 
-pub(crate) use bitmaps::in_use;
 pub(crate) use create::create_xml;
 pub(crate) use delete::delete;
 pub(crate) use list::{children, lookup, of_guest, parent, xml_desc};

@@ -19,6 +19,7 @@ use virtwire_qmp::commands::{QueryBlock, SnapshotSave, Transaction};
 
 use super::image::{job, overlay, qemu_img};
 use super::{on_wire, store};
+use crate::checkpoint::bitmaps;
 use crate::define::replace;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, monitor, not_running};
@@ -34,6 +35,7 @@ mod flag {
     pub(super) const REUSE_EXT: u32 = 1 << 5;
     pub(super) const QUIESCE: u32 = 1 << 6;
     pub(super) const LIVE: u32 = 1 << 8;
+    pub(super) const VALIDATE: u32 = 1 << 9;
     pub(super) const KNOWN: u32 = (1 << 10) - 1;
 }
 
@@ -48,13 +50,14 @@ pub(crate) async fn create_xml(
     requires(args.flags, (flag::QUIESCE, "QUIESCE"), (flag::DISK_ONLY, "DISK_ONLY"))?;
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
-    let asked = Snapshot::parse(&args.xml_desc.to_str_lossy(), driver.options().await?)?;
+    let options = driver.options().await?.clone().validating(args.flags & flag::VALIDATE != 0);
+    let asked = Snapshot::parse(&args.xml_desc.to_str_lossy(), &options)?;
     let (redefine, halt) = (args.flags & flag::REDEFINE != 0, args.flags & flag::HALT != 0);
     if halt && !redefine && guest.lock().persistent.is_none() {
         return Err(QEMU.operation_invalid("cannot halt after transient domain snapshot"));
     }
     let moment = if redefine {
-        redefined(&guest, asked)?
+        redefined(&guest, asked, args.flags)?
     } else {
         let moment = described(&guest, asked, args.flags)?;
         take(driver, &guest, &moment.data, &moment.name, args.flags).await?;
@@ -104,15 +107,23 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// A snapshot whose description was kept elsewhere.
-fn redefined(guest: &Guest, mut whole: Snapshot) -> Result<Moment<Snapshot>> {
+fn redefined(guest: &Guest, mut whole: Snapshot, flags: u32) -> Result<Moment<Snapshot>> {
     let name = whole.name.clone().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| SNAPSHOT.xml_error("a redefined snapshot must have a name"))?;
     check_name(&name)?;
     if whole.creation_time.is_none() {
         return Err(SNAPSHOT.internal_error("missing creationTime from existing snapshot"));
     }
+    // Which one is the current is said by a flag.
+    whole.active = None;
     let state = whole.state.ok_or_else(|| SNAPSHOT.xml_error("missing state from existing snapshot"))?;
     let off = |state| state == SnapshotState::Shutoff;
+    let disk_only = state == SnapshotState::DiskSnapshot;
+    let memory = memory(whole.memory.take(), !disk_only && !off(state))?;
+    if flags & flag::DISK_ONLY != 0 && !disk_only {
+        let text = format_args!("disk-only flag for snapshot {name} requires disk-snapshot state");
+        return Err(SNAPSHOT.invalid_arg(text));
+    }
     let parent = whole.parent.take().map(|parent| parent.name);
     let inner = guest.lock();
     inner.snapshots.check_parent(&name, parent.as_deref())?;
@@ -128,6 +139,12 @@ fn redefined(guest: &Guest, mut whole: Snapshot) -> Result<Moment<Snapshot>> {
         let text = format_args!("cannot change between online and offline snapshot state in snapshot {name}");
         return Err(SNAPSHOT.invalid_arg(text));
     }
+    let asked = whole.disks.take().map(|disks| disks.disk).unwrap_or_default();
+    let outside = disk_only || memory.snapshot == Some(Location::External);
+    let place = if outside { Location::External } else { Location::Internal };
+    let disks = disks(domain, &name, asked, place)?;
+    whole.disks = (!disks.is_empty()).then_some(SnapshotDisks { disk: disks });
+    whole.memory = Some(memory);
     Ok(Moment { name, parent, data: whole })
 }
 
@@ -152,7 +169,9 @@ fn described(guest: &Guest, asked: Snapshot, flags: u32) -> Result<Moment<Snapsh
     }
     let domain = inner.current().ok_or_else(not_running)?;
     let asked_disks = asked.disks.map(|disks| disks.disk).unwrap_or_default();
-    let disks = disks(&domain, &name, asked_disks, disk_only, running)?;
+    let place = if disk_only { Location::External } else { Location::Internal };
+    let disks = disks(&domain, &name, asked_disks, place)?;
+    check_disks(&domain, &disks, place, running)?;
     let state = match (running, disk_only) {
         (false, _) => SnapshotState::Shutoff,
         (true, true) => SnapshotState::DiskSnapshot,
@@ -217,8 +236,7 @@ fn disks(
     domain: &Domain,
     snapshot: &str,
     asked: Vec<SnapshotDisk>,
-    disk_only: bool,
-    running: bool,
+    default: Location,
 ) -> Result<Vec<SnapshotDisk>> {
     let all = &domain.devices.disks;
     if asked.len() > all.len() {
@@ -229,7 +247,6 @@ fn disks(
             return Err(SNAPSHOT.config_unsupported(format_args!("no disk named '{}'", disk.name)));
         }
     }
-    let default = if disk_only { Location::External } else { Location::Internal };
     let mut found = Vec::new();
     for own in all {
         let name = target(own);
@@ -243,6 +260,28 @@ fn disks(
             None => default,
             Some(place) => place,
         };
+        let mut disk =
+            SnapshotDisk { name: name.to_owned(), snapshot: Some(place), ..SnapshotDisk::default() };
+        if place == Location::External {
+            let source = asked.and_then(|disk| disk.source.clone());
+            let named = source.filter(|source| *source != DiskSource::default());
+            disk.type_ = asked.and_then(|disk| disk.type_).or(Some(StorageType::File));
+            let type_ = asked.and_then(|disk| disk.driver.as_ref()?.type_.clone());
+            let type_ = Some(type_.unwrap_or_else(|| "qcow2".to_owned()));
+            disk.driver = Some(DiskDriver { type_, ..DiskDriver::default() });
+            let new = |path| DiskSource { file: Some(path), ..DiskSource::default() };
+            disk.source = Some(named.map_or_else(|| beside(own, snapshot).map(new), Ok)?);
+        }
+        found.push(disk);
+    }
+    Ok(found)
+}
+
+/// Checks that a new snapshot's disks go together, and that their images can be in it.
+fn check_disks(domain: &Domain, disks: &[SnapshotDisk], default: Location, running: bool) -> Result<()> {
+    for (own, disk) in domain.devices.disks.iter().zip(disks) {
+        let (name, place) = (&disk.name, disk.snapshot.unwrap_or(default));
+        let empty = own.source.is_none() || own.readonly;
         // Files of their own go with those of a guest that is off.
         let other = place != Location::Internal && !empty && (running || place != Location::External);
         if default == Location::Internal && other {
@@ -256,25 +295,13 @@ fn disks(
             );
             return Err(QEMU.config_unsupported(text));
         }
-        let mut disk =
-            SnapshotDisk { name: name.to_owned(), snapshot: Some(place), ..SnapshotDisk::default() };
-        if place == Location::External {
-            let named = asked.and_then(|disk| disk.source.as_ref()?.file.clone());
-            let path = named.map_or_else(|| beside(own, snapshot), Ok)?;
-            disk.type_ = Some(StorageType::File);
-            let type_ = asked.and_then(|disk| disk.driver.as_ref()?.type_.clone());
-            let type_ = Some(type_.unwrap_or_else(|| "qcow2".to_owned()));
-            disk.driver = Some(DiskDriver { type_, ..DiskDriver::default() });
-            disk.source = Some(DiskSource { file: Some(path), ..DiskSource::default() });
-        }
-        found.push(disk);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The name of a new image: the old one's, with the snapshot's for its extension.
 fn beside(disk: &Disk, snapshot: &str) -> Result<String> {
-    let Some(path) = file(disk) else {
+    let Some(path) = file(disk).filter(|path| Path::new(path).is_file()) else {
         return Err(SNAPSHOT.config_unsupported(format_args!(
             "source for disk '{}' is not a regular file; refusing to generate external snapshot name",
             target(disk)
@@ -436,6 +463,12 @@ async fn put_upon_running(
         let (storage, top) = (format!("libvirt-{number}-storage"), format!("libvirt-{number}-format"));
         for node in nodes_of(&path, &storage, &top) {
             live.monitor.execute_raw("blockdev-add", &node).await.map_err(monitor)?;
+        }
+        // What checkpoints remember goes on in the new image.
+        let below = live.domain.devices.disks.iter().find(|own| target(own) == disk.name);
+        if let Some(below) = below {
+            let bitmaps = bitmaps::in_use(live, below).await?;
+            actions.extend(bitmaps.iter().map(|name| bitmaps::add(&top, name)));
         }
         actions.push(json!({"type": "blockdev-snapshot",
             "data": {"node": node, "overlay": top}}));

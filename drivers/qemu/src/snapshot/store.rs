@@ -6,19 +6,13 @@ use std::path::PathBuf;
 
 use virtwire_conf::moments::{Moment, Moments};
 use virtwire_conf::snapshot::Parent;
-use virtwire_conf::xml::Document;
 use virtwire_conf::{FormatOptions, ParseOptions, Snapshot};
-use virtwire_protocol::error::ErrorDomain;
 use virtwire_store as store;
 
 use crate::dirs::Dirs;
 use crate::driver::Qemu;
 use crate::error::{Result, file};
 use crate::guest::Guest;
-
-/// What the file of the current snapshot has before its end.
-const ACTIVE: &str = "  <active>1</active>\n";
-const END: &str = "</domainsnapshot>\n";
 
 fn path(dirs: &Dirs, guest: &str, name: &str) -> PathBuf {
     dirs.snapshots(guest).join(format!("{name}.xml"))
@@ -40,12 +34,9 @@ pub(super) fn save(driver: &Qemu, guest: &Guest, names: &[&str]) -> Result<()> {
     let moments = names.iter().filter_map(|name| inner.snapshots.get(name));
     let write = |moment: &Moment<Snapshot>| {
         let options = FormatOptions { secure: true, ..FormatOptions::default() };
-        let mut xml = with_parent(moment).to_xml(&options);
-        if inner.snapshots.current.as_ref() == Some(&moment.name) {
-            xml.truncate(xml.rfind(END.trim_end()).unwrap_or(xml.len()));
-            xml.push_str(ACTIVE);
-            xml.push_str(END);
-        }
+        let current = inner.snapshots.current.as_ref() == Some(&moment.name);
+        let snapshot = Snapshot { active: current.then_some(1), ..with_parent(moment) };
+        let xml = snapshot.to_xml(&options);
         store::make_dir(&dirs.snapshots(&guest.name), 0o755)?;
         store::write(&path(dirs, &guest.name, &moment.name), &store::with_warning("snapshot-edit", &xml))
     };
@@ -80,11 +71,13 @@ pub(crate) fn load(dirs: &Dirs, guest: &str) -> io::Result<Moments<Snapshot>> {
     let mut waiting = Vec::new();
     let mut marked = None;
     for (name, text) in store::read_all(&dirs.snapshots(guest))? {
-        let read = text.map_err(|error| error.to_string()).and_then(|text| read(&text));
+        let read = text.map_err(|error| error.to_string());
+        let read = read
+            .and_then(|text| Snapshot::parse(&text, &ParseOptions::default()).map_err(|error| error.message));
         match read {
-            Ok((mut snapshot, current)) => {
+            Ok(mut snapshot) => {
                 let parent = snapshot.parent.take().map(|parent| parent.name);
-                if current {
+                if snapshot.active.take() == Some(1) {
                     marked = Some(name.clone());
                 }
                 waiting.push(Moment { name, parent, data: snapshot });
@@ -95,14 +88,4 @@ pub(crate) fn load(dirs: &Dirs, guest: &str) -> io::Result<Moments<Snapshot>> {
     let mut moments = Moments::from_unsorted(waiting);
     moments.current = marked;
     Ok(moments)
-}
-
-/// A description, and whether it is that of the current snapshot.
-fn read(text: &str) -> Result<(Snapshot, bool), String> {
-    let document = Document::parse_root(text, "domainsnapshot", ErrorDomain::DOMAIN_SNAPSHOT);
-    let document = document.map_err(|error| error.message)?;
-    let current =
-        document.root().children().any(|child| child.name() == "active" && child.text().trim() == "1");
-    let snapshot = Snapshot::parse(text, &ParseOptions::default()).map_err(|error| error.message)?;
-    Ok((snapshot, current))
 }
