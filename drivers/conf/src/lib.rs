@@ -102,7 +102,7 @@ fn of_schema(error: VirtError, options: &ParseOptions, root: Node<'_>, schema: &
         || value && error.code != ErrorCode::XML_DETAIL
         || error.domain == ErrorDomain::NWFILTER && error.code == ErrorCode::INTERNAL_ERROR
         || error.domain == ErrorDomain::DOMAIN_CHECKPOINT && error.code == ErrorCode::XML_ERROR;
-    if !options.validate || !finds {
+    if !options.validate || !finds || error.code == ErrorCode::XML_INVALID_SCHEMA {
         return error;
     }
     let part = match schema {

@@ -33,8 +33,9 @@ impl Checkpoint {
         let mut disks = self.disks.iter().flat_map(|disks| &disks.disk);
         let torn = disks.any(|disk| disk.checkpoint == Some(CheckpointType::No) && disk.bitmap.is_some());
         let none = self.disks.as_ref().is_some_and(|disks| disks.disk.is_empty());
-        if options.validate && (path || torn || none) {
-            return Err(schema::invalid("domaincheckpoint", "domaincheckpoint", None));
+        let bad = if path { Some("name") } else { (torn || none).then_some("disks") };
+        if options.validate && bad.is_some() {
+            return Err(schema::invalid("domaincheckpoint", "domaincheckpoint", bad));
         }
         complete_guest(&mut self.domain, options)
     }
