@@ -112,7 +112,12 @@ pub fn compare(host: &HostCpu, cpu: &Cpu) -> Result<Comparison, VirtError> {
 /// As [`compare`].
 pub fn hypervisor_compare(host: &HostCpu, cpu: &Cpu, usable: &[Usable]) -> Result<Comparison, VirtError> {
     let whole = |usable: &Usable| cpu.model.as_ref() == Some(&usable.name) && usable.blockers.is_empty();
-    let asks = cpu.arch.is_none() && !cpu.features.is_empty();
+    // A host that names the version of its model says no more than that.
+    let versioned =
+        cpu.model.as_deref().and_then(|name| name.rsplit_once("-v")).is_some_and(|(_, version)| {
+            !version.is_empty() && version.bytes().all(|digit| digit.is_ascii_digit())
+        });
+    let asks = !cpu.features.is_empty() && (cpu.arch.is_none() || !versioned);
     if !asks && usable.iter().any(whole) {
         return Ok(Comparison::Superset);
     }

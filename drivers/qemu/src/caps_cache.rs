@@ -79,7 +79,8 @@ impl CapsCache {
         }
         let name = file_name(program, if kvm { ".kvm" } else { ".tcg" });
         let told = self.recall(&name, &identity, || probe_cpus(program, kvm)).await?;
-        let cpus = Arc::new(GuestCpus::from(told));
+        let narrow = self.get(program).await?.arch == "i386";
+        let cpus = Arc::new(GuestCpus::new(told, narrow));
         known.insert(key, (identity, Arc::clone(&cpus)));
         Ok(cpus)
     }

@@ -35,10 +35,19 @@ pub(crate) async fn define_flags(
     check_flags(args.flags, VALIDATE, "qemuDomainDefineXMLFlags")?;
     let options = driver.options().await?.clone().validating(args.flags & VALIDATE != 0);
     let domain = Domain::parse(&args.xml.to_str_lossy(), &options)?;
+    check_emulator(&domain)?;
     let (guest, event) = store_definition(driver, domain).await?;
     let dom = guest.handle();
     driver.emit(event.of(dom.clone()));
     Ok(DomainDefineXmlFlagsRet { dom })
+}
+
+/// The program that would run a guest is there.
+fn check_emulator(domain: &Domain) -> Result<()> {
+    let Some(program) = &domain.devices.emulator else { return Ok(()) };
+    std::fs::metadata(program)
+        .map(drop)
+        .map_err(|error| file(&error, format_args!("Cannot check QEMU binary {program}")))
 }
 
 /// Keeps a definition: on disk first, so that what is acknowledged is not lost.
@@ -193,6 +202,7 @@ pub(crate) async fn to_native(
     }
     let options = driver.options().await?;
     let mut stored = Domain::parse(&args.domain_xml.to_str_lossy(), options)?;
+    check_emulator(&stored)?;
     stored.devices.interfaces.iter_mut().for_each(live::disconnect);
     stored.complete(options)?;
     for screen in stored.devices.graphics.iter_mut().filter(|screen| screen.type_ == GraphicsType::Vnc) {

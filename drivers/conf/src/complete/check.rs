@@ -62,7 +62,7 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
         let Some(shown) = names.into_iter().flatten().next().or(source.usage.map(|n| n.to_string())) else {
             return Err(DOMAIN.no_source(""));
         };
-        if filesystem.target.as_ref().is_none_or(|t| t.dir.is_none()) {
+        if filesystem.target.as_ref().is_none_or(|t| t.dir.as_deref().unwrap_or_default().is_empty()) {
             return Err(DOMAIN.no_target(shown));
         }
     }

@@ -96,7 +96,15 @@ fn disks(domain: &Domain) -> Result<(), VirtError> {
 /// Names that the user gave are each one device's.
 fn aliases(domain: &Domain) -> Result<(), VirtError> {
     let mut known = BTreeSet::new();
-    let names = domain.devices.infos().into_iter().filter_map(|info| info.alias.as_ref());
+    // The first console may be the first serial port, by its name.
+    let again =
+        domain.devices.consoles.first().filter(|console| !console.is_virtio()).map(|console| &console.info);
+    let infos = domain
+        .devices
+        .infos()
+        .into_iter()
+        .filter(|info| again.is_none_or(|again| !std::ptr::eq(*info, again)));
+    let names = infos.filter_map(|info| info.alias.as_ref());
     for name in names.map(|alias| alias.name.as_str()).filter(|name| name.starts_with("ua-")) {
         refuse! {
             !known.insert(name) => DOMAIN.config_unsupported("non unique alias detected: {name}");

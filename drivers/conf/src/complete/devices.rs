@@ -227,6 +227,10 @@ fn complete_chardev(chardev: &mut Chardev) -> Result<(), VirtError> {
     let missing = |what: &str| {
         Err(DOMAIN.internal_error(format_args!("Missing source {what} attribute for char device")))
     };
+    refuse! {
+        chardev.source.len() > 1 && chardev.type_ != CharType::Udp =>
+            DOMAIN.xml_error("only one source element is allowed for character device");
+    }
     if chardev.type_ == CharType::Unix {
         chardev.source.retain(|s| s.path.is_some());
         chardev.source.iter_mut().for_each(|s| _ = s.mode.get_or_insert(CharMode::Connect));
@@ -397,7 +401,13 @@ fn listen(graphics: &mut Graphics) -> Result<(), VirtError> {
 
 /// What a video card has unless told otherwise.
 pub(super) fn complete_videos(domain: &mut Domain, default: VideoType) {
-    for (n, video) in domain.devices.videos.iter_mut().enumerate() {
+    // The primary one comes first.
+    let primary = |video: &Video| video.model.as_ref().is_some_and(|model| model.primary == Some(YesNo::Yes));
+    let videos = &mut domain.devices.videos;
+    if let Some(place) = videos.iter().position(primary) {
+        videos[..=place].rotate_right(1);
+    }
+    for (n, video) in videos.iter_mut().enumerate() {
         let model = video.model.get_or_insert_default();
         if model.type_ == VideoType::Default {
             model.type_ = default;

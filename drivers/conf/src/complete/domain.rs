@@ -8,7 +8,7 @@ use crate::domain::features::{CpuFallback, CpuMatch, CpuMode, HypervMode};
 use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
 use crate::domain::tune::Vcpu;
 use crate::domain::{Domain, GuestMemory, LifecycleAction};
-use crate::table::{KiB, Positive};
+use crate::table::KiB;
 use crate::xml::namespace_of;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -80,17 +80,10 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
     if vcpu.current == Some(vcpu.count) && domain.vcpus.is_none() {
         vcpu.current = None;
     }
-    let online = vcpu.count;
     if let Some(cpu) = &mut domain.cpu {
         if let Some(topology) = &mut cpu.topology {
-            let one = Positive::default();
-            let dies = topology.dies.get_or_insert(one).get();
-            let clusters = topology.clusters.get_or_insert(one).get();
-            let all = [topology.sockets.get(), dies, clusters, topology.cores.get(), topology.threads.get()];
-            let product = all.iter().try_fold(1u32, |n, m| n.checked_mul(*m));
-            if product != Some(online) {
-                return Err(DOMAIN.config_unsupported("CPU topology doesn't match maximum vcpu count"));
-            }
+            topology.dies.get_or_insert_default();
+            topology.clusters.get_or_insert_default();
         }
         if !matches!(cpu.mode, None | Some(CpuMode::Custom)) {
             cpu.match_ = None;

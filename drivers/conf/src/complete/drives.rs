@@ -105,11 +105,17 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
+/// Only sticks are shown to be removable.
+pub(super) fn keep_removable(domain: &mut Domain) {
+    for target in domain.devices.disks.iter_mut().filter_map(|disk| disk.target.as_mut()) {
+        target.removable = target.removable.filter(|_| target.bus == Some(DiskBus::Usb));
+    }
+}
+
 /// What is so by default is not said.
 fn complete_disk(disk: &mut Disk) {
     if let Some(target) = &mut disk.target {
         target.tray = target.tray.filter(|tray| *tray != Tray::Closed);
-        target.removable = target.removable.filter(|_| target.bus == Some(DiskBus::Usb));
     }
     if disk.type_ == StorageType::Vhostuser {
         disk.snapshot = Some(DiskSnapshot::No);

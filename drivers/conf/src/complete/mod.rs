@@ -176,8 +176,10 @@ impl Domain {
                 usb::assign(self)?;
                 pci::assign(self)?;
                 rules::check(self)?;
+                drives::keep_removable(self);
                 rules::check_qemu(self, self.emulator(options))?;
                 self.check_devices(options, None)?;
+                rules::check_together(self)?;
                 unsupported::check(self)
             }
         }

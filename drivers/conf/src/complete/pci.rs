@@ -20,13 +20,23 @@ use crate::domain::misc::{
 use crate::domain::net::InterfaceType;
 use crate::table::Hex;
 
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+
 /// Addresses for all PCI devices that have none.
 ///
 /// # Errors
 /// `VIR_ERR_XML_ERROR` where there is no PCI, or no place left.
 pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     if chipset(domain) == Chipset::Other {
-        return Err(ErrorDomain::DOMAIN.xml_error("No PCI buses available"));
+        let mut needed = false;
+        each(domain, &mut |info, kind| {
+            needed = kind.is_some() && matches!(info.address, None | Some(Address::Pci(_)));
+            !needed
+        });
+        refuse! {
+            needed => DOMAIN.xml_error("No PCI buses available");
+        }
+        return Ok(());
     }
     named_bridges(domain);
     check_buses(domain)?;

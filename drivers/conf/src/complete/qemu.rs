@@ -143,6 +143,7 @@ fn machine(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
 
 fn processor(domain: &mut Domain) {
     let emulator = domain.devices.emulator.clone().unwrap_or_default();
+    let old = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()) == Some("isapc");
     let narrow = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()) == Some("i686");
     let cpu = domain.cpu.get_or_insert_with(Cpu::default);
     match cpu.mode {
@@ -179,7 +180,11 @@ fn processor(domain: &mut Domain) {
             });
         }
         _ => {
-            let name = if emulator.contains("x86_64") { "qemu64" } else { "qemu32" };
+            let name = match old {
+                true => "486",
+                false if emulator.contains("x86_64") => "qemu64",
+                false => "qemu32",
+            };
             let fallback = Some(CpuFallback::Forbid);
             cpu.model = Some(CpuModel { fallback, vendor_id: None, name: Some(name.to_owned()) });
             cpu.check = Some(CpuCheck::None);
@@ -345,8 +350,7 @@ fn disks(domain: &mut Domain) {
         if disk.type_ == StorageType::Volume {
             continue;
         }
-        let default = if disk.type_ == StorageType::Dir { "fat" } else { "raw" };
-        driver.type_.get_or_insert_with(|| default.to_owned());
+        driver.type_.get_or_insert_with(|| "raw".to_owned());
     }
 }
 

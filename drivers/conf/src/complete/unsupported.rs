@@ -299,6 +299,8 @@ fn memory(around: &Around<'_>, memory: &Memory) -> Result {
         _ => None,
     };
     refuse! {
+        max.is_none() && around.adding.is_none() =>
+            QEMU.config_unsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined");
         nodes == 0 => DOMAIN.xml_detail("can't add memory backend as guest has no NUMA nodes configured");
         node.is_some_and(|node| node as usize >= nodes) =>
             DOMAIN.xml_detail(

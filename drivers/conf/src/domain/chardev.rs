@@ -70,7 +70,7 @@ element! {
 
     /// `<protocol>`.
     pub struct Protocol {
-        attr type_ "type": CharProtocol;
+        attr_default type_ "type": CharProtocol;
     }
 
     /// `<log>`: a file that gets all output.
@@ -89,7 +89,7 @@ element! {
     /// `<target>` of a serial port.
     pub struct SerialTarget {
         attr type_ "type": Option<SerialTargetType>;
-        attr port: Option<i32>;
+        attr port: Option<i32> => DOMAIN.xml_error "Invalid port number: {}";
         child model: Option<TargetModel>;
     }
 
@@ -107,7 +107,7 @@ element! {
 
     /// `<target>` of a parallel port.
     pub struct ParallelTarget {
-        attr port: Option<i32>;
+        attr port: Option<i32> => DOMAIN.xml_error "Invalid port number: {}";
     }
 
     /// `<console>`.
@@ -120,7 +120,7 @@ element! {
     /// `<target>` of a console.
     pub struct ConsoleTarget {
         attr type_ "type": Option<ConsoleTargetType> => DOMAIN.config_unsupported "unknown target type '{}' specified for character device";
-        attr port: Option<i32>;
+        attr port: Option<i32> => DOMAIN.xml_error "Invalid port number: {}";
     }
 
     /// `<channel>`.

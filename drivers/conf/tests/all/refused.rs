@@ -4,9 +4,10 @@
 //! written `\n`. `refused-others.txt` has the kind of definition first; its secrets come from libvirt's own secret driver.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use virtwire_conf::{
-    Domain, Interface, Network, NodeDevice, ParseOptions, Secret, Snapshot, StoragePool, StorageVol,
+    Domain, Interface, Network, NodeDevice, ParseOptions, QemuHost, Secret, Snapshot, StoragePool, StorageVol,
 };
 
 fn plain(text: &str) -> String {
@@ -35,6 +36,55 @@ fn refusals_are_those_of_libvirt() {
     println!("refused in the same words: {same} of {all}");
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+/// What a small guest may not say, beside its devices or as one: `refused-qemu.txt` has the answers of libvirt's QEMU driver
+/// on x86-64 to each.
+#[test]
+fn qemus_refusals_are_those_of_libvirt() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/refused-qemu.txt");
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut host = QemuHost::x86_64("/usr/bin/qemu-system-x86_64", "10.0", true);
+    // What Debian's QEMU has without its modules, as far as the answers depend on it.
+    host.emulators[0].devices = ["VGA", "virtio-gpu-pci", "pvpanic"].map(str::to_owned).into();
+    let options = ParseOptions::qemu(Arc::new(host));
+    let mut failures = Vec::new();
+    for record in text.split("\n\n").filter(|record| !record.trim().is_empty()) {
+        let (expected, part) = record.split_once('\n').unwrap_or((record, ""));
+        let part = part.trim_end();
+        let beside = BESIDE.iter().any(|name| part.starts_with(&format!("<{name}")));
+        let (beside, device) = if beside { (part, "") } else { ("", part) };
+        let document = format!(
+            "<domain type='kvm'><name>a</name><uuid>6f1c2d4e-0b7a-4c52-8a3d-9e1f00aa55cc</uuid>\
+             <memory unit='MiB'>1024</memory><vcpu>4</vcpu>{beside}<os><type arch='x86_64' machine='pc'>hvm</type></os>\
+             <features><acpi/></features><devices>{device}</devices></domain>"
+        );
+        let actual = match Domain::parse(&document, &options) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => format!("{} {} {}", error.code.0, error.domain.0, error.message),
+        };
+        if actual != plain(expected) {
+            failures.push(format!("{part}\n  libvirt: {expected}\n  here:    {actual}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Parts of a definition that are no devices.
+const BESIDE: &[&str] = &[
+    "cpu",
+    "numatune",
+    "memoryBacking",
+    "iothreads",
+    "on_",
+    "clock",
+    "sysinfo",
+    "launchSecurity",
+    "keywrap",
+    "perf",
+    "idmap",
+    "seclabel",
+    "bootloader",
+];
 
 #[test]
 fn hostile_documents_are_refused_in_bounded_time() {

@@ -17,6 +17,8 @@ pub(crate) struct GuestCpus {
     features: FeatureSet,
     vendor: Option<&'static str>,
     signature: Option<(u32, u32)>,
+    /// Guests are of 32 bits.
+    narrow: bool,
 }
 
 /// The host's CPU, told as a guest's.
@@ -51,8 +53,9 @@ impl CpusTold {
     }
 }
 
-impl From<CpusTold> for GuestCpus {
-    fn from(told: CpusTold) -> Self {
+impl GuestCpus {
+    /// What was told by a program whose guests are of 32 bits, or of more.
+    pub(crate) fn new(told: CpusTold, narrow: bool) -> Self {
         let table = X86::table();
         let props = &told.whole.model.props;
         let on = props.iter().flatten().filter(|(_, value)| value.as_bool() == Some(true));
@@ -64,11 +67,10 @@ impl From<CpusTold> for GuestCpus {
             vendor: virtwire_cpu::vendor_name(vendor),
             signature: number("family").zip(number("model")),
             definitions: told.definitions,
+            narrow,
         }
     }
-}
 
-impl GuestCpus {
     /// The models that libvirt knows too, sorted, with what the host lacks for each.
     pub(super) fn usable(&self) -> Vec<(&CpuDefinition, Usable)> {
         let table = X86::table();
@@ -92,7 +94,9 @@ impl GuestCpus {
     /// The host's CPU as a guest's: `None` if no model fits.
     pub(crate) fn host_model(&self) -> Option<HostModel> {
         let table = X86::table();
-        let features = self.features;
+        // Registers of 64 bits are nothing to guests of 32.
+        let shown = |feature: &usize| !self.narrow || !table.shows_in_register(*feature);
+        let features = self.features.iter().filter(shown).collect();
         let models = self.models();
         let decoded = decode_guest(features, self.vendor, self.signature, None, Some(&models))?;
         let mut disable = table.names(&decoded.disable);

@@ -189,7 +189,8 @@ fn disk(domain: &Domain, disk: &Disk) -> Result {
             DOMAIN.config_unsupported("disk event_idx mode supported only for virtio bus");
         !virtio && disk.model.is_some() => DOMAIN.config_unsupported(
             "disk model '{}' not supported for bus '{}'", disk.model.unwrap_or_default().as_str(), bus.as_str());
-        target.removable.is_some() && !matches!(bus, DiskBus::Usb | DiskBus::Scsi) =>
+        target.removable.is_some()
+            && (disk.device != DiskDevice::Disk || !matches!(bus, DiskBus::Usb | DiskBus::Scsi)) =>
             DOMAIN.xml_error("removable is only valid for usb or scsi disks");
         no_unref && format != "qcow2" =>
             DOMAIN.config_unsupported("'discard_no_unref' only works with qcow2 disk format");

@@ -15,6 +15,17 @@ const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const XML: ErrorDomain = ErrorDomain::XML;
 
+/// What shows once each device can be.
+pub(super) fn together(domain: &Domain) -> Result {
+    let primary =
+        |video: &&Video| video.model.as_ref().is_some_and(|model| model.primary == Some(YesNo::Yes));
+    refuse! {
+        domain.devices.videos.iter().filter(primary).count() > 1 =>
+            DOMAIN.config_unsupported("Only one primary video device is supported");
+    }
+    Ok(())
+}
+
 /// Everything in this file that no driver could do.
 pub(super) fn check(domain: &Domain) -> Result {
     let devices = &domain.devices;
@@ -93,18 +104,21 @@ fn stream(stream: &AudioStream) -> Result {
 fn input(input: &Input) -> Result {
     let virtio = input.bus == Some(InputBus::Virtio);
     refuse! {
-        input.model.is_some() && !virtio && input.type_ != InputType::Evdev => DOMAIN.config_unsupported(
+        input.model.is_some() && !virtio => DOMAIN.config_unsupported(
             "only bus 'virtio' is supported for input model '{}'",
             input.model.unwrap_or_default().as_str()
         );
     }
-    let options = input.driver.clone().unwrap_or_default();
-    misplaced(&options.virtio, virtio || input.type_ == InputType::Evdev)
+    Ok(())
 }
 
 fn sound(sound: &Sound) -> Result {
     let options = sound.driver.clone().unwrap_or_default();
     refuse! {
+        // No bus takes it.
+        sound.model == SoundModel::Ich7 => DOMAIN.internal_error(
+            "Cannot automatically add a new PCI bus for a device with connect flags 00"
+        );
         sound.audio.as_ref().is_some_and(|audio| audio.id == 0) => XML.xml_error(
             "Invalid value for attribute 'id' in element 'audio': Zero is not permitted");
     }
@@ -126,6 +140,16 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
         refuse! {
             input.type_ == InputType::Passthrough && is_special(input.model) => QEMU.config_unsupported(
                 "virtio (non-)transitional models are not supported for input type=passthrough");
+        }
+    }
+    for video in devices.videos.iter().filter_map(|video| video.model.as_ref()) {
+        let many = video.heads.is_some_and(|heads| heads > 1);
+        let size = video.resolution.as_ref();
+        refuse! {
+            many && !matches!(video.type_, VideoType::Qxl | VideoType::Virtio | VideoType::None) =>
+                QEMU.config_unsupported("video type '{}' doesn't support multiple 'heads'", video.type_.as_str());
+            size.is_some_and(|size| size.x == 0 || size.y == 0) =>
+                DOMAIN.config_unsupported("video resolution values must be greater than 0");
         }
     }
     for audio in &devices.audios {

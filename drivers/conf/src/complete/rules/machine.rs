@@ -6,8 +6,9 @@ use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result};
 use crate::domain::features::{CpuCacheMode, CpuMode};
-use crate::domain::os::{Sysinfo, SysinfoType};
+use crate::domain::os::{AcpiTableType, Sysinfo, SysinfoType};
 use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, VirtType};
+use crate::table::{Positive, parse_uuid};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
@@ -19,6 +20,7 @@ pub(in super::super) fn read(domain: &Domain) -> Result {
     firmware(domain)?;
     twice(domain)?;
     domain.sysinfo.iter().try_for_each(bios)?;
+    domain.sysinfo.iter().try_for_each(|info| system(domain, info))?;
     let boots = domain.devices.infos().into_iter().filter_map(|info| info.boot.as_ref());
     boots.filter_map(|boot| boot.loadparm.as_deref()).try_for_each(parameter)?;
     let nameless =
@@ -57,6 +59,22 @@ fn firmware(domain: &Domain) -> Result {
             "cannot use feature-based firmware autoselection when firmware autoselection is disabled");
         !chosen && !path && (os.nvram.is_some() || os.loader.is_some()) =>
             DOMAIN.xml_detail("no loader path specified and firmware auto selection disabled");
+    }
+    Ok(())
+}
+
+/// The system's number is the guest's.
+fn system(domain: &Domain, info: &Sysinfo) -> Result {
+    let entries = info.system.iter().flat_map(|system| &system.entry);
+    let told = entries
+        .filter(|entry| entry.name.as_deref() == Some("uuid"))
+        .filter_map(|e| e.value.as_deref())
+        .next();
+    let number = told.and_then(parse_uuid);
+    refuse! {
+        told.is_some() && number.is_none() => DOMAIN.xml_detail("malformed <sysinfo> uuid element");
+        told.is_some() && domain.uuid.is_some() && number != domain.uuid =>
+            DOMAIN.xml_detail("UUID mismatch between <uuid> and <sysinfo>");
     }
     Ok(())
 }
@@ -116,7 +134,9 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     let domain = around.domain;
     runs(around)?;
     refuse! {
-        domain.bootloader.is_some() => QEMU.config_unsupported("bootloader is not supported by QEMU");
+        domain.os.acpi.iter().flat_map(|acpi| &acpi.table).any(|table| table.type_ == AcpiTableType::Rawset) =>
+            QEMU.config_unsupported("ACPI table type 'rawset' is not supported");
+        domain.bootloader.is_some() || domain.bootloader_args.is_some() => QEMU.config_unsupported("bootloader is not supported by QEMU");
     }
     features(around)?;
     processor(domain)?;
@@ -174,7 +194,25 @@ fn features(around: &Around<'_>) -> Result {
 fn processor(domain: &Domain) -> Result {
     let cache = domain.cpu.as_ref().and_then(|cpu| cpu.cache.as_ref());
     let (mode, level) = cache.map_or((CpuCacheMode::Disable, None), |cache| (cache.mode, cache.level));
+    let topology = domain.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
+    let count = topology.and_then(|topology| {
+        let all = [Some(topology.sockets), topology.dies, topology.clusters, Some(topology.cores)];
+        let all = all.into_iter().flatten().chain([topology.threads]);
+        all.map(Positive::get).try_fold(1_u32, u32::checked_mul)
+    });
+    let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
     refuse! {
+        topology.is_some() && count != Some(vcpus) =>
+            QEMU.config_unsupported("CPU topology doesn't match maximum vcpu count");
+    }
+    let width = domain.cpu.as_ref().and_then(|cpu| cpu.maxphysaddr.as_ref());
+    let (kind, bits, limit) =
+        width.map_or((CpuCacheMode::Emulate, None, None), |w| (w.mode, w.bits, w.limit));
+    refuse! {
+        kind == CpuCacheMode::Passthrough && bits.is_some() => QEMU.config_unsupported(
+            "CPU maximum physical address bits number specification cannot be used with mode='passthrough'");
+        kind == CpuCacheMode::Emulate && limit.is_some() => QEMU.config_unsupported(
+            "CPU maximum physical address bits limit specification cannot be used with mode='emulate'");
         mode == CpuCacheMode::Emulate && level != Some(3) =>
             QEMU.config_unsupported("CPU cache mode 'emulate' can only be used with level='3'");
         mode != CpuCacheMode::Emulate && level.is_some() =>
@@ -192,9 +230,9 @@ fn ends(domain: &Domain) -> Result {
     let crash = action(domain.on_crash, Destroy);
     refuse! {
         reboot == Preserve || off == Preserve => QEMU.config_unsupported(
-            "qemu driver doesn't support 'preserve' action for 'on_reboot'/'on_poweroff'");
+            "qemu driver doesn't support the 'preserve' action for 'on_reboot'/'on_poweroff'");
         [reboot, off, crash].contains(&RenameRestart) => QEMU.config_unsupported(
-            "qemu driver doesn't support 'rename-restart' action for 'on_reboot'/'on_poweroff'/'on_crash'");
+            "qemu driver doesn't support the 'rename-restart' action for 'on_reboot'/'on_poweroff'/'on_crash'");
         reboot == Destroy && off == Restart => QEMU.config_unsupported(
             "qemu driver doesn't support 'onReboot' set to 'destroy and 'onPoweroff' set to 'reboot'");
     }

@@ -62,6 +62,11 @@ pub(super) fn check(domain: &Domain) -> Result {
     memory::check(domain)
 }
 
+/// What devices that can be each cannot be together.
+pub(super) fn check_together(domain: &Domain) -> Result {
+    displays::together(domain)
+}
+
 /// What QEMU could not do.
 pub(super) fn check_qemu(domain: &Domain, emulator: Option<&Emulator>) -> Result {
     let around = Around { domain, emulator, chipset: chipset(domain) };

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result, small};
-use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::net::{Bandwidth, Interface, InterfaceIp, InterfaceRoute, InterfaceType, TeamingType};
 
@@ -20,8 +19,11 @@ pub(in super::super) fn read(interface: &Interface) -> Result {
     interface.ip.iter().chain(source).try_for_each(ip)?;
     let source = interface.source.iter().flat_map(|source| &source.route);
     interface.route.iter().chain(source).try_for_each(|it| route(it, "guest interface"))?;
-    let classes = matches!(interface.type_, InterfaceType::Network | InterfaceType::Bridge);
-    interface.bandwidth.iter().try_for_each(|it| bandwidth(it, classes))
+    let classes = interface.type_ == InterfaceType::Network;
+    interface.bandwidth.iter().try_for_each(|it| bandwidth(it, classes))?;
+    let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
+    let virtio = model.to_ascii_lowercase().starts_with("virtio") || interface.type_ == InterfaceType::Vdpa;
+    interface.driver.iter().try_for_each(|driver| small::misplaced(&driver.virtio, virtio))
 }
 
 fn ip(ip: &InterfaceIp) -> Result {
@@ -124,10 +126,8 @@ pub(super) fn check(domain: &Domain) -> Result {
 fn interface(it: &Interface) -> Result {
     let kind = it.type_;
     let passt = it.backend.as_ref().and_then(|backend| backend.type_.as_deref()) == Some("passt");
-    let model = it.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
     let isolated = it.port.as_ref().is_some_and(|port| port.isolated.is_some());
     let mac = it.mac.as_ref().and_then(|mac| mac.address).unwrap_or_default();
-    let options = it.driver.clone().unwrap_or_default();
     let persistent = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Persistent);
     let transient = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Transient);
     let named = it.teaming.as_ref().is_some_and(|teaming| teaming.persistent.is_some());
@@ -151,7 +151,7 @@ fn interface(it: &Interface) -> Result {
         rates.any(|rate| (rate.peak.is_some() || rate.burst.is_some()) && rate.average.is_none()) =>
             NONE.config_unsupported("'peak' and 'burst' require 'average' attribute");
     }
-    small::misplaced(&options.virtio, model.starts_with("virtio"))
+    Ok(())
 }
 
 /// Everything in this file that QEMU could not do.
@@ -164,21 +164,23 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
                 | InterfaceType::Bridge
                 | InterfaceType::Ethernet
                 | InterfaceType::Direct
-                | InterfaceType::Hostdev
                 | InterfaceType::Vhostuser
                 | InterfaceType::Vdpa
         );
         let sized = it.mtu.as_ref().is_some_and(|mtu| mtu.size.is_some_and(|size| size != 0));
         let transient = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Transient);
-        let filtered = it.trust_guest_rx_filters == Some(YesNo::Yes);
         let model = it.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
         refuse! {
             transient && !matches!(kind, InterfaceType::Hostdev | InterfaceType::Network) => QEMU.config_unsupported(
                 "virtio-net teaming transient interface must be type='hostdev', not '{kind}'"
             );
+            it.teaming.is_some() && !transient && !model.starts_with("virtio") => QEMU.config_unsupported(
+                "virtio-net teaming persistent interface must be <model type='virtio'/>, not '{model}'"
+            );
+            !it.ip.is_empty() && !matches!(kind, InterfaceType::User | InterfaceType::Vhostuser) => QEMU.config_unsupported(
+                "Invalid attempt to set network interface guest-side IP address info, not supported by QEMU"
+            );
             sized && !wired => QEMU.config_unsupported("setting MTU on interface type {kind} is not supported yet");
-            filtered && !model.starts_with("virtio") && kind != InterfaceType::Hostdev && wired =>
-                QEMU.config_unsupported("trustGuestRxFilters is only supported for virtio network devices");
         }
     }
     Ok(())

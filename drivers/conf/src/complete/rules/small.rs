@@ -19,7 +19,6 @@ const QEMU: ErrorDomain = ErrorDomain::QEMU;
 pub(super) fn check(domain: &Domain) -> Result {
     let devices = &domain.devices;
     devices.infos().into_iter().try_for_each(about)?;
-    devices.hubs.iter().try_for_each(|hub| on_usb(&hub.info))?;
     devices.redirdevs.iter().try_for_each(|redirdev| on_usb(&redirdev.info))?;
     devices.vsock.iter().try_for_each(vsock)?;
     devices.pstore.iter().try_for_each(pstore)?;
@@ -83,6 +82,13 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     devices.shmems.iter().try_for_each(shmem)?;
     devices.tpms.iter().try_for_each(|tpm| check_tpm(around, tpm))?;
     devices.cryptos.iter().try_for_each(crypto)?;
+    let elsewhere =
+        devices.pstore.iter().any(|pstore| !matches!(pstore.info.address, None | Some(Address::Pci(_))));
+    refuse! {
+        elsewhere => QEMU.config_unsupported("ACPI ERST device must reside on a PCI bus");
+        devices.smartcards.len() > 1 =>
+            QEMU.config_unsupported("this QEMU binary lacks multiple smartcard support");
+    }
     let smmu = devices.iommu.as_ref().is_some_and(|iommu| iommu.model == IommuModel::Smmuv3);
     refuse! {
         smmu && around.is_pc() =>
@@ -166,6 +172,10 @@ fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
     let emulator = around.domain.devices.emulator.as_deref().unwrap_or_default();
     let model = tpm.model.unwrap_or_default();
     refuse! {
+        backend.type_ == TpmBackendType::External && !around.emulator.is_none_or(|emulator| emulator.tpm)
+            && source.is_some_and(|source| source.path.is_some()) => QEMU.config_unsupported(
+            "The QEMU executable {emulator} does not support TPM backend type external"
+        );
         backend.type_ == TpmBackendType::External && source.is_none_or(|source| source.type_.is_none()) =>
             DOMAIN.xml_error("missing external TPM backend source type");
         backend.type_ == TpmBackendType::External && source.is_some_and(|source| source.path.is_none()) =>
@@ -185,8 +195,6 @@ fn crypto(crypto: &Crypto) -> Result {
     let backend = crypto.backend.as_ref().map(|backend| backend.model.as_str()).unwrap_or_default();
     refuse! {
         backend == "lkcf" => QEMU.config_unsupported("crypto backend lkcf is not supported");
-        !matches!(crypto.info.address, None | Some(Address::Pci(_))) =>
-            QEMU.config_unsupported("unsupported address type for crypto device");
     }
     Ok(())
 }
