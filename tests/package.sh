@@ -63,8 +63,9 @@ cat >"$root/etc/libvirt/qemu/old.xml" <<'END'
   </devices>
 </domain>
 END
+# What somebody has set stays; libvirt's file as it came would be replaced.
+echo 'max_clients = 4321' >>"$root/etc/libvirt/libvirtd.conf"
 before=$(md5sum "$root/etc/libvirt/libvirtd.conf")
-# The settings that are there stay.
 within apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold /opt/virtwired.deb \
     >>"$target/package/apt.log" 2>&1
 
