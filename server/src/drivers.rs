@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use virtwire_driver_api::{Driver, async_trait};
-use virtwire_driver_network::Networks;
-use virtwire_driver_nodedev::{NodeDevices, Places};
+use virtwire_driver_network::{Networks, Places};
+use virtwire_driver_nodedev::NodeDevices;
 use virtwire_driver_nwfilter::Nwfilters;
 use virtwire_driver_qemu::{Companions, OpenCompanions, Place, QemuDriver};
 use virtwire_driver_secret::Secrets;
@@ -20,10 +20,16 @@ struct Beside;
 #[async_trait]
 impl OpenCompanions for Beside {
     async fn open(&self, place: Place) -> io::Result<Companions> {
-        let Place { config, run, host_uuid, events } = place;
+        let Place { config, run, state, host_uuid, events } = place;
         let secrets = Secrets::open(config.join("secrets"), Arc::clone(&events))?;
-        let networks = Networks::open(config.join("qemu/networks"), Arc::clone(&events))?;
-        let devices = NodeDevices::new(Places::default(), host_uuid, Arc::clone(&events));
+        let networks = Places {
+            config: config.join("qemu/networks"),
+            run: run.join("network"),
+            state: state.join("dnsmasq"),
+        };
+        let networks = Networks::open(networks, Arc::clone(&events)).await?;
+        let devices =
+            NodeDevices::new(virtwire_driver_nodedev::Places::default(), host_uuid, Arc::clone(&events));
         devices.follow();
         let filters = Nwfilters::open(config.join("nwfilter"), run.join("nwfilter-binding"))?;
         let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;

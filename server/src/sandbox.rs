@@ -23,8 +23,9 @@ const RIGHTS: ABI = ABI::V5;
 /// Where a system daemon and its guests write.
 const SYSTEM: [&str; 5] =
     ["/etc/libvirt", "/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt"];
-/// Where everybody's guests write: devices, shared memory among them, and control groups.
-const DEVICES: [&str; 2] = ["/dev", "/sys/fs/cgroup"];
+/// Where everybody's guests write: devices, shared memory among them, and control groups. Networks that start change
+/// settings of the kernel's, and iptables may take its lock.
+const DEVICES: [&str; 4] = ["/dev", "/sys/fs/cgroup", "/proc/sys/net", "/run/xtables.lock"];
 
 macro_rules! system_calls {
     ($($name:ident)*) => { &[$(libc::$name),*] };

@@ -27,6 +27,7 @@ pub mod image;
 pub mod interface;
 pub mod moments;
 pub mod network;
+pub mod network_port;
 pub mod nodedev;
 pub mod nwfilter;
 pub mod secret;
@@ -41,6 +42,7 @@ pub use complete::{Emulator, Flavor, ParseOptions, QemuHost};
 pub use domain::Domain;
 pub use interface::Interface;
 pub use network::Network;
+pub use network_port::NetworkPort;
 pub use nodedev::NodeDevice;
 pub use nwfilter::{Nwfilter, NwfilterBinding, NwfilterBindingStatus};
 pub use secret::Secret;
@@ -149,6 +151,7 @@ macro_rules! definitions {
 definitions! {
     Domain "domain" "domain" DOMAIN migratable;
     Network "network" "network" NETWORK;
+    NetworkPort "networkport" "networkport" NETWORK;
     StoragePool "pool" "storagepool" STORAGE;
     StorageVol "volume" "storagevol" STORAGE;
     Secret "secret" "secret" SECRET;

@@ -2,9 +2,7 @@
 
 use virtwire_driver_api::{NetworkDriver, serve};
 
-use crate::{
-    Networks, create, define, define_flags, destroy, listing, metadata, set_autostart, undefine, update,
-};
+use crate::{Networks, changes, leases, listing, metadata, ports};
 
 serve! {
     NetworkDriver for Networks {
@@ -15,20 +13,26 @@ serve! {
         connect_list_defined_networks = listing::inactive;
         network_lookup_by_name = listing::by_name;
         network_lookup_by_uuid = listing::by_uuid;
-        network_define_xml = define;
-        network_define_xml_flags = define_flags;
-        network_update = update;
-        network_undefine = undefine;
-        network_create = create;
-        network_destroy = destroy;
+        network_create_xml = changes::create_xml;
+        network_create_xml_flags = changes::create_xml_flags;
+        network_define_xml = changes::define;
+        network_define_xml_flags = changes::define_flags;
+        network_update = changes::update;
+        network_undefine = changes::undefine;
+        network_create = changes::create;
+        network_destroy = changes::destroy;
         network_get_xml_desc = listing::xml_desc;
         network_get_bridge_name = listing::bridge_name;
         network_get_autostart = listing::autostart;
-        network_set_autostart = set_autostart;
+        network_set_autostart = changes::set_autostart;
         network_is_active = listing::is_active;
         network_is_persistent = listing::is_persistent;
-        network_get_dhcp_leases = listing::leases;
-        network_list_all_ports = listing::ports;
+        network_get_dhcp_leases = leases::all;
+        network_list_all_ports = ports::all;
+        network_port_lookup_by_uuid = ports::by_uuid;
+        network_port_create_xml = ports::create;
+        network_port_get_xml_desc = ports::xml_desc;
+        network_port_delete = ports::delete;
         network_get_metadata = metadata::get;
         network_set_metadata = metadata::set;
     }

@@ -25,8 +25,19 @@ pub struct Dirs {
     pub cache: PathBuf,
     /// Sockets of channels that have no path of their own.
     pub channels: PathBuf,
-    /// Where drivers keep what is theirs, each in a directory of its own: what is stored, and what ends with a boot.
-    pub beside: (PathBuf, PathBuf),
+    /// Where drivers keep what is theirs, each in a directory of its own.
+    pub beside: Beside,
+}
+
+/// The directories that drivers share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// What is stored.
+    pub config: PathBuf,
+    /// What ends with a boot.
+    pub run: PathBuf,
+    /// What is kept besides definitions.
+    pub state: PathBuf,
 }
 
 impl Dirs {
@@ -35,7 +46,11 @@ impl Dirs {
         let config = root.join("etc/libvirt/qemu");
         let run = root.join("run/libvirt/qemu");
         Self {
-            beside: (root.join("etc/libvirt"), root.join("run/libvirt")),
+            beside: Beside {
+                config: root.join("etc/libvirt"),
+                run: root.join("run/libvirt"),
+                state: root.join("var/lib/libvirt"),
+            },
             autostart: config.join("autostart"),
             config,
             channels: run.join("channel"),
@@ -52,7 +67,11 @@ impl Dirs {
         let cache = cache_home.join("libvirt/qemu");
         let run = runtime.join("libvirt/qemu/run");
         Self {
-            beside: (config_home.join("libvirt"), runtime.join("libvirt")),
+            beside: Beside {
+                config: config_home.join("libvirt"),
+                run: runtime.join("libvirt"),
+                state: config_home.join("libvirt"),
+            },
             autostart: config.join("autostart"),
             lib: config.join("lib"),
             config,
@@ -105,7 +124,7 @@ impl Dirs {
 
     /// The settings of the driver: `qemu.conf`.
     pub fn settings(&self) -> PathBuf {
-        self.beside.0.join("qemu.conf")
+        self.beside.config.join("qemu.conf")
     }
 
     /// The definition of the guest called `name`.

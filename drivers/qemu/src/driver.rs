@@ -20,7 +20,7 @@ use virtwire_qmp::ANSWER_LIMIT;
 use crate::autodestroy::{Bound, Guard};
 use crate::caps::host::program_for;
 use crate::caps_cache::CapsCache;
-use crate::dirs::Dirs;
+use crate::dirs::{Beside, Dirs};
 use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
@@ -349,6 +349,8 @@ pub struct Place {
     pub config: PathBuf,
     /// What ends with a boot.
     pub run: PathBuf,
+    /// What is kept besides definitions.
+    pub state: PathBuf,
     /// The UUID of the host.
     pub host_uuid: Uuid,
     /// All events of the connection.
@@ -411,8 +413,9 @@ impl QemuDriver {
     }
 
     async fn opened(&self, guests: Qemu) -> io::Result<Opened> {
-        let (config, run) = guests.shared.dirs.beside.clone();
-        let place = Place { config, run, host_uuid: guests.shared.host_uuid, events: guests.events() };
+        let Beside { config, run, state } = guests.shared.dirs.beside.clone();
+        let host_uuid = guests.shared.host_uuid;
+        let place = Place { config, run, state, host_uuid, events: guests.events() };
         let companions = match &self.companions {
             Some(companions) => companions.open(place).await?,
             None => Companions::default(),

@@ -136,9 +136,12 @@ impl Network {
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         let said = Said {
             exists: || {
-                let shown = parts.join(" ");
+                let said = |value: &Option<String>| value.clone().unwrap_or_else(|| "(null)".to_owned());
                 format!(
-                    "there is an existing dhcp host entry in network '{name}' that matches \"<host {shown}/>\""
+                    "there is an existing dhcp host entry in network '{name}' that matches \"<host mac='{}' name='{}' ip='{}'/>\"",
+                    said(&host.mac),
+                    said(&host.name),
+                    said(&host.ip)
                 )
             },
             missing: || match command {
