@@ -45,7 +45,7 @@ impl Kept {
         if qemu.iter().any(unlimited) {
             return Ok(Self { size: 0, backups: 0 });
         }
-        let path = dirs.beside.0.join("virtlogd.conf");
+        let path = dirs.beside.config.join("virtlogd.conf");
         let mut kept = Self::default();
         for set in assignments(&path)? {
             let number = match set.value {
@@ -264,7 +264,7 @@ mod tests {
         let path = dirs.log("guest");
         let mut early = File::create(dirs.log("early")).unwrap();
         early.write_all(&[b'x'; 200]).unwrap();
-        fs::write(dirs.beside.0.join("virtlogd.conf"), "max_size = 100\nmax_backups = 1\n").unwrap();
+        fs::write(dirs.beside.config.join("virtlogd.conf"), "max_size = 100\nmax_backups = 1\n").unwrap();
         let _rotation = Rotation::of(&dirs).unwrap();
         let log = GuestLog::open(&path).unwrap();
         let mut qemu = log.output().unwrap();
@@ -290,7 +290,7 @@ mod tests {
         let dirs = Dirs::system(dir.path());
         dirs.create().unwrap();
         assert_eq!(Kept::read(&dirs).unwrap(), Kept { size: 2_097_152, backups: 3 });
-        let virtlogd = dirs.beside.0.join("virtlogd.conf");
+        let virtlogd = dirs.beside.config.join("virtlogd.conf");
         fs::write(&virtlogd, "max_backups = 7\nmax_age_days = 3\n").unwrap();
         assert_eq!(Kept::read(&dirs).unwrap(), Kept { size: 2_097_152, backups: 7 });
         fs::write(&virtlogd, "\nmax_size = \"x\"\n").unwrap();
