@@ -102,6 +102,7 @@ fn of_schema(error: VirtError, options: &ParseOptions, root: Node<'_>, schema: &
     let value = matches!(error.domain, ErrorDomain::XML | ErrorDomain::NONE);
     let finds = error.code == ErrorCode::NO_TARGET
         || value && error.code != ErrorCode::XML_DETAIL
+        || error.domain == ErrorDomain::DOMAIN && error.message.contains("loadparm value")
         || error.domain == ErrorDomain::NWFILTER && error.code == ErrorCode::INTERNAL_ERROR
         || error.domain == ErrorDomain::DOMAIN_CHECKPOINT && error.code == ErrorCode::XML_ERROR;
     if !options.validate || !finds || error.code == ErrorCode::XML_INVALID_SCHEMA {
@@ -128,7 +129,11 @@ macro_rules! definitions {
                 if options.validate {
                     schema::check(root, Self::FIELDS, $schema)?;
                 }
-                let mut definition = Self::read(root).map_err(|error| of_schema(error, options, root, $schema))?;
+                let mut definition = Self::read(root).map_err(|error| match $schema {
+                    // Whatever is no value of its line is none of the schema's.
+                    "domain" if options.validate => schema::invalid($schema, root.name(), Some("devices")),
+                    _ => of_schema(error, options, root, $schema),
+                })?;
                 let completed = definition.complete(options);
                 completed.map_err(|error| of_schema(error, options, root, $schema))?;
                 Ok(definition)

@@ -29,6 +29,9 @@ pub trait TextField: Sized {
 
 /// A field that is a child with only text.
 pub trait LeafField: Sized {
+    /// Whether there may be several.
+    const MANY: bool = false;
+
     /// Reads the text of the child `name` of `node`.
     ///
     /// # Errors
@@ -40,6 +43,9 @@ pub trait LeafField: Sized {
 
 /// A field that is one or more child elements.
 pub trait ChildField: Sized {
+    /// Whether there may be several.
+    const MANY: bool = false;
+
     /// Reads the children `name` of `node`.
     ///
     /// # Errors
@@ -132,6 +138,8 @@ impl<V: Value> LeafField for Option<V> {
 }
 
 impl<V: Value> LeafField for Vec<V> {
+    const MANY: bool = true;
+
     fn read_leaf(node: Node<'_>, name: &str, refusal: Refusal) -> Result<Self> {
         node.children()
             .filter(|child| child.is(name))
@@ -183,6 +191,8 @@ impl<E: Element> ChildField for Option<E> {
 }
 
 impl<E: Element> ChildField for Vec<E> {
+    const MANY: bool = true;
+
     fn read_child(node: Node<'_>, name: &str) -> Result<Self> {
         node.children().filter(|child| child.is(name)).map(E::read).collect()
     }

@@ -29,6 +29,7 @@ macro_rules! element {
                 $($crate::table::Field {
                     kind: stringify!($kind),
                     name: $crate::field_name!($field $($xml)?),
+                    many: $crate::field_many!($kind $($ty)?),
                     fields: $crate::field_fields!($kind $($ty)?),
                 },)*
             ];
@@ -85,6 +86,26 @@ macro_rules! field_type {
     };
     ($ty:ty) => {
         $ty
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! field_many {
+    (child $ty:ty) => {
+        <$ty as $crate::table::ChildField>::MANY
+    };
+    (kept $ty:ty) => {
+        <$ty as $crate::table::ChildField>::MANY
+    };
+    (pair $ty:ty) => {
+        <$ty as $crate::table::ChildField>::MANY
+    };
+    (leaf $ty:ty) => {
+        <$ty as $crate::table::LeafField>::MANY
+    };
+    ($kind:ident $($ty:ty)?) => {
+        false
     };
 }
 

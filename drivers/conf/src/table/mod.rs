@@ -105,6 +105,8 @@ pub struct Field {
     pub kind: &'static str,
     /// Its name in XML.
     pub name: &'static str,
+    /// Whether it may be there more than once.
+    pub many: bool,
     /// The lines of the element below.
     pub fields: fn() -> &'static [Field],
 }

@@ -16,8 +16,14 @@ pub(crate) fn check(root: Node<'_>, fields: &[Field], schema: &str) -> Result<()
     if !root.attributes().iter().all(|attribute| is_attribute(fields, attribute.name)) {
         return Err(invalid(schema, root.name(), None));
     }
-    let bad = root.children().find(|child| !lines(fields).any(|line| line_fits(&line, *child)));
-    bad.map_or(Ok(()), |child| Err(invalid(schema, root.name(), Some(child.name()))))
+    let single = schema == "domain";
+    let fits = |child: &Node<'_>| lines(fields).any(|line| line_fits(&line, *child, single));
+    let bad = root.children().find(|child| !fits(child)).map(|child| child.name());
+    let twice = || twice(root, fields).filter(|_| single);
+    match bad.or_else(twice) {
+        Some(part) => Err(invalid(schema, root.name(), Some(part))),
+        None => Ok(()),
+    }
 }
 
 /// The error for a document that has something wrong in `part`, or in its root element itself.
@@ -48,19 +54,35 @@ fn is_attribute(fields: &[Field], name: &str) -> bool {
         || lines(fields).any(|line| matches!(line.kind, "attr" | "attr_default") && line.name == name)
 }
 
-fn line_fits(line: &Field, child: Node<'_>) -> bool {
+fn line_fits(line: &Field, child: Node<'_>, single: bool) -> bool {
     match line.kind {
         "leaf" | "flag" => child.is(line.name),
-        "child" | "kept" | "pair" => child.is(line.name) && fits(child, (line.fields)()),
+        "child" | "kept" | "pair" => child.is(line.name) && fits(child, (line.fields)(), single),
         _ => false,
     }
 }
 
-fn fits(node: Node<'_>, fields: &[Field]) -> bool {
+fn fits(node: Node<'_>, fields: &[Field], single: bool) -> bool {
     is_open(fields)
         || node.attributes().iter().all(|attribute| is_attribute(fields, attribute.name))
             && node.children().all(|child| {
                 child.name().contains(':') && !lines(fields).any(|line| child.is(line.name))
-                    || lines(fields).any(|line| line_fits(&line, child))
+                    || lines(fields).any(|line| line_fits(&line, child, single))
             })
+            && !(single && twice(node, fields).is_some())
+}
+
+/// Devices of which there is only one, though the schema takes more.
+const ALIKE: [&str; 6] = ["memballoon", "vsock", "iommu", "nvram", "redirfilter", "pstore"];
+
+/// What is there twice that may be there once.
+fn twice<'d>(node: Node<'d>, fields: &[Field]) -> Option<&'d str> {
+    let children = || node.children().filter(|child| !ALIKE.contains(&child.name()));
+    let line_of = |name: &str| {
+        let mut own = lines(fields).filter(|line| !matches!(line.kind, "attr" | "attr_default" | "text"));
+        own.find(|line| line.name == name)
+    };
+    children().map(|child| child.name()).find(|name| {
+        children().filter(|child| child.is(name)).count() > 1 && line_of(name).is_some_and(|line| !line.many)
+    })
 }
