@@ -9,7 +9,7 @@ use virtwire_protocol::remote::*;
 use virtwire_store as store;
 
 use crate::run::{self, Live};
-use crate::{NETWORK, Network, Networks, Result, bridge};
+use crate::{NETWORK, Network, Networks, Result};
 
 /// `virNetworkEventLifecycleType`
 #[derive(Clone, Copy)]
@@ -219,7 +219,7 @@ fn name_bridge(definition: &mut Definition, others: &[&str]) -> Result<()> {
         }
         template => {
             let template = template.unwrap_or_else(|| "virbr%d".to_owned());
-            let taken = |name: &String| others.contains(&name.as_str()) || bridge::exists(name);
+            let taken = |name: &String| others.contains(&name.as_str()) || virtwire_link::exists(name);
             let mut names = (0..=256).map(|number| template.replacen("%d", &number.to_string(), 1));
             let free = names.find(|name| !taken(name));
             let none = || NETWORK.internal_error("Bridge generation exceeded max id 256");

@@ -60,7 +60,7 @@ pub(crate) async fn up(places: &Places, net: &Definition) -> Result<()> {
             return Err(NETWORK.internal_error(text));
         }
         unused(net)?;
-        if bridge::exists(bridge::name(net)) {
+        if virtwire_link::exists(bridge::name(net)) {
             let text = format_args!("error creating bridge interface {}", bridge::name(net));
             return Err(VirtError::system(NETWORK, &rustix::io::Errno::EXIST.into(), text));
         }
@@ -194,7 +194,7 @@ pub(crate) async fn remembered(places: &Places) -> std::io::Result<Vec<Live>> {
             tracing::warn!(file = name, "what is kept of a running network cannot be read");
             continue;
         };
-        if has_own_bridge(&definition) && !bridge::exists(bridge::name(&definition)) {
+        if has_own_bridge(&definition) && !virtwire_link::exists(bridge::name(&definition)) {
             // The host has been started anew, or somebody took the bridge away.
             down(places, &definition).await;
             continue;

@@ -17,6 +17,8 @@ pub struct CommandLine {
     fds: Vec<OwnedFd>,
     /// Sockets that were made for a start; `None` where nothing is started.
     sockets: Option<Vec<PathBuf>>,
+    /// Descriptors are named, and given with their names over a monitor.
+    is_plugged: bool,
 }
 
 /// The mode of a socket that clients of a guest's channel connect to.
@@ -28,6 +30,11 @@ impl CommandLine {
         Self { sockets: Some(Vec::new()), ..Self::default() }
     }
 
+    /// One whose options are said to a running QEMU.
+    pub(crate) fn to_plug() -> Self {
+        Self { is_plugged: true, ..Self::default() }
+    }
+
     /// How a socket is named that QEMU listens on. For a start it is made here: QEMU's user need not be able to.
     ///
     /// # Errors
@@ -37,7 +44,7 @@ impl CommandLine {
         let listener = listen(Path::new(path))?;
         fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
         sockets.push(path.into());
-        Ok(("fd", self.pass(listener.into()).to_string()))
+        Ok(("fd", self.pass(listener.into())))
     }
 
     /// The sockets that were made.
@@ -66,11 +73,16 @@ impl CommandLine {
         self.args.push(word.into());
     }
 
-    /// Hands a descriptor over; QEMU knows it by the number returned, which it also has here.
-    pub fn pass(&mut self, fd: OwnedFd) -> i32 {
+    /// Hands a descriptor over; QEMU knows it by what is returned: its number here, or a name.
+    pub fn pass(&mut self, fd: OwnedFd) -> String {
         let number = fd.as_raw_fd();
         self.fds.push(fd);
-        number
+        if self.is_plugged { Self::name_of(number) } else { number.to_string() }
+    }
+
+    /// How a descriptor is called that is given over a monitor.
+    pub(crate) fn name_of(number: i32) -> String {
+        format!("fd{number}")
     }
 
     /// The values of an option, to be changed.

@@ -13,6 +13,7 @@ use crate::command::shell;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
+use crate::plug::Taps;
 use crate::snapshot;
 use crate::state::{Lifecycle, State};
 use crate::{checkpoint, live, prepare};
@@ -218,7 +219,8 @@ pub(crate) async fn to_native(
     argv::refused::check(&domain)?;
     let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
-    let context = argv::Context { dir: &dir, memory: &memory, caps: &caps, monitor: None, vault };
+    let taps = Taps::new();
+    let context = argv::Context { dir: &dir, memory: &memory, caps: &caps, monitor: None, vault, taps };
     let line = argv::build(&domain, context)?;
     let env = argv::environment(&domain, &dir);
     let text = shell(&env, &program.to_string_lossy(), line.args()).replace(" \\\n", " ");

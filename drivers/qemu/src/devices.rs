@@ -1,5 +1,6 @@
 //! Devices that come and go: in the stored definition, and in a running guest.
 
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use virtwire_conf::domain::net::{Interface, LinkState};
 use virtwire_conf::domain::one::Device;
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
-use virtwire_qmp::commands::{BlockdevDel, DeviceDel, NetdevDel, SetLink};
+use virtwire_qmp::commands::{BlockdevDel, DeviceDel, Getfd, NetdevDel, SetLink};
 
 use crate::audit;
 use crate::command::CommandLine;
@@ -21,6 +22,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::info::one_definition;
+use crate::plug::{self, Owner, Taps};
 use crate::{argv, chain, live, prepare};
 
 /// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_DEVICE_MODIFY_FORCE`
@@ -81,7 +83,7 @@ pub(crate) async fn attach_flags(driver: &Qemu, args: DomainAttachDeviceFlagsArg
         None => None,
     };
     if to_live {
-        plug(driver, &guest, &device).await?;
+        plug_in(driver, &guest, &device).await?;
     }
     stored.map_or(Ok(()), |stored| replace(driver, &guest, stored))
 }
@@ -95,7 +97,7 @@ fn stored(guest: &Guest, wanted: bool) -> Result<Option<Arc<Domain>>> {
 }
 
 /// Plugs a device into a running guest.
-async fn plug(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
+async fn plug_in(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
     pluggable(device)?;
     let live = guest.live()?;
     let domain = Arc::clone(&live.domain);
@@ -106,7 +108,7 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
     alone.os.boot.clear();
     alone.devices.disks.clear();
     alone.devices.interfaces.clear();
-    let mut line = CommandLine::default();
+    let mut line = CommandLine::to_plug();
     match device {
         Device::Disk(disk) => {
             if let Some(other) = domain.devices.disks.iter().find(|other| target(other) == target(disk)) {
@@ -136,7 +138,14 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
                 driver.caps_of(Path::new(domain.devices.emulator.as_deref().unwrap_or_default())).await?;
             let found = prepare::volumes(driver, &alone).await?;
             let vault = prepare::unlock(driver, &found, prepare::vault_of(&dir)?).await?;
-            let context = argv::Context { dir: &dir, memory: &memory, caps: &caps, monitor: None, vault };
+            let context = argv::Context {
+                dir: &dir,
+                memory: &memory,
+                caps: &caps,
+                monitor: None,
+                vault,
+                taps: Taps::new(),
+            };
             argv::storage::disks(&mut line, &found, &context)?;
             alone.devices.disks.iter_mut().for_each(live::end_chain);
             alias = alone.devices.disks.first().and_then(|disk| disk.info.alias.clone());
@@ -151,15 +160,18 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
             let free = (0..).map(|number| format!("net{number}")).find(|name| !known(name));
             new.info.alias = free.map(|name| Alias { name });
             alone.devices.interfaces.push(new.clone());
-            argv::net::startable(&alone)?;
-            argv::net::interfaces(&mut line, &alone)?;
+            let taps = plug::connect(driver, &mut alone).await?;
+            argv::net::interfaces(&mut line, &alone, taps)?;
             alias = new.info.alias.clone();
         }
     }
     let dac = driver.shared.security.as_ref();
     let given = alone.devices.disks.first().zip(dac).map(|(disk, dac)| dac.give_disk(&domain, disk));
     let given = given.transpose()?;
-    let plugged = run(&live, line.args()).await;
+    let plugged = run(&live, line).await;
+    if plugged.is_err() {
+        plug::disconnect(driver, &Owner::of(&domain), &alone.devices.interfaces).await;
+    }
     let new = audit::devices(&alone.devices.disks, &alone.devices.interfaces, "attach");
     driver.audit(&guest.handle(), plugged.is_ok(), new);
     plugged?;
@@ -181,7 +193,12 @@ async fn plug(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
 }
 
 /// What the command line says of devices, said over the monitor. When one part fails, those before it are taken back.
-async fn run(live: &Live, args: &[String]) -> Result<()> {
+async fn run(live: &Live, line: CommandLine) -> Result<()> {
+    let (args, fds) = line.into_parts();
+    for fd in fds {
+        let fdname = CommandLine::name_of(fd.as_raw_fd());
+        live.monitor.execute_with_fds(&Getfd { fdname }, vec![fd]).await.map_err(monitor)?;
+    }
     let mut nodes = Vec::new();
     let mut backend = None;
     for pair in args.chunks(2) {
@@ -300,21 +317,24 @@ fn remove_alias(domain: &mut Domain, alias: &str) -> bool {
 impl Qemu {
     /// A device has left a running guest.
     pub(crate) fn unplugged(&self, guest: &Arc<Guest>, alias: &str) {
-        let (live, disk, nodes) = {
+        let (live, disk, interface, nodes) = {
             let mut inner = guest.lock();
             let Some(live) = &mut inner.live else { return };
+            let found = |net: &&Interface| alias_is(net.info.alias.as_ref(), alias);
+            let interface = live.domain.devices.interfaces.iter().find(found).cloned();
             let found = |disk: &&Disk| alias_is(disk.info.alias.as_ref(), alias);
             let disk = live.domain.devices.disks.iter().find(found).cloned();
             let nodes = disk.as_ref().map_or_else(Vec::new, argv::storage::nodes);
             if !remove_alias(Arc::make_mut(&mut live.domain), alias) {
                 return;
             }
-            (live.clone(), disk, nodes)
+            (live.clone(), disk, interface, nodes)
         };
         // In a task of its own: whoever takes a monitor's events must not wait for its replies.
         let (driver, guest, alias) = (self.clone(), Arc::clone(guest), alias.to_owned());
         tokio::spawn(async move {
             take_back(&live, nodes, Some(format!("host{alias}"))).await;
+            plug::disconnect(&driver, &Owner::of(&live.domain), interface.as_slice()).await;
             if let (Some(disk), Some(dac)) = (&disk, &driver.shared.security) {
                 dac.take_back_disk(&live.domain, disk);
             }

@@ -40,6 +40,7 @@ mod metadata;
 mod migrate;
 mod monitor;
 mod nodedev;
+pub mod plug;
 mod prepare;
 pub mod probe;
 pub mod process;

@@ -30,6 +30,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file, monitor};
 use crate::guest::{Ending, Guest, Live};
 use crate::log::GuestLog;
+use crate::plug::{self, Owner};
 use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
@@ -58,6 +59,7 @@ impl Qemu {
         let (process, monitor_of, events) = match started {
             Ok(started) => started,
             Err(error) => {
+                plug::disconnect(self, &Owner::of(&domain), &domain.devices.interfaces).await;
                 let _ = fs::remove_dir_all(&dir);
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
@@ -121,9 +123,9 @@ impl Qemu {
             .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
         let caps = self.caps_of(&program).await?;
         crate::cpu::resolve(self, domain, &caps).await?;
-        argv::net::startable(domain)?;
         argv::refused::check(domain)?;
         prepare::variables(domain)?;
+        let taps = plug::connect(self, domain).await?;
         let found = prepare::volumes(self, domain).await?;
         let vault = prepare::unlock(self, &found, argv::Vault::new()).await?;
         write_key(&dir.join(prepare::KEY_FILE), vault.key())
@@ -149,7 +151,7 @@ impl Qemu {
             }
         }
         let context =
-            argv::Context { dir, memory: &memory, caps: &caps, monitor: Some(listener.into()), vault };
+            argv::Context { dir, memory: &memory, caps: &caps, monitor: Some(listener.into()), vault, taps };
         let mut line = argv::build(&found, context)?;
         if incoming {
             line.option("-incoming", "defer");
@@ -451,6 +453,7 @@ impl Qemu {
                 Err(_) => dac.take_back(&live.domain),
             }
         }
+        plug::disconnect(self, &Owner::of(&live.domain), &live.domain.devices.interfaces).await;
         for socket in live::listening(&live.domain) {
             let _ = fs::remove_file(socket);
         }

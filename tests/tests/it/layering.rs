@@ -18,9 +18,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-cpu", &["virtwire-conf", "virtwire-protocol"]),
     ("virtwire-driver-test", &["virtwire-conf", "virtwire-cpu", "virtwire-driver-api", "virtwire-protocol"]),
     ("virtwire-store", &[]),
+    ("virtwire-link", &[]),
     (
         "virtwire-driver-network",
-        &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
+        &["virtwire-conf", "virtwire-driver-api", "virtwire-link", "virtwire-protocol", "virtwire-store"],
     ),
     ("virtwire-driver-nodedev", &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol"]),
     (
@@ -41,6 +42,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-conf",
             "virtwire-cpu",
             "virtwire-driver-api",
+            "virtwire-link",
             "virtwire-protocol",
             "virtwire-qmp",
             "virtwire-store",

@@ -39,6 +39,7 @@ use virtwire_protocol::VirtError;
 use virtwire_qmp::replies::MachineInfo;
 
 use crate::command::{CommandLine, Options};
+use crate::plug::Taps;
 use crate::probe::QemuCaps;
 
 pub(crate) use device::{Json as Device, Json, alias, is_q35};
@@ -57,6 +58,8 @@ pub struct Context<'a> {
     pub monitor: Option<OwnedFd>,
     /// What secrets are encrypted with, and their values.
     pub vault: Vault,
+    /// The host's ends of interfaces.
+    pub taps: Taps,
 }
 
 impl Context<'_> {
@@ -99,7 +102,7 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     controllers::smart_card_controllers(&mut line, domain);
     storage::disks(&mut line, domain, &context)?;
     filesystem::filesystems(&mut line, domain, &context);
-    net::interfaces(&mut line, domain)?;
+    net::interfaces(&mut line, domain, std::mem::take(&mut context.taps))?;
     input::smart_cards(&mut line, domain)?;
     serial::ports(&mut line, domain)?;
     serial::channels(&mut line, domain)?;

@@ -14,10 +14,12 @@ use super::device::is_on;
 use super::{Device, Json, alias};
 use crate::command::{CommandLine, Options};
 use crate::error::QEMU;
+use crate::plug::{Tap, Taps};
 
-pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain, mut taps: Taps) -> Result<(), VirtError> {
     for (index, interface) in domain.devices.interfaces.iter().enumerate() {
-        host_end(line, interface)?;
+        let tap = taps.remove(alias(&interface.info));
+        host_end(line, interface, tap)?;
         let by_kind = if index == 0 { boot_index(domain, BootDevice::Network) } else { None };
         guest_end(domain, interface, by_kind)?.add(line);
     }
@@ -25,7 +27,7 @@ pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain) -> Result<(), 
 }
 
 /// The host's end: `hostnetN`.
-fn host_end(line: &mut CommandLine, interface: &Interface) -> Result<(), VirtError> {
+fn host_end(line: &mut CommandLine, interface: &Interface, made: Option<Tap>) -> Result<(), VirtError> {
     let source = interface.source.as_ref();
     let place = || {
         let address = source.and_then(|source| source.address.as_deref()).unwrap_or_default();
@@ -33,23 +35,23 @@ fn host_end(line: &mut CommandLine, interface: &Interface) -> Result<(), VirtErr
     };
     let netdev = |kind: &str| Json::begin("-netdev", "type", kind);
     let name = alias(&interface.info);
-    let netdev = match interface.type_ {
-        InterfaceType::User => user(netdev("user"), interface),
-        InterfaceType::Ethernet => {
-            let tap = line.pass(tap()?);
-            netdev("tap").with("fd", tap.to_string())
+    let netdev = match (interface.type_, made) {
+        (_, Some(made)) => tap(line, netdev("tap"), made),
+        (InterfaceType::Ethernet, None) => {
+            tap(line, netdev("tap"), Tap { queues: vec![shown()?], vhost: Vec::new() })
         }
-        InterfaceType::Server => netdev("socket").with("listen", place()),
-        InterfaceType::Client => netdev("socket").with("connect", place()),
-        InterfaceType::Mcast => netdev("socket").with("mcast", place()),
-        InterfaceType::Udp => {
+        (InterfaceType::User, None) => user(netdev("user"), interface),
+        (InterfaceType::Server, None) => netdev("socket").with("listen", place()),
+        (InterfaceType::Client, None) => netdev("socket").with("connect", place()),
+        (InterfaceType::Mcast, None) => netdev("socket").with("mcast", place()),
+        (InterfaceType::Udp, None) => {
             let near = source.and_then(|source| source.local.as_ref());
             let address = near.and_then(|near| near.address.as_deref()).unwrap_or_default();
             let port = near.and_then(|near| near.port).unwrap_or_default();
             netdev("socket").with("udp", place()).with("localaddr", format!("{address}:{port}"))
         }
-        InterfaceType::Vhostuser => vhost_user(line, netdev("vhost-user"), interface),
-        other => {
+        (InterfaceType::Vhostuser, None) => vhost_user(line, netdev("vhost-user"), interface),
+        (other, None) => {
             let text = format_args!("interfaces of type '{}' cannot be started yet", other.as_str());
             return Err(QEMU.config_unsupported(text));
         }
@@ -90,25 +92,29 @@ fn vhost_user(line: &mut CommandLine, netdev: Json, interface: &Interface) -> Js
     netdev.with("chardev", id).with_if("queues", queues)
 }
 
-/// What taps are made from. A guest that is only shown needs no more than the number of its descriptor.
-fn tap() -> Result<OwnedFd, VirtError> {
+/// A tap of the host's.
+fn tap(line: &mut CommandLine, netdev: Json, tap: Tap) -> Json {
+    let mut pass = |fds: Vec<OwnedFd>| fds.into_iter().map(|fd| line.pass(fd)).collect::<Vec<_>>();
+    let (queues, vhost) = (pass(tap.queues), pass(tap.vhost));
+    let named = |one: &'static str, many: &'static str, fds: &[String]| {
+        (if fds.len() == 1 { one } else { many }, fds.join(":"))
+    };
+    let (key, fds) = named("fd", "fds", &queues);
+    let netdev = netdev.with(key, fds);
+    if vhost.is_empty() {
+        return netdev;
+    }
+    let (key, fds) = named("vhostfd", "vhostfds", &vhost);
+    netdev.with("vhost", true).with(key, fds)
+}
+
+/// A guest that is only shown needs no more than the number of a descriptor.
+fn shown() -> Result<OwnedFd, VirtError> {
     let tun = File::options().read(true).write(true).open("/dev/net/tun");
     tun.map(OwnedFd::from).map_err(|error| {
         let text = "Unable to open /dev/net/tun, is tun module loaded?";
         VirtError::system(ErrorDomain::NONE, &error, text)
     })
-}
-
-/// Refuses interfaces whose host's end has to be made first.
-///
-/// # Errors
-/// An interface that cannot be started.
-pub(crate) fn startable(domain: &Domain) -> Result<(), VirtError> {
-    let mut interfaces = domain.devices.interfaces.iter();
-    match interfaces.find(|interface| interface.type_ == InterfaceType::Ethernet) {
-        Some(_) => Err(QEMU.config_unsupported("interfaces of type 'ethernet' cannot be started yet")),
-        None => Ok(()),
-    }
 }
 
 fn guest_end(domain: &Domain, interface: &Interface, by_kind: Option<u32>) -> Result<Device, VirtError> {
@@ -186,6 +192,7 @@ fn virtio_card(device: Device, interface: &Interface, options: &InterfaceDriver)
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::sync::Arc;
 
     use virtwire_conf::{ParseOptions, QemuHost};
@@ -203,7 +210,7 @@ mod tests {
         let mut domain = Domain::parse(&xml, &ParseOptions::qemu(Arc::new(host))).unwrap();
         crate::live::name_devices(&mut domain);
         let mut line = CommandLine::default();
-        interfaces(&mut line, &domain).unwrap();
+        interfaces(&mut line, &domain, Taps::new()).unwrap();
         let pairs: Vec<String> = line.args().chunks(2).map(|pair| pair.join(" ")).collect();
         assert_eq!(pairs, expected);
     }
@@ -219,6 +226,25 @@ mod tests {
                 r#"-device {"driver":"virtio-net-pci","netdev":"hostnet0","id":"net0","mac":"52:54:00:00:00:01","bus":"pci.1","addr":"0x0"}"#,
             ],
         );
+    }
+
+    #[test]
+    fn taps_are_descriptors_one_for_each_queue() {
+        let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let mut line = CommandLine::to_plug();
+        let one = tap(
+            &mut line,
+            Json::begin("-netdev", "type", "tap"),
+            Tap { queues: vec![null()], vhost: Vec::new() },
+        );
+        one.add(&mut line);
+        let two = Tap { queues: vec![null(), null()], vhost: vec![null(), null()] };
+        tap(&mut line, Json::begin("-netdev", "type", "tap"), two).add(&mut line);
+        let (args, fds) = line.into_parts();
+        let [a, b, c, d, e] =
+            fds.iter().map(|fd| CommandLine::name_of(fd.as_raw_fd())).collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!(args[1], format!(r#"{{"type":"tap","fd":"{a}"}}"#));
+        assert_eq!(args[3], format!(r#"{{"type":"tap","fds":"{b}:{c}","vhost":true,"vhostfds":"{d}:{e}"}}"#));
     }
 
     #[test]

@@ -1,0 +1,320 @@
+//! The host's ends of a guest's interfaces: taps, and what they are plugged into. They are made before QEMU has them; a
+//! tap is gone with the last descriptor of it, the rest is given up when the guest has ended.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::process::Command;
+use uuid::Uuid;
+use virtwire_conf::domain::VirtType;
+use virtwire_conf::domain::net::{Interface, InterfaceSource, InterfaceTarget, InterfaceType};
+use virtwire_conf::network_port::{Plug, PlugType, PortOwner};
+use virtwire_conf::{Domain, FormatOptions, NetworkPort, ParseOptions, YesNo};
+use virtwire_driver_api::{CallCx, NetworkDriver};
+use virtwire_link as link;
+use virtwire_protocol::error::VirtError;
+use virtwire_protocol::remote::{
+    NetworkLookupByNameArgs, NetworkPortCreateXmlArgs, NetworkPortDeleteArgs, NetworkPortGetXmlDescArgs,
+    NonnullNetworkPort,
+};
+
+use crate::argv::alias;
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result};
+
+/// The descriptors that QEMU gets for an interface.
+#[derive(Debug, Default)]
+pub struct Tap {
+    /// Of the tap, one for each queue.
+    pub queues: Vec<OwnedFd>,
+    /// Of the kernel's own virtio device, as many.
+    pub vhost: Vec<OwnedFd>,
+}
+
+/// Those of all interfaces, by alias.
+pub type Taps = BTreeMap<String, Tap>;
+
+/// Makes the host's ends of a guest's interfaces, and notes in the definition what they are.
+///
+/// # Errors
+/// One is not to be had; those before it are given up.
+pub(crate) async fn connect(driver: &Qemu, domain: &mut Domain) -> Result<Taps> {
+    let mut taps = Taps::new();
+    let owner = Owner::of(domain);
+    for at in 0..domain.devices.interfaces.len() {
+        let interface = &mut domain.devices.interfaces[at];
+        match plug(driver, &owner, interface).await {
+            Ok(Some(tap)) => drop(taps.insert(alias(&interface.info).to_owned(), tap)),
+            Ok(None) => {}
+            Err(error) => {
+                disconnect(driver, &owner, &domain.devices.interfaces[..=at]).await;
+                return Err(error);
+            }
+        }
+    }
+    Ok(taps)
+}
+
+/// Gives up what is not gone with QEMU.
+pub(crate) async fn disconnect(driver: &Qemu, owner: &Owner, interfaces: &[Interface]) {
+    for interface in interfaces {
+        let source = interface.source.as_ref();
+        if let Some(dev) = interface.target.as_ref().and_then(|target| target.dev.as_deref())
+            && dev.starts_with(MACVTAP.prefix)
+            && let Err(error) = link::remove(dev).await
+        {
+            tracing::warn!(guest = owner.name, dev, %error, "an interface is left behind");
+        }
+        let Some((network, port)) = source.and_then(|source| source.network.as_deref().zip(source.portid))
+        else {
+            continue;
+        };
+        let Some(networks) = &driver.companions().network else { continue };
+        let given_up = async {
+            let net = lookup(&**networks, network).await?;
+            let port = NonnullNetworkPort { net, uuid: port.into_bytes() };
+            networks.network_port_delete(&internal(), NetworkPortDeleteArgs { port, flags: 0 }).await
+        };
+        if let Err(error) = given_up.await {
+            tracing::debug!(guest = owner.name, network, %error, "a port was gone before");
+        }
+    }
+}
+
+/// Whose interfaces they are.
+pub(crate) struct Owner {
+    name: String,
+    uuid: Uuid,
+    /// It runs in the kernel, and so may its network cards.
+    is_kvm: bool,
+}
+
+impl Owner {
+    pub(crate) fn of(domain: &Domain) -> Self {
+        Self {
+            name: domain.name.clone(),
+            uuid: domain.uuid.unwrap_or_default(),
+            is_kvm: domain.type_ == VirtType::Kvm,
+        }
+    }
+}
+
+/// Makes the host's end of one interface, if it is made here.
+pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface) -> Result<Option<Tap>> {
+    let source = interface.source.clone().unwrap_or_default();
+    let socket = match interface.type_ {
+        InterfaceType::Network => allotted(driver, owner, interface).await?,
+        InterfaceType::Bridge => Socket::Bridge(source.bridge.unwrap_or_default()),
+        InterfaceType::Direct => Socket::Device {
+            dev: source.dev.unwrap_or_default(),
+            mode: source.mode.unwrap_or_else(|| "vepa".to_owned()),
+        },
+        InterfaceType::Ethernet => Socket::Nothing,
+        _ => return Ok(None),
+    };
+    if interface.filterref.is_some() {
+        // Better no network than one without the filter.
+        return Err(QEMU.config_unsupported("network filters cannot be put into force"));
+    }
+    let tap = match &socket {
+        Socket::Device { dev, mode } => on_device(interface, dev, mode).await?,
+        Socket::Bridge(bridge) => {
+            let tap = tap(interface)?;
+            let isolated = interface.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
+            let name = device(interface);
+            link::attach(name, bridge, isolated)
+                .await
+                .map_err(|error| failed(&error, format_args!("Unable to add bridge {bridge} port {name}")))?;
+            link::set_up(name)
+                .await
+                .map_err(|error| failed(&error, format_args!("cannot set '{name}' up")))?;
+            tap
+        }
+        Socket::Nothing => {
+            let tap = tap(interface)?;
+            let name = device(interface);
+            link::set_up(name)
+                .await
+                .map_err(|error| failed(&error, format_args!("cannot set '{name}' up")))?;
+            if let Some(script) = interface.script.as_ref().and_then(|script| script.path.as_deref()) {
+                run_script(script, name).await?;
+            }
+            tap
+        }
+    };
+    let vhost = vhost(owner, interface, tap.len())?;
+    Ok(Some(Tap { queues: tap, vhost }))
+}
+
+/// Into what an interface is plugged.
+enum Socket {
+    Bridge(String),
+    Device { dev: String, mode: String },
+    Nothing,
+}
+
+/// Takes a port of the network, which says what that is.
+async fn allotted(driver: &Qemu, owner: &Owner, interface: &mut Interface) -> Result<Socket> {
+    let source = interface.source.get_or_insert_default();
+    let name = source.network.clone().unwrap_or_default();
+    let none = || QEMU.no_support("virNetworkLookupByName");
+    let networks = driver.companions().network.clone().ok_or_else(none)?;
+    let network = lookup(&*networks, &name).await?;
+    let wanted = NetworkPort {
+        uuid: Some(Uuid::new_v4()),
+        owner: Some(PortOwner { name: Some(owner.name.clone()), uuid: Some(owner.uuid) }),
+        group: source.portgroup.clone(),
+        mac: interface.mac.clone(),
+        virtualport: interface.virtualport.clone(),
+        bandwidth: interface.bandwidth.clone(),
+        vlan: interface.vlan.clone(),
+        port: interface.port.clone(),
+        ..NetworkPort::default()
+    };
+    let xml = wanted.to_xml(&FormatOptions::default()).into();
+    let (cx, args) = (internal(), NetworkPortCreateXmlArgs { network, xml, flags: 0 });
+    let port = networks.network_port_create_xml(&cx, args).await?.port;
+    source.portid = Some(Uuid::from_bytes(port.uuid));
+    let described =
+        networks.network_port_get_xml_desc(&cx, NetworkPortGetXmlDescArgs { port, flags: 0 }).await?;
+    let port = NetworkPort::parse(&described.xml.to_str_lossy(), &ParseOptions::default())?;
+    note(interface, port.plug.unwrap_or_default())
+}
+
+/// Writes into the definition what a port is plugged into. Unless that is a bridge of the network's own, it is as if the
+/// interface had been defined so.
+fn note(interface: &mut Interface, plug: Plug) -> Result<Socket> {
+    let source: &mut InterfaceSource = interface.source.get_or_insert_default();
+    match plug.type_ {
+        PlugType::Network | PlugType::Bridge => {
+            if plug.type_ == PlugType::Bridge {
+                interface.type_ = InterfaceType::Bridge;
+            }
+            source.bridge.clone_from(&plug.bridge);
+            Ok(Socket::Bridge(plug.bridge.unwrap_or_default()))
+        }
+        PlugType::Direct => {
+            interface.type_ = InterfaceType::Direct;
+            source.dev.clone_from(&plug.dev);
+            source.mode.clone_from(&plug.mode);
+            let mode = plug.mode.unwrap_or_else(|| "vepa".to_owned());
+            Ok(Socket::Device { dev: plug.dev.unwrap_or_default(), mode })
+        }
+        PlugType::HostdevPci | PlugType::None => {
+            Err(QEMU.config_unsupported("networks that hand over devices cannot be used yet"))
+        }
+    }
+}
+
+async fn lookup(
+    networks: &dyn NetworkDriver,
+    name: &str,
+) -> Result<virtwire_protocol::remote::NonnullNetwork> {
+    let args = NetworkLookupByNameArgs { name: name.into() };
+    Ok(networks.network_lookup_by_name(&internal(), args).await?.net)
+}
+
+fn internal() -> CallCx {
+    CallCx { internal: true, ..CallCx::default() }
+}
+
+/// A kind of names that the host's ends have which nobody named. Each is used once only: who watches a host tells guests
+/// apart by them.
+struct Names {
+    prefix: &'static str,
+    next: AtomicU32,
+}
+
+static VNET: Names = Names { prefix: "vnet", next: AtomicU32::new(0) };
+static MACVTAP: Names = Names { prefix: "macvtap", next: AtomicU32::new(0) };
+
+impl Names {
+    /// The next one that no interface of the host has.
+    fn next(&self) -> String {
+        loop {
+            let name = format!("{}{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed));
+            if !link::exists(&name) {
+                return name;
+            }
+        }
+    }
+}
+
+/// Names the host's end of an interface, unless the definition does.
+fn name(interface: &mut Interface, names: &Names) -> String {
+    let target: &mut InterfaceTarget = interface.target.get_or_insert_default();
+    let own = target.dev.take().filter(|dev| !dev.is_empty() && !dev.contains('%'));
+    target.dev.insert(own.unwrap_or_else(|| names.next())).clone()
+}
+
+fn device(interface: &Interface) -> &str {
+    interface.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
+}
+
+fn queues(interface: &Interface) -> usize {
+    let queues = interface.driver.as_ref().and_then(|driver| driver.queues).unwrap_or(1);
+    usize::try_from(queues).unwrap_or(1).max(1)
+}
+
+fn tap(interface: &mut Interface) -> Result<Vec<OwnedFd>> {
+    let name = name(interface, &VNET);
+    // The bridge has the lowest of its ports' addresses, unless it was given one: a high one leaves it as it is.
+    let mac = interface.mac.as_ref().and_then(|mac| mac.address).map(|mac| {
+        let [_, rest @ ..] = mac.0;
+        let [a, b, c, d, e] = rest;
+        [0xfe, a, b, c, d, e]
+    });
+    let mtu = interface.mtu.as_ref().and_then(|mtu| mtu.size).and_then(|mtu| u16::try_from(mtu).ok());
+    let text = format_args!("Unable to create tap device {name}");
+    link::tap(&name, mac, mtu, queues(interface)).map_err(|error| failed(&error, text))
+}
+
+async fn on_device(interface: &mut Interface, dev: &str, mode: &str) -> Result<Vec<OwnedFd>> {
+    let mode = match mode {
+        "private" => link::Mode::Private,
+        "bridge" => link::Mode::Bridge,
+        "passthrough" => link::Mode::Passthrough,
+        _ => link::Mode::Vepa,
+    };
+    let unknown = |error| failed(&error, format_args!("Unable to get index for interface {dev}"));
+    link::index(dev).map_err(unknown)?;
+    let name = name(interface, &MACVTAP);
+    let mac = interface.mac.as_ref().and_then(|mac| mac.address).map(|mac| mac.0);
+    let made = link::macvtap(&name, dev, mode, mac, queues(interface)).await;
+    made.map_err(|error| failed(&error, format_args!("error creating macvtap interface {name}@{dev}")))
+}
+
+/// Opens the kernel's virtio device as often as there are queues, where there is one and the card is virtio's.
+fn vhost(owner: &Owner, interface: &Interface, queues: usize) -> Result<Vec<OwnedFd>> {
+    let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
+    let driver = interface.driver.as_ref().and_then(|driver| driver.name.as_deref());
+    let path = interface.backend.as_ref().and_then(|backend| backend.vhost.as_deref());
+    if !model.starts_with("virtio") || driver == Some("qemu") || !(owner.is_kvm || driver.is_some()) {
+        return Ok(Vec::new());
+    }
+    let path = path.unwrap_or("/dev/vhost-net");
+    let open = || File::options().read(true).write(true).open(path).map(OwnedFd::from);
+    match (0..queues).map(|_| open()).collect() {
+        Ok(all) => Ok(all),
+        Err(_) if driver.is_none() => Ok(Vec::new()),
+        Err(_) => {
+            Err(QEMU.config_unsupported("vhost-net was requested for an interface, but is unavailable"))
+        }
+    }
+}
+
+async fn run_script(script: &str, name: &str) -> Result<()> {
+    let done = Command::new(script).arg(name).output().await;
+    let done = done.map_err(|error| failed(&error, format_args!("cannot execute binary {script}")))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(QEMU.internal_error(format_args!("Child process ({script} {name}) unexpected {}", done.status)))
+}
+
+fn failed(error: &io::Error, what: std::fmt::Arguments<'_>) -> VirtError {
+    VirtError::system(QEMU, error, what)
+}
