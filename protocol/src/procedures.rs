@@ -122,7 +122,14 @@ impl ProcedureInfo {
 
     /// The answer on a read-only connection.
     pub fn read_only_refusal(&self) -> VirtError {
-        self.denied_by.operation_denied(format_args!("read only access prevents {}", self.api))
+        /// The flag with which every description of an object shows its secrets, `VIR_DOMAIN_XML_SECURE` and others.
+        const SECURE: u32 = 1;
+        match self.readonly {
+            ReadOnly::IfFlags(bits) if bits & SECURE != 0 => {
+                self.denied_by.operation_denied(format_args!("{} with secure flag", self.api))
+            }
+            _ => self.denied_by.operation_denied(format_args!("read only access prevents {}", self.api)),
+        }
     }
 }
 

@@ -9,12 +9,13 @@ use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
+use crate::guest::Guest;
 
-/// Functions that the guest agent would serve.
+/// Functions that the guest agent would serve, and why it does not.
 macro_rules! agent {
-    ($($name:ident($args:ty) $(-> $ret:ty)?;)*) => {
+    ($why:ident: $($name:ident($args:ty) $(-> $ret:ty)?;)*) => {
         $(pub(crate) async fn $name(driver: &Qemu, args: $args) -> Result<or_unit!($($ret)?)> {
-            Err(no_agent(&*driver.guest(&args.dom)?.live()?.domain))
+            Err($why(&*driver.guest(&args.dom)?))
         })*
     };
 }
@@ -26,6 +27,21 @@ macro_rules! or_unit {
     ($ret:ty) => {
         $ret
     };
+}
+
+/// Why the agent of a guest cannot be asked: nobody in a paused one would answer.
+fn no_agent_of(guest: &Guest) -> VirtError {
+    match guest.live() {
+        Ok(_) if !guest.lock().state.runs() => QEMU.operation_invalid("domain is not running"),
+        Ok(live) => no_agent(&live.domain),
+        Err(error) => error,
+    }
+}
+
+/// The same where the driver itself says that a guest is off.
+fn no_agent_by_driver(guest: &Guest) -> VirtError {
+    let off = |_| QEMU.operation_invalid("domain is not running");
+    guest.live().map_or_else(off, |_| no_agent_of(guest))
 }
 
 /// Why the agent of a running guest cannot be asked.
@@ -53,19 +69,22 @@ pub(crate) fn has_agent(domain: &Domain) -> bool {
 /// The name of the agent's port.
 const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 
-agent! {
+agent! { no_agent_of:
     time(DomainGetTimeArgs) -> DomainGetTimeRet;
     set_time(DomainSetTimeArgs);
     hostname(DomainGetHostnameArgs) -> DomainGetHostnameRet;
     fsinfo(DomainGetFsinfoArgs) -> DomainGetFsinfoRet;
     fsfreeze(DomainFsfreezeArgs) -> DomainFsfreezeRet;
     fsthaw(DomainFsthawArgs) -> DomainFsthawRet;
-    fstrim(DomainFstrimArgs);
-    guest_info(DomainGetGuestInfoArgs) -> DomainGetGuestInfoRet;
     guest_vcpus(DomainGetGuestVcpusArgs) -> DomainGetGuestVcpusRet;
     set_user_password(DomainSetUserPasswordArgs);
     pm_suspend(DomainPmSuspendForDurationArgs);
     ssh_keys(DomainAuthorizedSshKeysGetArgs) -> DomainAuthorizedSshKeysGetRet;
+}
+
+agent! { no_agent_by_driver:
+    fstrim(DomainFstrimArgs);
+    guest_info(DomainGetGuestInfoArgs) -> DomainGetGuestInfoRet;
 }
 
 pub(crate) async fn interface_addresses(
@@ -74,9 +93,10 @@ pub(crate) async fn interface_addresses(
 ) -> Result<DomainInterfaceAddressesRet> {
     /// `VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT`
     const AGENT: u32 = 1;
-    let live = driver.guest(&args.dom)?.live()?;
+    let guest = driver.guest(&args.dom)?;
+    guest.live()?;
     if args.source == AGENT {
-        return Err(no_agent(&live.domain));
+        return Err(no_agent_of(&guest));
     }
     Ok(DomainInterfaceAddressesRet::default())
 }

@@ -93,7 +93,7 @@ impl Qemu {
         let _job = guest.job.lock().await;
         let greet = async {
             let stream = connect(&status.monitor).await?;
-            let (monitor, events) = Monitor::connect_within(stream, self.shared.answer_limit).await?;
+            let (monitor, events) = Monitor::connect_to(name, stream, self.shared.answer_limit).await?;
             // However long it takes: a guest that hangs is no reason to lose it.
             let running = loop {
                 match monitor.execute(&QueryStatus {}).await {

@@ -123,6 +123,8 @@ fn by_acpi(guest: &Guest, flags: u32) -> Result<Live> {
 pub(crate) async fn shutdown_flags(driver: &Qemu, args: DomainShutdownFlagsArgs) -> Result<()> {
     check_flags(args.flags, ACPI | AGENT, "qemuDomainShutdownFlags")?;
     let guest = driver.guest(&args.dom)?;
+    let off = |_| QEMU.operation_invalid("domain is not running");
+    guest.live().map_err(off)?;
     let live = by_acpi(&guest, args.flags)?;
     // Nobody in a paused guest hears the button.
     if !guest.lock().state.runs() {

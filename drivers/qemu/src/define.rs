@@ -23,6 +23,9 @@ use virtwire_store as store;
 const VALIDATE: u32 = 1;
 /// `VIR_DOMAIN_UNDEFINE_…`: managed save, snapshots, NVRAM, checkpoints, TPM; all that belongs to a guest.
 const UNDEFINE_FLAGS: u32 = 0x7f;
+/// `VIR_DOMAIN_UNDEFINE_NVRAM`, `VIR_DOMAIN_UNDEFINE_KEEP_NVRAM`
+const NVRAM: u32 = 4;
+const KEEP_NVRAM: u32 = 8;
 
 pub(crate) async fn define(driver: &Qemu, args: DomainDefineXmlArgs) -> Result<DomainDefineXmlRet> {
     let args = DomainDefineXmlFlagsArgs { xml: args.xml, flags: 0 };
@@ -61,7 +64,7 @@ async fn store_definition(driver: &Qemu, domain: Domain) -> Result<(Arc<Guest>, 
         if guest.name != name {
             let uuid = uuid::Uuid::from_bytes(uuid).hyphenated();
             let text = format_args!("domain '{}' is already defined with uuid {uuid}", guest.name);
-            return Err(QEMU.operation_failed(text));
+            return Err(ErrorDomain::DOMAIN.operation_failed(text));
         }
         let _job = guest.job.lock().await;
         if !driver.knows(&guest) {
@@ -69,7 +72,6 @@ async fn store_definition(driver: &Qemu, domain: Domain) -> Result<(Arc<Guest>, 
         }
         write(driver, &name, &definition.xml)?;
         let mut inner = guest.lock();
-        inner.updated = inner.live.is_some();
         inner.persistent = Some(definition);
         drop(inner);
         drop(_job);
@@ -128,6 +130,9 @@ pub(crate) async fn undefine(driver: &Qemu, args: DomainUndefineArgs) -> Result<
 
 pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs) -> Result<()> {
     check_flags(args.flags, UNDEFINE_FLAGS, "qemuDomainUndefineFlags")?;
+    if args.flags & NVRAM != 0 && args.flags & KEEP_NVRAM != 0 {
+        return Err(QEMU.operation_invalid("cannot both keep and delete nvram"));
+    }
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     if guest.lock().persistent.is_none() {

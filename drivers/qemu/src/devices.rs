@@ -23,6 +23,7 @@ use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::info::one_definition;
 use crate::plug::{self, Owner, Taps};
+use crate::state::Lifecycle;
 use crate::{argv, chain, live, prepare};
 
 /// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_DEVICE_MODIFY_FORCE`
@@ -68,6 +69,13 @@ fn affected(guest: &Guest, flags: u32) -> Result<(bool, bool)> {
     })
 }
 
+/// Stores a definition whose devices have changed, and tells of it.
+fn redefine(driver: &Qemu, guest: &Guest, stored: Domain) -> Result<()> {
+    replace(driver, guest, stored)?;
+    driver.emit(Lifecycle::DEFINED_UPDATED.of(guest.handle()));
+    Ok(())
+}
+
 pub(crate) async fn attach(driver: &Qemu, args: DomainAttachDeviceArgs) -> Result<()> {
     attach_flags(driver, DomainAttachDeviceFlagsArgs { dom: args.dom, xml: args.xml, flags: LIVE }).await
 }
@@ -85,7 +93,7 @@ pub(crate) async fn attach_flags(driver: &Qemu, args: DomainAttachDeviceFlagsArg
     if to_live {
         plug_in(driver, &guest, &device).await?;
     }
-    stored.map_or(Ok(()), |stored| replace(driver, &guest, stored))
+    stored.map_or(Ok(()), |stored| redefine(driver, &guest, stored))
 }
 
 /// The stored definition, if it is to be changed.
@@ -259,7 +267,7 @@ pub(crate) async fn detach_flags(driver: &Qemu, args: DomainDetachDeviceFlagsArg
         // The guest decides; its answer is an event.
         live.monitor.execute(&DeviceDel { id }).await.map_err(monitor)?;
     }
-    stored.map_or(Ok(()), |stored| replace(driver, &guest, stored))
+    stored.map_or(Ok(()), |stored| redefine(driver, &guest, stored))
 }
 
 /// Takes a device out of a definition; its alias, if it had one.
@@ -359,7 +367,7 @@ pub(crate) async fn update(driver: &Qemu, args: DomainUpdateDeviceFlagsArgs) -> 
     if to_live {
         update_live(driver, &guest, &device).await?;
     }
-    stored.map_or(Ok(()), |stored| replace(driver, &guest, stored))
+    stored.map_or(Ok(()), |stored| redefine(driver, &guest, stored))
 }
 
 /// Changes what can be changed of an interface while the guest runs: whether it is plugged in.

@@ -207,12 +207,12 @@ impl Qemu {
         if let Some(other) = guests.by_uuid.get(&guest.uuid) {
             let uuid = Uuid::from_bytes(guest.uuid).hyphenated();
             let text = format_args!("domain '{}' is already defined with uuid {uuid}", other.name);
-            return Err(QEMU.operation_failed(text));
+            return Err(ErrorDomain::DOMAIN.operation_failed(text));
         }
         if let Some(other) = guests.by_name.get(&guest.name) {
             let uuid = Uuid::from_bytes(other.uuid).hyphenated();
             let text = format_args!("domain '{}' already exists with uuid {uuid}", guest.name);
-            return Err(QEMU.operation_failed(text));
+            return Err(ErrorDomain::DOMAIN.operation_failed(text));
         }
         guests.add(guest);
         Ok(())

@@ -90,6 +90,7 @@ serve! {
         domain_get_max_vcpus = info::max_vcpus;
 
         domain_get_max_memory = memory::maximum;
+        domain_set_max_memory = memory::set_maximum;
         domain_set_memory = memory::set;
         domain_set_memory_flags = memory::set_flags;
         domain_memory_stats = memory::stats;

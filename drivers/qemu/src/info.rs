@@ -221,6 +221,6 @@ pub(crate) fn one_definition(
 }
 
 pub(crate) async fn max_vcpus(driver: &Qemu, args: DomainGetMaxVcpusArgs) -> Result<DomainGetMaxVcpusRet> {
-    let domain = driver.guest(&args.dom)?.lock().current().ok_or_else(not_running)?;
+    let domain = one_definition(&driver.guest(&args.dom)?.lock(), LIVE)?;
     Ok(DomainGetMaxVcpusRet { num: domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count) as i32 })
 }

@@ -216,8 +216,9 @@ impl Qemu {
         process: &Process,
     ) -> Result<(Monitor, mpsc::Receiver<QmpEvent>), QmpError> {
         let limit = self.shared.answer_limit;
+        let name = domain.name.clone();
         let talk = async {
-            let (monitor, events) = Monitor::connect_within(connect(socket).await?, limit).await?;
+            let (monitor, events) = Monitor::connect_to(&name, connect(socket).await?, limit).await?;
             let chardevs = monitor.execute(&QueryChardev {}).await?;
             live::fill_in_terminals(domain, &chardevs);
             crate::cpu::settle(domain, &monitor).await?;

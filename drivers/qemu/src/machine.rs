@@ -1,5 +1,6 @@
 //! The host, as clients see it through this driver.
 
+use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::caps::KVM_MAX_VCPUS;
@@ -110,7 +111,9 @@ pub(crate) async fn cells_free_memory(
     let all = driver.shared.host.cells();
     if first >= all.len() {
         let last = all.len().saturating_sub(1);
-        return Err(QEMU.internal_error(format_args!("start cell {first} out of range (0-{last})")));
+        return Err(
+            ErrorDomain::NONE.internal_error(format_args!("start cell {first} out of range (0-{last})"))
+        );
     }
     let cells = all.into_iter().skip(first).take(most).map(|cell| cell.free * 1024);
     Ok(NodeGetCellsFreeMemoryRet { cells: cells.collect() })

@@ -25,6 +25,10 @@ pub(crate) async fn set(driver: &Qemu, args: DomainSetMemoryArgs) -> Result<()> 
     set_flags(driver, DomainSetMemoryFlagsArgs { dom: args.dom, memory: args.memory, flags: LIVE }).await
 }
 
+pub(crate) async fn set_maximum(driver: &Qemu, args: DomainSetMaxMemoryArgs) -> Result<()> {
+    set_flags(driver, DomainSetMemoryFlagsArgs { dom: args.dom, memory: args.memory, flags: MAXIMUM }).await
+}
+
 pub(crate) async fn set_flags(driver: &Qemu, args: DomainSetMemoryFlagsArgs) -> Result<()> {
     check_flags(args.flags, LIVE | CONFIG | MAXIMUM, "qemuDomainSetMemoryFlags")?;
     let guest = driver.guest(&args.dom)?;

@@ -1,18 +1,20 @@
 //! Title, description, and elements of other programs.
 
 use virtwire_conf::domain::MetadataKind;
+use virtwire_driver_api::check_flags;
+use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::define::replace;
 use crate::driver::Qemu;
-use crate::error::{Result, check_flags};
+use crate::error::{QEMU, Result};
 use crate::info::one_definition;
 
 const LIVE: u32 = 1;
 const CONFIG: u32 = 2;
 
 pub(crate) async fn get(driver: &Qemu, args: DomainGetMetadataArgs) -> Result<DomainGetMetadataRet> {
-    check_flags(args.flags, LIVE | CONFIG, "qemuDomainGetMetadata")?;
+    check_flags(ErrorDomain::DOMAIN, args.flags, LIVE | CONFIG, "virDomainObjGetMetadata")?;
     let guest = driver.guest(&args.dom)?;
     let domain = one_definition(&guest.lock(), args.flags)?;
     let uri = args.uri.map(|uri| uri.to_string()).unwrap_or_default();
@@ -21,7 +23,7 @@ pub(crate) async fn get(driver: &Qemu, args: DomainGetMetadataArgs) -> Result<Do
 }
 
 pub(crate) async fn set(driver: &Qemu, args: DomainSetMetadataArgs) -> Result<()> {
-    check_flags(args.flags, LIVE | CONFIG, "qemuDomainSetMetadata")?;
+    check_flags(QEMU, args.flags, LIVE | CONFIG, "qemuDomainSetMetadata")?;
     let kind = MetadataKind::new(args.r#type)?;
     let text = |text: &Option<virtwire_protocol::XdrString>| text.as_ref().map(ToString::to_string);
     let (value, key, uri) = (text(&args.metadata), text(&args.key), text(&args.uri));

@@ -208,7 +208,7 @@ pub(crate) async fn interface(
             || net.mac.as_ref().is_some_and(|mac| mac.address.is_some_and(|mac| mac.to_string() == wanted))
     };
     let Some(net) = interfaces.iter().find(is) else {
-        return Err(QEMU.invalid_arg(format_args!("'{wanted}' is not a known interface")));
+        return Err(ErrorDomain::DOMAIN.invalid_arg(format_args!("'{wanted}' is not a known interface")));
     };
     let name = name(net).ok_or_else(|| ErrorDomain::NONE.internal_error("Interface name not provided"))?;
     let text = fs::read_to_string("/proc/net/dev").unwrap_or_default();

@@ -50,6 +50,8 @@ pub struct Monitor {
 /// What callers and the reading task share. The lock is never held across a wait.
 struct Shared {
     stream: UnixStream,
+    /// Whose QEMU it is.
+    guest: Option<String>,
     state: Mutex<State>,
     /// Wakes the reading task when a line could not be written at once.
     backlog: Notify,
@@ -97,15 +99,25 @@ impl Monitor {
     /// The greeting is waited for without a limit; a command that is not answered within [`ANSWER_LIMIT`] ends in
     /// [`QmpError::Silent`].
     pub async fn connect(stream: UnixStream) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
-        Self::connect_within(stream, ANSWER_LIMIT).await
+        Self::begin(stream, None, ANSWER_LIMIT).await
     }
 
-    /// Like [`connect`](Self::connect), with another limit for each command.
-    pub async fn connect_within(
+    /// Like [`connect`](Self::connect), to the QEMU of a guest and with another limit for each command. Whoever watches
+    /// the daemon's work is told the guest's name with each event.
+    pub async fn connect_to(
+        guest: &str,
         stream: UnixStream,
         limit: Duration,
     ) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
-        let shared = Arc::new(Shared { stream, state: Mutex::default(), backlog: Notify::new() });
+        Self::begin(stream, Some(guest.to_owned()), limit).await
+    }
+
+    async fn begin(
+        stream: UnixStream,
+        guest: Option<String>,
+        limit: Duration,
+    ) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
+        let shared = Arc::new(Shared { stream, guest, state: Mutex::default(), backlog: Notify::new() });
         let mut lines = LineReader::default();
         let greeting = Arc::new(shared.greeting(&mut lines).await?);
         let (sender, events) = mpsc::channel(EVENTS_MAX);
@@ -244,7 +256,7 @@ impl Shared {
     ) -> Result<(), QmpError> {
         let (id, answer) = match message {
             Message::Event(event) => {
-                watch::event(&event);
+                watch::event(&event, self.guest.as_deref());
                 // Nobody listens any more: the event is lost, as wanted.
                 let _ = events.send(event).await;
                 return Ok(());

@@ -33,9 +33,9 @@ pub(crate) fn result(span: &Span, result: &Result<Box<RawValue>, QmpError>) {
     };
 }
 
-/// Something that QEMU said by itself.
-pub(crate) fn event(event: &Event) {
+/// Something that the QEMU of this guest said by itself.
+pub(crate) fn event(event: &Event, guest: Option<&str>) {
     let data = event.data.as_ref().map_or("", |data| data.get());
     let name = event.name.as_str();
-    tracing::event!(name: "qmp-event", target: "virtwire::trace", Level::TRACE, event = name, data);
+    tracing::event!(name: "qmp-event", target: "virtwire::trace", Level::TRACE, event = name, guest, data);
 }

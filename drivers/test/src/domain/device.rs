@@ -234,7 +234,10 @@ pub(crate) fn update_flags(host: &mut Host, args: wire::DomainUpdateDeviceFlagsA
         let target = disk_paths(&disk).0;
         let old = domain.devices.disks.iter_mut().find(|old| disk_paths(old).0 == target);
         let old = old.ok_or_else(|| TEST.invalid_arg(format_args!("target {target} doesn't exist.")))?;
+        // The place of a target is given by its name.
+        let address = old.info.address.take();
         *old = disk.clone();
+        old.info.address = old.info.address.take().or(address);
         Ok(())
     })?;
     if stored {

@@ -140,6 +140,7 @@ pub(crate) fn messages(
     host: &mut Host,
     args: wire::DomainGetMessagesArgs,
 ) -> Result<wire::DomainGetMessagesRet> {
+    check_flags(args.flags, 0b11, "testDomainGetMessages")?;
     host.guest(&args.dom)?;
     Ok(wire::DomainGetMessagesRet::default())
 }

@@ -42,7 +42,7 @@ pub(crate) fn set_flags(host: &mut Host, args: wire::DomainSetMemoryFlagsArgs) -
     let definition = guest.one_definition_mut(args.flags)?;
     let size = KiB(args.memory);
     if args.flags & MAXIMUM != 0 {
-        if running {
+        if running && args.flags & affect::CONFIG == 0 {
             return Err(TEST.operation_invalid("cannot resize the maximum memory on an active domain"));
         }
         let domain = definition.edit();
