@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// So many of so many daemons; each has been told of.
     Hosts(usize, usize),
+    /// Ctrl-C, and what became of it.
+    Interrupted(String),
 }
 
 impl fmt::Display for Failure {
@@ -36,6 +38,7 @@ impl fmt::Display for Failure {
             Self::Io(what, error) => write!(f, "error: {what}: {error}"),
             Self::Usage(text) => write!(f, "error: {text}"),
             Self::Hosts(failed, all) => write!(f, "error: {failed} of {all} daemons failed"),
+            Self::Interrupted(what) => write!(f, "interrupted: {what}"),
         }
     }
 }
@@ -53,6 +56,11 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
+    /// What the command ends with: 1, or what shells have for a program that Ctrl-C has ended.
+    pub(crate) fn code(&self) -> u8 {
+        if matches!(self, Self::Interrupted(_)) { 130 } else { 1 }
+    }
+
     /// An error of this file.
     pub(crate) fn file(name: &str) -> impl FnOnce(io::Error) -> Self {
         let name = name.to_owned();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use virtwire_client::{Domain, DomainState, MigrateFlags, MigrateParameters};
 
 use crate::copy;
@@ -68,23 +69,33 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         Ok::<_, Failure>(())
     };
     tokio::pin!(moved);
-    tokio::select! {
-        moved = &mut moved => moved?,
-        () = progress(&domain, &bar) => {}
-        interrupt = tokio::signal::ctrl_c() => {
-            interrupt?;
-            // There may be no job yet; what has begun then comes to its end.
-            let _ = domain.abort_job().await;
-            moved.await?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = tokio::select! {
+        ended = &mut moved => ended,
+        () = progress(&domain, &bar) => Ok(()),
+        _ = interrupt.recv() => tokio::select! {
+            // It may have come to its end all the same.
+            ended = moved => ended.map_err(|_| Failure::Interrupted(format!("{} stays where it was", options.guest))),
+            () = abort(&domain) => Ok(()),
         }
-    }
+    };
     bar.finish_and_clear();
+    ended?;
     if options.hosts.json {
         println!("{}", json!({"uri": connect.uri(), "guest": options.guest, "to": options.to}));
     } else {
         println!("{} runs at {}", options.guest, options.to);
     }
     Ok(connect.close().await?)
+}
+
+/// Ends the job, for ever: there may be none yet.
+async fn abort(domain: &Domain) {
+    let mut pause = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        pause.tick().await;
+        let _ = domain.abort_job().await;
+    }
 }
 
 /// Shows how far it is, for ever.

@@ -1,6 +1,7 @@
 //! A host's objects.
 
 use uuid::Uuid;
+use virtwire_protocol::remote::{ConnectGetAllDomainStatsArgs, ConnectGetCpuModelNamesArgs};
 
 use super::events::DomainEvents;
 use super::stats::DomainStats;
@@ -97,13 +98,26 @@ impl Connect {
         flags: DomainStatsFlags,
     ) -> Result<Vec<DomainStats>, Error> {
         let doms = domains.iter().map(|domain| domain.raw().clone()).collect();
-        let args = virtwire_protocol::remote::ConnectGetAllDomainStatsArgs {
-            doms,
-            stats: stats.bits(),
-            flags: flags.bits(),
-        };
+        let args = ConnectGetAllDomainStatsArgs { doms, stats: stats.bits(), flags: flags.bits() };
         let records = self.connection.connect_get_all_domain_stats(&args).await?.ret_stats;
         Ok(DomainStats::all(&self.connection, records))
+    }
+
+    /// Whether nobody can listen on the way to the daemon.
+    pub async fn is_secure(&self) -> Result<bool, Error> {
+        Ok(self.connection.connect_is_secure().await?.secure != 0)
+    }
+
+    /// Memory of the host that nobody uses, in bytes.
+    pub async fn free_memory(&self) -> Result<u64, Error> {
+        Ok(self.connection.node_get_free_memory().await?.free_mem)
+    }
+
+    /// The CPU models that guests of an architecture, such as `x86_64`, may have.
+    pub async fn cpu_models(&self, arch: &str) -> Result<Vec<String>, Error> {
+        let args = ConnectGetCpuModelNamesArgs { arch: arch.into(), need_results: 1, flags: 0 };
+        let ret = self.connection.connect_get_cpu_model_names(&args).await?;
+        Ok(ret.models.iter().map(text).collect())
     }
 
     /// What happens to the lives of all guests, from now on.
@@ -133,6 +147,43 @@ lists! { Connect [] {
 } }
 
 methods! { Connect [] {
+    /// The most CPUs that a guest of this kind, such as `kvm`, may have.
+    fn max_vcpus(r#type: Option<&str>) -> i32 =
+        connect_get_max_vcpus ConnectGetMaxVcpusArgs |_, ret| ret.max_vcpus;
+    /// What the firmware says of the host.
+    fn sysinfo(flags: u32) -> String = connect_get_sysinfo ConnectGetSysinfoArgs |_, ret| text(&ret.sysinfo);
+    /// How the host's CPU compares to one that is described: `virCPUCompareResult`.
+    fn compare_cpu(xml: &str, flags: u32) -> i32 = connect_compare_cpu ConnectCompareCpuArgs |_, ret| ret.result;
+    /// The CPU that all of these have in common.
+    fn baseline_cpu(xml_cpus: &[&str], flags: u32) -> String =
+        connect_baseline_cpu ConnectBaselineCpuArgs |_, ret| text(&ret.cpu);
+    /// The command line, or another form of the hypervisor's own, of a definition.
+    fn domain_to_native(native_format: &str, domain_xml: &str, flags: u32) -> String =
+        connect_domain_xml_to_native ConnectDomainXmlToNativeArgs |_, ret| text(&ret.native_config);
+    /// The definition of what the hypervisor's own form says.
+    fn domain_from_native(native_format: &str, native_config: &str, flags: u32) -> String =
+        connect_domain_xml_from_native ConnectDomainXmlFromNativeArgs |_, ret| text(&ret.domain_xml);
+    /// Which pools and volumes there can be.
+    fn storage_pool_capabilities(flags: u32) -> String =
+        connect_get_storage_pool_capabilities ConnectGetStoragePoolCapabilitiesArgs |_, ret| text(&ret.capabilities);
+    /// What a pool of this type could be made of.
+    fn find_storage_pool_sources(r#type: &str, src_spec: Option<&str>, flags: u32) -> String =
+        connect_find_storage_pool_sources ConnectFindStoragePoolSourcesArgs |_, ret| text(&ret.xml);
+    /// The interface with this hardware address.
+    fn interface_by_mac(mac: &str) -> Interface =
+        interface_lookup_by_mac_string InterfaceLookupByMacStringArgs |c, ret| object(c, ret.iface);
+    /// Defines an interface of the host.
+    fn define_interface(xml: &str, flags: u32) -> Interface =
+        interface_define_xml InterfaceDefineXmlArgs |c, ret| object(c, ret.iface);
+    /// Makes a device of the host.
+    fn create_node_device(xml_desc: &str, flags: u32) -> NodeDevice =
+        node_device_create_xml NodeDeviceCreateXmlArgs |c, ret| object(c, ret.dev);
+    /// The secret of this use: `virSecretUsageType`, and what it is for.
+    fn secret_by_usage(usage_type: i32, usage_id: &str) -> Secret =
+        secret_lookup_by_usage SecretLookupByUsageArgs |c, ret| object(c, ret.secret);
+    /// The filter of this UUID.
+    fn nwfilter_by_uuid(uuid: Uuid) -> NwFilter =
+        nwfilter_lookup_by_uuid NwfilterLookupByUuidArgs |c, ret| object(c, ret.nwfilter);
     /// The guest of this name.
     fn domain_by_name(name: &str) -> Domain =
         domain_lookup_by_name DomainLookupByNameArgs |c, ret| object(c, ret.dom);

@@ -49,7 +49,7 @@ pub struct IpAddress {
 }
 
 impl Domain {
-    fn handle(&self) -> NonnullDomain {
+    pub(super) fn handle(&self) -> NonnullDomain {
         self.raw.clone()
     }
 

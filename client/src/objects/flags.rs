@@ -375,4 +375,32 @@ flags! {
         PRIVATE = 0x4,
         NO_PRIVATE = 0x8,
     }
+
+    /// How images are committed.
+    BlockCommitFlags "VIR_DOMAIN_BLOCK_COMMIT_" {
+        SHALLOW = 0x1,
+        DELETE = 0x2,
+        ACTIVE = 0x4,
+        RELATIVE = 0x8,
+        BANDWIDTH_BYTES = 0x10,
+    }
+
+    /// How a disk is copied.
+    BlockCopyFlags "VIR_DOMAIN_BLOCK_COPY_" {
+        SHALLOW = 0x1,
+        REUSE_EXT = 0x2,
+        TRANSIENT_JOB = 0x4,
+        SYNCHRONOUS_WRITES = 0x8,
+    }
+
+    /// How a job on a disk ends.
+    BlockJobAbortFlags "VIR_DOMAIN_BLOCK_JOB_ABORT_" {
+        ASYNC = 0x1,
+        PIVOT = 0x2,
+    }
+
+    /// How a screen is opened.
+    OpenGraphicsFlags "VIR_DOMAIN_OPEN_GRAPHICS_" {
+        SKIPAUTH = 0x1,
+    }
 }

@@ -10,6 +10,7 @@ mod connect;
 mod domain;
 mod events;
 mod flags;
+mod inside;
 mod migrate;
 mod moment;
 mod network;
@@ -23,12 +24,14 @@ pub use connect::Connect;
 pub use domain::{Domain, DomainInfo, IpAddress};
 pub use events::{DomainEvents, Lifecycle, LifecycleEvent};
 pub use flags::*;
+pub use inside::{BlockCounters, BlockInfo, BlockJob, InterfaceCounters, MemoryFigures};
 pub use moment::{Checkpoint, Snapshot};
 pub use network::{Interface, Network, NwFilter};
 pub use node::{NodeDevice, NodeInfo, Secret};
 pub use parameters::{
-    BlockIoTune, InterfaceParameters, JobStats, MemoryParameters, MigrateParameters, SchedulerParameters,
+    BlkioParameters, BlockIoTune, InterfaceParameters, JobStats, MemoryParameters, MigrateParameters,
+    NumaParameters, SchedulerParameters,
 };
-pub use states::{DomainState, PoolState, VolumeKind};
+pub use states::{BlockJobKind, DomainState, PoolState, VolumeKind};
 pub use stats::{BalloonStats, BlockStats, CpuStats, DomainStats, InterfaceStats, StateStats, VcpuStats};
 pub use storage::{PoolInfo, StoragePool, StorageVol, VolumeInfo};

@@ -170,6 +170,25 @@ parameters! {
         outbound_burst: u32 = "outbound.burst",
     }
 
+    /// What a guest's disks may use. Devices are lists of paths and values, `/dev/sda,500,/dev/sdb,200`.
+    BlkioParameters {
+        /// Its share beside other guests.
+        weight: u32 = "weight",
+        device_weight: String = "device_weight",
+        device_read_iops_sec: String = "device_read_iops_sec",
+        device_write_iops_sec: String = "device_write_iops_sec",
+        device_read_bytes_sec: String = "device_read_bytes_sec",
+        device_write_bytes_sec: String = "device_write_bytes_sec",
+    }
+
+    /// Where a guest's memory comes from.
+    NumaParameters {
+        /// The host's nodes, `0-1`.
+        numa_nodeset: String = "numa_nodeset",
+        /// `virDomainNumatuneMemMode`
+        numa_mode: i32 = "numa_mode",
+    }
+
     /// How a guest is migrated, beyond the flags.
     MigrateParameters {
         /// How the other hypervisor is reached, if it does not say so itself.
@@ -183,7 +202,20 @@ parameters! {
         /// The address that the other side listens on.
         listen_address: String = "listen_address",
         disks_port: i32 = "disks_port",
+        disks_uri: String = "disks_uri",
+        /// The disks that are copied, where not all are; separated by commas.
+        migrate_disks: String = "migrate_disks",
+        /// The definition over there, where it is to be persistent.
+        persistent_xml: String = "persistent_xml",
+        /// What a copy of memory after the guest has moved may use, in MiB per second.
+        bandwidth_postcopy: u64 = "bandwidth.postcopy",
         parallel_connections: i32 = "parallel.connections",
+        /// How memory is compressed: `xbzrle`, `mt`, `zlib`, `zstd`.
+        compression: String = "compression",
+        auto_converge_initial: i32 = "auto_converge.initial",
+        auto_converge_increment: i32 = "auto_converge.increment",
+        /// The name that the other side's certificate must have.
+        tls_destination: String = "tls.destination",
     }
 
     /// What a job, such as a migration, has done. Times are milliseconds, sizes bytes.

@@ -64,4 +64,14 @@ states! {
         4 => NetworkDirectory "netdir";
         5 => Ploop "ploop";
     }
+
+    /// `virDomainBlockJobType`
+    BlockJobKind {
+        0 => Unknown "unknown";
+        1 => Pull "pull";
+        2 => Copy "copy";
+        3 => Commit "commit";
+        4 => ActiveCommit "active commit";
+        5 => Backup "backup";
+    }
 }

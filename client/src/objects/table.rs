@@ -47,6 +47,18 @@ impl ToWire<Vec<u8>> for &[u8] {
     }
 }
 
+impl ToWire<Vec<u32>> for &[u32] {
+    fn to_wire(self) -> Vec<u32> {
+        self.to_owned()
+    }
+}
+
+impl ToWire<Vec<XdrString>> for &[&str] {
+    fn to_wire(self) -> Vec<XdrString> {
+        self.iter().map(|text| (*text).into()).collect()
+    }
+}
+
 impl ToWire<[u8; 16]> for Uuid {
     fn to_wire(self) -> [u8; 16] {
         self.into_bytes()
@@ -72,7 +84,7 @@ macro_rules! object {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         pub struct $name {
-            connection: crate::Connection,
+            pub(super) connection: crate::Connection,
             raw: virtwire_protocol::remote::$raw,
         }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use virtwire_client::{Connection, Error};
 
 use crate::daemon::{Daemon, directory};
+use crate::examples::built;
 use crate::libvirtd::{Libvirtd, Setup};
-use crate::objects::built;
 use crate::transports::{Pki, pki};
 
 /// libvirtd with the certificate of this name.

@@ -4,6 +4,7 @@ mod calls;
 mod daemon;
 mod descriptors;
 mod events;
+mod examples;
 mod far;
 mod hostile;
 mod libvirtd;

@@ -1,8 +1,5 @@
 //! The objects, against the test hypervisor.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use virtwire_client::blocking::Wait;
 use virtwire_client::protocol::error::ErrorCode;
@@ -36,7 +33,10 @@ macro_rules! on_both {
     };
 }
 
-on_both! { a_guests_life lists_and_lookups_find_the_same snapshots_and_parameters figures_have_their_places }
+on_both! {
+    a_guests_life lists_and_lookups_find_the_same snapshots_and_parameters figures_have_their_places
+    what_a_guest_has_and_does the_host_and_its_cpus
+}
 
 async fn alone(uri: &str, case: impl AsyncFnOnce(&Connect)) {
     let connect = Connect::open(uri).await.unwrap();
@@ -137,6 +137,40 @@ async fn figures_have_their_places(connect: &Connect) {
     assert_eq!(only.await.unwrap()[0].state, stats.state);
 }
 
+async fn what_a_guest_has_and_does(connect: &Connect) {
+    let domain = connect.domain_by_name("test").await.unwrap();
+    assert_eq!((domain.max_memory().await.unwrap(), domain.max_vcpus().await.unwrap()), (8 << 20, 2));
+    assert!(!domain.is_updated().await.unwrap());
+    assert!(domain.memory_stats().await.unwrap().actual_balloon.is_some());
+    let error = domain.block_stats("nobody").await.unwrap_err();
+    assert_eq!(error.remote().unwrap().code, ErrorCode::INVALID_ARG);
+    domain.send_key(0, 0, &[1], 0).await.unwrap();
+    domain.inject_nmi(0).await.unwrap();
+    assert_eq!(domain.fs_freeze(&[], 0).await.unwrap(), 2);
+    assert_eq!(domain.fs_thaw(&[], 0).await.unwrap(), 2);
+    let given = domain.time().await.unwrap();
+    assert!(given.as_secs() > 0, "{given:?}");
+    let mut numa = NumaParameters::default();
+    numa.numa_mode = Some(0);
+    let error = domain.set_numa_parameters(&numa, DomainImpact::empty()).await.unwrap_err();
+    assert_eq!(error.remote().unwrap().code, ErrorCode::CONFIG_UNSUPPORTED);
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let error = domain.open_graphics(0, ours.into(), OpenGraphicsFlags::empty()).await.unwrap_err();
+    assert_eq!(error.remote().unwrap().code, ErrorCode::NO_SUPPORT);
+}
+
+async fn the_host_and_its_cpus(connect: &Connect) {
+    assert!(connect.is_secure().await.unwrap());
+    assert_eq!(connect.max_vcpus(Some("test")).await.unwrap(), 32);
+    assert!(connect.cpu_models("x86_64").await.unwrap().contains(&"qemu64".to_owned()));
+    let cpu = "<cpu><arch>x86_64</arch><model>qemu64</model></cpu>";
+    assert!(connect.baseline_cpu(&[cpu], 0).await.unwrap().contains("<model"));
+    let error = connect.storage_pool_capabilities(0).await.unwrap_err();
+    assert_eq!(error.remote().unwrap().code, ErrorCode::NO_SUPPORT);
+    let interface = connect.interface_by_name("eth1").await.unwrap();
+    assert_eq!(connect.interface_by_mac(&interface.mac()).await.unwrap().name(), "eth1");
+}
+
 #[test]
 fn without_async() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -186,33 +220,4 @@ async fn a_stream_is_bytes_to_read_and_to_write() {
         io.shutdown().await.unwrap();
     };
     tokio::join!(client, daemon);
-}
-
-/// The examples, as a reader runs them.
-#[tokio::test(flavor = "multi_thread")]
-async fn examples_run() {
-    let daemon = Daemon::start();
-    for (example, says) in
-        [("list", "test                 running"), ("lifecycle", "example Started\nexample is running\n")]
-    {
-        let (program, uri) = (built(example), daemon.uri());
-        let ran = tokio::task::spawn_blocking(move || Command::new(program).arg(uri).output().unwrap());
-        let output = ran.await.unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains(says), "{example}: {text}{output:?}");
-    }
-}
-
-/// README's example is one that compiles.
-#[test]
-fn readme_shows_an_example() {
-    let example = include_str!("../../examples/readme.rs");
-    let (_, code) = example.split_once("\n\n").unwrap();
-    assert!(include_str!("../../../README.md").contains(code));
-}
-
-/// An example's program, which the test runner has built.
-pub(crate) fn built(example: &str) -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    this.parent().unwrap().parent().unwrap().join("examples").join(example)
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 use virtwire_client::*;
 
 use crate::daemon::directory;
+use crate::examples::built;
 use crate::libvirtd::{Libvirtd, Setup};
-use crate::objects::built;
 
 const GUEST: &str = "<domain type='qemu'><name>g</name><memory unit='MiB'>32</memory>
     <os><type arch='x86_64'>hvm</type></os></domain>";

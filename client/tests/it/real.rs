@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use virtwire_client::*;
 
 use crate::daemon::Daemon;
+use crate::examples::built;
 use crate::libvirtd::{Libvirtd, Setup, succeeds};
-use crate::objects::built;
 
 /// libvirtd with a login by SASL on its read-write socket; `None` where something is missing.
 async fn with_login() -> Option<Libvirtd> {
@@ -67,6 +67,7 @@ async fn virtwired_beside_it() {
     a_secret(&connect).await;
     let pool = daemon.dir.join("pool");
     let volume = a_volume(&connect, &pool, &pool).await;
+    its_holes(&volume).await;
     volume.delete(StorageVolDeleteFlags::empty()).await.unwrap();
     connect.close().await.unwrap();
 }
@@ -140,7 +141,7 @@ async fn a_volume(connect: &Connect, dir: &Path, seen: &Path) -> StorageVol {
     volume
 }
 
-/// The same with its holes, which our own daemon does not send yet.
+/// The same with its holes.
 async fn its_holes(volume: &StorageVol) {
     let sparse = volume.download(0, 0, StorageVolDownloadFlags::SPARSE_STREAM).await.unwrap();
     let (mut holes, mut data) = (0, Vec::new());

@@ -138,6 +138,8 @@ struct Flow {
     since: u64,
     procedure: String,
     bytes: (usize, usize),
+    /// The client has given it up.
+    aborted: bool,
 }
 
 /// Puts together what was seen.
@@ -233,9 +235,17 @@ impl Story {
             Kind::Hole { .. } => self.flow(key, at_us, frame.procedure, from, 0),
             // The daemon's word ends a stream; the client's only asks for it.
             Kind::Finish | Kind::Abort if from == Side::Client => {
-                self.flow(key, at_us, frame.procedure, from, 0)
+                let aborted = matches!(frame.kind, Kind::Abort);
+                let told = self.flow(key, at_us, frame.procedure, from, 0);
+                if let Some(flow) = self.streams.get_mut(&key) {
+                    flow.aborted = aborted;
+                }
+                told
             }
-            Kind::Finish | Kind::Abort => self.end_stream(key, at_us, "finished".to_owned()),
+            Kind::Finish | Kind::Abort => {
+                let aborted = self.streams.get(&key).is_some_and(|flow| flow.aborted);
+                self.end_stream(key, at_us, if aborted { "aborted" } else { "finished" }.to_owned())
+            }
             Kind::Unknown { r#type } => {
                 entry(at_us, Happening::Other { from, procedure: format!("type {type}") })
             }
@@ -258,7 +268,12 @@ impl Story {
         from: Side,
         bytes: usize,
     ) -> Option<Entry> {
-        let flow = self.streams.entry(key).or_insert(Flow { since: at_us, procedure, bytes: (0, 0) });
+        let flow = self.streams.entry(key).or_insert(Flow {
+            since: at_us,
+            procedure,
+            bytes: (0, 0),
+            aborted: false,
+        });
         match from {
             Side::Client => flow.bytes.0 += bytes,
             Side::Daemon => flow.bytes.1 += bytes,
@@ -267,7 +282,7 @@ impl Story {
     }
 
     fn end_stream(&mut self, key: Origin, at_us: u64, end: String) -> Option<Entry> {
-        let Flow { since, procedure, bytes } = self.streams.remove(&key)?;
+        let Flow { since, procedure, bytes, .. } = self.streams.remove(&key)?;
         let took_us = at_us.saturating_sub(since);
         let what = Happening::Stream { procedure, serial: key.serial, bytes, took_us, end };
         Some(Entry { connection: key.connection, at_us: since, what })

@@ -3,6 +3,7 @@
 mod call;
 mod daily;
 mod demo;
+mod migrate;
 mod real;
 mod trace;
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::{run, says, virtwire};
 
 /// libvirtd in namespaces of its own. It ends with its standard input.
-struct Libvirtd {
-    dir: PathBuf,
+pub(crate) struct Libvirtd {
+    pub(crate) dir: PathBuf,
     process: Child,
 }
 
@@ -23,8 +23,9 @@ impl Drop for Libvirtd {
 }
 
 impl Libvirtd {
-    /// `None`, with a word about it, where something that it needs is missing.
-    fn start() -> Option<Self> {
+    /// `None`, with a word about it, where something that it needs is missing. As a host of this number it has a name and
+    /// a UUID of its own.
+    pub(crate) fn start(host: u8) -> Option<Self> {
         for program in ["libvirtd", "qemu-system-x86_64"] {
             if Command::new(program).arg("--version").output().is_err() {
                 virtwire_skip::without_program(format_args!("no {program}"));
@@ -32,17 +33,22 @@ impl Libvirtd {
             }
         }
         let namespaces =
-            Command::new("unshare").args(["--mount", "--net", "--pid", "--fork", "true"]).output();
+            Command::new("unshare").args(["--mount", "--net", "--pid", "--uts", "--fork", "true"]).output();
         if !namespaces.is_ok_and(|output| output.status.success()) {
             virtwire_skip::without_program("namespaces need root");
             return None;
         }
-        let dir = std::env::temp_dir().join(format!("virtwire-real-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("virtwire-real-{}-{host}", std::process::id()));
         std::fs::create_dir_all(dir.join("lib/pool")).unwrap();
         std::fs::create_dir_all(dir.join("etc")).unwrap();
-        std::fs::write(dir.join("etc/qemu.conf"), "stdio_handler = \"file\"\n").unwrap();
-        std::fs::write(dir.join("etc/libvirtd.conf"), "auth_unix_rw = \"none\"\n").unwrap();
-        let process = Command::new("bash")
+        let qemu = "stdio_handler = \"file\"\nuser = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\n";
+        std::fs::write(dir.join("etc/qemu.conf"), qemu).unwrap();
+        let conf = format!(
+            "auth_unix_rw = \"none\"\nhost_uuid = \"{host:08}-1111-4222-8333-444444444444\"\n"
+        );
+        std::fs::write(dir.join("etc/libvirtd.conf"), conf).unwrap();
+        let process = Command::new("unshare")
+            .args(["--uts", "sh", "-c", "hostname \"$0\"; exec bash \"$@\"", &format!("host{host}")])
             .arg(format!("{}/../../tests/private-daemon.sh", env!("CARGO_MANIFEST_DIR")))
             .arg(&dir)
             .args(["libvirtd", "--pid-file", "/run/libvirt/daemon.pid"])
@@ -59,7 +65,7 @@ impl Libvirtd {
         Some(this)
     }
 
-    fn uri(&self) -> String {
+    pub(crate) fn uri(&self) -> String {
         format!("qemu+unix:///system?socket={}", self.dir.join("run/libvirt-sock").display())
     }
 
@@ -108,7 +114,7 @@ const VOLUME: &str = "<volume><name>v</name><capacity>3145728</capacity><allocat
 /// One daemon for all of it: it takes seconds to start.
 #[test]
 fn the_real_libvirtd() {
-    let Some(daemon) = Libvirtd::start() else { return };
+    let Some(daemon) = Libvirtd::start(0) else { return };
     let uri = daemon.uri();
     let call = |procedure: &str, arguments: &[&str]| {
         says(&[&["call", procedure, "-c", &uri], arguments].concat());
