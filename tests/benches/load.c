@@ -25,6 +25,8 @@ struct worker {
 /* What a call returned, to be given back. */
 struct answer {
     virDomainPtr *domains;
+    virDomainStatsRecordPtr *stats;
+    char *text;
     int count;
 };
 
@@ -56,8 +58,35 @@ static int list_all_domains(virConnectPtr connection, struct answer *answer)
     return answer->count = virConnectListAllDomains(connection, &answer->domains, 0);
 }
 
+static int all_domain_stats(virConnectPtr connection, struct answer *answer)
+{
+    return virConnectGetAllDomainStats(connection, 0, &answer->stats, 0);
+}
+
+static int xml_desc(virConnectPtr connection, struct answer *answer)
+{
+    static virDomainPtr domain;
+    if (!domain && !(domain = virDomainLookupByName(connection, "load-0")))
+        return -1;
+    answer->text = virDomainGetXMLDesc(domain, 0);
+    return answer->text ? 0 : -1;
+}
+
+static int define_undefine(virConnectPtr connection, struct answer *answer)
+{
+    (void)answer;
+    virDomainPtr domain = virDomainDefineXML(connection,
+        "<domain type='test'><name>passing</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>");
+    if (!domain || virDomainUndefine(domain) < 0)
+        return -1;
+    return virDomainFree(domain);
+}
+
 static void release(struct answer *answer)
 {
+    if (answer->stats)
+        virDomainStatsRecordListFree(answer->stats);
+    free(answer->text);
     for (int i = 0; i < answer->count; i++)
         virDomainFree(answer->domains[i]);
     free(answer->domains);
@@ -66,6 +95,9 @@ static void release(struct answer *answer)
 static const struct { const char *name; int (*call)(virConnectPtr, struct answer *); } calls[] = {
     {"lib-version", lib_version},
     {"list-all-domains", list_all_domains},
+    {"all-domain-stats", all_domain_stats},
+    {"xml-desc", xml_desc},
+    {"define-undefine", define_undefine},
 };
 
 static void define(virConnectPtr connection, int number)

@@ -80,7 +80,7 @@ impl Daemon {
     /// If it can't be built or doesn't get ready.
     #[track_caller]
     pub fn private_virtwired() -> Self {
-        Self::private(&virtwired())
+        Self::private(&virtwired(), &[])
     }
 
     /// A daemon in namespaces of its own that listens on the network there, with these settings.
@@ -93,7 +93,7 @@ impl Daemon {
         let etc = folder.join("etc");
         fs::create_dir_all(&etc).unwrap_or_else(|e| panic!("{}: {e}", etc.display()));
         fs::write(etc.join("libvirtd.conf"), settings).unwrap_or_else(|e| panic!("{}: {e}", etc.display()));
-        Self::private_in(folder, program, &["--listen"])
+        Self::private_in(folder, &[], program, &["--listen"])
     }
 
     /// The real libvirtd, in namespaces of its own (`tests/private-daemon.sh`).
@@ -102,18 +102,28 @@ impl Daemon {
     /// If it doesn't get ready.
     #[track_caller]
     pub fn libvirtd() -> Self {
-        Self::private(Path::new("libvirtd"))
+        Self::private(Path::new("libvirtd"), &[])
+    }
+
+    /// [`Daemon::private_virtwired`], or the real libvirtd, started anew whenever it ends.
+    ///
+    /// # Panics
+    /// If it can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn again(real: bool) -> Self {
+        let program = if real { PathBuf::from("libvirtd") } else { virtwired() };
+        Self::private(&program, &["sh", "-c", "while :; do \"$0\" \"$@\"; done"])
     }
 
     #[track_caller]
-    fn private(program: &Path) -> Self {
-        Self::private_in(Folder::new(), program, &[])
+    fn private(program: &Path, before: &[&str]) -> Self {
+        Self::private_in(Folder::new(), before, program, &[])
     }
 
     #[track_caller]
-    fn private_in(folder: Folder, program: &Path, options: &[&str]) -> Self {
+    fn private_in(folder: Folder, before: &[&str], program: &Path, options: &[&str]) -> Self {
         let mut command = Command::new("bash");
-        command.arg(repo::file("private-daemon.sh")).arg(&*folder).arg(program);
+        command.arg(repo::file("private-daemon.sh")).arg(&*folder).args(before).arg(program);
         // The usual place of this file is outside what the daemon has of its own.
         command.args(["--pid-file", "/run/libvirt/daemon.pid"]).args(options);
         let sockets = folder.join("run");

@@ -30,35 +30,50 @@ const VOLUME: u64 = 256 << 20;
 /// Guests whose figures are decoded, and figures of each.
 const STATS: (i32, usize) = (10_000, 40);
 
-/// Measures everything, in `rounds` turns of so many seconds per load.
+/// Something to measure: what, with its unit; what it should be; how, with the load generator and seconds, the figure
+/// beside ours first.
+type Measure = (&'static str, &'static str, fn(&Path, f64) -> (f64, f64));
+
+const ALL: &[Measure] = &[
+    ("GetLibVersion: median latency, µs; two processes that only pass bytes", "≤ 1.6", latency),
+    ("64 calls in flight on a connection, calls/s; C client, one connection", "≥ 8", flight),
+    ("download of a volume, MiB/s; libvirtd", "≥ 1.5", |_, _| {
+        (download(&Daemon::libvirtd()), download(&Daemon::private_virtwired()))
+    }),
+    ("10,000 guests' figures decoded, ms; every figure on the heap", "≤ 30 ms", |_, _| decoding()),
+];
+
+/// Measures, in `rounds` turns, whatever has `only` in its name; loads run for so many seconds.
 ///
 /// # Panics
 /// If a daemon, a load or a call fails.
-pub fn run(rounds: usize, seconds: f64) -> Vec<Row> {
+pub fn run(rounds: usize, seconds: f64, only: &str) -> Vec<Row> {
     let folder = Folder::new();
     let generator = load_generator(&folder);
-    let time = Duration::from_secs_f64(seconds);
-    let mut latency =
-        Row::new("GetLibVersion: median latency, µs; two processes that only pass bytes", "≤ 1.6");
-    let mut flight = Row::new("64 calls in flight on a connection, calls/s; C client, one connection", "≥ 8");
-    let mut stream = Row::new("download of a volume, MiB/s; libvirtd", "≥ 1.5");
-    let mut decode = Row::new("10,000 guests' figures decoded, ms; every figure on the heap", "≤ 30 ms");
+    let wanted = ALL.iter().filter(|(what, ..)| what.contains(only));
+    let mut rows: Vec<_> = wanted.map(|(what, floor, how)| (Row::new(what, floor), how)).collect();
     for _ in 0..rounds {
-        latency.libvirtd.push(ping_pong(time));
-        let daemon = Daemon::virtwired();
-        flight.libvirtd.push(load(&generator, &daemon, "lib-version", ["1", &seconds.to_string(), "0"]).rate);
-        let uri = daemon.uri("test:///default");
-        let (median, rate) = block_on(async { (one_by_one(&uri, time).await, in_flight(&uri, time).await) });
-        latency.virtwired.push(median);
-        flight.virtwired.push(rate);
-        drop(daemon);
-        stream.libvirtd.push(download(&Daemon::libvirtd()));
-        stream.virtwired.push(download(&Daemon::private_virtwired()));
-        let (owned, borrowed) = decoding();
-        decode.libvirtd.push(owned);
-        decode.virtwired.push(borrowed);
+        for (row, how) in &mut rows {
+            let (beside, own) = how(&generator, seconds);
+            row.libvirtd.push(beside);
+            row.virtwired.push(own);
+        }
     }
-    vec![latency, flight, stream, decode]
+    rows.into_iter().map(|(row, _)| row).collect()
+}
+
+fn latency(_: &Path, seconds: f64) -> (f64, f64) {
+    let time = Duration::from_secs_f64(seconds);
+    let beside = ping_pong(time);
+    let daemon = Daemon::virtwired();
+    (beside, block_on(one_by_one(&daemon.uri("test:///default"), time)))
+}
+
+fn flight(generator: &Path, seconds: f64) -> (f64, f64) {
+    let daemon = Daemon::virtwired();
+    let beside = load(generator, &daemon, "lib-version", ["1", &seconds.to_string(), "0"]).rate;
+    let (uri, time) = (daemon.uri("test:///default"), Duration::from_secs_f64(seconds));
+    (beside, block_on(in_flight(&uri, time)))
 }
 
 /// The other process of a ping-pong, at its standard input; ends with it.

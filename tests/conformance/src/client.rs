@@ -1,8 +1,10 @@
 //! A scripted daemon that any client can be pointed at. It judges what the client sends, and answers in ways that are
 //! legal but awkward.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use virtwire_protocol::codec::{self, Encode};
 use virtwire_protocol::frame;
@@ -32,6 +34,8 @@ enum How {
     UnknownEvent,
     PingFirst,
     UnknownProcedure,
+    OutOfOrder,
+    LatePongs,
 }
 
 /// Everything that can be tried.
@@ -58,7 +62,22 @@ pub const AWKWARD: &[Awkwardness] = &[
         tries: "a daemon that knows few procedures",
         how: How::UnknownProcedure,
     },
+    Awkwardness {
+        name: "out-of-order",
+        tries: "replies to calls under way at the same time, the last one first",
+        how: How::OutOfOrder,
+    },
+    Awkwardness {
+        name: "late-pongs",
+        tries: "pings that are answered behind the next reply, or after a while",
+        how: How::LatePongs,
+    },
 ];
+
+/// How long a frame is held back that waits for another to go first.
+const HOLD: Duration = Duration::from_millis(100);
+/// Calls under way that are answered the last one first.
+const AT_ONCE: usize = 4;
 
 /// What a session with a client has shown.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -74,9 +93,10 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether nothing was wrong.
+    /// Whether nothing was wrong. The last ping may meet a client that is leaving.
     pub fn is_fine(&self) -> bool {
-        self.faults.is_empty() && self.pongs.0 == self.pongs.1
+        let (answered, sent) = self.pongs;
+        self.faults.is_empty() && (answered == sent || (self.closed && answered + 1 == sent))
     }
 }
 
@@ -87,8 +107,9 @@ pub fn serve(socket: UnixStream, awkwardness: &Awkwardness) -> io::Result<Verdic
         how: awkwardness.how,
         rows: sample::all(),
         verdict: Verdict::default(),
-        last_serial: None,
+        serials: HashSet::new(),
         listens: false,
+        held: Vec::new(),
     };
     match session.run() {
         Ok(()) | Err(PeerError::Closed) => {}
@@ -102,14 +123,25 @@ struct Session {
     how: How,
     rows: Vec<Row>,
     verdict: Verdict,
-    last_serial: Option<u32>,
+    serials: HashSet<u32>,
     listens: bool,
+    /// Frames that others are to go before, the first one first.
+    held: Vec<Vec<u8>>,
 }
 
 impl Session {
     fn run(&mut self) -> Result<(), PeerError> {
         while !self.verdict.closed {
-            let frame = self.peer.receive()?;
+            let frame = match self.held.is_empty() {
+                true => self.peer.receive()?,
+                false => match self.peer.receive_within(HOLD) {
+                    Err(PeerError::Silent) => {
+                        self.release()?;
+                        continue;
+                    }
+                    frame => frame?,
+                },
+            };
             let header = frame.header;
             match header.r#type {
                 MessageType::CALL | MessageType::CALL_WITH_FDS => self.call(&header, &frame.payload)?,
@@ -117,7 +149,12 @@ impl Session {
                 other => self.fault(format!("sent a frame of type {} to a daemon", other.0)),
             }
         }
-        Ok(())
+        self.release()
+    }
+
+    /// Sends what was held back, the last one first.
+    fn release(&mut self) -> Result<(), PeerError> {
+        self.held.drain(..).rev().try_for_each(|frame| self.peer.write(&frame))
     }
 
     fn fault(&mut self, text: String) {
@@ -156,10 +193,10 @@ impl Session {
         if header.status != MessageStatus::OK {
             self.fault(format!("{} with status {}", info.name, header.status.0));
         }
-        if self.last_serial.is_some_and(|last| header.serial <= last) {
-            self.fault(format!("{} with serial {}, which does not grow", info.name, header.serial));
+        // Calls of several threads may overtake each other.
+        if !self.serials.insert(header.serial) {
+            self.fault(format!("{} with serial {}, which another call had", info.name, header.serial));
         }
-        self.last_serial = Some(header.serial);
         let row = info.args.and_then(|args| self.rows.iter().find(|row| row.name == args.name));
         let again = match row {
             Some(row) => (row.recode)(payload),
@@ -251,6 +288,15 @@ impl Session {
         let bytes = frame::encode_bytes(header, payload).unwrap_or_default();
         match self.how {
             How::TinyWrites => bytes.iter().try_for_each(|byte| self.peer.write(&[*byte])),
+            How::OutOfOrder => {
+                self.held.push(bytes);
+                if self.held.len() < AT_ONCE { Ok(()) } else { self.release() }
+            }
+            How::LatePongs if header.prog == keepalive::PROGRAM.number => {
+                self.held.push(bytes);
+                Ok(())
+            }
+            How::LatePongs => self.peer.write(&bytes).and_then(|()| self.release()),
             _ => self.peer.write(&bytes),
         }
     }

@@ -13,11 +13,22 @@ use virtwire_protocol::{ErrorCode, VirtError, admin, lxc, qemu, remote};
 
 use crate::arguments;
 use crate::case::{Case, Failure, Target, expect};
-use crate::peer::{Peer, PeerError, text};
+use crate::peer::{Peer, PeerError, Received, text};
 
 /// Where these rules come from.
 const TABLES: &str = "protocol/x/*.x and facts.txt";
 const FRAMES: &str = "libvirt's RPC document, and conversations recorded with libvirtd 11.3";
+
+const FLAGS: &str =
+    "libvirt's API documentation, 'extra flags'; what libvirtd 11.3 serves all the same is left out";
+const PARAMETERS: &str = "libvirt's API documentation, virDomainGetMemoryParameters";
+
+/// Procedures that libvirtd serves with any flags; each with its reason.
+pub const ANY_FLAGS: &[(&str, &str)] = &[
+    ("CONNECT_GET_ALL_DOMAIN_STATS", "filters of domains that nobody knows choose none"),
+    ("DOMAIN_GET_DISK_ERRORS", "its test driver does not look at them"),
+    ("DOMAIN_GET_VCPU_PIN_INFO", "its test driver does not look at them"),
+];
 
 /// The answer to arguments that do not decode.
 const UNDECODABLE: &str = "Unable to decode message payload";
@@ -98,6 +109,14 @@ pub fn cases() -> Vec<Case> {
                 FRAMES,
                 well_formed,
             );
+            if has(info.args, "flags") && !ANY_FLAGS.iter().any(|(name, _)| *name == info.name) {
+                add("unknown-flag", "is not served with a flag that nobody knows", FLAGS, unknown_flag);
+            }
+            if has(info.args, "nparams") && has(info.ret, "nparams") {
+                let proves =
+                    "says with a count of 0 how many parameters there are, and gives them when asked";
+                add("two-step", proves, PARAMETERS, two_step);
+            }
         }
     }
     for (program, info) in calls_of(&admin::PROGRAM) {
@@ -146,7 +165,7 @@ fn arguments(info: &ProcedureInfo, seed: u64) -> Vec<u8> {
     row.and_then(|row| (row.encode)(&mut Pick::new(seed)).ok()).unwrap_or_default()
 }
 
-fn refused(reply: &crate::peer::Received, code: ErrorCode, expected: &str) -> Result<(), Failure> {
+fn refused(reply: &Received, code: ErrorCode, expected: &str) -> Result<(), Failure> {
     let Some(error) = reply.error()? else { return Err(Failure::Differs("was served".to_owned())) };
     expect("error code", code.0, error.code)?;
     expect("error text", expected.to_owned(), text(&error))
@@ -274,6 +293,61 @@ fn well_formed(
     info: &'static ProcedureInfo,
 ) -> Result<(), Failure> {
     answers(&mut target.open()?, program, info)
+}
+
+/// Whether a message has a field of this name.
+fn has(message: Option<&schema::StructDef>, field: &str) -> bool {
+    message.is_some_and(|shape| shape.fields.iter().any(|(name, _)| *name == field))
+}
+
+/// Calls with plain arguments, but for one.
+fn call_with(
+    peer: &mut Peer,
+    program: &Program,
+    info: &ProcedureInfo,
+    field: &str,
+    value: Value,
+) -> Result<Received, Failure> {
+    let mut arguments = arguments::fine(info);
+    arguments.insert(field.to_owned(), value);
+    let arguments = Value::Object(arguments);
+    let payload = info.args.map(|shape| schema::from_json(shape, &arguments)).transpose();
+    let payload = payload.map_err(|error| Failure::Differs(format!("{arguments}: {error}")))?;
+    Ok(peer.call_raw(program, info.number, &payload.unwrap_or_default())?)
+}
+
+/// A bit that no function of libvirt's knows.
+const UNKNOWN_FLAG: u32 = 1 << 27;
+
+fn unknown_flag(
+    target: &Target,
+    program: &'static Program,
+    info: &'static ProcedureInfo,
+) -> Result<(), Failure> {
+    let reply = call_with(&mut target.open()?, program, info, "flags", UNKNOWN_FLAG.into())?;
+    match reply.error()? {
+        None => Err(Failure::Differs("was served".to_owned())),
+        Some(error) => expect("as undecodable", false, text(&error) == UNDECODABLE),
+    }
+}
+
+fn two_step(target: &Target, program: &'static Program, info: &'static ProcedureInfo) -> Result<(), Failure> {
+    let mut peer = target.open()?;
+    let mut ask = |count: i64| -> Result<(i64, usize), Failure> {
+        let reply = call_with(&mut peer, program, info, "nparams", count.into())?;
+        if reply.error()?.is_some() {
+            return Err(Failure::Skipped("the hypervisor does not serve it"));
+        }
+        let value = info.ret.map_or(Ok(Value::Null), |shape| schema::to_json(shape, &reply.payload));
+        let value = value.map_err(PeerError::Decode)?;
+        let given = value["params"].as_array().map_or(0, Vec::len);
+        Ok((value["nparams"].as_i64().unwrap_or_default(), given))
+    };
+    let (count, given) = ask(0)?;
+    expect("values where only the count is asked for", 0, given)?;
+    // Texts are left out for clients that do not ask for them.
+    let given = ask(count)?.1 as i64;
+    expect("as many values as announced, or fewer", true, (i64::from(count > 0)..=count).contains(&given))
 }
 
 fn admin_well_formed(

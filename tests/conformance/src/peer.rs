@@ -16,8 +16,11 @@ use virtwire_protocol::procedures::Program;
 use virtwire_protocol::remote::{self, ConnectOpenArgs, Procedure};
 use virtwire_socket::receive;
 
+/// Bytes of the length word and the header.
+const HEAD: usize = 28;
+
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a conversation cannot go on.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the connection was closed"),
-            Self::Silent => write!(f, "no answer within {} s", PATIENCE.as_secs()),
+            Self::Silent => f.write_str("no answer in time"),
             Self::Refused(text) => write!(f, "refused: {text}"),
             Self::Frame(error) => error.fmt(f),
             Self::Decode(error) => write!(f, "does not decode: {error}"),
@@ -158,6 +161,24 @@ impl Peer {
         self.write(&frame)
     }
 
+    /// Sends a frame around a payload, and these descriptors; none is an ordinary frame.
+    pub fn send_with(
+        &mut self,
+        header: &MessageHeader,
+        payload: &[u8],
+        descriptors: &[OwnedFd],
+    ) -> Result<(), PeerError> {
+        if descriptors.is_empty() {
+            return self.send(header, payload);
+        }
+        let frame = frame::encode_bytes(header, payload).map_err(|e| PeerError::Refused(e.to_string()))?;
+        // Their number stands between the header and everything else.
+        let (head, rest) = frame.split_at(HEAD.min(frame.len()));
+        let count = (descriptors.len() as u32).to_be_bytes();
+        self.write(&[head, &count, rest.get(count.len()..).unwrap_or_default()].concat())?;
+        descriptors.iter().try_for_each(|descriptor| self.send_descriptor(descriptor))
+    }
+
     /// Sends one carrier byte with a descriptor.
     pub fn send_descriptor(&mut self, descriptor: &OwnedFd) -> Result<(), PeerError> {
         virtwire_socket::transmit_descriptor(&self.socket, descriptor.as_fd())?;
@@ -166,7 +187,12 @@ impl Peer {
 
     /// The next frame.
     pub fn receive(&mut self) -> Result<Received, PeerError> {
-        let deadline = Instant::now() + PATIENCE;
+        self.receive_within(PATIENCE)
+    }
+
+    /// The next frame, or [`PeerError::Silent`] if none comes in this time.
+    pub fn receive_within(&mut self, patience: Duration) -> Result<Received, PeerError> {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(frame) = self.buffer.next_frame()? {
                 if frame.descriptors > self.descriptors.len() {

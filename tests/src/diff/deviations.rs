@@ -1,4 +1,5 @@
-//! What is known to differ, each with its reason: a line `what: reason`, `#` begins a comment.
+//! What is known to differ, each with its reason, in one file: `= what is played` begins a section, a line of it is
+//! `what -- reason`, `#` begins a comment.
 
 use std::fs;
 
@@ -13,13 +14,25 @@ pub struct Deviation {
     pub reason: String,
 }
 
-/// The deviations of a file of this crate.
+/// Where they are.
+pub const FILE: &str = "deviations.txt";
+/// The section of recorded conversations.
+pub const CAPTURES: &str = "captures";
+
+/// The deviations of a section.
 ///
 /// # Errors
-/// If it can't be read, or a line has no reason.
-pub fn read(file: &str) -> Result<Vec<Deviation>, String> {
-    let text = fs::read_to_string(repo::file(file)).map_err(|e| format!("{file}: {e}"))?;
-    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(deviation).collect()
+/// If the file can't be read, has no such section, or a line has no reason.
+pub fn read(section: &str) -> Result<Vec<Deviation>, String> {
+    let text = fs::read_to_string(repo::file(FILE)).map_err(|e| format!("{FILE}: {e}"))?;
+    section_of(&text, section)
+}
+
+fn section_of(text: &str, section: &str) -> Result<Vec<Deviation>, String> {
+    let mut lines = text.lines().skip_while(|line| line.strip_prefix("= ") != Some(section));
+    lines.next().ok_or_else(|| format!("no section {section}"))?;
+    let lines = lines.take_while(|line| !line.starts_with("= "));
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(deviation).collect()
 }
 
 fn deviation(line: &str) -> Result<Deviation, String> {
@@ -29,12 +42,20 @@ fn deviation(line: &str) -> Result<Deviation, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::deviation;
+    use super::{deviation, section_of};
 
     #[test]
     fn a_deviation_has_a_reason() {
         let found = deviation("virDomainX: the value -- it is a clock").unwrap();
         assert_eq!((found.what.as_str(), found.reason.as_str()), ("virDomainX: the value", "it is a clock"));
         assert!(deviation("virDomainX: the value").is_err());
+    }
+
+    #[test]
+    fn a_section_ends_where_the_next_begins() {
+        let text = "= one\n\na -- b\n= two\n# no\nc -- d\ne -- f\n";
+        assert_eq!(section_of(text, "one").unwrap().len(), 1);
+        assert_eq!(section_of(text, "two").unwrap().len(), 2);
+        assert!(section_of(text, "three").is_err());
     }
 }

@@ -83,6 +83,22 @@ pub struct Played {
     pub events: Vec<Happened>,
 }
 
+/// Operations on one hypervisor.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    /// The hypervisor.
+    pub uri: &'static str,
+    /// The file of operations, and the section of deviations.
+    pub operations: &'static str,
+}
+
+/// The scripts that the tests play.
+pub const SCRIPTS: &[Script] = &[TEST, QEMU];
+/// The test hypervisor.
+pub const TEST: Script = Script { uri: "test:///default", operations: "diff/test.txt" };
+/// Guests of the machine.
+pub const QEMU: Script = Script { uri: "qemu:///system", operations: "diff/qemu.txt" };
+
 /// The two clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Client {
@@ -121,6 +137,14 @@ pub const FENCE: &str = "end-of-session";
 pub const EVENTS: &[(&str, i32)] =
     &[("domain", 27), ("network", 2), ("storage_pool", 2), ("node_device", 2), ("secret", 2)];
 
+/// Without the event of a QEMU that shuts down because it is told to end: libvirtd hears of it in time or not.
+fn heard(mut played: Vec<Played>) -> Vec<Played> {
+    for session in &mut played {
+        session.events.retain(|event| (event.kind.as_str(), event.detail.as_str()) != ("domain 0", "6 2"));
+    }
+    played
+}
+
 /// Plays the sessions with both clients at both URIs, and says where the answers differ.
 ///
 /// # Errors
@@ -130,7 +154,7 @@ pub fn run(uris: [&str; 2], sessions: &[Session]) -> Result<report::Differences,
     let mut played = Vec::new();
     for client in [Client::Library, Client::Own] {
         let [left, right] = uris.map(|uri| client.play(uri, sessions));
-        let (left, right) = (left?, right?);
+        let (left, right) = (heard(left?), heard(right?));
         found.daemons(client, sessions, &left, &right);
         played.push([left, right]);
     }

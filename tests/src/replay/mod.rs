@@ -2,20 +2,23 @@
 //! what comes back is compared by meaning: UUIDs, addresses, numbers of domains and times may be others.
 
 pub mod case;
+mod stream;
 
 use std::collections::{HashMap, VecDeque};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use virtwire_conformance::peer::{Peer, PeerError, Received};
-use virtwire_protocol::net::MessageType;
+use virtwire_protocol::net::{MessageHeader, MessageType};
 use virtwire_protocol::procedures::Program;
 use virtwire_protocol::schema;
-use virtwire_protocol::{ErrorCode, ErrorDomain, admin, lxc, qemu, remote};
+use virtwire_protocol::{ErrorCode, ErrorDomain, admin, keepalive, lxc, qemu, remote};
 
 use crate::compare::canonical;
 use crate::diff::xml;
-use case::{Answer, Case, Step};
+use case::{Answer, Case, Step, named};
 
 /// Where a case is replayed.
 #[derive(Clone, Debug)]
@@ -80,6 +83,21 @@ pub const CAPTURES: &[&str] = &[
     "vw-typed-params",
 ];
 
+/// Recordings that were made one after the other on a daemon with the folder `/var/lib/libvirt/vw`, in which there is the
+/// disk `vw-disk.img`: storage and its streams, guests and their descriptors.
+pub const MACHINE: &[&str] = &[
+    "vw-secrets",
+    "vw-nwfilters",
+    "vw-storage",
+    "vw-streams",
+    "vw-streams-sparse",
+    "vw-streams-abort",
+    "vw-storage-gone",
+    "vw-screenshot",
+    "vw-console",
+    "vw-descriptors",
+];
+
 /// The programs that clients call.
 const PROGRAMS: [&Program; 4] = [&remote::PROGRAM, &qemu::PROGRAM, &lxc::PROGRAM, &admin::PROGRAM];
 
@@ -101,10 +119,15 @@ pub fn replay(case: &Case, sockets: &Sockets) -> Result<Replayed, PeerError> {
             std::collections::hash_map::Entry::Vacant(new) => new.insert(Connection::open(socket)?),
         };
         let (procedure, recorded, came) = match step {
-            Step::Call { program, procedure, args, answer, .. } => {
-                let came = connection.call(program, procedure, args)?;
+            Step::Call { program, procedure, serial, args, descriptors, answer, .. } => {
+                let (came, passed) = connection.call(program, procedure, *serial, args, descriptors.0)?;
                 connection.learn(procedure, answer, &came);
-                (procedure, shown(answer), shown(&came))
+                (procedure, with(shown(answer), descriptors.1), with(shown(&came), passed))
+            }
+            Step::Stream { procedure, serial, bytes, sent, end, .. } => {
+                let came = connection.stream(procedure, *serial, *bytes, sent, end)?;
+                let alike = |(bytes, end): (usize, String)| stream::shown(procedure, bytes, &end);
+                (procedure, alike((bytes.1, end.clone())), alike(came))
             }
             Step::Event { procedure, content, .. } => (
                 procedure,
@@ -123,9 +146,23 @@ pub fn replay(case: &Case, sockets: &Sockets) -> Result<Replayed, PeerError> {
     Ok(replayed)
 }
 
+/// An answer with its descriptors.
+fn with(answer: String, descriptors: usize) -> String {
+    if descriptors == 0 { answer } else { format!("{answer} and {descriptors} descriptors") }
+}
+
+/// How long an event may take.
+const EVENT: Duration = Duration::from_secs(5);
+
 struct Connection {
     peer: Peer,
     events: VecDeque<String>,
+    /// The calls that have opened streams, by their recorded serials.
+    streams: HashMap<u64, MessageHeader>,
+    /// What has come on streams meanwhile, by their serials of here.
+    flowed: HashMap<u32, VecDeque<Received>>,
+    /// Our ends of descriptors that were passed.
+    kept: Vec<UnixStream>,
     /// UUIDs as recorded, and as they are here.
     uuids: HashMap<String, String>,
     /// Numbers of callbacks likewise; each class of events has its own.
@@ -137,17 +174,28 @@ impl Connection {
         Ok(Self {
             peer: Peer::connect(socket)?,
             events: VecDeque::new(),
+            streams: HashMap::new(),
+            flowed: HashMap::new(),
+            kept: Vec::new(),
             uuids: HashMap::new(),
             callbacks: HashMap::new(),
         })
     }
 
-    fn call(&mut self, program: &str, procedure: &str, args: &Value) -> Result<Answer, PeerError> {
+    /// Makes a call, with so many descriptors; the answer, and how many came with it.
+    fn call(
+        &mut self,
+        program: &str,
+        procedure: &str,
+        serial: u64,
+        args: &Value,
+        descriptors: usize,
+    ) -> Result<(Answer, usize), PeerError> {
         let found = PROGRAMS.iter().find(|known| known.name == program);
         let Some((program, info)) =
             found.and_then(|known| Some((*known, known.procedure_by_name(procedure)?)))
         else {
-            return Ok(Answer::Unanswered);
+            return Ok((Answer::Unanswered, 0));
         };
         let mut args = self.here(args);
         if let Some(here) = self.callbacks.get(&(class_of(procedure), args[CALLBACK].to_string())) {
@@ -155,19 +203,32 @@ impl Connection {
         }
         let payload = info.args.map(|shape| schema::from_json(shape, &args)).transpose();
         let payload = payload.map_err(|error| PeerError::Refused(error.to_string()))?.unwrap_or_default();
-        let header = self.peer.header(program, info.number);
-        self.peer.send(&header, &payload)?;
+        let mut header = self.peer.header(program, info.number);
+        let mut passed = Vec::new();
+        for _ in 0..descriptors {
+            let (ours, theirs) = UnixStream::pair()?;
+            self.kept.push(ours);
+            passed.push(theirs.into());
+        }
+        if descriptors > 0 {
+            header.r#type = MessageType::CALL_WITH_FDS;
+        }
+        self.peer.send_with(&header, &payload, &passed)?;
         loop {
             let frame = match self.peer.receive() {
-                Err(PeerError::Closed) => return Ok(Answer::Unanswered),
+                Err(PeerError::Closed) => return Ok((Answer::Unanswered, 0)),
                 frame => frame?,
             };
             let reply = matches!(frame.header.r#type, MessageType::REPLY | MessageType::REPLY_WITH_FDS);
             if !reply || frame.header.serial != header.serial {
-                self.events.extend(message(&frame));
+                self.put_aside(frame);
                 continue;
             }
-            return Ok(match frame.error()? {
+            let passed = frame.descriptors.len();
+            if info.stream.is_some() {
+                self.streams.insert(serial, header);
+            }
+            let answer = match frame.error()? {
                 Some(error) => Answer::Error {
                     code: named(ErrorCode(error.code).name(), error.code),
                     domain: named(ErrorDomain(error.domain).name(), error.domain),
@@ -177,15 +238,30 @@ impl Connection {
                     Some(shape) => schema::to_json(shape, &frame.payload).map_err(PeerError::Decode)?,
                     None => json!({}),
                 }),
-            });
+            };
+            return Ok((answer, passed));
+        }
+    }
+
+    /// Keeps what is not waited for now.
+    fn put_aside(&mut self, frame: Received) {
+        match frame.header.r#type {
+            _ if frame.header.prog == keepalive::PROGRAM.number => {
+                // A daemon that pings is answered, or it ends the connection; that it has ended comes out elsewhere.
+                let _ = self.peer.send(&virtwire_protocol::frame::keepalive(keepalive::Procedure::PONG), &[]);
+            }
+            MessageType::STREAM | MessageType::STREAM_HOLE => {
+                self.flowed.entry(frame.header.serial).or_default().push_back(frame);
+            }
+            _ => self.events.extend(message(&frame)),
         }
     }
 
     /// The next event; `None` if none comes.
     fn event(&mut self) -> Result<Option<String>, PeerError> {
         while self.events.is_empty() {
-            match self.peer.receive() {
-                Ok(frame) => self.events.extend(message(&frame)),
+            match self.peer.receive_within(EVENT) {
+                Ok(frame) => self.put_aside(frame),
                 Err(PeerError::Silent | PeerError::Closed) => break,
                 Err(error) => return Err(error),
             }
@@ -252,10 +328,6 @@ fn message(frame: &Received) -> Option<String> {
 
 fn event(procedure: &str, content: &Value) -> String {
     format!("{procedure} {}", without_numbers(content.clone()))
-}
-
-fn named(name: Option<&str>, number: i32) -> String {
-    name.map_or_else(|| number.to_string(), str::to_owned)
 }
 
 fn shown(answer: &Answer) -> String {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use virtwire_conformance::behaviour;
+
 use super::{Agreement, Count, Row, counts};
 
 const HEAD: &str = "# Compatibility
@@ -28,6 +30,11 @@ pub fn page(rows: &[Row]) -> String {
         for deviation in &row.deviations {
             let _ = writeln!(out, "| `{}` | {deviation} |", row.title());
         }
+    }
+    out += "\n## Behaviour\n\nWhat the suite asks beside each procedure by itself; libvirtd and virtwired pass all of it.\n\n\
+            | case | proves that | by |\n|---|---|---|\n";
+    for case in behaviour::cases() {
+        let _ = writeln!(out, "| `{}` | {} | {} |", case.id, case.proves, case.source);
     }
     out +=
         "\n## Procedures\n\n| number | procedure | conformance | asked | libvirtd |\n|---|---|---|---|---|\n";

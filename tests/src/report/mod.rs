@@ -2,7 +2,7 @@
 //! differs.
 //!
 //! Agreement is what the tests hold true: a procedure that the differential run asks of both daemons, or that a recorded
-//! conversation asks, agrees unless it is in a file of deviations; those tests fail if either is not so.
+//! conversation asks, agrees unless it is among the deviations; those tests fail if either is not so.
 
 pub mod markdown;
 pub mod page;
@@ -16,9 +16,10 @@ use virtwire_conformance::{Outcome, daemon_cases};
 use virtwire_protocol::procedures::{Direction, ProcedureInfo, Program};
 use virtwire_protocol::{admin, lxc, qemu, remote};
 
+use crate::diff::SCRIPTS;
 use crate::diff::{deviations, script};
-use crate::replay::CAPTURES;
 use crate::replay::case::{Case, Step};
+use crate::replay::{CAPTURES, MACHINE};
 use crate::repo;
 
 /// One procedure.
@@ -161,35 +162,37 @@ fn support() -> Result<BTreeMap<String, Vec<String>>, String> {
 }
 
 fn differential(rows: &mut [Row]) -> Result<(), String> {
-    let text = fs::read_to_string(repo::file("diff/test.txt")).map_err(|e| format!("diff/test.txt: {e}"))?;
-    let steps = script::parse(&text)?.into_iter().flat_map(|session| session.steps);
-    for step in steps {
-        if let Some(row) = rows.iter_mut().find(|row| row.api == step.api && !row.event) {
-            row.differential += 1;
+    for script in SCRIPTS {
+        let text = fs::read_to_string(repo::file(script.operations));
+        let text = text.map_err(|e| format!("{}: {e}", script.operations))?;
+        for step in script::parse(&text)?.into_iter().flat_map(|session| session.steps) {
+            if let Some(row) = rows.iter_mut().find(|row| row.api == step.api && !row.event) {
+                row.differential += 1;
+            }
         }
-    }
-    for deviation in deviations::read("diff/deviations.txt")? {
-        let (api, what) = deviation.what.split_once(": ").unwrap_or((&deviation.what, ""));
-        for row in rows.iter_mut().filter(|row| row.api == api && !row.event) {
-            row.deviations.push(format!("{what}: {}", deviation.reason));
+        for deviation in deviations::read(script.operations)? {
+            let (api, what) = deviation.what.split_once(": ").unwrap_or((&deviation.what, ""));
+            for row in rows.iter_mut().filter(|row| row.api == api && !row.event) {
+                row.deviations.push(format!("{what}: {}", deviation.reason));
+            }
         }
     }
     Ok(())
 }
 
 fn replayed(rows: &mut [Row]) -> Result<(), String> {
-    for capture in CAPTURES {
+    for capture in CAPTURES.iter().chain(MACHINE) {
         for step in Case::read(&repo::file(&format!("captures/{capture}.json")))?.steps {
             let (program, name) = match &step {
                 Step::Call { program, procedure, .. } => (program.as_str(), procedure),
-                Step::Event { procedure, .. } => ("remote", procedure),
+                Step::Event { procedure, .. } | Step::Stream { procedure, .. } => ("remote", procedure),
             };
             if let Some(row) = rows.iter_mut().find(|row| row.program == program && row.name == *name) {
                 row.replayed += 1;
             }
         }
     }
-    for deviation in deviations::read("captures/deviations.txt")? {
+    for deviation in deviations::read(deviations::CAPTURES)? {
         let name = deviation.what.split(' ').nth(1).unwrap_or_default();
         for row in rows.iter_mut().filter(|row| row.name.starts_with(name) && row.replayed > 0) {
             row.deviations.push(deviation.reason.clone());

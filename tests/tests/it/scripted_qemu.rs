@@ -106,61 +106,88 @@ fn another_client_is_served(daemon: &Daemon) {
     peer.ask::<_, ()>(Procedure::DOMAIN_UNDEFINE, &DomainUndefineArgs { dom }).expect("is undefined");
 }
 
-#[test]
-fn an_emulator_with_manners_runs() {
+/// Starts a guest and ends it.
+fn runs_and_ends(name: &str) {
     let Some(daemon) = daemon() else { return };
     let mut peer = connect(&daemon);
-    for name in ["fine", "slow"] {
-        let dom = define(&daemon, &mut peer, name);
-        start(&mut peer, &dom).and_then(|reply| reply.decode::<()>()).expect("it starts");
-        assert_eq!(state(&mut peer, &dom), RUNNING);
-        peer.ask::<_, ()>(Procedure::DOMAIN_DESTROY, &DomainDestroyArgs { dom: dom.clone() })
-            .expect("it ends");
-        assert_eq!(state(&mut peer, &dom), SHUTOFF);
-    }
+    let dom = define(&daemon, &mut peer, name);
+    start(&mut peer, &dom).and_then(|reply| reply.decode::<()>()).expect("it starts");
+    assert_eq!(state(&mut peer, &dom), RUNNING);
+    peer.ask::<_, ()>(Procedure::DOMAIN_DESTROY, &DomainDestroyArgs { dom: dom.clone() }).expect("it ends");
+    assert_eq!(state(&mut peer, &dom), SHUTOFF);
 }
 
 #[test]
-fn a_start_ends_in_an_error_whatever_the_emulator_does() {
+fn an_emulator_with_manners_runs() {
+    runs_and_ends("fine");
+}
+
+#[test]
+fn a_slow_emulator_runs() {
+    runs_and_ends("slow");
+}
+
+/// Starts a guest that ends in this error, while another client is served.
+fn start_fails(name: &str, code: ErrorCode, says: &str) {
     let Some(daemon) = daemon() else { return };
-    let cases = [
-        ("dies", ErrorCode::OPERATION_FAILED, "no longer running"),
-        ("closes", ErrorCode::OPERATION_FAILED, "no longer running"),
-        ("endless", ErrorCode::INTERNAL_ERROR, "longer than"),
-        ("silent", ErrorCode::OPERATION_TIMEOUT, "has not answered 'qmp_capabilities'"),
-    ];
-    for (name, code, says) in cases {
-        let mut peer = connect(&daemon);
-        let dom = define(&daemon, &mut peer, name);
-        let header = peer.header(&virtwire_protocol::remote::PROGRAM, Procedure::DOMAIN_CREATE.0);
-        let payload = codec::encode(&DomainCreateArgs { dom: dom.clone() }).expect("it encodes");
-        peer.send(&header, &payload).expect("it is sent");
-        another_client_is_served(&daemon);
-        refused(name, &peer.reply(&header).expect("an answer comes"), code, says);
-        assert_eq!(state(&mut peer, &dom), SHUTOFF, "{name}");
-        wait_until_gone(&daemon, name);
-    }
+    let mut peer = connect(&daemon);
+    let dom = define(&daemon, &mut peer, name);
+    let header = peer.header(&virtwire_protocol::remote::PROGRAM, Procedure::DOMAIN_CREATE.0);
+    let payload = codec::encode(&DomainCreateArgs { dom: dom.clone() }).expect("it encodes");
+    peer.send(&header, &payload).expect("it is sent");
+    another_client_is_served(&daemon);
+    refused(name, &peer.reply(&header).expect("an answer comes"), code, says);
+    assert_eq!(state(&mut peer, &dom), SHUTOFF, "{name}");
+    wait_until_gone(&daemon, name);
     assert!(daemon.peak() < MOST_MEMORY, "{} KiB", daemon.peak());
 }
 
 #[test]
-fn a_guest_that_loses_its_manners_is_no_danger() {
+fn an_emulator_that_dies_before_its_first_word_fails_the_start() {
+    start_fails("dies", ErrorCode::OPERATION_FAILED, "no longer running");
+}
+
+#[test]
+fn an_emulator_that_closes_its_monitor_fails_the_start() {
+    start_fails("closes", ErrorCode::OPERATION_FAILED, "no longer running");
+}
+
+#[test]
+fn a_gigabyte_without_a_newline_fails_the_start() {
+    start_fails("endless", ErrorCode::INTERNAL_ERROR, "longer than");
+}
+
+#[test]
+fn an_emulator_that_never_answers_fails_the_start() {
+    start_fails("silent", ErrorCode::OPERATION_TIMEOUT, "has not answered 'qmp_capabilities'");
+}
+
+/// A guest that runs is suspended, which ends in this error and in its end.
+fn suspend_fails(name: &str, code: ErrorCode, says: &str) {
     let Some(daemon) = daemon() else { return };
-    let cases = [
-        ("dies-later", ErrorCode::OPERATION_FAILED, "no longer running"),
-        ("closes-later", ErrorCode::OPERATION_FAILED, "no longer running"),
-        ("endless-later", ErrorCode::INTERNAL_ERROR, "longer than"),
-    ];
-    for (name, code, says) in cases {
-        let mut peer = connect(&daemon);
-        let dom = define(&daemon, &mut peer, name);
-        start(&mut peer, &dom).and_then(|reply| reply.decode::<()>()).expect("it starts");
-        let suspend = DomainSuspendArgs { dom: dom.clone() };
-        refused(name, &peer.call(Procedure::DOMAIN_SUSPEND, &suspend).expect("an answer comes"), code, says);
-        wait_until_off(&mut peer, &dom);
-        another_client_is_served(&daemon);
-    }
+    let mut peer = connect(&daemon);
+    let dom = define(&daemon, &mut peer, name);
+    start(&mut peer, &dom).and_then(|reply| reply.decode::<()>()).expect("it starts");
+    let suspend = DomainSuspendArgs { dom: dom.clone() };
+    refused(name, &peer.call(Procedure::DOMAIN_SUSPEND, &suspend).expect("an answer comes"), code, says);
+    wait_until_off(&mut peer, &dom);
+    another_client_is_served(&daemon);
     assert!(daemon.peak() < MOST_MEMORY, "{} KiB", daemon.peak());
+}
+
+#[test]
+fn a_guest_that_dies_within_a_command_is_off() {
+    suspend_fails("dies-later", ErrorCode::OPERATION_FAILED, "no longer running");
+}
+
+#[test]
+fn a_guest_that_closes_its_monitor_within_a_command_is_off() {
+    suspend_fails("closes-later", ErrorCode::OPERATION_FAILED, "no longer running");
+}
+
+#[test]
+fn a_guest_that_sends_a_gigabyte_without_a_newline_is_off() {
+    suspend_fails("endless-later", ErrorCode::INTERNAL_ERROR, "longer than");
 }
 
 #[test]

@@ -84,6 +84,13 @@ async fn a_call_is_told_from_its_client_to_qemu_and_back() {
     domain.suspend().await.expect("it is paused");
     let told = until(&mut trace, &mut story, "DOMAIN_SUSPEND").await;
     assert_eq!(steps(&told), [("access", ""), ("driver", ""), ("qmp", "stop")]);
+    // What QEMU says by itself belongs to no call, but to a guest.
+    let said = told.iter().find_map(|entry| match &entry.what {
+        Happening::Step(step) if step.detail.get("event").is_some_and(|event| event == "STOP") => Some(step),
+        _ => None,
+    });
+    let said = said.expect("QEMU says that the guest has stopped");
+    assert_eq!((said.step.as_str(), &said.detail["guest"]), ("qmp-event", &"traced".into()));
     while events.next().await.expect("events go on").what != Lifecycle::Suspended {}
 
     // Stock tools notice nothing.

@@ -19,16 +19,25 @@ pub(super) const CASES: &[Row] = &[
     ("stream/none", "frames for no stream are dropped", OBSERVED, none),
 ];
 
-/// Starts the download of a screenshot of the domain that `test:///default` has.
-fn screenshot(peer: &mut Peer) -> Result<MessageHeader, Failure> {
+/// Starts downloads of screenshots of the domain that `test:///default` has.
+pub(super) fn screenshots(peer: &mut Peer, count: usize) -> Result<Vec<MessageHeader>, Failure> {
     let lookup = DomainLookupByNameArgs { name: "test".into() };
     let Ok(found) = ask::<DomainLookupByNameRet>(peer, Procedure::DOMAIN_LOOKUP_BY_NAME, &lookup) else {
         return Err(Failure::Skipped("only test:///default has a domain called 'test'"));
     };
     let args = DomainScreenshotArgs { dom: found.dom, screen: 0, flags: 0 };
-    let call = peer.header(&PROGRAM, Procedure::DOMAIN_SCREENSHOT.0);
-    peer.send(&call, &codec::encode(&args).unwrap_or_default())?;
-    Ok(call)
+    let payload = codec::encode(&args).unwrap_or_default();
+    let mut calls = Vec::new();
+    for _ in 0..count {
+        let call = peer.header(&PROGRAM, Procedure::DOMAIN_SCREENSHOT.0);
+        peer.send(&call, &payload)?;
+        calls.push(call);
+    }
+    Ok(calls)
+}
+
+fn screenshot(peer: &mut Peer) -> Result<MessageHeader, Failure> {
+    Ok(screenshots(peer, 1)?.remove(0))
 }
 
 fn stream(call: &MessageHeader, status: MessageStatus) -> MessageHeader {

@@ -1,9 +1,10 @@
 //! virtwired and libvirtd under the same load from the same C client, in turns, so that what else this machine does
 //! falls on both.
 
+mod measures;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use crate::daemon::Daemon;
 use crate::folder::Folder;
@@ -102,46 +103,41 @@ pub fn load_with(generator: &mut Command, uri: &str, call: &str, arguments: [&st
     Load { rate, latency, p99 }
 }
 
-/// Measures everything, in `rounds` turns of so many seconds per load.
+/// Measures, in `rounds` turns, whatever has `only` in its name; loads run for so many seconds each.
 ///
 /// # Panics
 /// If a daemon or a load fails.
-pub fn run(rounds: usize, seconds: &str) -> Vec<Row> {
+pub fn run(rounds: usize, seconds: &str, only: &str) -> Vec<Row> {
     let folder = Folder::new();
-    let generator = load_generator(&folder);
-    let mut latency = Row::new("1 connection, GetLibVersion: median latency, µs", "≤ 0.7");
-    let mut busy = Row::new("32 connections, GetLibVersion: calls/s", "≥ 2");
-    let mut list = Row::new("ListAllDomains, 1,000 domains: median latency, µs", "≤ 0.3");
-    let mut resident = Row::new("idle, resident memory, MiB", "≤ 16 MiB");
-    let mut start = Row::new("start to first answer, ms", "≤ 100 ms");
-    type Figures = fn(&mut Row) -> &mut Vec<f64>;
-    let sides: [(fn() -> Daemon, Figures); 2] =
-        [(Daemon::libvirtd, |row| &mut row.libvirtd), (Daemon::virtwired, |row| &mut row.virtwired)];
+    let tools = Tools { generator: load_generator(&folder), seconds: seconds.to_owned() };
     crate::daemon::virtwired();
+    let wanted = measures::ALL.iter().filter(|measure| measure.what.contains(only));
+    let mut rows: Vec<(&Measure, Row)> =
+        wanted.map(|measure| (measure, Row::new(measure.what, measure.floor))).collect();
     for _ in 0..rounds {
-        for (daemon, figures) in sides {
-            let begin = Instant::now();
-            let daemon = daemon();
-            let socket = daemon.socket();
-            first_answer(&socket);
-            figures(&mut start).push(begin.elapsed().as_secs_f64() * 1e3);
-            figures(&mut resident).push(daemon.resident() as f64 / 1024.0);
-            figures(&mut latency).push(load(&generator, &daemon, "lib-version", ["1", seconds, "0"]).latency);
-            figures(&mut busy).push(load(&generator, &daemon, "lib-version", ["32", seconds, "0"]).rate);
-            figures(&mut list)
-                .push(load(&generator, &daemon, "list-all-domains", ["1", seconds, "1000"]).latency);
+        for (measure, row) in &mut rows {
+            // One daemon after the other, so that neither has the machine's worse half of the round.
+            row.libvirtd.push((measure.how)(&tools, &Daemon::again(true)));
+            row.virtwired.push((measure.how)(&tools, &Daemon::again(false)));
         }
     }
-    vec![latency, busy, list, resident, start]
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
-/// Asks a daemon which ways of authentication it has, the first question of every client.
-fn first_answer(socket: &Path) {
-    let target = virtwire_conformance::Target {
-        socket: socket.to_owned(),
-        socket_ro: None,
-        socket_admin: None,
-        uri: "test:///default".to_owned(),
-    };
-    target.open().unwrap_or_else(|e| panic!("{}: {e}", socket.display()));
+/// What measures need.
+pub struct Tools {
+    /// The compiled load generator.
+    pub generator: PathBuf,
+    /// How long a load runs.
+    pub seconds: String,
+}
+
+/// Something to measure.
+pub struct Measure {
+    /// What, with its unit.
+    pub what: &'static str,
+    /// What virtwired should reach, in words.
+    pub floor: &'static str,
+    /// How, on a daemon that has just started.
+    pub how: fn(&Tools, &Daemon) -> f64,
 }
