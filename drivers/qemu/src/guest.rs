@@ -18,6 +18,8 @@ pub(crate) struct Guest {
     pub(crate) uuid: [u8; 16],
     /// Held by whoever changes the guest's life, across all its waits.
     pub(crate) job: tokio::sync::Mutex<()>,
+    /// Held while it is cleared away after its end.
+    pub(crate) ending: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
 }
 
@@ -108,7 +110,8 @@ impl Guest {
             snapshots: Moments::default(),
             checkpoints: Moments::default(),
         };
-        Self { name, uuid, job: tokio::sync::Mutex::default(), inner: Mutex::new(inner) }
+        let (job, ending) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
+        Self { name, uuid, job, ending, inner: Mutex::new(inner) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {

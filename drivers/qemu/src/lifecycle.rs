@@ -416,8 +416,9 @@ impl Qemu {
         self.ended(guest, live.id).await;
     }
 
-    /// QEMU has gone: the guest is off. Whoever notices first does this; the second finds nothing to do.
+    /// QEMU has gone: the guest is off. Whoever notices first does this; the second waits for it and finds nothing to do.
     async fn ended(&self, guest: &Arc<Guest>, id: i32) {
+        let _alone = guest.ending.lock().await;
         let (handle, event, transient, live) = {
             let mut inner = guest.lock();
             if inner.live.as_ref().is_none_or(|live| live.id != id) {

@@ -79,7 +79,7 @@ fn with_disk(daemon: Daemon) -> Daemon {
 fn virtwired_answers_as_libvirtd_did_about_storage_and_guests() {
     if peers::here(&[Peer::Root, Peer::Qemu]) {
         let daemon = with_disk(Daemon::private_virtwired());
-        agree(MACHINE, || &daemon, 300);
+        agree(MACHINE, || &daemon, 200);
     }
 }
 
