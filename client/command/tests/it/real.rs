@@ -41,11 +41,11 @@ impl Libvirtd {
         let dir = std::env::temp_dir().join(format!("virtwire-real-{}-{host}", std::process::id()));
         std::fs::create_dir_all(dir.join("lib/pool")).unwrap();
         std::fs::create_dir_all(dir.join("etc")).unwrap();
-        let qemu = "stdio_handler = \"file\"\nuser = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\n";
+        let qemu =
+            "stdio_handler = \"file\"\nuser = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\n";
         std::fs::write(dir.join("etc/qemu.conf"), qemu).unwrap();
-        let conf = format!(
-            "auth_unix_rw = \"none\"\nhost_uuid = \"{host:08}-1111-4222-8333-444444444444\"\n"
-        );
+        let conf =
+            format!("auth_unix_rw = \"none\"\nhost_uuid = \"{host:08}-1111-4222-8333-444444444444\"\n");
         std::fs::write(dir.join("etc/libvirtd.conf"), conf).unwrap();
         let process = Command::new("unshare")
             .args(["--uts", "sh", "-c", "hostname \"$0\"; exec bash \"$@\"", &format!("host{host}")])
