@@ -117,6 +117,11 @@ impl<T> Moments<T> {
         self.all.iter().find(|m| m.name == name)
     }
 
+    /// The moment of that name, to be changed; its name and parent stay.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Moment<T>> {
+        self.all.iter_mut().find(|m| m.name == name)
+    }
+
     /// The moment that the guest stands at.
     pub fn current(&self) -> Option<&Moment<T>> {
         self.get(self.current.as_deref()?)

@@ -29,6 +29,7 @@ element! {
         leaf creation_time "creationTime": Option<i64>;
         child memory: Option<SnapshotMemory>;
         child disks: Option<SnapshotDisks>;
+        child revert_disks "revertDisks": Option<SnapshotDisks>;
         child domain: Option<Box<Domain>>;
         child inactive_domain "inactiveDomain": Option<Box<Domain>>;
         child cookie: Option<Cookie>;

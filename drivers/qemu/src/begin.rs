@@ -27,6 +27,8 @@ pub(crate) enum Memory {
     Snapshot { name: String, disks: Vec<SnapshotDisk> },
     /// What a file holds from where it stands.
     Saved(File),
+    /// What it was at a snapshot, which a file holds from where it stands.
+    Outside(File),
 }
 
 impl Memory {
@@ -39,11 +41,11 @@ impl Memory {
             (Self::Fresh, false) => {
                 (State::RUNNING_BOOTED, [Lifecycle::RESUMED_UNPAUSED, Lifecycle::STARTED_BOOTED])
             }
-            (Self::Snapshot { .. }, true) => (
+            (Self::Snapshot { .. } | Self::Outside(_), true) => (
                 State::PAUSED_FROM_SNAPSHOT,
                 [Lifecycle::STARTED_FROM_SNAPSHOT, Lifecycle::SUSPENDED_FROM_SNAPSHOT],
             ),
-            (Self::Snapshot { .. }, false) => (
+            (Self::Snapshot { .. } | Self::Outside(_), false) => (
                 State::RUNNING_FROM_SNAPSHOT,
                 [Lifecycle::STARTED_FROM_SNAPSHOT, Lifecycle::RESUMED_FROM_SNAPSHOT],
             ),
@@ -85,7 +87,7 @@ impl Qemu {
         match memory {
             Memory::Fresh => Ok(()),
             Memory::Snapshot { name, disks } => snapshot::load_memory(&live, &name, &disks).await,
-            Memory::Saved(file) => migrate::into(&live.monitor, file).await,
+            Memory::Saved(file) | Memory::Outside(file) => migrate::into(&live.monitor, file).await,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use virtwire_conf::domain::display::GraphicsType;
-use virtwire_conf::{Domain, FormatOptions};
+use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 
@@ -14,9 +14,8 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
 use crate::plug::Taps;
-use crate::snapshot;
 use crate::state::{Lifecycle, State};
-use crate::{checkpoint, live, prepare};
+use crate::{kept, live, prepare};
 use virtwire_store as store;
 
 /// `VIR_DOMAIN_DEFINE_VALIDATE`
@@ -142,8 +141,8 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
     let dirs = &driver.shared.dirs;
     if guest.lock().live.is_none() {
         driver.forget_saved(&guest)?;
-        snapshot::forget_all(dirs, &guest.name);
-        checkpoint::forget_all(dirs, &guest.name);
+        kept::forget_all::<Snapshot>(dirs, &guest.name);
+        kept::forget_all::<Checkpoint>(dirs, &guest.name);
     }
     let path = dirs.definition(&guest.name);
     let cannot = |e| file(&e, format_args!("cannot remove config {}", path.display()));

@@ -27,7 +27,7 @@ use crate::host::Host;
 use crate::probe::{QemuCaps, find_in_path, find_program};
 use crate::rotation::Rotation;
 use crate::security::{self, Dac};
-use crate::{checkpoint, snapshot};
+use crate::{checkpoint, kept};
 use virtwire_store as store;
 
 /// Features (`VIR_DRV_FEATURE_…`) of this driver: string parameters and the order of a network update's parts.
@@ -152,7 +152,7 @@ impl Qemu {
                         let mut inner = guest.lock();
                         inner.autostart_once = once;
                         inner.saved = self.shared.dirs.saved(&guest.name).is_file();
-                        inner.snapshots = snapshot::load(&self.shared.dirs, &guest.name)?;
+                        inner.snapshots = kept::load(&self.shared.dirs, &guest.name)?;
                         inner.checkpoints = checkpoint::load(&self.shared.dirs, &guest.name)?;
                     }
                     self.guests().add(Arc::new(guest));

@@ -30,6 +30,7 @@ mod guest;
 pub mod host;
 mod hypervisor;
 mod info;
+mod kept;
 mod lifecycle;
 mod list;
 mod live;

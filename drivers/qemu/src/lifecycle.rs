@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 use virtwire_conf::domain::LifecycleAction;
 use virtwire_conf::table::KiB;
-use virtwire_conf::{Domain, FormatOptions};
+use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_qmp::commands::{
     Cont, ExpirePassword, QueryChardev, SetAction, SetLink, SetPassword, SystemReset,
@@ -35,7 +35,7 @@ use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
-use crate::{live, prepare};
+use crate::{kept, live, prepare};
 
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ impl Qemu {
             return Err(error);
         }
         let dir = self.shared.dirs.domain(id, &guest.name);
-        let incoming = matches!(begin.memory, Memory::Saved(_));
+        let incoming = matches!(begin.memory, Memory::Saved(_) | Memory::Outside(_));
         let started = self.launch(&mut domain, &dir, incoming).await;
         let (process, monitor_of, events) = match started {
             Ok(started) => started,
@@ -465,8 +465,8 @@ impl Qemu {
         self.forget_status(&guest.name);
         if transient {
             if live.ending != Some(Ending::FromSnapshot) {
-                crate::snapshot::forget_all(&self.shared.dirs, &guest.name);
-                crate::checkpoint::forget_all(&self.shared.dirs, &guest.name);
+                kept::forget_all::<Snapshot>(&self.shared.dirs, &guest.name);
+                kept::forget_all::<Checkpoint>(&self.shared.dirs, &guest.name);
             }
             self.remove(guest);
         }

@@ -20,7 +20,7 @@ use crate::begin::{Begin, Memory};
 use crate::define::{text, transient};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, file, monitor};
-use crate::guest::{Ending, Guest};
+use crate::guest::{Ending, Guest, Live};
 use crate::migrate;
 use crate::snapshot::{cookie, of_run};
 use crate::state::{Lifecycle, State};
@@ -166,19 +166,11 @@ impl Qemu {
             domain = replacement(self, &domain, &xml.to_str_lossy()).await?;
         }
         let running = if flags & (RUNNING | PAUSED) == 0 { ran } else { flags & RUNNING != 0 };
-        let cookie = cookie(&live.domain);
-        let cookie = cookie.map(|cookie| write_document("cookie", &cookie, &FormatOptions::default()));
-        let xml = text(&domain, SECURE_INACTIVE);
-        let cookie = cookie.unwrap_or_default();
-        let length = (HEADER + xml.len() + cookie.len() + 2 + ROOM) as u64;
-        let image = Image { xml, cookie, running, length };
         if ran {
             self.change(guest, State::runs, State::PAUSED_SAVE, Lifecycle::SUSPENDED_PAUSED);
             live.monitor.execute(&Stop {}).await.map_err(monitor)?;
         }
-        let saved = write(&live.monitor, path, &image).await;
-        if let Err(error) = saved {
-            let _ = fs::remove_file(path);
+        if let Err(error) = put(&live, path, &domain, running).await {
             if ran && live.monitor.execute(&Cont {}).await.is_ok() {
                 self.change(
                     guest,
@@ -257,6 +249,24 @@ async fn replacement(driver: &Qemu, domain: &Domain, xml: &str) -> Result<Domain
         return Err(QEMU.config_unsupported(text));
     }
     Ok(new)
+}
+
+/// Puts a guest's memory into a file, with a definition of the guest; it stands still afterwards.
+///
+/// # Errors
+/// The file cannot be written, or QEMU says no; the file is gone then.
+pub(crate) async fn put(live: &Live, path: &Path, domain: &Domain, running: bool) -> Result<()> {
+    let cookie = cookie(&live.domain);
+    let cookie = cookie.map(|cookie| write_document("cookie", &cookie, &FormatOptions::default()));
+    let xml = text(domain, SECURE_INACTIVE);
+    let cookie = cookie.unwrap_or_default();
+    let length = (HEADER + xml.len() + cookie.len() + 2 + ROOM) as u64;
+    let image = Image { xml, cookie, running, length };
+    let saved = write(&live.monitor, path, &image).await;
+    if saved.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    saved
 }
 
 /// Writes a file: marked as whole only once QEMU has written all of its part.

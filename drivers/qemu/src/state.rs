@@ -61,6 +61,8 @@ states! {
     PAUSED_MIGRATION = 3 2 "paused" "migration";
     /// Being saved.
     PAUSED_SAVE = 3 3 "paused" "save";
+    /// Its memory goes into a snapshot.
+    PAUSED_SNAPSHOT = 3 9 "paused" "creating snapshot";
     /// Went back to a snapshot.
     PAUSED_FROM_SNAPSHOT = 3 7 "paused" "from snapshot";
     /// Stopped by an I/O error.

@@ -64,6 +64,8 @@ impl Network {
 
     /// What DHCP and DNS tell: each entry must be complete.
     fn check_addresses(&mut self) -> Result {
+        // That it is not wanted is not said.
+        self.ipv6 = self.ipv6.filter(|wanted| *wanted == YesNo::Yes);
         let name = &self.name;
         for ip in &mut self.ips {
             let network = ip.clone();

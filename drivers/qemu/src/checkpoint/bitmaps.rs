@@ -57,14 +57,18 @@ impl Bitmaps {
     }
 }
 
-/// QEMU's names of a disk's images, the one that is written to first.
-pub(crate) fn images(disk: &Disk) -> Vec<String> {
+/// The numbers of a disk's images, that of the one that is written to first.
+pub(crate) fn indexes(disk: &Disk) -> impl Iterator<Item = u32> {
     let below = std::iter::successors(disk.backing_store.as_deref(), |below: &&BackingStore| {
         below.backing_store.as_deref()
     });
     let own = disk.source.as_ref().and_then(|source| source.index);
-    let indexes = own.into_iter().chain(below.filter_map(|below| below.index));
-    indexes.map(|index| format!("libvirt-{index}-format")).collect()
+    own.into_iter().chain(below.filter_map(|below| below.index))
+}
+
+/// QEMU's names of a disk's images, the one that is written to first.
+pub(crate) fn images(disk: &Disk) -> Vec<String> {
+    indexes(disk).map(|index| format!("libvirt-{index}-format")).collect()
 }
 
 /// A guest's disk by its target.

@@ -10,10 +10,11 @@ use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use super::bitmaps::{self, Bitmaps, followed};
-use super::{CHECKPOINT, on_wire, store};
+use super::{CHECKPOINT, on_wire};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags};
 use crate::guest::Guest;
+use crate::kept;
 use crate::snapshot::of_run;
 
 /// `VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE`, `…_REDEFINE_VALIDATE`
@@ -53,7 +54,7 @@ pub(crate) async fn create_xml(
             inner.checkpoints.current = Some(name.clone());
         }
     }
-    store::save(driver, &guest, &[&name])?;
+    kept::save::<Checkpoint>(driver, &guest, &[&name])?;
     Ok(DomainCheckpointCreateXmlRet { checkpoint: on_wire(&guest.handle(), &name) })
 }
 

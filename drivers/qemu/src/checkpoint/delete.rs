@@ -5,10 +5,11 @@ use virtwire_conf::moments::Delete;
 use virtwire_protocol::remote::DomainCheckpointDeleteArgs;
 
 use super::bitmaps::{self, Bitmaps, followed};
-use super::{CHECKPOINT, find, guest_of, store};
+use super::{CHECKPOINT, find, guest_of};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags};
 use crate::guest::Guest;
+use crate::kept;
 
 /// `VIR_DOMAIN_CHECKPOINT_DELETE_CHILDREN`, `…_METADATA_ONLY`, `…_CHILDREN_ONLY`
 const CHILDREN: u32 = 1;
@@ -45,14 +46,14 @@ pub(crate) async fn delete(driver: &Qemu, args: DomainCheckpointDeleteArgs) -> R
         if !metadata_only {
             discard(&guest, checkpoint).await?;
         }
-        store::forget(driver, &guest.name, name)?;
+        kept::forget::<Checkpoint>(driver, &guest.name, name)?;
     }
     let changed = {
         let mut inner = guest.lock();
         inner.checkpoints.delete(&name, what);
         inner.checkpoints.iter().map(|moment| moment.name.clone()).collect::<Vec<_>>()
     };
-    store::save(driver, &guest, &changed.iter().map(String::as_str).collect::<Vec<_>>())
+    kept::save::<Checkpoint>(driver, &guest, &changed.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Has QEMU forget what changed since a checkpoint.
@@ -67,7 +68,10 @@ async fn discard(guest: &Guest, checkpoint: &Checkpoint) -> Result<()> {
             let text = format_args!("bitmap '{bitmap}' not found in backing chain of '{}'", disk.name);
             return Err(QEMU.internal_error(text));
         }
-        actions.extend(found.iter().map(|(node, bitmap)| bitmaps::remove(node, &bitmap.name)));
+        // Images below the guest's own cannot be written to: what they have goes with them.
+        let top = bitmaps::images(own).into_iter().next();
+        let own = found.iter().filter(|(node, _)| Some(node) == top.as_ref());
+        actions.extend(own.map(|(node, bitmap)| bitmaps::remove(node, &bitmap.name)));
     }
     bitmaps::change(&live, actions).await
 }

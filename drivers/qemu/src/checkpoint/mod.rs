@@ -21,7 +21,7 @@ use crate::guest::{Guest, Inner};
 pub(crate) use create::create_xml;
 pub(crate) use delete::delete;
 pub(crate) use list::{children, lookup, of_guest, parent, xml_desc};
-pub(crate) use store::{forget_all, load};
+pub(crate) use store::load;
 
 /// The domain of errors about their descriptions.
 const CHECKPOINT: ErrorDomain = ErrorDomain::DOMAIN_CHECKPOINT;

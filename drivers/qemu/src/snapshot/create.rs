@@ -5,25 +5,29 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
-use virtwire_conf::domain::disk::{BackingFormat, BackingStore, Disk, DiskDriver, DiskSource, StorageType};
+use virtwire_conf::domain::disk::{BackingFormat, BackingStore, Disk, DiskSource, StorageType};
 use virtwire_conf::moments::Moment;
 use virtwire_conf::snapshot::{
-    Cookie, SnapshotDisk, SnapshotDisks, SnapshotLocation as Location, SnapshotMemory, SnapshotState,
+    Cookie, SnapshotDisk, SnapshotDisks, SnapshotLocation as Location, SnapshotState,
 };
 use virtwire_conf::table::{Element, write_document};
 use virtwire_conf::xml::Document;
 use virtwire_conf::{Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
-use virtwire_qmp::commands::{QueryBlock, SnapshotSave, Transaction};
+use virtwire_qmp::commands::{Cont, QueryBlock, SnapshotSave, Stop, Transaction};
 
+use super::disks::{check_disks, disks, file, format, memory, target};
 use super::image::{job, overlay, qemu_img};
-use super::{on_wire, store};
+use super::{external, on_wire};
 use crate::checkpoint::bitmaps;
 use crate::define::replace;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, monitor, not_running};
 use crate::guest::{Guest, Live};
+use crate::kept;
+use crate::save;
+use crate::state::{Lifecycle, State};
 
 /// `VIR_DOMAIN_SNAPSHOT_CREATE_…`
 mod flag {
@@ -68,13 +72,18 @@ pub(crate) async fn create_xml(
     if args.flags & flag::NO_METADATA == 0 {
         {
             let mut inner = guest.lock();
+            // What a guest went back to is part of the new snapshot now.
+            let left = inner.snapshots.current.clone().filter(|_| !redefine);
+            if let Some(left) = left.and_then(|left| inner.snapshots.get_mut(&left)) {
+                left.data.revert_disks = None;
+            }
             inner.snapshots.insert(moment);
             if !redefine || args.flags & flag::CURRENT != 0 {
                 inner.snapshots.current = Some(name.clone());
             }
         }
         let changed: Vec<_> = before.iter().map(String::as_str).chain([name.as_str()]).collect();
-        store::save(driver, &guest, &changed)?;
+        kept::save::<Snapshot>(driver, &guest, &changed)?;
     }
     if halt && !redefine {
         driver.stop_for_snapshot(&guest).await;
@@ -161,15 +170,13 @@ fn described(guest: &Guest, asked: Snapshot, flags: u32) -> Result<Moment<Snapsh
         let text = "live snapshot creation is supported only during full system snapshots";
         return Err(QEMU.operation_unsupported(text));
     }
-    if memory.snapshot == Some(Location::External) {
-        return Err(QEMU.config_unsupported("memory of snapshots in files of their own is not supported yet"));
-    }
     if inner.snapshots.get(&name).is_some() {
         return Err(ErrorDomain::DOMAIN.operation_failed(format_args!("domain moment {name} already exists")));
     }
     let domain = inner.current().ok_or_else(not_running)?;
     let asked_disks = asked.disks.map(|disks| disks.disk).unwrap_or_default();
-    let place = if disk_only { Location::External } else { Location::Internal };
+    let outside = disk_only || memory.snapshot == Some(Location::External);
+    let place = if outside { Location::External } else { Location::Internal };
     let disks = disks(&domain, &name, asked_disks, place)?;
     check_disks(&domain, &disks, place, running)?;
     let state = match (running, disk_only) {
@@ -193,123 +200,6 @@ fn described(guest: &Guest, asked: Snapshot, flags: u32) -> Result<Moment<Snapsh
         ..Snapshot::default()
     };
     Ok(Moment { name, parent: inner.snapshots.current.clone(), data })
-}
-
-/// Where memory goes; there is none of a guest that is off.
-fn memory(asked: Option<SnapshotMemory>, there: bool) -> Result<SnapshotMemory> {
-    let asked = asked.unwrap_or_default();
-    let place = match (asked.snapshot, &asked.file) {
-        (Some(Location::External), None) => {
-            return Err(SNAPSHOT.xml_error("external memory snapshots require a filename"));
-        }
-        (Some(place), None) => Some(place),
-        (Some(Location::External) | None, Some(_)) => Some(Location::External),
-        (Some(place), Some(file)) => {
-            let text =
-                format_args!("memory filename '{file}' requires external snapshot, not {}", place.as_str());
-            return Err(SNAPSHOT.xml_error(text));
-        }
-        (None, None) => None,
-    };
-    if !there && place.is_some_and(|place| place != Location::No) {
-        let text = "memory state cannot be saved with offline or disk-only snapshot";
-        return Err(SNAPSHOT.xml_error(text));
-    }
-    let place = place.unwrap_or(if there { Location::Internal } else { Location::No });
-    Ok(SnapshotMemory { snapshot: Some(place), file: asked.file })
-}
-
-fn target(disk: &Disk) -> &str {
-    disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
-}
-
-fn file(disk: &Disk) -> Option<&str> {
-    disk.source.as_ref()?.file.as_deref()
-}
-
-fn format(disk: &Disk) -> &str {
-    disk.driver.as_ref().and_then(|driver| driver.type_.as_deref()).unwrap_or("raw")
-}
-
-/// Every disk, with where its snapshot goes.
-fn disks(
-    domain: &Domain,
-    snapshot: &str,
-    asked: Vec<SnapshotDisk>,
-    default: Location,
-) -> Result<Vec<SnapshotDisk>> {
-    let all = &domain.devices.disks;
-    if asked.len() > all.len() {
-        return Err(SNAPSHOT.config_unsupported("too many disk snapshot requests for domain"));
-    }
-    for disk in &asked {
-        if !all.iter().any(|own| target(own) == disk.name || file(own) == Some(&disk.name)) {
-            return Err(SNAPSHOT.config_unsupported(format_args!("no disk named '{}'", disk.name)));
-        }
-    }
-    let mut found = Vec::new();
-    for own in all {
-        let name = target(own);
-        let asked = asked.iter().find(|disk| disk.name == name || file(own) == Some(&disk.name));
-        let empty = own.source.is_none() || own.readonly;
-        let place = asked.and_then(|disk| disk.snapshot);
-        let place = match place {
-            None if empty || own.snapshot == Some(virtwire_conf::domain::disk::DiskSnapshot::No) => {
-                Location::No
-            }
-            None => default,
-            Some(place) => place,
-        };
-        let mut disk =
-            SnapshotDisk { name: name.to_owned(), snapshot: Some(place), ..SnapshotDisk::default() };
-        if place == Location::External {
-            let source = asked.and_then(|disk| disk.source.clone());
-            let named = source.filter(|source| *source != DiskSource::default());
-            disk.type_ = asked.and_then(|disk| disk.type_).or(Some(StorageType::File));
-            let type_ = asked.and_then(|disk| disk.driver.as_ref()?.type_.clone());
-            let type_ = Some(type_.unwrap_or_else(|| "qcow2".to_owned()));
-            disk.driver = Some(DiskDriver { type_, ..DiskDriver::default() });
-            let new = |path| DiskSource { file: Some(path), ..DiskSource::default() };
-            disk.source = Some(named.map_or_else(|| beside(own, snapshot).map(new), Ok)?);
-        }
-        found.push(disk);
-    }
-    Ok(found)
-}
-
-/// Checks that a new snapshot's disks go together, and that their images can be in it.
-fn check_disks(domain: &Domain, disks: &[SnapshotDisk], default: Location, running: bool) -> Result<()> {
-    for (own, disk) in domain.devices.disks.iter().zip(disks) {
-        let (name, place) = (&disk.name, disk.snapshot.unwrap_or(default));
-        let empty = own.source.is_none() || own.readonly;
-        // Files of their own go with those of a guest that is off.
-        let other = place != Location::Internal && !empty && (running || place != Location::External);
-        if default == Location::Internal && other {
-            let text = format_args!("disk '{name}' must use snapshot mode 'internal'");
-            return Err(SNAPSHOT.config_unsupported(text));
-        }
-        if place == Location::Internal && format(own) != "qcow2" {
-            let text = format_args!(
-                "internal snapshot for disk {name} unsupported for storage type {}",
-                format(own)
-            );
-            return Err(QEMU.config_unsupported(text));
-        }
-    }
-    Ok(())
-}
-
-/// The name of a new image: the old one's, with the snapshot's for its extension.
-fn beside(disk: &Disk, snapshot: &str) -> Result<String> {
-    let Some(path) = file(disk).filter(|path| Path::new(path).is_file()) else {
-        return Err(SNAPSHOT.config_unsupported(format_args!(
-            "source for disk '{}' is not a regular file; refusing to generate external snapshot name",
-            target(disk)
-        )));
-    };
-    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    Ok(format!("{dir}/{stem}.{snapshot}"))
 }
 
 /// What runs, but for what the run has made of it: the processor, labels, terminals, ports.
@@ -358,7 +248,29 @@ async fn take(driver: &Qemu, guest: &Arc<Guest>, snapshot: &Snapshot, name: &str
             live.monitor.execute(&save).await.map_err(monitor)?;
             job(&live.monitor, &job_id).await
         }
-        Ok(live) => put_upon_running(driver, guest, &live, &external, flags).await,
+        Ok(live) => {
+            let memory = snapshot.memory.as_ref().and_then(|memory| memory.file.as_deref());
+            let Some(memory) = memory else {
+                return put_upon_running(driver, guest, &live, &external, flags).await;
+            };
+            let ran = guest.lock().state.runs();
+            if ran && flags & flag::LIVE == 0 {
+                driver.change(guest, State::runs, State::PAUSED_SNAPSHOT, Lifecycle::SUSPENDED_PAUSED);
+                live.monitor.execute(&Stop {}).await.map_err(monitor)?;
+            }
+            let mut taken = save::put(&live, Path::new(memory), &of_run(&live), ran).await;
+            if taken.is_ok() {
+                taken = put_upon_running(driver, guest, &live, &external, flags).await;
+                if taken.is_err() {
+                    external::remove(&[memory.to_owned()]);
+                }
+            }
+            if ran && live.monitor.execute(&Cont {}).await.is_ok() {
+                let paused = |state: State| !state.runs();
+                driver.change(guest, paused, State::RUNNING_UNPAUSED, Lifecycle::RESUMED_UNPAUSED);
+            }
+            taken
+        }
         Err(_) => {
             let domain = guest.lock().next().ok_or_else(not_running)?;
             for disk in &internal {
@@ -389,7 +301,7 @@ fn new_image(disk: &SnapshotDisk) -> PathBuf {
 }
 
 /// A disk with a new image upon the one it had. Of a guest that is off, what is below stands in the image alone.
-fn upon(disk: &mut Disk, snapshot: &SnapshotDisk, index: Option<u32>, shown: bool) {
+pub(super) fn upon(disk: &mut Disk, snapshot: &SnapshotDisk, index: Option<u32>, shown: bool) {
     let below = BackingStore {
         type_: Some(disk.type_),
         format: Some(BackingFormat { type_: format(disk).to_owned(), ..BackingFormat::default() }),
@@ -437,8 +349,8 @@ async fn put_upon_running(
 ) -> Result<()> {
     let blocks = live.monitor.execute(&QueryBlock {}).await.map_err(monitor)?;
     let mut domain = (*live.domain).clone();
-    let sources = domain.devices.disks.iter().filter_map(|disk| disk.source.as_ref()?.index);
-    let mut number = sources.max().unwrap_or_default().max(live.last_source);
+    let used = domain.devices.disks.iter().flat_map(bitmaps::indexes);
+    let mut number = used.max().unwrap_or_default().max(live.last_source);
     let (mut actions, mut given) = (Vec::new(), Vec::new());
     for disk in external {
         let node = nodes(live, &[disk]).await?.pop().ok_or_else(|| QEMU.internal_error("missing node"))?;

@@ -1,15 +1,17 @@
 //! Snapshots are deleted.
 
-use virtwire_conf::Snapshot;
 use virtwire_conf::moments::Delete;
+use virtwire_conf::{Domain, Snapshot};
 use virtwire_protocol::remote::DomainSnapshotDeleteArgs;
 use virtwire_qmp::commands::SnapshotDelete;
 
+use super::disks::{file, target};
 use super::image::{job, qemu_img};
-use super::{create, find, guest_of, is_external, store};
+use super::{create, external, find, guest_of, is_external};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::Guest;
+use crate::kept;
 use virtwire_conf::snapshot::SnapshotLocation;
 
 /// `VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY`
@@ -35,16 +37,23 @@ pub(crate) async fn delete(driver: &Qemu, args: DomainSnapshotDeleteArgs) -> Res
         gone.iter().filter_map(data).collect::<Vec<_>>()
     };
     let metadata_only = args.flags & METADATA_ONLY != 0;
-    let external = gone.iter().filter(|(_, snapshot)| is_external(snapshot)).count();
-    if external > 0 && !metadata_only {
-        let text = format_args!("deletion of {external} external disk snapshots not supported yet");
+    let outside = |(_, snapshot): &(String, Snapshot)| is_external(snapshot);
+    if what != Delete::One && !metadata_only && gone.iter().any(outside) {
+        let children = gone.iter().any(|one| one.0 != name && outside(one));
+        let which = if children { "children disk snapshots" } else { "disk snapshots with children" };
+        let text = format_args!("deletion of external {which} not supported");
         return Err(QEMU.config_unsupported(text));
     }
     for (name, snapshot) in &gone {
-        if !metadata_only {
-            discard(&guest, name, snapshot).await?;
+        match is_external(snapshot) {
+            _ if metadata_only => {}
+            true => external::merge(driver, &guest, name).await?,
+            false => {
+                check_images(&guest, name, snapshot)?;
+                discard(&guest, name, snapshot).await?;
+            }
         }
-        store::forget(driver, &guest.name, name)?;
+        kept::forget::<Snapshot>(driver, &guest.name, name)?;
     }
     let changed = {
         let mut inner = guest.lock();
@@ -52,7 +61,27 @@ pub(crate) async fn delete(driver: &Qemu, args: DomainSnapshotDeleteArgs) -> Res
         // Children may have another parent now, and another may be the current one.
         inner.snapshots.iter().map(|moment| moment.name.clone()).collect::<Vec<_>>()
     };
-    store::save(driver, &guest, &changed.iter().map(String::as_str).collect::<Vec<_>>())
+    kept::save::<Snapshot>(driver, &guest, &changed.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Checks that the images that a snapshot is in are those that the guest has.
+fn check_images(guest: &Guest, name: &str, snapshot: &Snapshot) -> Result<()> {
+    let Some(now) = guest.lock().current() else { return Ok(()) };
+    let disks = snapshot.disks.iter().flat_map(|disks| &disks.disk);
+    for disk in disks.filter(|disk| disk.snapshot == Some(SnapshotLocation::Internal)) {
+        let image = |domain: &Domain| {
+            let own = domain.devices.disks.iter().find(|own| target(own) == disk.name)?;
+            file(own).map(str::to_owned)
+        };
+        if snapshot.domain.as_deref().and_then(image) != image(&now) {
+            let text = format_args!(
+                "disk image '{}' for internal snapshot '{name}' is not the same as disk image currently used by VM",
+                disk.name
+            );
+            return Err(QEMU.operation_unsupported(text));
+        }
+    }
+    Ok(())
 }
 
 /// Takes a snapshot out of the images that it is in.

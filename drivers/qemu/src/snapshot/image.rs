@@ -31,6 +31,18 @@ pub(super) async fn qemu_img(args: &[&str]) -> Result<()> {
     Err(QEMU.internal_error(text))
 }
 
+/// The image that one says it is upon.
+pub(super) async fn backing_file(path: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Info {
+        full_backing_filename: Option<String>,
+    }
+    let info = ["info", "-U", "--output=json", path];
+    let output = Command::new("qemu-img").args(info).stdin(Stdio::null()).kill_on_drop(true).output().await;
+    serde_json::from_slice::<Info>(&output.ok()?.stdout).ok()?.full_backing_filename
+}
+
 /// An empty image upon another one, of the same size, which is told where the other one is in use.
 ///
 /// # Errors
@@ -54,6 +66,11 @@ pub(crate) async fn job(qemu: &Monitor, id: &str) -> Result<()> {
     loop {
         let jobs = qemu.execute(&QueryJobs {}).await.map_err(monitor)?;
         let Some(job) = jobs.into_iter().find(|job| job.id == id) else { return Ok(()) };
+        if job.status == "ready" {
+            // What was copied takes the place of what it was copied from.
+            let id = serde_json::Map::from_iter([("id".to_owned(), serde_json::json!(id))]);
+            qemu.execute_raw("job-complete", &id).await.map_err(monitor)?;
+        }
         if job.status == "concluded" {
             qemu.execute(&JobDismiss { id: id.to_owned() }).await.map_err(monitor)?;
             return job.error.map_or(Ok(()), |error| Err(QEMU.operation_failed(error)));

@@ -2,6 +2,8 @@
 
 mod create;
 mod delete;
+mod disks;
+mod external;
 mod image;
 mod list;
 mod revert;
@@ -25,7 +27,6 @@ pub(crate) use list::{
     names, of_guest, parent, xml_desc,
 };
 pub(crate) use revert::{load_memory, revert};
-pub(crate) use store::{forget_all, load};
 
 /// The snapshot of a name.
 fn find<'g>(inner: &'g Inner, name: &str) -> Result<&'g Moment<Snapshot>> {

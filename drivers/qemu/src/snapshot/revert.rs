@@ -1,6 +1,7 @@
 //! A guest goes back to what it was.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use virtwire_conf::snapshot::{SnapshotDisk, SnapshotLocation, SnapshotState};
 use virtwire_conf::{Domain, Snapshot};
@@ -9,12 +10,14 @@ use virtwire_qmp::commands::SnapshotLoad;
 
 use super::create::nodes;
 use super::image::{job, qemu_img};
-use super::{find, guest_of, is_external, store};
+use super::{external, find, guest_of, is_external};
 use crate::begin::{Begin, Memory};
 use crate::define::replace;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::{Guest, Live};
+use crate::kept;
+use crate::save::Image;
 use crate::state::{Lifecycle, State};
 
 /// `VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING`, `…_PAUSED`; with `…_FORCE` and `…_RESET_NVRAM`.
@@ -45,14 +48,15 @@ pub(crate) async fn revert(driver: &Qemu, args: DomainRevertToSnapshotArgs) -> R
         let before = inner.snapshots.current.clone();
         (moment.name.clone(), moment.data.clone(), before, inner.persistent.is_some())
     };
-    if is_external(&snapshot) {
-        return Err(QEMU.config_unsupported("revert to external snapshot not supported yet"));
-    }
     let Some(domain) = snapshot.domain.as_deref() else {
         let text = format_args!("can't revert to snapshot '{name}': no domain definition");
         return Err(QEMU.operation_invalid(text));
     };
-    let off = snapshot.state == Some(SnapshotState::Shutoff);
+    let off = matches!(snapshot.state, Some(SnapshotState::Shutoff | SnapshotState::DiskSnapshot));
+    let memory = match snapshot.memory.as_ref().and_then(|memory| memory.file.as_deref()) {
+        Some(path) => Some(Image::read(path)?.1),
+        None => None,
+    };
     let asked = args.flags & (RUNNING | PAUSED);
     if off && asked == 0 && !persistent {
         return Err(QEMU.operation_invalid(
@@ -61,14 +65,20 @@ pub(crate) async fn revert(driver: &Qemu, args: DomainRevertToSnapshotArgs) -> R
     }
     // The guest may have got another name since.
     let named = |domain: &Domain| Domain { name: guest.name.clone(), ..domain.clone() };
-    let stored = named(snapshot.inactive_domain.as_deref().unwrap_or(domain));
-    let domain = named(domain);
+    let mut stored = named(snapshot.inactive_domain.as_deref().unwrap_or(domain));
+    let mut domain = named(domain);
     driver.stop_for_snapshot(&guest).await;
     if !driver.knows(&guest) {
         // A transient guest goes on as the same one.
         driver.add(Arc::clone(&guest))?;
     }
-    if off {
+    let outside = is_external(&snapshot);
+    if outside {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let made = external::branch(&snapshot, [&mut stored, &mut domain], now).await?;
+        let gone = external::branched(&mut guest.lock().snapshots, &name, made);
+        external::remove(&gone);
+    } else if off {
         for path in images(&snapshot) {
             qemu_img(&["snapshot", "-a", &name, &path]).await?;
         }
@@ -85,6 +95,8 @@ pub(crate) async fn revert(driver: &Qemu, args: DomainRevertToSnapshotArgs) -> R
         if asked != 0 {
             driver.start_from(&guest, &domain, paused).await?;
         }
+    } else if let Some(file) = memory {
+        driver.begin(&guest, &domain, Begin { paused, memory: Memory::Outside(file) }).await?;
     } else {
         load(driver, &guest, &domain, &snapshot, &name, paused).await?;
     }
@@ -93,7 +105,7 @@ pub(crate) async fn revert(driver: &Qemu, args: DomainRevertToSnapshotArgs) -> R
     }
     guest.lock().snapshots.current = Some(name.clone());
     let changed: Vec<_> = before.iter().map(String::as_str).chain([name.as_str()]).collect();
-    store::save(driver, &guest, &changed)
+    kept::save::<Snapshot>(driver, &guest, &changed)
 }
 
 /// Fills the memory of a guest that has just been started with what it was.

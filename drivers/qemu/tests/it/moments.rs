@@ -132,6 +132,131 @@ async fn memory_comes_back_from_a_file() {
     destroy(&next, &dom).await;
 }
 
+/// Where a guest's disk is, in what runs and in what is stored.
+async fn images(host: &Host, dom: &NonnullDomain) -> [String; 2] {
+    let mut found = [String::new(), String::new()];
+    for (found, flags) in found.iter_mut().zip([0, 2]) {
+        let args = DomainGetXmlDescArgs { dom: dom.clone(), flags };
+        let xml = host.driver.domain_get_xml_desc(&CallCx::default(), args).await.unwrap().xml.to_string();
+        let source = xml.split_once("<source file='").unwrap().1.split_once('\'').unwrap().0;
+        *found = source.rsplit('/').next().unwrap().to_owned();
+    }
+    found
+}
+
+/// The images of a guest's disk.
+fn files(host: &Host) -> Vec<String> {
+    let all = std::fs::read_dir(&host.dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = all.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.starts_with("disk.") && name != "disk.img");
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn images_are_gone_back_to_and_merged_while_the_guest_runs() {
+    let (host, cx) = (Host::new().await, CallCx::default());
+    let Some(dom) = keeping(&host, "branches").await else { return };
+    start(&host, &dom).await;
+    host.console(&dom).await.hear(GREETING).await;
+    let memory = host.dir.join("memory");
+    let xml = format!(
+        "<domainsnapshot><name>whole</name><memory snapshot='external' file='{}'/></domainsnapshot>",
+        memory.display()
+    );
+    let args = DomainSnapshotCreateXmlArgs { dom: dom.clone(), xml_desc: xml.as_str().into(), flags: 0 };
+    let whole = host.driver.domain_snapshot_create_xml(&cx, args).await.unwrap().snap;
+    assert_eq!(host.state(&dom).await.0, 1, "it runs on");
+    answers(&host, &dom).await;
+    let top = snapshot(&host, &dom, "top", 1 << 4).await;
+    assert_eq!(files(&host), ["disk.qcow2", "disk.top", "disk.whole"]);
+
+    let args = DomainRevertToSnapshotArgs { snap: whole.clone(), flags: 0 };
+    host.driver.domain_revert_to_snapshot(&cx, args).await.unwrap();
+    assert_eq!(host.state(&dom).await, (1, 4));
+    answers(&host, &dom).await;
+    let [now, stored] = images(&host, &dom).await;
+    assert_eq!(now, stored);
+    assert!(!files(&host).contains(&"disk.top".to_owned()) && files(&host).contains(&now));
+
+    let delete = |snap: &NonnullDomainSnapshot| DomainSnapshotDeleteArgs { snap: snap.clone(), flags: 0 };
+    let error = host.driver.domain_snapshot_delete(&cx, delete(&whole)).await.unwrap_err();
+    assert!(error.message.contains("not a leaf snapshot"), "{error}");
+    host.driver.domain_snapshot_delete(&cx, delete(&top)).await.unwrap();
+    host.driver.domain_snapshot_delete(&cx, delete(&whole)).await.unwrap();
+    assert_eq!(images(&host, &dom).await, ["disk.qcow2", "disk.qcow2"]);
+    assert_eq!((files(&host), memory.exists()), (vec!["disk.qcow2".to_owned()], false));
+    answers(&host, &dom).await;
+    destroy(&host, &dom).await;
+}
+
+#[tokio::test]
+async fn images_are_merged_while_the_guest_is_off() {
+    let (host, cx) = (Host::new().await, CallCx::default());
+    let Some(dom) = keeping(&host, "shrinks").await else { return };
+    start(&host, &dom).await;
+    let mut all = Vec::new();
+    for name in ["a", "b", "c"] {
+        all.push(snapshot(&host, &dom, name, 1 << 4).await);
+    }
+    let delete = |n: usize| DomainSnapshotDeleteArgs { snap: all[n].clone(), flags: 0 };
+    // One below others while it runs, the others afterwards.
+    host.driver.domain_snapshot_delete(&cx, delete(1)).await.unwrap();
+    assert_eq!(files(&host), ["disk.a", "disk.c", "disk.qcow2"]);
+    destroy(&host, &dom).await;
+    host.driver.domain_snapshot_delete(&cx, delete(0)).await.unwrap();
+    assert_eq!(files(&host), ["disk.c", "disk.qcow2"]);
+    host.driver.domain_snapshot_delete(&cx, delete(2)).await.unwrap();
+    assert_eq!(files(&host), ["disk.qcow2"]);
+    assert_eq!(images(&host, &dom).await, ["disk.qcow2", "disk.qcow2"]);
+    start(&host, &dom).await;
+    host.console(&dom).await.hear(GREETING).await;
+    destroy(&host, &dom).await;
+}
+
+async fn checkpoint(host: &Host, dom: &NonnullDomain, name: &str) -> NonnullDomainCheckpoint {
+    let xml_desc = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>").as_str().into();
+    let args = DomainCheckpointCreateXmlArgs { dom: dom.clone(), xml_desc, flags: 0 };
+    host.driver.domain_checkpoint_create_xml(&CallCx::default(), args).await.unwrap().checkpoint
+}
+
+#[tokio::test]
+async fn what_changes_since_a_checkpoint_is_known_in_later_images_too() {
+    let (host, cx) = (Host::new().await, CallCx::default());
+    let Some(dom) = keeping(&host, "remembers").await else { return };
+    start(&host, &dom).await;
+    let first = checkpoint(&host, &dom, "first").await;
+    let second = checkpoint(&host, &dom, "second").await;
+    snapshot(&host, &dom, "top", 1 << 4).await;
+    let xml = DomainCheckpointGetXmlDescArgs { checkpoint: second.clone(), flags: 2 | 4 };
+    let xml = host.driver.domain_checkpoint_get_xml_desc(&cx, xml).await.unwrap().xml.to_string();
+    assert!(xml.contains("<name>first</name>") && xml.contains("bitmap='second' size='0'"), "{xml}");
+    let bitmaps = |image: &str| {
+        let info = ["info", "-U", image];
+        let output = Command::new("qemu-img").args(info).current_dir(&host.dir).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).matches("name: ").count()
+    };
+    let delete = DomainCheckpointDeleteArgs { checkpoint: first, flags: 0 };
+    host.driver.domain_checkpoint_delete(&cx, delete).await.unwrap();
+    destroy(&host, &dom).await;
+    assert_eq!((bitmaps("disk.qcow2"), bitmaps("disk.top")), (2, 1), "what is below stays as it is");
+
+    // They outlive the daemon, and can be deleted only while the guest runs.
+    let next = Host::at(host.leave()).await;
+    let list = DomainListAllCheckpointsArgs { dom: dom.clone(), need_results: 1, flags: 0 };
+    let all = next.driver.domain_list_all_checkpoints(&cx, list).await.unwrap().checkpoints;
+    assert_eq!(all.iter().map(|it| it.name.to_string()).collect::<Vec<_>>(), ["second"]);
+    let delete = |flags| DomainCheckpointDeleteArgs { checkpoint: second.clone(), flags };
+    assert_eq!(next.driver.domain_checkpoint_delete(&cx, delete(0)).await.unwrap_err().code.0, 84);
+    start(&next, &dom).await;
+    let third = checkpoint(&next, &dom, "third").await;
+    let parent = DomainCheckpointGetParentArgs { checkpoint: third, flags: 0 };
+    let parent = next.driver.domain_checkpoint_get_parent(&cx, parent).await.unwrap().parent;
+    assert_eq!(parent.name, "second");
+    next.driver.domain_checkpoint_delete(&cx, delete(1)).await.unwrap();
+    destroy(&next, &dom).await;
+}
+
 fn owner(path: &Path) -> (u32, u32) {
     let metadata = path.metadata().unwrap();
     (metadata.uid(), metadata.gid())
