@@ -234,7 +234,10 @@ async fn what_changes_since_a_checkpoint_is_known_in_later_images_too() {
     let bitmaps = |image: &str| {
         let info = ["info", "-U", image];
         let output = Command::new("qemu-img").args(info).current_dir(&host.dir).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).matches("name: ").count()
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter(|line| line.trim().starts_with("name: "))
+            .count()
     };
     let delete = DomainCheckpointDeleteArgs { checkpoint: first, flags: 0 };
     host.driver.domain_checkpoint_delete(&cx, delete).await.unwrap();
