@@ -1,5 +1,6 @@
 //! A snapshot is taken, or one that was described elsewhere is made known again.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -238,6 +239,9 @@ async fn take(driver: &Qemu, guest: &Arc<Guest>, snapshot: &Snapshot, name: &str
     let disks = snapshot.disks.as_ref().map(|disks| disks.disk.as_slice()).unwrap_or_default();
     let of = |place| disks.iter().filter(move |disk| disk.snapshot == Some(place)).collect::<Vec<_>>();
     let (internal, external) = (of(Location::Internal), of(Location::External));
+    if flags & flag::REUSE_EXT == 0 {
+        external.iter().try_for_each(|disk| vacant(disk))?;
+    }
     match guest.live() {
         Ok(live) if external.is_empty() => {
             let devices = nodes(&live, &internal).await?;
@@ -298,6 +302,20 @@ pub(super) async fn nodes(live: &Live, disks: &[&SnapshotDisk]) -> Result<Vec<St
 /// The image that a disk's snapshot makes.
 fn new_image(disk: &SnapshotDisk) -> PathBuf {
     disk.source.as_ref().and_then(|source| source.file.clone()).unwrap_or_default().into()
+}
+
+/// Nobody's file is overwritten: where a new image goes there is nothing, an empty file or a block device.
+fn vacant(disk: &SnapshotDisk) -> Result<()> {
+    let path = new_image(disk);
+    let found = std::fs::metadata(&path).ok();
+    if found.is_none_or(|found| found.file_type().is_block_device() || found.len() == 0) {
+        return Ok(());
+    }
+    Err(QEMU.config_unsupported(format_args!(
+        "external snapshot file for disk {} already exists and is not a block device: {}",
+        disk.name,
+        path.display()
+    )))
 }
 
 /// A disk with a new image upon the one it had. Of a guest that is off, what is below stands in the image alone.
