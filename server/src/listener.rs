@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Option<Metrics>,
     pub(crate) log: Log,
     pub(crate) lifetime: Lifetime,
+    /// Whose turn it is to look for its client's next call: one connection's at a time.
+    pub(crate) busy_poll: tokio::sync::Mutex<()>,
 }
 
 /// What is known of a connection from where it came in.
@@ -239,6 +241,7 @@ impl Shared {
             metrics: config.settings.metrics_address.as_ref().map(|_| Metrics::new()),
             log,
             lifetime: Lifetime::default(),
+            busy_poll: tokio::sync::Mutex::default(),
         }
     }
 

@@ -120,6 +120,9 @@ pub struct Limits {
     pub frame_before_auth: usize,
     /// Event registrations of one client.
     pub registrations: usize,
+    /// How long the next call of a client is looked for before the daemon sleeps (`busy_poll`); never where there is but
+    /// one processor.
+    pub busy_poll: Duration,
     /// Silence after which a client that announced it can be pinged is pinged (`keepalive_interval`); `None` is
     /// never.
     pub keepalive_interval: Option<Duration>,
@@ -146,6 +149,11 @@ impl From<&Settings> for Limits {
             stream_backlog: 1 << 20,
             frame_before_auth: 64 << 10,
             registrations: settings.max_client_registrations as usize,
+            busy_poll: if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) {
+                Duration::from_micros(settings.busy_poll.into())
+            } else {
+                Duration::ZERO
+            },
             keepalive_interval: interval(settings.keepalive_interval),
             keepalive_count: settings.keepalive_count,
         }

@@ -134,6 +134,9 @@ settings! {
     max_client_registrations: u32 = 1024;
     /// Bytes of events that may pile up for a client before it is disconnected.
     max_client_event_backlog: u32 = 16 << 20;
+    /// Microseconds that the next call of a client is looked for before the daemon sleeps, where the client's calls come
+    /// one right behind another; of one client at a time. 0 never looks: calls take longer, and less processor time.
+    busy_poll: u32 = 100;
     /// `min_workers` of the administration.
     admin_min_workers: u32 = 5;
     /// `max_workers` of the administration.

@@ -1,9 +1,10 @@
 //! What is encrypted behind a login, and what comes unencrypted there.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
 
-use virtwire_protocol::net::MessageStatus;
+use virtwire_protocol::frame;
+use virtwire_protocol::net::{MessageStatus, MessageType};
 use virtwire_protocol::remote::{self, Procedure};
 
 use super::*;

@@ -8,10 +8,11 @@ use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
 use virtwire_protocol::procedures::{Direction, ReadOnly};
 use virtwire_protocol::remote::*;
 use virtwire_protocol::{keepalive, remote};
-use virtwired::{Access, Limits};
+use virtwired::{Access, Limits, Service};
 
+use crate::events::{lifecycle, register};
 use crate::peer::{Peer, no_support};
-use crate::toy::domain;
+use crate::toy::{Toy, domain};
 
 fn suspend() -> DomainSuspendArgs {
     DomainSuspendArgs { dom: domain("a") }
@@ -204,4 +205,24 @@ async fn a_client_that_announced_pings_and_does_not_answer_is_dropped() {
         assert_eq!(peer.receive().await.unwrap().header.prog, keepalive::PROGRAM.number);
     }
     assert!(peer.receive().await.is_none());
+}
+
+#[tokio::test]
+async fn a_client_whose_next_call_is_looked_for_keeps_nobody_waiting() {
+    // All on one thread, which looks for the first client's next call for an hour.
+    let limits = Limits { busy_poll: std::time::Duration::from_secs(3600), ..Limits::default() };
+    let toy = Toy::new();
+    let service = Service::new(vec![toy.clone()], limits);
+    let mut brisk = Peer::at(&service, toy.clone(), Access::ReadWrite);
+    brisk.open_toy().await;
+    let all = register(&mut brisk, 0, None).await;
+    let mut other = Peer::at(&service, toy.clone(), Access::ReadWrite);
+    other.open_toy().await;
+    assert!(other.is_alive().await);
+    toy.events.emit(lifecycle(domain("a"), 2));
+    let event: DomainEventCallbackLifecycleMsg = brisk.receive().await.unwrap().decode();
+    assert_eq!((event.callback_id, event.msg.event), (all, 2));
+    brisk.call(Procedure::CONNECT_CLOSE, &()).await.decode::<()>();
+    assert!(brisk.receive().await.is_none());
+    assert!(other.is_alive().await);
 }

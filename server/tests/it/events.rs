@@ -13,7 +13,7 @@ pub(crate) fn lifecycle(dom: NonnullDomain, event: i32) -> Event {
     Event::DomainLifecycle(DomainEventCallbackLifecycleMsg { callback_id: 0, msg })
 }
 
-async fn register(peer: &mut Peer, event_id: i32, dom: Option<NonnullDomain>) -> i32 {
+pub(crate) async fn register(peer: &mut Peer, event_id: i32, dom: Option<NonnullDomain>) -> i32 {
     let args = ConnectDomainEventCallbackRegisterAnyArgs { event_id, dom };
     let reply = peer.call(Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, &args).await;
     reply.decode::<ConnectDomainEventCallbackRegisterAnyRet>().callback_id
