@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 use crate::config::Limits;
+use crate::reached::{Limit, Reached};
 use crate::session::Session;
 
 /// All clients of a server.
 pub(crate) struct Clients {
     limits: Limits,
+    reached: Reached,
     max: AtomicUsize,
     max_anonymous: AtomicUsize,
     next_id: AtomicU64,
@@ -34,6 +36,7 @@ impl Clients {
             max: AtomicUsize::new(limits.clients),
             max_anonymous: AtomicUsize::new(limits.anonymous_clients),
             limits,
+            reached: Reached::default(),
             next_id: AtomicU64::new(1),
             table: Mutex::default(),
             changed: Notify::new(),
@@ -42,6 +45,11 @@ impl Clients {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How often clients were at each limit.
+    pub(crate) fn reached(&self) -> &Reached {
+        &self.reached
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -78,7 +86,11 @@ impl Clients {
 
     /// Waits until there is room for a client, beside `reserve` that others may need.
     pub(crate) async fn room(&self, reserve: usize) {
-        self.wait(|clients| clients.counts().0 + reserve < clients.maxima().0).await;
+        let has_room = |clients: &Self| clients.counts().0 + reserve < clients.maxima().0;
+        if !has_room(self) {
+            self.reached.count(Limit::Clients);
+            self.wait(has_room).await;
+        }
     }
 
     /// Waits until all have gone.
@@ -121,6 +133,7 @@ impl Clients {
                 client = surplus.id,
                 "too many clients have not authenticated; the oldest is dropped"
             );
+            self.reached.count(Limit::Anonymous);
             self.authenticated(surplus.id);
             surplus.abort();
         }

@@ -22,6 +22,7 @@ pub mod manual;
 mod metrics;
 pub mod notify;
 mod procedures;
+mod reached;
 pub mod sandbox;
 mod serve;
 mod session;

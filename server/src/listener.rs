@@ -79,6 +79,20 @@ impl Service {
         self.admit(Socket::Unix(socket), Entrance { program, access, auth }).await;
     }
 
+    /// Takes over of these settings what can change while the daemon runs: how many clients there may be, the access
+    /// rules, certificates. What cannot be used is said in the log, and what it stands for stays as it was.
+    pub fn reload(&self, settings: &Settings) {
+        let Shared { remote, admin, policy, tls, .. } = &*self.shared;
+        remote.set_maxima(settings.max_clients as usize, settings.max_anonymous_clients as usize);
+        admin.set_maxima(settings.admin_max_clients as usize, 0);
+        if let Err(error) = policy.reload() {
+            tracing::error!("the access rules are not read again: {error}");
+        }
+        if let Some(Err(error)) = tls.as_ref().map(Acceptor::reload) {
+            tracing::error!("the certificates are not read again: {error}");
+        }
+    }
+
     async fn admit(&self, socket: Socket, entrance: Entrance) {
         let clients = Arc::clone(self.shared.clients(entrance.program));
         let session = clients.enter(|id| Session::new(Arc::clone(&self.shared), socket, id, entrance));

@@ -6,19 +6,20 @@ mod options;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use virtwired::config::Settings;
 use virtwired::log::{Filters, Log, Outputs, Priority};
-use virtwired::{Config, Daemon, config, manual, notify, sandbox};
+use virtwired::{Config, Daemon, Service, config, manual, notify, sandbox};
 
 use options::Options;
 
 fn main() -> ExitCode {
     sandbox::keep_descriptors();
-    let options = Options::parse();
+    let options = Arc::new(Options::parse());
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
 /// Anything that ends the daemon; it has only to be read.
 type Fatal = Box<dyn std::error::Error>;
 
-fn run(options: &Options) -> Result<(), Fatal> {
+fn run(options: &Arc<Options>) -> Result<(), Fatal> {
     if options.default_config {
         print!("{}", Settings::annotated());
         return Ok(());
@@ -79,6 +80,12 @@ fn settings(options: &Options) -> Result<(Settings, Vec<String>), Fatal> {
 fn open_log(options: &Options, settings: &Settings) -> Result<Log, Fatal> {
     let level = if options.verbose { Some(Priority::Info) } else { Priority::new(settings.log_level) };
     let log = Log::new(level);
+    set_log(&log, settings)?;
+    Ok(log)
+}
+
+/// Filters and outputs as the environment says, else the file. Files are opened anew.
+fn set_log(log: &Log, settings: &Settings) -> Result<(), Fatal> {
     let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
     if let Some(filters) = variable("LIBVIRT_LOG_FILTERS").or_else(|| settings.log_filters.clone()) {
         log.set_filters(filters.parse::<Filters>()?);
@@ -86,25 +93,41 @@ fn open_log(options: &Options, settings: &Settings) -> Result<Log, Fatal> {
     if let Some(outputs) = variable("LIBVIRT_LOG_OUTPUTS").or_else(|| settings.log_outputs.clone()) {
         log.set_outputs(outputs.parse::<Outputs>()?)?;
     }
-    Ok(log)
+    Ok(())
 }
 
-async fn serve(options: &Options, config: &Config, log: Log) -> io::Result<()> {
+/// Reads the configuration file again. Where it is bad, all stays as it was.
+fn reload(options: &Options, log: &Log, service: &Service) -> Result<(), Fatal> {
+    let (settings, warnings) = settings(options)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    set_log(log, &settings)?;
+    service.reload(&settings);
+    tracing::info!("the configuration has been read again");
+    Ok(())
+}
+
+async fn serve(options: &Arc<Options>, config: &Config, log: Log) -> io::Result<()> {
     let drivers = if options.proxy {
         Vec::new()
     } else {
         let limit = Duration::from_secs(config.settings.qemu_answer_limit.into());
         virtwired::drivers::all(options.root.as_deref(), limit).await?
     };
-    let daemon = Daemon::bind(config, drivers, log)?;
+    let daemon = Daemon::bind(config, drivers, log.clone())?;
     daemon.service().set_timeout(options.timeout());
     let _pid_file = options.pid_file.clone().map(PidFile::write).transpose()?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    // Limits change through the administration only, as libvirtd's do; the signal must not end the daemon.
     let mut hangup = signal(SignalKind::hangup())?;
+    let (service, options) = (daemon.service().clone(), Arc::clone(options));
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::info!("told to read state again; the drivers hold all of theirs");
+            notify::tell("RELOADING=1");
+            if let Err(error) = reload(&options, &log, &service) {
+                tracing::error!("the configuration is not read again: {error}");
+            }
+            notify::tell("READY=1");
         }
     });
     tokio::spawn(notify::watch());

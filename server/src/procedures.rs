@@ -19,6 +19,7 @@ use crate::config::Auth;
 use crate::dispatch::SessionProcedures;
 use crate::events::{Filter, MONITOR, MonitorFilter, Registration};
 use crate::forward::{self, Upstream};
+use crate::reached::Limit;
 use crate::session::{OpenPhase, Phase, Session};
 
 /// The libvirt release whose behaviour this is: 11.3.0.
@@ -59,6 +60,7 @@ impl Session {
             return Err(ErrorDomain::NONE.invalid_arg("event callback already tracked"));
         }
         if registrations.len() >= self.limits().registrations {
+            self.reached(Limit::Registrations);
             return Err(rpc("too many event callbacks"));
         }
         let first = registrations.is_empty();

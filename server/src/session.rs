@@ -21,6 +21,7 @@ use crate::config::{Access, Auth, Limits, Program};
 use crate::events::{self, Registration};
 use crate::forward::Upstream;
 use crate::listener::{Entrance, Shared};
+use crate::reached::Limit;
 use crate::streams::Streams;
 use crate::transport::{self, Socket};
 
@@ -99,6 +100,11 @@ impl Session {
 
     pub(crate) fn limits(&self) -> &Limits {
         self.clients.limits()
+    }
+
+    /// The client is at a limit.
+    pub(crate) fn reached(&self, limit: Limit) {
+        self.clients.reached().count(limit);
     }
 
     pub(crate) fn program(&self) -> Program {
@@ -268,7 +274,9 @@ impl Session {
     }
 
     pub(crate) fn call_waits(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) + 1 == self.limits().client_requests {
+            self.reached(Limit::Requests);
+        }
     }
 
     pub(crate) fn call_done(&self) {
@@ -307,6 +315,7 @@ impl EventSink for Session {
                 client = self.id,
                 "events pile up for a client that does not read; it is disconnected"
             );
+            self.reached(Limit::EventBacklog);
             self.out.abort();
             return;
         }

@@ -8,13 +8,14 @@ mod resolve;
 mod rules;
 pub(crate) mod stated;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use virtwire_driver_api::Peer;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use crate::auth::polkit::Authority;
+use crate::users::Names;
 
 pub(crate) use events::Watched;
 pub(crate) use object::{Attributes, Object};
@@ -43,20 +44,50 @@ pub struct Policy(Vec<Driver>);
 
 #[derive(Clone, Debug)]
 enum Driver {
-    Rules(Arc<Rules>),
+    Rules(Arc<RuleFile>),
     Polkit(Arc<Authority>),
+}
+
+/// The rules that hold now, and the file they came from.
+#[derive(Debug)]
+struct RuleFile {
+    path: Option<PathBuf>,
+    rules: RwLock<Arc<Rules>>,
+}
+
+impl RuleFile {
+    fn driver(path: Option<PathBuf>, rules: Rules) -> Driver {
+        Driver::Rules(Arc::new(Self { path, rules: RwLock::new(Arc::new(rules)) }))
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Policy {
     /// A rule file decides.
     pub fn rules(rules: Rules) -> Self {
-        Self(vec![Driver::Rules(Arc::new(rules))])
+        Self(vec![RuleFile::driver(None, rules)])
+    }
+
+    /// Reads the rule file again, if there is one. Where it is bad, what it said before holds.
+    pub(crate) fn reload(&self) -> Result<(), RuleError> {
+        for driver in &self.0 {
+            if let Driver::Rules(file) = driver
+                && let Some(path) = &file.path
+            {
+                let new = Arc::new(Rules::read(path)?);
+                *file.rules.write().unwrap_or_else(PoisonError::into_inner) = new;
+            }
+        }
+        Ok(())
     }
 
     /// The drivers of these names; unknown ones are none. `rules` is the file of the driver of that name.
     pub(crate) fn named(drivers: &[String], rules: &Path) -> Result<Self, RuleError> {
         let driver = |name: &String| match name.as_str() {
-            "rules" => Some(Rules::read(rules).map(|rules| Driver::Rules(Arc::new(rules)))),
+            "rules" => Some(Rules::read(rules).map(|read| RuleFile::driver(Some(rules.to_owned()), read))),
             "polkit" => Some(Ok(Driver::Polkit(Arc::default()))),
             _ => None,
         };
@@ -78,7 +109,13 @@ impl Policy {
     ) -> bool {
         for driver in &self.0 {
             let permitted = match driver {
-                Driver::Rules(rules) => rules.permit(who, kind, permission, object),
+                Driver::Rules(file) => {
+                    let names = match who.peer {
+                        Some(peer) => Names::of(peer).await,
+                        None => Arc::default(),
+                    };
+                    file.rules().permit(who, &names, kind, permission, object)
+                }
                 Driver::Polkit(authority) => authority.permits(who, kind, permission, object).await,
             };
             if !permitted {

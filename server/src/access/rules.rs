@@ -24,7 +24,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Attributes, Identity};
-use crate::{glob, users};
+use crate::glob;
+use crate::users::Names;
 
 /// The rules of a file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -116,10 +117,17 @@ impl Rules {
     }
 
     /// Whether some rule permits it.
-    pub(super) fn permit(&self, who: &Identity, kind: &str, permission: &str, object: &Attributes) -> bool {
+    pub(super) fn permit(
+        &self,
+        who: &Identity,
+        names: &Names,
+        kind: &str,
+        permission: &str,
+        object: &Attributes,
+    ) -> bool {
         self.rule
             .iter()
-            .any(|rule| rule.allows(kind, permission) && rule.covers(kind, object) && rule.is_for(who))
+            .any(|rule| rule.allows(kind, permission) && rule.covers(kind, object) && rule.is_for(who, names))
     }
 }
 
@@ -128,23 +136,16 @@ fn any(patterns: &[String], text: &str) -> bool {
 }
 
 impl Rule {
-    fn is_for(&self, who: &Identity) -> bool {
-        let named = [&self.user, &self.group, &self.sasl, &self.certificate];
-        if named.iter().all(|names| names.is_empty()) {
+    fn is_for(&self, who: &Identity, names: &Names) -> bool {
+        let listed = [&self.user, &self.group, &self.sasl, &self.certificate];
+        if listed.iter().all(|names| names.is_empty()) {
             return true;
         }
-        let user = || {
-            let uid = who.peer?.uid;
-            Some(any(&self.user, &uid.to_string()) || any(&self.user, &users::user(uid)?))
-        };
-        let group = || {
-            let peer = who.peer?;
-            Some(users::groups_of(peer.uid, peer.gid).iter().any(|group| any(&self.group, group)))
-        };
         let has =
             |names: &[String], name: &Option<String>| name.as_ref().is_some_and(|name| any(names, name));
-        (!self.user.is_empty() && user().unwrap_or(false))
-            || (!self.group.is_empty() && group().unwrap_or(false))
+        who.peer.is_some_and(|peer| any(&self.user, &peer.uid.to_string()))
+            || has(&self.user, &names.user)
+            || names.groups.iter().any(|group| any(&self.group, group))
             || has(&self.sasl, &who.sasl)
             || has(&self.certificate, &who.certificate)
     }
@@ -184,7 +185,9 @@ mod tests {
     }
 
     const FILE: &str = "[[rule]]\nuser = ['0']\nallow = ['connect:*', 'domain:*']\nwhere = { domain_name = 'a-*' }\n\
-                        [[rule]]\nsasl = ['ann*']\nallow = ['*']\n[[rule]]\nallow = ['connect:getattr']\n";
+                        [[rule]]\nsasl = ['ann*']\nallow = ['*']\n[[rule]]\nallow = ['connect:getattr']\n\
+                        [[rule]]\nuser = ['b?rt']\nallow = ['secret:getattr']\n\
+                        [[rule]]\ngroup = ['ops']\nallow = ['secret:read']\n";
 
     #[test]
     fn rules_say_who_what_and_which() {
@@ -192,6 +195,7 @@ mod tests {
         let root = Identity { peer: Some(Peer { pid: 1, uid: 0, gid: 0 }), ..Identity::default() };
         let anna = Identity { sasl: Some("anna".into()), ..Identity::default() };
         let nobody = Identity::default();
+        let names = Names { user: Some("bert".into()), groups: vec!["staff".into(), "ops".into()] };
         let unknown = Attributes::default();
         for (who, kind, permission, object, permitted) in [
             (&root, "domain", "start", &domain("a-1"), true),
@@ -204,9 +208,12 @@ mod tests {
             (&nobody, "connect", "getattr", &unknown, true),
             (&nobody, "connect", "write", &unknown, false),
             (&nobody, "domain", "getattr", &domain("a-1"), false),
+            (&nobody, "secret", "getattr", &unknown, true),
+            (&nobody, "secret", "read", &unknown, true),
+            (&nobody, "secret", "write", &unknown, false),
         ] {
             assert_eq!(
-                rules.permit(who, kind, permission, object),
+                rules.permit(who, &names, kind, permission, object),
                 permitted,
                 "{kind} {permission} {object:?}"
             );

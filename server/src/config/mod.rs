@@ -104,21 +104,23 @@ pub struct Limits {
     pub clients: usize,
     /// Clients that have not authenticated (`max_anonymous_clients`); 0 is no limit.
     pub anonymous_clients: usize,
-    /// What a client may take to authenticate; `None` is for ever.
+    /// What a client may take to authenticate (`auth_timeout`); `None` is for ever.
     pub auth_timeout: Option<Duration>,
     /// Connections that wait to be accepted (`max_queued_clients`).
     pub queued_clients: u32,
     /// Calls of one client that may wait at a time (`max_client_requests`); over it nothing more is read from it.
     pub client_requests: usize,
-    /// Bytes that may wait to be written to one client before nothing more is read from it.
+    /// Bytes that may wait to be written to one client before nothing more is read from it (`max_client_backlog`).
     pub backlog: usize,
-    /// Bytes of events that may pile up for one client before it is disconnected.
+    /// Bytes of events that may pile up for one client before it is disconnected
+    /// (`max_client_event_backlog`).
     pub event_backlog: usize,
-    /// Bytes that streams of one client may hold on their way to drivers before nothing more is read from it.
+    /// Bytes that streams of one client may hold on their way to drivers before nothing more is read from it
+    /// (`max_client_stream_backlog`).
     pub stream_backlog: usize,
-    /// The largest frame before the client is authenticated.
+    /// The largest frame before the client is authenticated (`max_anonymous_message`).
     pub frame_before_auth: usize,
-    /// Event registrations of one client.
+    /// Event registrations of one client (`max_client_registrations`).
     pub registrations: usize,
     /// How long the next call of a client is looked for before the daemon sleeps (`busy_poll`); never where there is but
     /// one processor.
@@ -144,10 +146,10 @@ impl From<&Settings> for Limits {
             auth_timeout: seconds(settings.auth_timeout),
             queued_clients: settings.max_queued_clients,
             client_requests: settings.max_client_requests as usize,
-            backlog: 1 << 20,
+            backlog: settings.max_client_backlog as usize,
             event_backlog: settings.max_client_event_backlog as usize,
-            stream_backlog: 1 << 20,
-            frame_before_auth: 64 << 10,
+            stream_backlog: settings.max_client_stream_backlog as usize,
+            frame_before_auth: settings.max_anonymous_message as usize,
             registrations: settings.max_client_registrations as usize,
             busy_poll: if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) {
                 Duration::from_micros(settings.busy_poll.into())

@@ -137,6 +137,12 @@ settings! {
     /// Microseconds that the next call of a client is looked for before the daemon sleeps, where the client's calls come
     /// one right behind another; of one client at a time. 0 never looks: calls take longer, and less processor time.
     busy_poll: u32 = 100;
+    /// Bytes of replies that may wait for a client to take them before nothing more is read from it.
+    max_client_backlog: u32 = 1 << 20;
+    /// Bytes that uploads and consoles of a client may hold for a driver to take before nothing more is read from it.
+    max_client_stream_backlog: u32 = 1 << 20;
+    /// Bytes of the largest message of a client that has not authenticated, 1024 to 65536.
+    max_anonymous_message: u32 = 64 << 10;
     /// `min_workers` of the administration.
     admin_min_workers: u32 = 5;
     /// `max_workers` of the administration.
@@ -231,7 +237,8 @@ impl Settings {
         match settings.contradiction() {
             Some((key, what)) => Err(Problem { line: line_of(key), what: what.to_owned() }),
             None => {
-                if settings.listen_tcp && settings.auth_tcp == Auth::Sasl {
+                let encrypts = settings.sasl_mechanisms.iter().any(|name| name == "GSSAPI");
+                if settings.listen_tcp && settings.auth_tcp == Auth::Sasl && !encrypts {
                     let what = "listen_tcp: no SASL mechanism here encrypts, so clients on plain TCP will be refused";
                     warnings.push(Problem { line: line_of("listen_tcp"), what: what.into() });
                 }
@@ -263,6 +270,16 @@ impl Settings {
                 self.max_client_requests == 0,
                 "max_client_requests",
                 "'max_client_requests' must be greater than 0",
+            ),
+            (
+                self.max_client_backlog == 0,
+                "max_client_backlog",
+                "'max_client_backlog' must be greater than 0",
+            ),
+            (
+                !(1024..=64 << 10).contains(&self.max_anonymous_message),
+                "max_anonymous_message",
+                "max_anonymous_message: must be in range 1024:65536",
             ),
             (self.tcp_min_ssf < 112, "tcp_min_ssf", "minimum SSF levels lower than 112 are not supported"),
             (self.log_level > 4, "log_level", "log_level: the levels are 1, 2, 3 and 4"),
@@ -347,6 +364,9 @@ mod tests {
             ("auth_tls = \"polkit\"", "1: auth_tls: polkit knows local users only"),
             ("sasl_mechanisms = [ \"DIGEST-MD5\" ]", &format!("1: {MECHANISMS_KNOWN}")),
             ("unix_sock_rw_perms = \"9x\"", "1: unix_sock_rw_perms: Failed to parse mode '9x'"),
+            ("max_client_backlog = 0", "1: 'max_client_backlog' must be greater than 0"),
+            ("max_anonymous_message = 1023", "1: max_anonymous_message: must be in range 1024:65536"),
+            ("max_anonymous_message = 65537", "1: max_anonymous_message: must be in range 1024:65536"),
             ("max_workers = 0", "1: 'max_workers' must be greater than 0"),
             ("tcp_min_ssf = 50", "1: minimum SSF levels lower than 112 are not supported"),
             (

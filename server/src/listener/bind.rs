@@ -53,8 +53,7 @@ pub(super) fn group(name: &str) -> io::Result<u32> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }
-    let groups = fs::read_to_string("/etc/group")?;
-    crate::users::id_of(&groups, name).ok_or_else(|| {
+    crate::users::group_id(name).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("invalid argument: Failed to parse group '{name}'"),

@@ -112,7 +112,16 @@ impl Moment {
             "backlog_bytes",
             "Bytes of events, replies and streams that clients have not taken yet",
             &|program| clients(program).all().iter().map(|session| session.backlog()).sum(),
-        )
+        )?;
+        let help = "How often a client was at a limit";
+        let mut family = encoder.encode_descriptor("limit_reached", help, None, MetricType::Counter)?;
+        for (server, program) in servers {
+            for (limit, count) in clients(program).reached().counts() {
+                let labels = [("server", server), ("limit", limit)];
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
     }
 
     fn guests(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

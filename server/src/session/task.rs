@@ -18,6 +18,7 @@ use virtwire_protocol::net::MessageType;
 
 use super::{Phase, Session};
 use crate::config::Auth;
+use crate::reached::Limit;
 use crate::serve;
 
 /// The alarm of a client that may take for ever to authenticate.
@@ -75,6 +76,9 @@ impl Session {
             };
             if let Err(reason) = goes_on {
                 tracing::debug!(client = self.id, %reason, "connection ends");
+                if let Some(limit) = reason.limit() {
+                    self.reached(limit);
+                }
                 why = (!matches!(reason, Ended::ByPeer)).then(|| reason.to_string());
                 break;
             }
@@ -265,6 +269,18 @@ enum Ended {
     Unsealed,
     Frame(FrameError),
     Io(io::Error),
+}
+
+impl Ended {
+    /// The limit that the client was at.
+    fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Unknown => Some(Limit::AuthTimeout),
+            Self::Dead => Some(Limit::Keepalive),
+            Self::Frame(_) => Some(Limit::Frame),
+            Self::ByPeer | Self::Unsealed | Self::Io(_) => None,
+        }
+    }
 }
 
 impl From<FrameError> for Ended {

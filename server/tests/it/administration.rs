@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::UnixStream;
 use virtwired::log::Log;
 use virtwired::{Config, Daemon};
 
+use crate::host::{Host, run};
 use crate::peer::Peer;
 use crate::toy::Toy;
 
@@ -131,4 +133,73 @@ async fn the_daemon_ends_when_told_to_or_idle() {
         tokio::time::timeout(std::time::Duration::from_secs(10), daemon.task).await.unwrap().unwrap();
         let _ = std::fs::remove_dir_all(&daemon.dir);
     }
+}
+
+/// What the daemon says of its clients' limits.
+async fn most_clients(dir: &std::path::Path) -> String {
+    let uri = format!("libvirtd:///system?socket={}", dir.join("libvirt-admin-sock").display());
+    let mut virt_admin = Command::new("virt-admin");
+    virt_admin.args(["-c", &uri, "srv-clients-info", "libvirtd"]);
+    run(virt_admin).await.unwrap().lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_has_the_configuration_read_again_and_a_bad_one_changes_nothing() {
+    if Command::new("virt-admin").arg("--version").output().is_err() {
+        virtwire_skip::without_program("no virt-admin");
+        return;
+    }
+    let mut host = Host::new("hangup");
+    let (rules, log) = (host.dir.join("rules.toml"), host.dir.join("log"));
+    let rule = |allow: &str| std::fs::write(&rules, format!("[[rule]]\nallow = [{allow}]\n")).unwrap();
+    rule("'connect:*'");
+    let settings = |clients: &str| {
+        format!(
+            "max_clients = {clients}\naccess_drivers = [ \"rules\" ]\naccess_rules_file = \"{}\"\n\
+             log_outputs = \"2:file:{}\"\n",
+            rules.display(),
+            log.display()
+        )
+    };
+    let pid = host.virtwired(&settings("30"), &[]);
+    let told = host.told();
+    let hang_up = |clients: &str| {
+        std::fs::write(host.dir.join("libvirt.conf"), settings(clients)).unwrap();
+        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::HUP).unwrap();
+        for word in ["RELOADING=1", "READY=1"] {
+            assert_eq!(told.next(), word);
+        }
+    };
+    let names = async || {
+        let mut virsh = Command::new("virsh");
+        let uri = format!("test:///default?socket={}", host.dir.join("libvirt-sock").display());
+        virsh.args(["-q", "-c", &uri.replace("test:", "test+unix:"), "list", "--all", "--name"]);
+        run(virsh).await.unwrap()
+    };
+    assert_eq!(
+        (most_clients(&host.dir).await, names().await),
+        ("nclients_max        : 30".into(), String::new())
+    );
+    rule("'connect:*', 'domain:getattr'");
+    std::fs::rename(&log, host.dir.join("log.old")).unwrap();
+    hang_up("40");
+    assert_eq!(
+        (most_clients(&host.dir).await, names().await),
+        ("nclients_max        : 40".into(), "test".into())
+    );
+    assert!(log.exists(), "the log is opened anew");
+    // A file that says nonsense, and rules that do.
+    hang_up("\"many\"");
+    std::fs::write(&rules, "[[rule]]\nallow = ['all']\n").unwrap();
+    hang_up("50");
+    assert_eq!(
+        (most_clients(&host.dir).await, names().await),
+        ("nclients_max        : 50".into(), "test".into())
+    );
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        said.contains("libvirt.conf:1: expected an unsigned integer for 'max_clients' parameter"),
+        "{said}"
+    );
+    assert!(said.contains("the access rules are not read again"), "{said}");
 }

@@ -10,13 +10,26 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) struct Host {
     pub(crate) dir: PathBuf,
     pub(crate) children: Vec<Child>,
+    told: Option<Told>,
+}
+
+/// What a daemon tells its service manager.
+pub(crate) struct Told(UnixDatagram);
+
+impl Told {
+    /// The next word; waits for it.
+    pub(crate) fn next(&self) -> String {
+        let mut word = [0; 64];
+        let count = self.0.recv(&mut word).unwrap();
+        String::from_utf8_lossy(&word[..count]).into_owned()
+    }
 }
 
 impl Host {
     pub(crate) fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("virtwired-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        Self { dir, children: Vec::new() }
+        Self { dir, children: Vec::new(), told: None }
     }
 
     /// Starts virtwired with these settings and variables, waits until it is ready, and returns its process id.
@@ -34,7 +47,7 @@ impl Host {
     ) -> u32 {
         let path = |ending: &str| self.dir.join(format!("{name}{ending}")).display().to_string();
         std::fs::write(path(".conf"), settings).unwrap();
-        let told = UnixDatagram::bind(path("-notify")).unwrap();
+        let told = Told(UnixDatagram::bind(path("-notify")).unwrap());
         let daemon = Command::new(env!("CARGO_BIN_EXE_virtwired"))
             .args(["--config", &path(".conf"), "--socket", &path("-sock"), "--socket-ro", &path("-sock-ro")])
             .args(["--socket-admin", &path("-admin-sock")])
@@ -48,14 +61,18 @@ impl Host {
             .unwrap();
         let pid = daemon.id();
         self.children.push(daemon);
-        let mut word = [0; 64];
-        let count = told.recv(&mut word).unwrap();
-        assert_eq!(&word[..count], b"READY=1");
+        assert_eq!(told.next(), "READY=1");
+        self.told = Some(told);
         pid
     }
 }
 
 impl Host {
+    /// What the daemon that was started last tells from now on.
+    pub(crate) fn told(&mut self) -> Told {
+        self.told.take().expect("a daemon has been started")
+    }
+
     /// The processes of its guests.
     pub(crate) fn guests(&self) -> Vec<Pid> {
         let root = self.dir.join("root").display().to_string();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use virtwire_driver_api::Driver;
 use virtwire_protocol::remote::*;
+use virtwired::config::{self, Settings};
 use virtwired::log::Log;
 use virtwired::{Access, Config, Daemon, Limits, Service};
 
@@ -152,4 +153,88 @@ async fn class_memory_registrations_have_a_limit() {
     }
     let refused = peer.call(Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, &register(2)).await;
     assert_eq!(refused.error(), (1, 7, "internal error: too many event callbacks".into()));
+}
+
+/// What the metrics say of a limit.
+async fn reached(daemon: &Running, limit: &str) -> u64 {
+    let text = crate::metrics::ask(&daemon.dir.join("metrics"), b"GET /metrics HTTP/1.1\r\n\r\n").await;
+    let start = format!("virtwired_limit_reached_total{{server=\"libvirtd\",limit=\"{limit}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+}
+
+/// Each limit is set low in the file, and a client goes to its edge and one beyond it.
+#[tokio::test]
+async fn every_limit_is_set_by_the_file_and_counted_where_it_is_reached() {
+    let text = "max_clients = 3\nmax_anonymous_clients = 1\nauth_timeout = 1\nmax_client_requests = 2\n\
+                max_client_registrations = 1\nmax_anonymous_message = 1024\nmax_client_event_backlog = 1000\n\
+                keepalive_interval = 1\nkeepalive_count = 1\n";
+    let (settings, _) = Settings::from_assignments(&config::parse(text).unwrap()).unwrap();
+    let daemon = Running::with("counted", |config| {
+        let path = config.socket.with_file_name("metrics").display().to_string();
+        config.with(Settings { metrics_address: Some(path), ..settings }).unwrap()
+    });
+    let mut known = daemon.connect("libvirt-sock").await;
+    known.open_toy().await;
+    for limit in [
+        "max_clients",
+        "max_anonymous_clients",
+        "auth_timeout",
+        "max_client_requests",
+        "max_client_registrations",
+        "max_client_event_backlog",
+        "frame",
+        "keepalive_count",
+    ] {
+        assert_eq!(reached(&daemon, limit).await, 0, "{limit}");
+    }
+
+    let register = |event_id| ConnectDomainEventCallbackRegisterAnyArgs { event_id, dom: None };
+    let procedure = Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY;
+    known.call(procedure, &register(0)).await.decode::<ConnectDomainEventCallbackRegisterAnyRet>();
+    assert_eq!(reached(&daemon, "max_client_registrations").await, 0);
+    assert_eq!(known.call(procedure, &register(1)).await.error().0, 1);
+    assert_eq!(reached(&daemon, "max_client_registrations").await, 1);
+
+    // The first who has not authenticated goes for the second, who is given up when its time is over.
+    let mut first = daemon.connect("libvirt-sock").await;
+    assert!(is_refused(&mut first).await);
+    let mut second = daemon.connect("libvirt-sock").await;
+    assert!(is_refused(&mut second).await);
+    assert!(first.receive().await.is_none());
+    assert_eq!(reached(&daemon, "max_anonymous_clients").await, 1);
+    assert!(second.receive().await.is_none());
+    assert_eq!(reached(&daemon, "auth_timeout").await, 1);
+
+    // The length word itself counts.
+    let mut long = daemon.connect("libvirt-sock").await;
+    long.write(&1024_u32.to_be_bytes()).await;
+    assert_eq!(reached(&daemon, "frame").await, 0);
+    drop(long);
+    let mut long = daemon.connect("libvirt-sock").await;
+    long.write(&1025_u32.to_be_bytes()).await;
+    assert!(long.receive().await.is_none());
+    assert_eq!(reached(&daemon, "frame").await, 1);
+
+    // Two calls may wait.
+    let call = DomainSuspendArgs { dom: crate::toy::domain("a") };
+    known.send(Procedure::DOMAIN_SUSPEND, &call).await;
+    assert_eq!(reached(&daemon, "max_client_requests").await, 0);
+    known.send(Procedure::DOMAIN_SUSPEND, &call).await;
+    while reached(&daemon, "max_client_requests").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(known);
+
+    let mut silent = daemon.connect("libvirt-sock").await;
+    silent.authenticate().await;
+    let feature = ConnectSupportsFeatureArgs { feature: 10 };
+    silent.call(Procedure::CONNECT_SUPPORTS_FEATURE, &feature).await;
+    while silent.receive().await.is_some() {}
+    assert_eq!(reached(&daemon, "keepalive_count").await, 1);
+    daemon.end().await;
+}
+
+/// Whether a client that has not authenticated is told so.
+async fn is_refused(peer: &mut Peer) -> bool {
+    peer.call(Procedure::CONNECT_CLOSE, &()).await.error().0 == 39
 }

@@ -31,7 +31,7 @@ impl Driver for First {
     }
 }
 
-async fn ask(socket: &Path, request: &[u8]) -> String {
+pub(crate) async fn ask(socket: &Path, request: &[u8]) -> String {
     let mut socket = UnixStream::connect(socket).await.unwrap();
     // It may be closed before all of a bad request has been read.
     let _ = socket.write_all(request).await;
@@ -72,6 +72,7 @@ async fn calls_errors_clients_and_guests_are_counted() {
         "virtwired_clients_max{server=\"libvirtd\"} 5000",
         "virtwired_backlog_bytes{server=\"libvirtd\"} 0",
         "virtwired_logins_refused_total 0",
+        "virtwired_limit_reached_total{server=\"libvirtd\",limit=\"max_clients\"} 0",
         "virtwired_domains{driver=\"toy\",state=\"running\"} 2",
         "virtwired_domains{driver=\"toy\",state=\"shut off\"} 1",
         "virtwired_domains{driver=\"toy\",state=\"crashed\"} 0",

@@ -22,22 +22,62 @@ const TEXTS: &[&str] = &[
     "\0listen_tcp = 1\nauth_tcp = \"sasl\" # x\ntls_allowed_dn_list = [\"CN=a\", \"CN=b*\"]\n",
     "\u{1}[[rule]]\nuser = ['a']\nallow = ['domain:*']\nwhere = { domain_name = 'a-*' }\n",
     "\u{2}SCRAM-SHA-256$4096:AAAA$AAAA:AAAA",
+    "\u{4}qemu+ssh://root@[::1]:22/system?keyfile=/k&no_verify=1&proxy=netcat&socket=/run/s%20s",
 ];
 
 /// Documents by the number of their kind.
 const DOCUMENTS: &[(u8, &str)] = &[
-    (1, "<network><name>n</name><forward mode='nat'><nat><port start='1' end='2'/></nat></forward><bridge name='b0'/>\
-         <ip address='192.168.9.1' prefix='24'><dhcp><range start='192.168.9.2' end='192.168.9.9'/></dhcp></ip></network>"),
-    (2, "<pool type='dir'><name>p</name><target><path>/p</path><permissions><mode>0711</mode></permissions></target></pool>"),
-    (3, "<volume><name>v</name><capacity unit='MiB'>1</capacity><target><format type='qcow2'/></target></volume>"),
+    (
+        1,
+        "<network><name>n</name><forward mode='nat'><nat><port start='1' end='2'/></nat></forward><bridge name='b0'/>\
+         <ip address='192.168.9.1' prefix='24'><dhcp><range start='192.168.9.2' end='192.168.9.9'/></dhcp></ip></network>",
+    ),
+    (
+        2,
+        "<pool type='dir'><name>p</name><target><path>/p</path><permissions><mode>0711</mode></permissions></target></pool>",
+    ),
+    (
+        3,
+        "<volume><name>v</name><capacity unit='MiB'>1</capacity><target><format type='qcow2'/></target></volume>",
+    ),
     (4, "<secret ephemeral='no' private='yes'><usage type='volume'><volume>/v</volume></usage></secret>"),
-    (5, "<interface type='ethernet' name='e0'><start mode='onboot'/><protocol family='ipv4'><dhcp/></protocol></interface>"),
-    (6, "<device><name>d</name><parent>computer</parent><capability type='net'><interface>e0</interface></capability></device>"),
-    (7, "<filter name='f' chain='ipv4'><rule action='drop' direction='in' priority='5'><ip srcipaddr='1.2.3.4'/></rule></filter>"),
-    (8, "<domainsnapshot><name>s</name><disks><disk name='vda' snapshot='external'/></disks></domainsnapshot>"),
-    (9, "<domaincheckpoint><name>c</name><disks><disk name='vda' checkpoint='bitmap'/></disks></domaincheckpoint>"),
-    (10, "<interface type='network'><source network='n'/><model type='virtio'/></interface>"),
-    (11, "<capabilities><host><cpu><arch>x86_64</arch></cpu></host></capabilities>"),
+    (
+        5,
+        "<interface type='ethernet' name='e0'><start mode='onboot'/><protocol family='ipv4'><dhcp/></protocol></interface>",
+    ),
+    (
+        6,
+        "<device><name>d</name><parent>computer</parent><capability type='net'><interface>e0</interface></capability></device>",
+    ),
+    (
+        7,
+        "<filter name='f' chain='ipv4'><rule action='drop' direction='in' priority='5'><ip srcipaddr='1.2.3.4'/></rule></filter>",
+    ),
+    (
+        8,
+        "<domainsnapshot><name>s</name><disks><disk name='vda' snapshot='external'/></disks></domainsnapshot>",
+    ),
+    (
+        9,
+        "<domaincheckpoint><name>c</name><disks><disk name='vda' checkpoint='bitmap'/></disks></domaincheckpoint>",
+    ),
+    (
+        10,
+        "<networkport><uuid>5a1f8a52-3f6c-4f3b-9c0e-0b1b6b7a9d11</uuid><owner><name>g</name>\
+          <uuid>5a1f8a52-3f6c-4f3b-9c0e-0b1b6b7a9d11</uuid></owner><mac address='52:54:00:00:00:01'/>\
+          <plug type='network' bridge='b0'/></networkport>",
+    ),
+    (
+        11,
+        "<filterbinding><owner><name>g</name></owner><portdev name='p0'/><mac address='52:54:00:00:00:01'/>\
+          <filterref filter='f'><parameter name='IP' value='1.2.3.4'/></filterref></filterbinding>",
+    ),
+    (13, "<interface type='network'><source network='n'/><model type='virtio'/></interface>"),
+    (14, "<capabilities><host><cpu><arch>x86_64</arch></cpu></host></capabilities>"),
+    (
+        15,
+        "<cpu match='exact'><model fallback='allow'>Haswell</model><feature policy='require' name='vmx'/></cpu>",
+    ),
 ];
 
 /// Heads of images.
@@ -50,9 +90,19 @@ const IMAGES: &[&[u8]] = &[
 fn main() -> io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let corpus = here.join("corpus");
-    for target in 
-        ["frames", "calls", "definitions", "documents", "images", "qmp", "login", "texts", "values"]
-     {
+    const TARGETS: [&str; 10] = [
+        "answers",
+        "calls",
+        "definitions",
+        "documents",
+        "frames",
+        "images",
+        "login",
+        "qmp",
+        "texts",
+        "values",
+    ];
+    for target in TARGETS {
         fs::create_dir_all(corpus.join(target))?;
     }
 
@@ -104,7 +154,10 @@ fn main() -> io::Result<()> {
     }
     for (number, row) in (0_u16..).zip(sample::all()) {
         if let Ok(bytes) = (row.encode)(&mut Pick::new(0)) {
-            fs::write(corpus.join(format!("values/{}", row.name)), [&number.to_be_bytes(), &*bytes].concat())?;
+            fs::write(
+                corpus.join(format!("values/{}", row.name)),
+                [&number.to_be_bytes(), &*bytes].concat(),
+            )?;
         }
     }
     fs::write(corpus.join("login/scram"), b"\0\x14n,,n=anna,r=0123456789\x0cc=biws,r=x,p=")?;
@@ -112,6 +165,10 @@ fn main() -> io::Result<()> {
     for (number, text) in TEXTS.iter().enumerate() {
         fs::write(corpus.join(format!("texts/{number}")), text)?;
     }
+    fs::write(
+        corpus.join("answers/list"),
+        b"\x01\0\x08\0\0\0\0\0\0\0\0\0\x04\0\0\0\0\0\x0c\0\0\0\x04<d/>\0\0\0\0",
+    )?;
     for (number, line) in QMP.iter().enumerate() {
         fs::write(corpus.join(format!("qmp/{number}")), format!("\u{1}{line}\n"))?;
     }

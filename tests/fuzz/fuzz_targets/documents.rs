@@ -6,8 +6,9 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use virtwire_conf::domain::Device;
+use virtwire_conf::domain::one::Device;
 use virtwire_conf::*;
+use virtwire_cpu::{Cpu, Expect};
 
 thread_local! {
     static HOST: LazyCell<Arc<QemuHost>> =
@@ -28,6 +29,7 @@ macro_rules! kinds {
             },)*
             |xml, _| drop(Device::parse(xml).map(|device| device.to_xml(&FormatOptions::default()))),
             |xml, _| drop(Capabilities::parse(xml)),
+            |xml, _| drop([Expect::Host, Expect::Either].map(|expect| Cpu::parse(xml, expect))),
         ];
         read[usize::from($which) % read.len()]($xml, $options)
     }};
@@ -40,7 +42,21 @@ fuzz_target!(|data: &[u8]| {
     let options = if which & 0x40 == 0 { qemu() } else { ParseOptions::test() };
     let options = options.validating(which & 0x80 != 0);
     kinds!(
-        which & 0x3f, &xml, &options, Domain, Network, StoragePool, StorageVol, Secret, Interface, NodeDevice,
-        Nwfilter, Snapshot, Checkpoint
+        which & 0x3f,
+        &xml,
+        &options,
+        Domain,
+        Network,
+        StoragePool,
+        StorageVol,
+        Secret,
+        Interface,
+        NodeDevice,
+        Nwfilter,
+        Snapshot,
+        Checkpoint,
+        NetworkPort,
+        NwfilterBinding,
+        NwfilterBindingStatus
     );
 });

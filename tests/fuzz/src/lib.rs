@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use virtwire_driver_test::TestDriver;
+use virtwire_protocol::admin;
 use virtwire_protocol::frame::{self, FrameBuffer};
 use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType};
 use virtwire_protocol::remote::{self, ConnectOpenArgs, Procedure};
@@ -28,23 +29,28 @@ pub fn header(prog: u32, proc: i32, serial: u32) -> MessageHeader {
     MessageHeader { prog, vers: 1, proc, r#type: MessageType::CALL, serial, status: MessageStatus::OK }
 }
 
-/// The frames that open a connection to the test hypervisor, serials 0 and 1.
-pub fn opening() -> Vec<u8> {
-    let args = ConnectOpenArgs { name: Some("test:///default".into()), flags: 0 };
-    let mut frames = frame::encode_bytes(&header(remote::PROGRAM.number, Procedure::AUTH_LIST.0, 0), &[])
-        .expect("no arguments fit a frame");
-    frames.extend(
-        frame::encode(&header(remote::PROGRAM.number, Procedure::CONNECT_OPEN.0, 1), 0, &args)
-            .expect("a short URI fits a frame"),
-    );
-    frames
+/// The frames that open a connection to the test hypervisor, or to the administration: serials 0 and 1.
+pub fn opening(server: Program) -> Vec<u8> {
+    let encoded = match server {
+        Program::Remote => {
+            let auth = header(remote::PROGRAM.number, Procedure::AUTH_LIST.0, 0);
+            let open = header(remote::PROGRAM.number, Procedure::CONNECT_OPEN.0, 1);
+            let args = ConnectOpenArgs { name: Some("test:///default".into()), flags: 0 };
+            vec![frame::encode_bytes(&auth, &[]), frame::encode(&open, 0, &args)]
+        }
+        Program::Admin => {
+            let open = header(admin::PROGRAM.number, admin::Procedure::CONNECT_OPEN.0, 1);
+            vec![frame::encode(&open, 0, &admin::ConnectOpenArgs { flags: 0 })]
+        }
+    };
+    encoded.into_iter().flat_map(|frame| frame.expect("short arguments fit a frame")).collect()
 }
 
 /// Connects to a fresh daemon.
-pub fn daemon() -> UnixStream {
+pub fn daemon_of(server: Program) -> UnixStream {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     let service = Service::new(vec![Arc::new(TestDriver::new())], Limits::default());
-    tokio::spawn(async move { service.serve(theirs, Program::Remote, Access::ReadWrite).await });
+    tokio::spawn(async move { service.serve(theirs, server, Access::ReadWrite).await });
     ours
 }
 
