@@ -45,10 +45,24 @@ impl Host {
         settings: &str,
         variables: &[(&str, &str)],
     ) -> u32 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_virtwired"));
+        command.stdin(Stdio::null());
+        self.launch(command, name, options, settings, variables)
+    }
+
+    /// The same by a command that becomes virtwired with the options that follow.
+    pub(crate) fn launch(
+        &mut self,
+        mut command: Command,
+        name: &str,
+        options: &[&str],
+        settings: &str,
+        variables: &[(&str, &str)],
+    ) -> u32 {
         let path = |ending: &str| self.dir.join(format!("{name}{ending}")).display().to_string();
         std::fs::write(path(".conf"), settings).unwrap();
         let told = Told(UnixDatagram::bind(path("-notify")).unwrap());
-        let daemon = Command::new(env!("CARGO_BIN_EXE_virtwired"))
+        let daemon = command
             .args(["--config", &path(".conf"), "--socket", &path("-sock"), "--socket-ro", &path("-sock-ro")])
             .args(["--socket-admin", &path("-admin-sock")])
             .arg("--root")
@@ -56,7 +70,6 @@ impl Host {
             .args(options)
             .env("NOTIFY_SOCKET", path("-notify"))
             .envs(variables.iter().copied())
-            .stdin(Stdio::null())
             .spawn()
             .unwrap();
         let pid = daemon.id();

@@ -25,6 +25,7 @@ mod polkit_objects;
 mod privilege;
 mod real;
 mod sasl;
+mod service_manager;
 mod streams;
 mod threat_model;
 mod toy;
