@@ -36,6 +36,9 @@ pub(crate) struct Names {
     pub(crate) groups: Vec<String>,
 }
 
+/// Names by user and group, each since when it is known.
+type Known = BTreeMap<(u32, u32), (Instant, Arc<Names>)>;
+
 impl Names {
     fn look_up(uid: u32, gid: u32) -> Self {
         let user = user(uid);
@@ -48,7 +51,7 @@ impl Names {
 
     /// Those of a process. Who else is served goes on meanwhile, however long the host takes.
     pub(crate) async fn of(peer: Peer) -> Arc<Self> {
-        static KNOWN: Mutex<BTreeMap<(u32, u32), (Instant, Arc<Names>)>> = Mutex::new(BTreeMap::new());
+        static KNOWN: Mutex<Known> = Mutex::new(BTreeMap::new());
         let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (peer.uid, peer.gid);
         if let Some((since, names)) = known().get(&key)
