@@ -33,6 +33,12 @@ fn lists_of_one_daemon_and_of_several() {
 }
 
 #[test]
+fn the_test_hypervisor_needs_no_daemon() {
+    let rows = json(&["list", "-c", "test:///default", "--json"]);
+    assert_eq!(rows[0]["name"], "test");
+}
+
+#[test]
 fn a_daemon_that_fails_does_not_stop_the_others() {
     let daemon = Daemon::start("list-fails");
     let on = format!("{},test+unix:///default?socket=/nowhere", daemon.uri());
