@@ -1,5 +1,6 @@
 //! What a daemon says to a client. The first byte says whether it greets the client as it should; then, for each call, a
-//! byte with what comes (a result, an error, or bytes before them), one with the length, and that many bytes.
+//! byte with what comes (a result, an error, another frame before them, or any bytes and the end), one with the length,
+//! and that many bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -35,15 +36,18 @@ async fn daemon(socket: UnixStream, greets: bool, mut pieces: &[u8]) {
             loop {
                 let [what, length, more @ ..] = pieces else { return };
                 let (piece, more) = more.split_at(usize::from(*length).min(more.len()));
-                pieces = more;
-                let status = match what % 3 {
-                    0 => Some(MessageStatus::OK),
-                    1 => Some(MessageStatus::ERROR),
-                    _ => None,
+                let (is_reply, bytes) = match what % 4 {
+                    0 => (true, reply(&call.header, MessageStatus::OK, piece)),
+                    1 => (true, reply(&call.header, MessageStatus::ERROR, piece)),
+                    2 => (false, [&(piece.len() as u32 + 4).to_be_bytes(), piece].concat()),
+                    _ => {
+                        let _ = to.write_all(&pieces[1..]).await;
+                        return;
+                    }
                 };
-                let bytes = status.map_or(piece.to_vec(), |status| reply(&call.header, status, piece));
+                pieces = more;
                 let _ = to.write_all(&bytes).await;
-                if status.is_some() {
+                if is_reply {
                     break;
                 }
             }

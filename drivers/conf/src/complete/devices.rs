@@ -1,5 +1,7 @@
 //! Devices other than disks: what all drivers fill in.
 
+use std::collections::BTreeSet;
+
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{drives, forms, nwfilter};
@@ -103,15 +105,12 @@ fn controllers(domain: &mut Domain) -> Result<(), VirtError> {
     for n in 0..all.len() {
         let type_ = all[n].type_;
         if all[n].index.is_none() {
-            let next = all
-                .iter()
-                .filter(|c| c.type_ == type_)
-                .filter_map(|c| c.index)
-                .max()
-                .map_or(0, |i| i.saturating_add(1));
+            let taken: BTreeSet<i32> =
+                all.iter().filter(|c| c.type_ == type_).filter_map(|c| c.index).collect();
             // Companions share the number of their master.
             let companion = type_ == ControllerType::Usb && all[n].info.master.is_some();
-            all[n].index = Some(if companion { (next - 1).max(0) } else { next });
+            let shared = taken.last().copied().filter(|_| companion);
+            all[n].index = shared.or_else(|| (0..).find(|index| !taken.contains(index)));
         }
     }
     for mut controller in all {

@@ -21,6 +21,7 @@ use crate::domain::net::InterfaceType;
 use crate::table::Hex;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
 
 /// Addresses for all PCI devices that have none.
 ///
@@ -53,6 +54,10 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         };
         let is_new = |c: &Controller| c.type_ == ControllerType::Pci && !known(c.index);
         let added: Vec<Controller> = trial.devices.controllers.into_iter().filter(is_new).collect();
+        if added.is_empty() {
+            // Another has the number of each that is missing, and is no bus: it is refused for that.
+            return Ok(());
+        }
         for mut controller in added {
             controller.info.address = None;
             controller.target = None;
@@ -67,11 +72,23 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     }
 }
 
-/// A PCI controller is on a bus that was there before it.
+/// A PCI controller says which it is, and is on a bus that was there before it.
 fn check_buses(domain: &Domain) -> Result<(), VirtError> {
+    let root = if chipset(domain) == Chipset::Q35 { "pcie-root" } else { "pci-root" };
     for controller in domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci) {
+        let index = controller.index.unwrap_or(0);
+        let model = controller.model.as_deref();
+        refuse! {
+            index == 0 && model != Some(root) => QEMU.xml_error(
+                "The PCI controller with index='0' must be model='{root}' for this machine type, but model='{}' was found instead",
+                model.unwrap_or("(null)")
+            );
+            index > 0 && matches!(model, Some("pci-root" | "pcie-root")) =>
+                QEMU.xml_error("pci-root and pcie-root controllers should have index 0");
+            model.is_none() => DOMAIN.internal_error("PCI controller model was not set correctly");
+        }
         let Some(Address::Pci(address)) = &controller.info.address else { continue };
-        let (index, (_, bus, ..)) = (controller.index.unwrap_or(0), parts(address));
+        let (_, bus, ..) = parts(address);
         let below = u64::try_from(index).is_ok_and(|index| bus < index);
         if !unset(address) && !below {
             return Err(ErrorDomain::QEMU.config_unsupported(format_args!(

@@ -147,19 +147,11 @@ fn disk(around: &Around<'_>, disk: &Disk) -> Result {
 fn controller(around: &Around<'_>, controller: &Controller) -> Result {
     let chipset = around.chipset;
     let model = controller.model.as_deref().unwrap_or_default();
-    let root = if chipset == Chipset::Q35 { "pcie-root" } else { "pci-root" };
     let driver = controller.driver.as_ref();
     let thread = driver.and_then(|driver| driver.iothread);
     refuse! {
         model == "pcie-expander-bus" && chipset != Chipset::Q35 =>
             QEMU.config_unsupported("pcie-expander-bus controllers are not supported with this machine type");
-        controller.type_ == ControllerType::Pci
-            && controller.index == Some(0)
-            && chipset != Chipset::Other
-            && model != root =>
-            QEMU.xml_error(
-                "The PCI controller with index='0' must be model='{root}' for this machine type, but model='{model}' was found instead"
-            );
         model == "nec-xhci" && controller.ports.is_some_and(|n| n > 15) =>
             QEMU.config_unsupported("'nec-xhci' controller only supports up to '15' ports");
         controller.type_ == ControllerType::Ide && chipset == Chipset::Q35 =>
