@@ -79,15 +79,6 @@ async fn registrations_are_judged() {
 }
 
 #[tokio::test]
-async fn registrations_are_counted() {
-    let mut peer = Peer::open_with(Access::ReadWrite, Limits { registrations: 2, ..Limits::default() }).await;
-    register(&mut peer, 0, None).await;
-    register(&mut peer, 1, None).await;
-    let args = ConnectDomainEventCallbackRegisterAnyArgs { event_id: 2, dom: None };
-    assert_eq!(peer.call(Procedure::CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY, &args).await.error().0, 1);
-}
-
-#[tokio::test]
 async fn a_client_that_lets_events_pile_up_is_disconnected() {
     let mut peer =
         Peer::open_with(Access::ReadWrite, Limits { event_backlog: 1 << 16, ..Limits::default() }).await;
