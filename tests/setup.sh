@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the tests use: the real libvirt daemon and clients, QEMU, a C compiler; and unpacks an
-# older virsh (2 MB) below the build folder. Of the clients, virtinst is 4.4 MB to download, the others 0.6 MB together.
-# Go is not installed for its one case (81 MB, 464 MB unpacked), and virt-top only where the release has it.
+# older virsh (2 MB) below the build folder. Of the clients, Go is 81 MB to download (464 MB unpacked), virtinst 4.4 MB,
+# the others 0.6 MB together; virt-top is installed only where the release has it.
 # Says what it installs, starts no service, and does nothing when everything is there. Only installing needs root.
 #
 #   VIRTWIRE_NO_INSTALL=1   install nothing; the cases that miss something are then reported as skipped
@@ -11,7 +11,8 @@ packages=(
     libvirt-clients libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-dev python3-libvirt
     qemu-system-x86 qemu-utils
     libsasl2-modules sasl2-bin dbus-daemon openssh-client openssh-server netcat-openbsd
-    virtinst libsys-virt-perl gir1.2-libvirt-glib-1.0 python3-gi golang-github-digitalocean-go-libvirt-dev
+    virtinst libsys-virt-perl gir1.2-libvirt-glib-1.0 python3-gi golang-go
+    golang-github-digitalocean-go-libvirt-dev
     gcc libc6-dev iproute2 openssl
 )
 old=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/peers/virsh-9.0

@@ -8,6 +8,7 @@
 mod audit;
 mod events;
 mod filter;
+pub mod params;
 mod serve;
 mod stream;
 

@@ -41,6 +41,7 @@ impl Bound {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        self.driver.close_groups(self.client);
         let gone: Vec<_> = self.driver.bound().extract_if(.., |bound| bound.client == self.client).collect();
         // Without a runtime the daemon itself ends.
         let (false, Ok(runtime)) = (gone.is_empty(), tokio::runtime::Handle::try_current()) else { return };

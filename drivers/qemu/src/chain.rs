@@ -24,7 +24,8 @@ const LONGEST: usize = 200;
 /// `VIR_ERR_OPERATION_INVALID` for an image that must be guessed to be anything but raw, `VIR_ERR_SYSTEM_ERROR` for
 /// one that cannot be read.
 pub(crate) fn find(disk: &mut Disk) -> Result<()> {
-    if disk.backing_store.is_some() {
+    let is_opened = disk.source.as_ref().is_some_and(|source| source.fdgroup.is_some());
+    if disk.backing_store.is_some() || is_opened {
         return Ok(());
     }
     let format =

@@ -15,6 +15,8 @@ use crate::process::listen;
 pub struct CommandLine {
     args: Vec<String>,
     fds: Vec<OwnedFd>,
+    /// How many sets of descriptors there are.
+    sets: u32,
     /// Sockets that were made for a start; `None` where nothing is started.
     sockets: Option<Vec<PathBuf>>,
     /// Descriptors are named, and given with their names over a monitor.
@@ -78,6 +80,12 @@ impl CommandLine {
         let number = fd.as_raw_fd();
         self.fds.push(fd);
         if self.is_plugged { Self::name_of(number) } else { number.to_string() }
+    }
+
+    /// The number of a new set of descriptors.
+    pub(crate) fn next_set(&mut self) -> u32 {
+        self.sets += 1;
+        self.sets - 1
     }
 
     /// How a descriptor is called that is given over a monitor.

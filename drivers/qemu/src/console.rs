@@ -10,9 +10,9 @@ use rustix::fs::OFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use virtwire_conf::Domain;
-use virtwire_conf::domain::chardev::{CharMode, CharType, Chardev};
+use virtwire_conf::domain::chardev::{Channel, CharMode, CharType, Chardev};
 use virtwire_driver_api::{FromClient, StreamEnd, ToClient};
-use virtwire_protocol::remote::DomainOpenConsoleArgs;
+use virtwire_protocol::remote::{DomainOpenChannelArgs, DomainOpenConsoleArgs};
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
@@ -33,20 +33,59 @@ pub(crate) async fn open(driver: &Qemu, args: DomainOpenConsoleArgs, stream: Str
     let path = chardev.source.first().and_then(|source| source.path.clone());
     let path =
         path.ok_or_else(|| QEMU.internal_error(format_args!("character device {alias} is not using a PTY")))?;
+    connect(driver, chardev, &alias, &path, stream, args.flags & FORCE != 0, "console session").await
+}
+
+/// `VIR_DOMAIN_CHANNEL_FORCE`
+const CHANNEL_FORCE: u32 = 1;
+
+/// A channel's other end on the host as a stream.
+pub(crate) async fn open_channel(
+    driver: &Qemu,
+    args: DomainOpenChannelArgs,
+    stream: StreamEnd,
+) -> Result<()> {
+    check_flags(args.flags, CHANNEL_FORCE, "qemuDomainOpenChannel")?;
+    let live = driver.guest(&args.dom)?.live()?;
+    let wanted = args.name.map(|name| name.to_string());
+    let shown = wanted.as_deref().unwrap_or("<null>");
+    let is = |channel: &&Channel| match &wanted {
+        None => true,
+        Some(_) => {
+            let alias = channel.info.alias.as_ref().map(|alias| &alias.name);
+            let name = channel.target.as_ref().and_then(|target| target.name.as_ref());
+            alias == wanted.as_ref() || name == wanted.as_ref()
+        }
+    };
+    let channel = live.domain.devices.channels.iter().find(is);
+    let channel = channel.ok_or_else(|| QEMU.internal_error(format_args!("cannot find channel {shown}")))?;
+    let path = channel.chardev.source.first().and_then(|source| source.path.clone());
+    let no_socket = || QEMU.internal_error(format_args!("channel {shown} is not using a UNIX socket"));
+    let path = path.filter(|_| channel.chardev.type_ == CharType::Unix).ok_or_else(no_socket)?;
+    let force = args.flags & CHANNEL_FORCE != 0;
+    connect(driver, &channel.chardev, shown, &path, stream, force, "channel stream").await
+}
+
+/// Connects a stream to a device of QEMU's; one client at a time has it.
+async fn connect(
+    driver: &Qemu,
+    chardev: &Chardev,
+    alias: &str,
+    path: &str,
+    stream: StreamEnd,
+    force: bool,
+    what: &str,
+) -> Result<()> {
     let cannot = |e: io::Error| file(&e, format_args!("unable to open console '{path}'"));
     match chardev.type_ {
         CharType::Pty => {
-            let console = Console::pty(Path::new(&path)).map_err(cannot)?;
-            driver.hold_console(&path, args.flags & FORCE != 0, |gone| {
-                tokio::spawn(pump(console, stream, gone))
-            })
+            let console = Console::pty(Path::new(path)).map_err(cannot)?;
+            driver.hold_console(path, force, what, |gone| tokio::spawn(pump(console, stream, gone)))
         }
         CharType::Unix if chardev.source.first().and_then(|s| s.mode) != Some(CharMode::Connect) => {
-            let socket = UnixStream::connect(&path).await.map_err(cannot)?;
+            let socket = UnixStream::connect(path).await.map_err(cannot)?;
             let console = Console::socket(socket).map_err(cannot)?;
-            driver.hold_console(&path, args.flags & FORCE != 0, |gone| {
-                tokio::spawn(pump(console, stream, gone))
-            })
+            driver.hold_console(path, force, what, |gone| tokio::spawn(pump(console, stream, gone)))
         }
         _ => Err(QEMU.internal_error(format_args!("character device {alias} is not using a PTY"))),
     }
@@ -149,12 +188,13 @@ impl Qemu {
         &self,
         path: &str,
         force: bool,
+        what: &str,
         pump: impl FnOnce(Gone) -> tokio::task::JoinHandle<()>,
     ) -> Result<()> {
         let mut consoles = self.consoles();
         consoles.retain(|_, holder| !holder.is_closed());
         if consoles.contains_key(path) && !force {
-            return Err(QEMU.operation_failed("Active console session exists for this domain"));
+            return Err(QEMU.operation_failed(format_args!("Active {what} exists for this domain")));
         }
         let (release, gone) = tokio::sync::oneshot::channel();
         if let Some(other) = consoles.insert(path.to_owned(), release) {

@@ -224,7 +224,15 @@ pub(crate) async fn to_native(
     let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
     let taps = Taps::new();
-    let context = argv::Context { dir: &dir, memory: &memory, caps: &caps, monitor: None, vault, taps };
+    let context = argv::Context {
+        dir: &dir,
+        memory: &memory,
+        caps: &caps,
+        monitor: None,
+        vault,
+        taps,
+        opened: Vec::new(),
+    };
     let line = argv::build(&domain, context)?;
     let env = argv::environment(&domain, &dir);
     let text = shell(&env, &program.to_string_lossy(), line.args()).replace(" \\\n", " ");

@@ -153,6 +153,7 @@ async fn plug_in(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
                 monitor: None,
                 vault,
                 taps: Taps::new(),
+                opened: Vec::new(),
             };
             argv::storage::disks(&mut line, &found, &context)?;
             alone.devices.disks.iter_mut().for_each(live::end_chain);

@@ -9,6 +9,7 @@ use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::Monitor;
 
 use crate::error::{Result, not_running};
+use crate::fds::Group;
 use crate::process::Process;
 use crate::state::State;
 
@@ -43,6 +44,10 @@ pub(crate) struct Inner {
     pub(crate) saved: bool,
     pub(crate) snapshots: Moments<Snapshot>,
     pub(crate) checkpoints: Moments<Checkpoint>,
+    /// MiB per second that a migration may take, if somebody has said so.
+    pub(crate) migration_speed: Option<u64>,
+    /// What clients have opened for it.
+    pub(crate) fds: Vec<Group>,
 }
 
 /// A definition and its text, which is made once.
@@ -109,6 +114,8 @@ impl Guest {
             saved: false,
             snapshots: Moments::default(),
             checkpoints: Moments::default(),
+            migration_speed: None,
+            fds: Vec::new(),
         };
         let (job, ending) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
         Self { name, uuid, job, ending, inner: Mutex::new(inner) }

@@ -4,8 +4,9 @@ use virtwire_driver_api::{HypervisorDriver, serve};
 
 use crate::driver::Qemu;
 use crate::{
-    absent, actions, autostart, caps, checkpoint, console, control, define, devices, info, list, machine,
-    memory, metadata, monitor, nodedev, rename, save, screen, snapshot, stats, tune, vcpus,
+    absent, actions, autostart, caps, checkpoint, console, control, define, devices, disks, fds, graphics,
+    info, iothreads, jobs, list, machine, memory, metadata, monitor, nodedev, pin, power, rename, save,
+    screen, snapshot, stats, throttle, tune, vcpus,
 };
 
 serve! {
@@ -70,7 +71,12 @@ serve! {
         domain_send_key = control::send_key;
 
         domain_open_console = console::open;
+        domain_open_channel = console::open_channel;
         domain_screenshot = screen::shot;
+        domain_open_graphics = graphics::open;
+        domain_open_graphics_fd = graphics::open_fd;
+        domain_fd_associate(cx) = fds::associate;
+        domain_pm_wakeup = power::wake;
 
         domain_get_info = info::info;
         domain_get_state = info::state;
@@ -94,6 +100,7 @@ serve! {
         domain_set_memory = memory::set;
         domain_set_memory_flags = memory::set_flags;
         domain_memory_stats = memory::stats;
+        domain_set_memory_stats_period = memory::set_stats_period;
 
         domain_get_metadata = metadata::get;
         domain_set_metadata = metadata::set;
@@ -102,14 +109,40 @@ serve! {
         domain_block_stats = stats::block;
         domain_block_stats_flags = stats::block_flags;
         domain_get_block_info = stats::block_info;
+        domain_get_cpu_stats = stats::cpu;
+        domain_block_resize = disks::resize;
+        domain_block_peek = disks::peek;
+        domain_memory_peek = disks::peek_memory;
+        domain_set_block_threshold = disks::set_threshold;
+
+        domain_migrate_set_max_speed = jobs::set_max_speed;
+        domain_migrate_get_max_speed = jobs::max_speed;
+        domain_migrate_set_max_downtime = jobs::set_max_downtime;
+        domain_migrate_get_max_downtime = jobs::max_downtime;
+        domain_migrate_set_compression_cache = jobs::set_cache;
+        domain_migrate_get_compression_cache = jobs::cache;
+        domain_migrate_start_post_copy = jobs::start_post_copy;
+        domain_get_job_stats = jobs::stats;
+        domain_abort_job_flags = jobs::abort;
+        domain_start_dirty_rate_calc = jobs::start_dirty_rate;
 
         domain_get_scheduler_parameters = tune::scheduler;
         domain_get_scheduler_parameters_flags = tune::scheduler_flags;
         domain_get_memory_parameters = tune::memory;
         domain_get_blkio_parameters = tune::blkio;
         domain_get_numa_parameters = tune::numa;
-        domain_get_emulator_pin_info = tune::emulator_pin;
-        domain_get_vcpu_pin_info = tune::vcpu_pin;
+        domain_get_emulator_pin_info = pin::emulator_info;
+        domain_get_vcpu_pin_info = pin::vcpu_info;
+        domain_pin_vcpu = pin::vcpu;
+        domain_pin_vcpu_flags = pin::vcpu_flags;
+        domain_pin_emulator = pin::emulator;
+        domain_get_iothread_info = iothreads::info;
+        domain_add_iothread = iothreads::add;
+        domain_del_iothread = iothreads::delete;
+        domain_set_iothread_params = iothreads::set_params;
+        domain_pin_iothread = iothreads::pin;
+        domain_get_block_io_tune = throttle::get;
+        domain_set_block_io_tune = throttle::set;
 
         connect_get_sysinfo = absent::sysinfo;
         domain_get_time = absent::time;
@@ -126,7 +159,6 @@ serve! {
         domain_authorized_ssh_keys_get = absent::ssh_keys;
         domain_interface_addresses = absent::interface_addresses;
         domain_get_disk_errors = absent::disk_errors;
-        domain_get_iothread_info = tune::iothreads;
         domain_abort_job = absent::abort_job;
 
         domain_get_perf_events = tune::perf_events;
@@ -182,5 +214,6 @@ serve! {
 
         qemu_domain_agent_command = absent::agent_command;
         qemu_domain_monitor_command = monitor::command;
+        qemu_domain_monitor_command_with_files = monitor::command_with_files;
     }
 }

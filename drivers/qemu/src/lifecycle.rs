@@ -35,7 +35,7 @@ use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
-use crate::{kept, live, prepare};
+use crate::{kept, live, memory, prepare};
 
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -150,8 +150,10 @@ impl Qemu {
                 dac.give_own(domain, own)?;
             }
         }
+        let opened = self.by_name(&domain.name).map_or_else(Vec::new, |guest| guest.lock().fds.clone());
+        let listener = Some(listener.into());
         let context =
-            argv::Context { dir, memory: &memory, caps: &caps, monitor: Some(listener.into()), vault, taps };
+            argv::Context { dir, memory: &memory, caps: &caps, monitor: listener, vault, taps, opened };
         let mut line = argv::build(&found, context)?;
         if incoming {
             line.option("-incoming", "defer");
@@ -225,6 +227,10 @@ impl Qemu {
             for net in domain.devices.interfaces.iter().filter(|net| !is_up(net)) {
                 let name = net.info.alias.as_ref().map(|alias| alias.name.clone()).unwrap_or_default();
                 monitor.execute(&SetLink { name, up: false }).await?;
+            }
+            let reports = domain.devices.memballoon.as_ref().and_then(|balloon| balloon.stats.as_ref());
+            if let Some(period) = reports.map(|stats| stats.period).filter(|period| *period > 0) {
+                memory::poll(domain, &monitor, period).await?;
             }
             if domain.on_reboot == Some(LifecycleAction::Destroy) {
                 let reboot = Some("shutdown".to_owned());
@@ -318,6 +324,9 @@ impl Qemu {
                     Arc::make_mut(&mut live.domain).current_memory = Some(KiB(*actual / 1024));
                 }
                 self.emit(status::balloon_change(guest.handle(), *actual / 1024))
+            }
+            EventKind::BlockWriteThreshold { node_name, amount_exceeded, write_threshold } => {
+                self.threshold_passed(guest, node_name, *write_threshold, *amount_exceeded);
             }
             EventKind::BlockIoError { .. } => {
                 self.change(guest, State::runs, State::PAUSED_IOERROR, Lifecycle::SUSPENDED_IOERROR);

@@ -1,11 +1,15 @@
 //! QEMU's monitor for clients: commands as they are, and every event.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use virtwire_protocol::XdrString;
 use virtwire_protocol::qemu::{
-    self, DomainMonitorCommandArgs, DomainMonitorCommandRet, DomainMonitorEventMsg,
+    self, DomainMonitorCommandArgs, DomainMonitorCommandRet, DomainMonitorCommandWithFilesArgs,
+    DomainMonitorCommandWithFilesRet, DomainMonitorEventMsg,
 };
+use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::QmpError;
 use virtwire_qmp::commands::HumanMonitorCommand;
 use virtwire_qmp::events::Event as QmpEvent;
@@ -23,14 +27,40 @@ pub(crate) async fn command(
     args: DomainMonitorCommandArgs,
 ) -> Result<DomainMonitorCommandRet> {
     check_flags(args.flags, HMP, "qemuDomainQemuMonitorCommand")?;
-    let guest = driver.guest(&args.dom)?;
+    let result = run(driver, &args.dom, &args.cmd, args.flags, Vec::new()).await?;
+    Ok(DomainMonitorCommandRet { result: result.into() })
+}
+
+pub(crate) async fn command_with_files(
+    driver: &Qemu,
+    args: DomainMonitorCommandWithFilesArgs,
+    fds: Vec<OwnedFd>,
+) -> Result<(DomainMonitorCommandWithFilesRet, Vec<OwnedFd>)> {
+    check_flags(args.flags, HMP, "qemuDomainQemuMonitorCommandWithFiles")?;
+    if fds.len() > 1 {
+        return Err(QEMU.invalid_arg("at most 1 fd can be passed to qemu along with a command"));
+    }
+    let result = run(driver, &args.dom, &args.cmd, args.flags, fds).await?;
+    // QEMU hands out no descriptors.
+    Ok((DomainMonitorCommandWithFilesRet { result: result.into() }, Vec::new()))
+}
+
+/// What QEMU answers to a client's command.
+async fn run(
+    driver: &Qemu,
+    dom: &NonnullDomain,
+    cmd: &XdrString,
+    flags: u32,
+    fds: Vec<OwnedFd>,
+) -> Result<String> {
+    let guest = driver.guest(dom)?;
     let live = guest.live()?;
     guest.lock().taint |= TAINT_CUSTOM_MONITOR;
-    let text = args.cmd.to_str_lossy();
-    if args.flags & HMP != 0 {
+    let text = cmd.to_str_lossy();
+    if flags & HMP != 0 {
         let command_line = text.into_owned();
         let answer = live.monitor.execute(&HumanMonitorCommand { command_line, cpu_index: None }).await;
-        return Ok(DomainMonitorCommandRet { result: answer.map_err(monitor)?.into() });
+        return answer.map_err(monitor);
     }
     let command: Value = serde_json::from_str(&text)
         .map_err(|error| QEMU.internal_error(format_args!("cannot parse json {text}: {error}")))?;
@@ -39,15 +69,17 @@ pub(crate) async fn command(
     let nothing = Map::new();
     let arguments = command["arguments"].as_object().unwrap_or(&nothing);
     // The answer is QEMU's own, errors included: it is the client's business to read it.
-    let answer = match live.monitor.execute_raw(name, arguments).await {
-        Ok(answer) => format!("{{\"return\":{},\"id\":{}}}", answer.get(), id(&command)),
+    match live.monitor.execute_raw_with_fds(name, arguments, fds).await {
+        Ok(answer) => {
+            let answer: Value = serde_json::from_str(answer.get()).map_err(|error| QEMU.internal_error(error))?;
+            Ok(format!("{{\"return\":{answer},\"id\":{}}}", id(&command)))
+        }
         Err(QmpError::Command(error)) => {
             let error = serde_json::json!({"class": error.class.name(), "desc": error.desc});
-            format!("{{\"id\":{},\"error\":{error}}}", id(&command))
+            Ok(format!("{{\"id\":{},\"error\":{error}}}", id(&command)))
         }
-        Err(error) => return Err(monitor(error)),
-    };
-    Ok(DomainMonitorCommandRet { result: answer.into() })
+        Err(error) => Err(monitor(error)),
+    }
 }
 
 /// The client's id of a command, or one like libvirt's own.

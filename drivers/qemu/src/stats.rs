@@ -14,10 +14,11 @@ use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{QueryBalloon, QueryBlock, QueryBlockstats};
 use virtwire_qmp::replies::{BlockCounters, BlockStats};
 
+use crate::disks::{find, path_of};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::{Guest, Live};
-use crate::list;
+use crate::{jobs, list, memory};
 
 /// Time that a process has used, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,12 +123,8 @@ async fn record(guest: &Guest, wanted: u32) -> DomainStatsRecord {
     if wanted & BLOCK != 0 {
         blocks(&mut params, &domain, live.as_ref()).await;
     }
-    if wanted & DIRTYRATE != 0 && live.is_some() {
-        // Nothing has been measured.
-        params.push(TypedParam::new("dirtyrate.calc_status", 0));
-        params.push(TypedParam::new("dirtyrate.calc_start_time", 0_i64));
-        params.push(TypedParam::new("dirtyrate.calc_period", 0));
-        params.push(TypedParam::new("dirtyrate.calc_mode", "page-sampling"));
+    if let (true, Some(live)) = (wanted & DIRTYRATE != 0, &live) {
+        params.extend(jobs::dirty_rate(live).await);
     }
     DomainStatsRecord { dom, params }
 }
@@ -142,8 +139,11 @@ async fn balloon(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Li
     }
     params.push(TypedParam::new("balloon.current", current));
     params.push(TypedParam::new("balloon.maximum", maximum));
-    if live.is_some() {
-        params.push(TypedParam::new("balloon.last-update", 0_u64));
+    if let Some(live) = live {
+        let reported = memory::reported(live).await;
+        params.extend(
+            reported.into_iter().map(|(name, _, value)| TypedParam::new(format!("balloon.{name}"), value)),
+        );
     }
     if let Some(rss) = live.and_then(|live| resident(live.process.pid())) {
         params.push(TypedParam::new("balloon.rss", rss));
@@ -243,11 +243,6 @@ fn fields(counters: &BlockCounters) -> [(&'static str, u64); 8] {
     ]
 }
 
-fn path_of(disk: &Disk) -> Option<String> {
-    let source = disk.source.as_ref()?;
-    source.file.clone().or_else(|| source.dev.clone())
-}
-
 /// QEMU knows a device by its alias, or by a path that ends in it.
 fn is(qdev: Option<&str>, alias: &str) -> bool {
     qdev.is_some_and(|qdev| qdev.split('/').any(|part| part == alias))
@@ -269,21 +264,12 @@ impl Live {
     }
 }
 
-/// The disk that a client means: by target or by source.
-fn disk<'a>(domain: &'a Domain, path: &str) -> Option<&'a Disk> {
-    let disks = &domain.devices.disks;
-    let by_target =
-        |disk: &&Disk| disk.target.as_ref().and_then(|target| target.dev.as_deref()) == Some(path);
-    let by_source = |disk: &&Disk| path_of(disk).as_deref() == Some(path);
-    disks.iter().find(by_target).or_else(|| disks.iter().find(by_source))
-}
-
 async fn counters_of(live: &Live, path: &str) -> Result<Vec<BlockCounters>> {
     let stats = live.monitor.execute(&QueryBlockstats { query_nodes: None }).await.map_err(monitor)?;
     if path.is_empty() {
         return Ok(stats.into_iter().map(|stats| stats.stats).collect());
     }
-    let disk = disk(&live.domain, path);
+    let disk = find(&live.domain, path);
     let disk = disk.ok_or_else(|| QEMU.invalid_arg(format_args!("invalid path: {path}")))?;
     let found = counters(&stats, disk).cloned();
     let missing = || QEMU.internal_error(format_args!("cannot find statistics for device '{path}'"));
@@ -337,14 +323,14 @@ pub(crate) async fn block_info(driver: &Qemu, args: DomainGetBlockInfoArgs) -> R
     };
     let domain = domain.ok_or_else(crate::error::not_running)?;
     let path = args.path.to_str_lossy();
-    let disk = disk(&domain, &path)
+    let disk = find(&domain, &path)
         .ok_or_else(|| QEMU.invalid_arg(format_args!("invalid path {path} not assigned to domain")))?;
     let path = path_of(disk).ok_or_else(|| {
         let target = disk.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
         QEMU.invalid_arg(format_args!("disk '{target}' does not currently have a source assigned"))
     })?;
     let meta =
-        fs::metadata(&path).map_err(|e| crate::error::file(&e, format_args!("cannot stat file '{path}'")))?;
+        fs::metadata(path).map_err(|e| crate::error::file(&e, format_args!("cannot stat file '{path}'")))?;
     let mut info =
         DomainGetBlockInfoRet { allocation: meta.blocks() * 512, capacity: meta.len(), physical: meta.len() };
     // Only QEMU can look into formats; a stopped guest's image is never probed.
@@ -358,4 +344,31 @@ pub(crate) async fn block_info(driver: &Qemu, args: DomainGetBlockInfoArgs) -> R
         info.capacity = image.virtual_size;
     }
     Ok(info)
+}
+
+/// Processors of the host for which times are told apart, and for which a client asks; the sum of all is number -1.
+pub(crate) async fn cpu(driver: &Qemu, args: DomainGetCpuStatsArgs) -> Result<DomainGetCpuStatsRet> {
+    /// `VIR_TYPED_PARAM_STRING_OKAY`
+    const STRINGS: u32 = 4;
+    check_flags(args.flags, STRINGS, "qemuDomainGetCPUStats")?;
+    let live = driver.guest(&args.dom)?.live()?;
+    let count = |nparams: usize| Ok(DomainGetCpuStatsRet { params: Vec::new(), nparams: nparams as i32 });
+    if args.start_cpu != -1 {
+        return match (args.ncpus, args.nparams) {
+            (0, _) => count(driver.shared.host.cpus().len()),
+            (_, 0) => count(2),
+            // Who counts by processors is the kernel's older interface.
+            _ => Err(ErrorDomain::CGROUP.operation_unsupported(
+                "operation 'getCpuacctPercpuUsage' not supported for backend 'cgroup V2'",
+            )),
+        };
+    }
+    let time = cpu_time(live.process.pid()).unwrap_or_default();
+    let all = [("cpu_time", time.total()), ("user_time", time.user), ("system_time", time.system)];
+    if args.nparams == 0 {
+        return count(all.len());
+    }
+    let params = all.map(|(name, value)| TypedParam::new(name, value));
+    let params: Vec<_> = params.into_iter().take(args.nparams as usize).collect();
+    Ok(DomainGetCpuStatsRet { nparams: params.len() as i32, params })
 }

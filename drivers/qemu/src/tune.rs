@@ -1,7 +1,7 @@
 //! Tuning of guests as clients read it: what the definition says, and libvirt's defaults.
 
+use virtwire_conf::YesNo;
 use virtwire_conf::domain::os::PERF_EVENTS;
-use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
@@ -118,68 +118,4 @@ pub(crate) async fn perf_events(
     };
     let params = PERF_EVENTS.iter().map(|name| TypedParam::new(*name, asked(name)));
     Ok(DomainGetPerfEventsRet { params: params.collect() })
-}
-
-/// The threads for I/O that the definition asks for, by number.
-pub(crate) async fn iothreads(
-    driver: &Qemu,
-    args: DomainGetIothreadInfoArgs,
-) -> Result<DomainGetIothreadInfoRet> {
-    let domain = one_definition(&driver.guest(&args.dom)?.lock(), args.flags)?;
-    let host = driver.shared.host.cpus().len();
-    let cpumap = everywhere(driver, host.div_ceil(8) as i32);
-    let numbers = iothread_numbers(&domain);
-    let info: Vec<_> = numbers
-        .into_iter()
-        .map(|iothread_id| DomainIothreadInfo { iothread_id, cpumap: cpumap.clone() })
-        .collect();
-    Ok(DomainGetIothreadInfoRet { ret: info.len() as u32, info })
-}
-
-/// Those that are listed, and as many more as are counted.
-pub(crate) fn iothread_numbers(domain: &Domain) -> Vec<u32> {
-    let listed = domain.iothreadids.iter().flat_map(|list| &list.iothread).map(|iothread| iothread.id.get());
-    let mut numbers: Vec<u32> = listed.collect();
-    let count = domain.iothreads.unwrap_or_default() as usize;
-    for number in 1.. {
-        if numbers.len() >= count {
-            break;
-        }
-        if !numbers.contains(&number) {
-            numbers.push(number);
-        }
-    }
-    numbers.sort_unstable();
-    numbers
-}
-
-/// Every processor of the host, in a map of so many bytes.
-fn everywhere(driver: &Qemu, maplen: i32) -> Vec<u8> {
-    let host = driver.shared.host.cpus().len();
-    let maplen = usize::try_from(maplen).unwrap_or_default();
-    let mut map = vec![0_u8; maplen];
-    for cpu in 0..host {
-        if let Some(byte) = map.get_mut(cpu / 8) {
-            *byte |= 1 << (cpu % 8);
-        }
-    }
-    map
-}
-
-pub(crate) async fn emulator_pin(
-    driver: &Qemu,
-    args: DomainGetEmulatorPinInfoArgs,
-) -> Result<DomainGetEmulatorPinInfoRet> {
-    one_definition(&driver.guest(&args.dom)?.lock(), args.flags)?;
-    Ok(DomainGetEmulatorPinInfoRet { cpumaps: everywhere(driver, args.maplen), ret: 1 })
-}
-
-pub(crate) async fn vcpu_pin(
-    driver: &Qemu,
-    args: DomainGetVcpuPinInfoArgs,
-) -> Result<DomainGetVcpuPinInfoRet> {
-    let domain = one_definition(&driver.guest(&args.dom)?.lock(), args.flags)?;
-    let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count) as usize;
-    let count = vcpus.min(args.ncpumaps.try_into().unwrap_or_default());
-    Ok(DomainGetVcpuPinInfoRet { cpumaps: everywhere(driver, args.maplen).repeat(count), num: count as i32 })
 }

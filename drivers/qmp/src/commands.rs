@@ -212,6 +212,13 @@ commands! {
         /// Bytes.
         size: u64,
     } -> Empty;
+    /// Asks to be told when more than that has been written to a node.
+    "block-set-write-threshold" BlockSetWriteThreshold {
+        /// The node.
+        node_name: String,
+        /// Bytes.
+        write_threshold: u64,
+    } -> Empty;
     /// Removes a node.
     "blockdev-del" BlockdevDel {
         /// The node.

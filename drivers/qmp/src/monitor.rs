@@ -155,7 +155,17 @@ impl Monitor {
         command: &str,
         arguments: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Box<RawValue>, QmpError> {
-        self.send(command, arguments, Vec::new()).await
+        self.execute_raw_with_fds(command, arguments, Vec::new()).await
+    }
+
+    /// Like [`execute_raw`](Self::execute_raw), with descriptors, at most 16.
+    pub async fn execute_raw_with_fds(
+        &self,
+        command: &str,
+        arguments: &serde_json::Map<String, serde_json::Value>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Box<RawValue>, QmpError> {
+        self.send(command, arguments, fds).await
     }
 
     /// Why the connection ended, `None` while it lives.

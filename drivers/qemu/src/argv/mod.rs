@@ -39,6 +39,7 @@ use virtwire_protocol::VirtError;
 use virtwire_qmp::replies::MachineInfo;
 
 use crate::command::{CommandLine, Options};
+use crate::fds::Group;
 use crate::plug::Taps;
 use crate::probe::QemuCaps;
 
@@ -60,6 +61,8 @@ pub struct Context<'a> {
     pub vault: Vault,
     /// The host's ends of interfaces.
     pub taps: Taps,
+    /// Files that clients have opened for the guest.
+    pub opened: Vec<Group>,
 }
 
 impl Context<'_> {

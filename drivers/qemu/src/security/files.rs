@@ -60,6 +60,10 @@ pub(super) fn of_disk(disk: &Disk) -> Vec<File> {
 }
 
 fn of_source(source: &DiskSource, comes_back: bool) -> Option<File> {
+    // What a client has opened is not looked for by its name.
+    if source.fdgroup.is_some() {
+        return None;
+    }
     let path = source.file.as_deref().or(source.dev.as_deref()).or(source.dir.as_deref())?;
     File::labelled(path, &source.seclabel, comes_back)
 }

@@ -5,11 +5,11 @@ use std::num::NonZeroU32;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::{Iothread, IothreadIds, IothreadPin};
 use virtwire_conf::table::Positive;
+use virtwire_driver_api::params::{Kind, validate};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
 
 use super::guest::{Guest, affect};
-use super::params::{Kind, validate};
 use super::vcpu::{first, from_map, to_map};
 use crate::error::{Result, TEST, check_flags, unknown_cause};
 use crate::host::Host;

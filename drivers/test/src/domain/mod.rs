@@ -11,7 +11,6 @@ pub(crate) mod list;
 pub(crate) mod memory;
 pub(crate) mod metadata;
 mod moment_xml;
-pub(crate) mod params;
 pub(crate) mod save;
 pub(crate) mod snapshot;
 pub(crate) mod state;

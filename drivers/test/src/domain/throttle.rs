@@ -3,10 +3,10 @@
 use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{Disk, Iotune};
 use virtwire_conf::domain::net::{Bandwidth, Interface, Rate};
+use virtwire_driver_api::params::{Kind, answer, number, text, validate};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::{self as wire, TypedParam};
 
-use super::params::{Kind, answer, number, text, validate};
 use super::tuning::{GET_KNOWN, SET_KNOWN};
 use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;

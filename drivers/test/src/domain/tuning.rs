@@ -4,11 +4,11 @@ use virtwire_conf::YesNo;
 use virtwire_conf::domain::os::{PERF_EVENTS, PerfEvent};
 use virtwire_conf::domain::tune::{BlkioDevice, Blkiotune, Memtune, NumaMode};
 use virtwire_conf::table::{Cpuset, KiB};
+use virtwire_driver_api::params::{Kind, STRING_OKAY, answer, number, text, validate};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::{self as wire, TypedParam};
 
 use super::guest::affect;
-use super::params::{Kind, STRING_OKAY, answer, number, text, validate};
 use crate::error::{Result, TEST, check_flags};
 use crate::host::Host;
 

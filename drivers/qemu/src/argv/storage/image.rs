@@ -168,7 +168,7 @@ impl<'a> Image<'a> {
     pub(super) fn add(&self, line: &mut CommandLine, context: &Context<'_>) -> Result<(), VirtError> {
         super::objects::add(line, self, context)?;
         let (has_format, slice) = (self.has_format_node(), self.slice());
-        let storage = protocol::storage(self)?;
+        let storage = protocol::storage(self)?.with_if("filename", self.opened(line, context)?);
         let storage = match slice.is_some() || has_format {
             false => self.as_seen(storage.with("node-name", self.named("storage"))),
             true => self.as_carrier(storage.with("node-name", self.named("storage"))),
@@ -185,6 +185,23 @@ impl<'a> Image<'a> {
             self.format_node(slice.is_some()).add(line);
         }
         Ok(())
+    }
+
+    /// Hands the files over that a client has opened for this image; their path in QEMU.
+    fn opened(&self, line: &mut CommandLine, context: &Context<'_>) -> Result<Option<String>, VirtError> {
+        let Some(name) = &self.source.fdgroup else { return Ok(None) };
+        let none = || {
+            let text = format_args!("file descriptor group '{name}' was not associated with the domain");
+            QEMU.invalid_arg(text)
+        };
+        let group = context.opened.iter().find(|group| group.name == *name).ok_or_else(none)?;
+        let set = line.next_set();
+        for fd in &*group.fds {
+            let cannot = |error| VirtError::system(QEMU, &error, "failed to duplicate file handle");
+            let fd = line.pass(fd.try_clone().map_err(cannot)?);
+            line.option("-add-fd", format!("set={set},fd={fd},opaque={}", self.named("storage")));
+        }
+        Ok(Some(format!("/dev/fdset/{set}")))
     }
 
     /// What a node below another is told: the one above decides.

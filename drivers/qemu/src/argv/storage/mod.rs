@@ -118,6 +118,16 @@ pub(super) fn iscsi_node(
     protocol::iscsi(source, source.auth.as_ref(), secret)
 }
 
+/// The node that a disk's format is, without what limits it; `None` for an empty drive.
+pub(crate) fn top_node(disk: &Disk) -> Option<String> {
+    image::chain(disk).first().map(Image::node)
+}
+
+/// The node of the storage behind the image of this number.
+pub(crate) fn storage_node(number: u32) -> String {
+    format!("libvirt-{number}-storage")
+}
+
 /// The names of a disk's nodes in the order in which they are made.
 pub(crate) fn nodes(disk: &Disk) -> Vec<String> {
     let chain = image::chain(disk);

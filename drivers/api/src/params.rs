@@ -1,17 +1,20 @@
 //! Typed parameters: what a procedure takes, and what it refuses.
 
-use virtwire_protocol::ErrorDomain;
+use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{TypedParam, TypedParamValue};
 
-use crate::error::Result;
-
-/// Types of parameters that this driver takes.
+/// Types of parameters that procedures take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// A number that may be negative.
     Int,
+    /// A number of 32 bits.
     Uint,
+    /// A number of 64 bits.
     Ullong,
+    /// A switch.
     Boolean,
+    /// A text.
     String,
 }
 
@@ -28,7 +31,10 @@ impl Kind {
 }
 
 /// Refuses parameters that are unknown, of another type, or given twice; the first by name is told of.
-pub(super) fn validate(params: &[TypedParam], known: &[(&str, Kind)]) -> Result<()> {
+///
+/// # Errors
+/// `VIR_ERR_ARGUMENT_UNSUPPORTED` for one that is unknown, `VIR_ERR_INVALID_ARG` for the others.
+pub fn validate(params: &[TypedParam], known: &[(&str, Kind)]) -> Result<(), VirtError> {
     let mut params: Vec<_> = params.iter().collect();
     params.sort_by(|a, b| a.field.as_bytes().cmp(b.field.as_bytes()));
     for (n, param) in params.iter().enumerate() {
@@ -52,7 +58,7 @@ pub(super) fn validate(params: &[TypedParam], known: &[(&str, Kind)]) -> Result<
 }
 
 /// A number, whatever its width.
-pub(super) fn number(params: &[TypedParam], name: &str) -> Option<u64> {
+pub fn number(params: &[TypedParam], name: &str) -> Option<u64> {
     params.iter().find(|param| param.field == name).and_then(|param| match &param.value {
         TypedParamValue::Int(value) => u64::try_from(*value).ok(),
         TypedParamValue::Uint(value) => Some((*value).into()),
@@ -61,8 +67,16 @@ pub(super) fn number(params: &[TypedParam], name: &str) -> Option<u64> {
     })
 }
 
+/// A number that may be negative.
+pub fn int(params: &[TypedParam], name: &str) -> Option<i32> {
+    params.iter().find(|param| param.field == name).and_then(|param| match param.value {
+        TypedParamValue::Int(value) => Some(value),
+        _ => None,
+    })
+}
+
 /// A text.
-pub(super) fn text(params: &[TypedParam], name: &str) -> Option<String> {
+pub fn text(params: &[TypedParam], name: &str) -> Option<String> {
     params.iter().find(|param| param.field == name).and_then(|param| match &param.value {
         TypedParamValue::String(value) => Some(value.to_string()),
         _ => None,
@@ -70,11 +84,11 @@ pub(super) fn text(params: &[TypedParam], name: &str) -> Option<String> {
 }
 
 /// `VIR_TYPED_PARAM_STRING_OKAY`: the client knows parameters that are texts.
-pub(super) const STRING_OKAY: u32 = 4;
+pub const STRING_OKAY: u32 = 4;
 
 /// What a client gets that asks for at most `wanted` parameters: with 0 it asks how many there are. Texts go only to
 /// those who say that they know them. The number goes only to those who ask for none.
-pub(super) fn answer(params: Vec<TypedParam>, wanted: i32, flags: u32) -> (Vec<TypedParam>, i32) {
+pub fn answer(params: Vec<TypedParam>, wanted: i32, flags: u32) -> (Vec<TypedParam>, i32) {
     let count = params.len() as i32;
     if wanted == 0 {
         return (Vec::new(), count);

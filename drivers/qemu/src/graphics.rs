@@ -1,0 +1,68 @@
+//! Screens that a client is connected to without a port of the host's: over a socket that one of them hands over.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use virtwire_conf::domain::display::GraphicsType;
+use virtwire_protocol::VirtError;
+use virtwire_protocol::remote::{DomainOpenGraphicsArgs, DomainOpenGraphicsFdArgs};
+use virtwire_qmp::commands::{AddClient, Closefd, Getfd};
+
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, check_flags, monitor};
+use crate::guest::Guest;
+
+/// `VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH`
+const SKIP_AUTH: u32 = 1;
+
+/// QEMU's name of the socket.
+const NAME: &str = "graphicsfd";
+
+pub(crate) async fn open(driver: &Qemu, args: DomainOpenGraphicsArgs, fds: Vec<OwnedFd>) -> Result<()> {
+    check_flags(args.flags, SKIP_AUTH, "qemuDomainOpenGraphics")?;
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    let Some(socket) = fds.into_iter().next() else { return Ok(()) };
+    connect(&guest, args.idx, socket, args.flags).await
+}
+
+pub(crate) async fn open_fd(driver: &Qemu, args: DomainOpenGraphicsFdArgs) -> Result<Vec<OwnedFd>> {
+    check_flags(args.flags, SKIP_AUTH, "qemuDomainOpenGraphicsFD")?;
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    guest.live()?;
+    let cannot = |error| VirtError::system(QEMU, &error, "unable to create socket pair");
+    let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
+    connect(&guest, args.idx, theirs.into(), args.flags).await?;
+    Ok(vec![ours.into()])
+}
+
+/// Hands a socket to QEMU, to whose other end a client of the screen is.
+async fn connect(guest: &Guest, index: u32, socket: OwnedFd, flags: u32) -> Result<()> {
+    let live = guest.live()?;
+    let none = || QEMU.internal_error(format_args!("No graphics backend with index {index}"));
+    let screen = live.domain.devices.graphics.get(index as usize).ok_or_else(none)?;
+    let protocol = match screen.type_ {
+        GraphicsType::Vnc => "vnc",
+        GraphicsType::Spice => "spice",
+        GraphicsType::Dbus => "@dbus-display",
+        other => {
+            let text = format_args!(
+                "Can only open VNC, SPICE or D-Bus p2p graphics backends, not {}",
+                other.as_str()
+            );
+            return Err(QEMU.internal_error(text));
+        }
+    };
+    let fdname = NAME.to_owned();
+    let named = Getfd { fdname: fdname.clone() };
+    live.monitor.execute_with_fds(&named, vec![socket]).await.map_err(monitor)?;
+    let skipauth = Some(flags & SKIP_AUTH != 0);
+    let add = AddClient { protocol: protocol.to_owned(), fdname: fdname.clone(), skipauth };
+    let added = live.monitor.execute(&add).await.map_err(monitor);
+    if added.is_err() {
+        // QEMU has kept it.
+        let _ = live.monitor.execute(&Closefd { fdname }).await;
+    }
+    added.map(drop)
+}
