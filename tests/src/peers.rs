@@ -29,7 +29,7 @@ pub enum Peer {
     Virtinst,
     /// The monitor of guests. Debian's releases have it or not.
     VirtTop,
-    /// Go's compiler, and go-libvirt. For its size, the compiler is left to who has it.
+    /// Go's compiler, and go-libvirt.
     Go,
     /// QEMU for x86.
     Qemu,
@@ -90,7 +90,7 @@ impl Peer {
 
     /// Whether `tests/setup.sh` leaves it out, so that its absence is told and nothing more.
     fn is_optional(self) -> bool {
-        matches!(self, Peer::VirtTop | Peer::Go)
+        matches!(self, Peer::VirtTop)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::{Iothread, IothreadIds, IothreadPin, IothreadPoll};
 use virtwire_conf::table::Positive;
@@ -77,6 +77,24 @@ pub(crate) async fn info(driver: &Qemu, args: DomainGetIothreadInfoArgs) -> Resu
         info.push(DomainIothreadInfo { iothread_id, cpumap });
     }
     Ok(DomainGetIothreadInfoRet { ret: info.len() as u32, info })
+}
+
+/// How the threads of a running guest wait for work.
+pub(crate) async fn stats(live: &Live) -> Vec<TypedParam> {
+    let Ok(said) = live.monitor.execute_raw("query-iothreads", &Map::new()).await else { return Vec::new() };
+    let all: Vec<Value> = serde_json::from_str(said.get()).unwrap_or_default();
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let mut params = vec![TypedParam::new("iothread.count", all.len() as u32)];
+    for thread in &all {
+        let Some(id) = thread["id"].as_str().and_then(|id| id.strip_prefix("iothread")) else { continue };
+        let number = |name: &str| thread[name].as_u64().unwrap_or_default();
+        params.push(TypedParam::new(format!("iothread.{id}.poll-max-ns"), number("poll-max-ns")));
+        params.push(TypedParam::new(format!("iothread.{id}.poll-grow"), number("poll-grow") as u32));
+        params.push(TypedParam::new(format!("iothread.{id}.poll-shrink"), number("poll-shrink") as u32));
+    }
+    params
 }
 
 fn check_number(id: u32) -> Result<NonZeroU32> {

@@ -31,6 +31,7 @@ mod fds;
 mod firmware;
 mod graphics;
 mod guest;
+mod heed;
 pub mod host;
 mod hypervisor;
 mod info;

@@ -71,7 +71,8 @@ async fn run(
     // The answer is QEMU's own, errors included: it is the client's business to read it.
     match live.monitor.execute_raw_with_fds(name, arguments, fds).await {
         Ok(answer) => {
-            let answer: Value = serde_json::from_str(answer.get()).map_err(|error| QEMU.internal_error(error))?;
+            let answer: Value =
+                serde_json::from_str(answer.get()).map_err(|error| QEMU.internal_error(error))?;
             Ok(format!("{{\"return\":{answer},\"id\":{}}}", id(&command)))
         }
         Err(QmpError::Command(error)) => {

@@ -18,7 +18,7 @@ use crate::disks::{find, path_of};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::{Guest, Live};
-use crate::{jobs, list, memory};
+use crate::{iothreads, jobs, list, memory};
 
 /// Time that a process has used, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,7 @@ const BALLOON: u32 = 4;
 const VCPU: u32 = 8;
 const INTERFACE: u32 = 16;
 const BLOCK: u32 = 32;
+const IOTHREAD: u32 = 128;
 const DIRTYRATE: u32 = 512;
 
 pub(crate) async fn all(
@@ -122,6 +123,9 @@ async fn record(guest: &Guest, wanted: u32) -> DomainStatsRecord {
     }
     if wanted & BLOCK != 0 {
         blocks(&mut params, &domain, live.as_ref()).await;
+    }
+    if let (true, Some(live)) = (wanted & IOTHREAD != 0, &live) {
+        params.extend(iothreads::stats(live).await);
     }
     if let (true, Some(live)) = (wanted & DIRTYRATE != 0, &live) {
         params.extend(jobs::dirty_rate(live).await);

@@ -1,0 +1,166 @@
+//! What QEMU tells of a guest while it runs, and what that means.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use virtwire_conf::domain::LifecycleAction;
+use virtwire_conf::table::KiB;
+use virtwire_qmp::Monitor;
+use virtwire_qmp::commands::{Cont, SystemReset};
+use virtwire_qmp::events::{Event as QmpEvent, EventKind};
+
+use crate::absent::agent_ports;
+use crate::driver::Qemu;
+use crate::guest::{Ending, Guest};
+use crate::state::{Lifecycle, State};
+use crate::{live, status};
+
+impl Qemu {
+    /// Follows what QEMU tells until it has ended.
+    pub(crate) fn follow(&self, guest: &Arc<Guest>, id: i32, mut events: mpsc::Receiver<QmpEvent>) {
+        let (driver, guest) = (self.clone(), Arc::clone(guest));
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                driver.pass_on(&guest, &event);
+                driver.heed(&guest, &event.kind()).await;
+            }
+            driver.ended(&guest, id).await;
+        });
+    }
+
+    /// Changes state and tells of it, if the guest is not in that state already.
+    pub(crate) fn change(&self, guest: &Guest, from: impl Fn(State) -> bool, to: State, event: Lifecycle) {
+        let handle = {
+            let mut inner = guest.lock();
+            if inner.live.is_none() || !from(inner.state) {
+                return;
+            }
+            inner.state = to;
+            guest.handle_of(&inner)
+        };
+        self.emit(event.of(handle));
+        self.save_status(guest);
+    }
+
+    /// What an event of QEMU's means for the guest.
+    async fn heed(&self, guest: &Arc<Guest>, event: &EventKind) {
+        match event {
+            EventKind::Shutdown { guest: by_guest, .. } => self.powered_off(guest, *by_guest).await,
+            EventKind::Reset { .. } => self.emit(crate::state::reboot(guest.handle())),
+            EventKind::Stop {} => {
+                let by_client = guest.lock().pausing;
+                let paused = if by_client { State::PAUSED_USER } else { State::PAUSED_UNKNOWN };
+                self.change(guest, State::runs, paused, Lifecycle::SUSPENDED_PAUSED);
+            }
+            EventKind::Resume {} => {
+                let paused = |state: State| {
+                    state.state == State::PAUSED_USER.state && state != State::PAUSED_STARTING_UP
+                };
+                self.change(guest, paused, State::RUNNING_UNPAUSED, Lifecycle::RESUMED_UNPAUSED);
+            }
+            EventKind::Watchdog { action } => {
+                self.emit(status::watchdog(guest.handle(), action));
+                if action == "pause" {
+                    self.change(guest, State::runs, State::PAUSED_WATCHDOG, Lifecycle::SUSPENDED_WATCHDOG);
+                }
+            }
+            EventKind::GuestPanicked { .. } => self.panicked(guest).await,
+            EventKind::Suspend {} => {
+                self.change(guest, State::runs, State::PMSUSPENDED, Lifecycle::PMSUSPENDED_MEMORY);
+            }
+            EventKind::Wakeup {} => {
+                let asleep = |state: State| state == State::PMSUSPENDED;
+                self.change(guest, asleep, State::RUNNING_WAKEUP, Lifecycle::STARTED_BOOTED);
+            }
+            EventKind::DeviceDeleted { device: Some(alias), .. } => self.unplugged(guest, alias),
+            EventKind::VserportChange { id, open } => self.port_changed(guest, id, *open),
+            EventKind::RtcChange { offset } => self.emit(status::rtc_change(guest.handle(), *offset)),
+            EventKind::BalloonChange { actual } => {
+                if let Some(live) = &mut guest.lock().live {
+                    Arc::make_mut(&mut live.domain).current_memory = Some(KiB(*actual / 1024));
+                }
+                self.emit(status::balloon_change(guest.handle(), *actual / 1024))
+            }
+            EventKind::BlockWriteThreshold { node_name, amount_exceeded, write_threshold } => {
+                self.threshold_passed(guest, node_name, *write_threshold, *amount_exceeded);
+            }
+            EventKind::BlockIoError { .. } => {
+                self.change(guest, State::runs, State::PAUSED_IOERROR, Lifecycle::SUSPENDED_IOERROR);
+            }
+            _ => {}
+        }
+    }
+
+    /// The guest has powered off, or QEMU was told to end; QEMU waits to be ended.
+    async fn powered_off(&self, guest: &Arc<Guest>, by_guest: bool) {
+        let (restart, monitor) = {
+            let mut inner = guest.lock();
+            let Some(live) = &mut inner.live else { return };
+            // A client that destroys it has the last word.
+            if live.ending.is_some() {
+                return;
+            }
+            let asked = std::mem::take(&mut live.restart);
+            let restart = asked || live.domain.on_poweroff == Some(LifecycleAction::Restart);
+            let monitor = live.monitor.clone();
+            if !restart {
+                live.ending = Some(Ending::Shutdown);
+                inner.state = State::SHUTDOWN_UNKNOWN;
+            }
+            (restart, monitor)
+        };
+        if restart {
+            start_again(monitor);
+            return;
+        }
+        let event = if by_guest { Lifecycle::SHUTDOWN_GUEST } else { Lifecycle::SHUTDOWN_HOST };
+        self.emit(event.of(guest.handle()));
+        self.end_process(guest).await;
+    }
+
+    /// A program in the guest has opened or closed a channel's port.
+    fn port_changed(&self, guest: &Guest, alias: &str, open: bool) {
+        let is_agent = {
+            let mut inner = guest.lock();
+            let Some(live) = &mut inner.live else { return };
+            live::set_channel_state(Arc::make_mut(&mut live.domain), alias, open);
+            agent_ports(&live.domain).any(|info| info.alias.as_ref().is_some_and(|known| known.name == alias))
+        };
+        if is_agent {
+            self.emit(status::agent_lifecycle(guest.handle(), open, false));
+        }
+        self.save_status(guest);
+    }
+
+    async fn panicked(&self, guest: &Arc<Guest>) {
+        let action = guest.lock().live.as_ref().and_then(|live| live.domain.on_crash);
+        self.emit(Lifecycle::CRASHED_PANICKED.of(guest.handle()));
+        match action {
+            Some(LifecycleAction::Preserve) => {
+                guest.lock().state = State::CRASHED_PANICKED;
+                self.save_status(guest);
+            }
+            Some(LifecycleAction::Restart | LifecycleAction::CoredumpRestart) => {
+                let Ok(live) = guest.live() else { return };
+                start_again(live.monitor);
+            }
+            _ => {
+                if let Some(live) = &mut guest.lock().live {
+                    live.ending = Some(Ending::Crashed);
+                }
+                self.end_process(guest).await;
+            }
+        }
+    }
+}
+
+/// Resets a guest and lets it run. In a task of its own: whoever takes a monitor's events must not wait for its
+/// replies.
+fn start_again(monitor: Monitor) {
+    tokio::spawn(async move {
+        let reset = monitor.execute(&SystemReset {}).await;
+        if let Err(error) = reset.and(monitor.execute(&Cont {}).await) {
+            tracing::warn!(%error, "a guest could not be started again");
+        }
+    });
+}
