@@ -11,6 +11,7 @@ use virtwire_protocol::VirtError;
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{ObjectAdd, ObjectDel, QomSet, QueryIothreads};
+use virtwire_qmp::replies::IoThreadInfo;
 
 use crate::affect::{Affected, CONFIG, LIVE, edit_live, store};
 use crate::driver::Qemu;
@@ -63,20 +64,33 @@ pub(crate) async fn info(driver: &Qemu, args: DomainGetIothreadInfoArgs) -> Resu
     let domain = one_definition(&guest.lock(), args.flags)?;
     let live = guest.lock().live.clone().filter(|_| args.flags & CONFIG == 0);
     let bytes = map_len(driver.shared.host.cpus().len());
-    let mut info = Vec::new();
-    for iothread_id in numbers(&domain) {
-        let cpumap = match &live {
-            Some(live) => on_host(live, iothread_id).await?.and_then(|thread| affinity(thread, bytes)),
-            None => {
-                let mut pins = domain.cputune.iter().flat_map(|tune| &tune.iothreadpin);
-                pins.find(|pin| pin.iothread == iothread_id)
-                    .and_then(|pin| Some(to_map(pin.cpuset.as_ref()?, bytes)))
-            }
-        };
-        let cpumap = cpumap.unwrap_or_else(|| everywhere(driver, bytes));
-        info.push(DomainIothreadInfo { iothread_id, cpumap });
-    }
+    let info = match &live {
+        Some(live) => of_run(live, driver, bytes).await?,
+        None => of_definition(&domain, driver, bytes),
+    };
     Ok(DomainGetIothreadInfoRet { ret: info.len() as u32, info })
+}
+
+/// What a definition says of its threads.
+fn of_definition(domain: &Domain, driver: &Qemu, bytes: usize) -> Vec<DomainIothreadInfo> {
+    let pin = |id: u32| {
+        let mut pins = domain.cputune.iter().flat_map(|tune| &tune.iothreadpin);
+        Some(to_map(pins.find(|pin| pin.iothread == id)?.cpuset.as_ref()?, bytes))
+    };
+    let cpumap = |id| pin(id).unwrap_or_else(|| everywhere(driver, bytes));
+    let all = numbers(domain).into_iter();
+    all.map(|iothread_id| DomainIothreadInfo { iothread_id, cpumap: cpumap(iothread_id) }).collect()
+}
+
+/// Where the threads of a running guest are, in QEMU's order.
+async fn of_run(live: &Live, driver: &Qemu, bytes: usize) -> Result<Vec<DomainIothreadInfo>> {
+    let known = live.monitor.execute(&QueryIothreads {}).await.map_err(monitor)?;
+    let info = |thread: IoThreadInfo| {
+        let iothread_id = thread.id.strip_prefix("iothread")?.parse().ok()?;
+        let cpumap = affinity(thread.thread_id, bytes).unwrap_or_else(|| everywhere(driver, bytes));
+        Some(DomainIothreadInfo { iothread_id, cpumap })
+    };
+    Ok(known.into_iter().filter_map(info).collect())
 }
 
 /// How the threads of a running guest wait for work.

@@ -128,7 +128,7 @@ pub(crate) async fn start_dirty_rate(driver: &Qemu, args: DomainStartDirtyRateCa
     let seconds = args.seconds;
     if !(1..=LONGEST).contains(&seconds) {
         let text = format_args!("seconds={seconds} is invalid, please choose value within [1, {LONGEST}].");
-        return Err(QEMU.invalid_arg(text));
+        return Err(QEMU.config_unsupported(text));
     }
     if args.flags == BITMAP | RING {
         let text = "Flags 'VIR_DOMAIN_DIRTYRATE_MODE_DIRTY_BITMAP' and 'VIR_DOMAIN_DIRTYRATE_MODE_DIRTY_RING' \

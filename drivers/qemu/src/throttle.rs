@@ -77,11 +77,25 @@ pub(crate) async fn get(driver: &Qemu, args: DomainGetBlockIoTuneArgs) -> Result
     let path = args.disk.map(|disk| disk.to_string()).unwrap_or_default();
     let disk = if runs { running(&domain, &path)? } else { known(&domain, &path)? };
     let mut tune = disk.iotune.clone().unwrap_or_default();
+    if runs && limits(&tune) {
+        as_qemu_has_it(&mut tune, disk);
+    }
     let mut all: Vec<_> =
         LIMITS.iter().map(|limit| TypedParam::new(limit.0, limit.3(&mut tune).unwrap_or(0))).collect();
     all.insert(GROUP_AT, TypedParam::new(GROUP, tune.group_name.unwrap_or_default()));
     let (params, nparams) = params::answer(all, args.nparams, args.flags);
     Ok(DomainGetBlockIoTuneRet { params, nparams })
+}
+
+/// What is not said of a running guest's limits: its group is its own, and a burst lasts a second.
+fn as_qemu_has_it(tune: &mut Iotune, disk: &Disk) {
+    tune.group_name.get_or_insert_with(|| qdev(disk));
+    for length in LIMITS.iter().filter(|limit| matches!(limit.2, BytesLength | IopsLength)) {
+        let of = LIMITS.iter().find(|limit| length.0.strip_suffix("_length") == Some(limit.0));
+        if of.is_some_and(|of| of.3(tune).is_some()) {
+            length.3(tune).get_or_insert(1);
+        }
+    }
 }
 
 fn running<'a>(domain: &'a Domain, path: &str) -> Result<&'a Disk> {
@@ -157,7 +171,9 @@ pub(crate) async fn set(driver: &Qemu, args: DomainSetBlockIoTuneArgs) -> Result
     let path = args.disk.to_str_lossy();
     let next = match &stored {
         Some(stored) => {
-            let tune = changed(known(stored, &path)?.iotune.as_ref(), &args.params);
+            let none =
+                || QEMU.invalid_arg(format_args!("missing persistent configuration for disk '{path}'"));
+            let tune = changed(find(stored, &path).ok_or_else(none)?.iotune.as_ref(), &args.params);
             check(&tune)?;
             Some(tune)
         }
@@ -166,11 +182,8 @@ pub(crate) async fn set(driver: &Qemu, args: DomainSetBlockIoTuneArgs) -> Result
     if let Some(live) = live {
         let disk = running(&live.domain, &path)?;
         let device = qdev(disk);
-        let mut tune = changed(disk.iotune.as_ref(), &args.params);
+        let tune = changed(disk.iotune.as_ref(), &args.params);
         check(&tune)?;
-        // A group of its own, unless it shares one.
-        let own = limits(&tune).then(|| device.clone());
-        tune.group_name = tune.group_name.filter(|_| own.is_some()).or(own);
         let command = command(&tune, &device);
         live.monitor.execute_raw("block_set_io_throttle", &command).await.map_err(monitor)?;
         let name = target(disk).to_owned();
