@@ -38,7 +38,7 @@ pub mod xml;
 
 pub use arch::ARCHITECTURES;
 pub use capabilities::Capabilities;
-pub use complete::{Emulator, Flavor, ParseOptions, QemuHost};
+pub use complete::{Emulator, Flavor, Machine, ParseOptions, QemuHost};
 pub use domain::Domain;
 pub use interface::Interface;
 pub use network::Network;

@@ -17,6 +17,7 @@ use crate::probe::{ProbeError, QemuCaps, probe, probe_cpus};
 /// Answers of programs, asked again when the program's file or the host under it has changed.
 pub struct CapsCache {
     dir: PathBuf,
+    host: HostIdentity,
     programs: Known<PathBuf, QemuCaps>,
     /// By program, and whether it uses KVM.
     cpus: Known<(PathBuf, bool), GuestCpus>,
@@ -35,6 +36,12 @@ struct Identity {
     changed: (i64, i64),
     /// Whether KVM can be used.
     kvm: bool,
+    host: HostIdentity,
+}
+
+/// What of a host stays the same as long as the daemon runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct HostIdentity {
     kernel: String,
     processor: String,
 }
@@ -49,13 +56,15 @@ struct Kept<T> {
 impl CapsCache {
     /// Keeps what it learns below `dir`.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.join("virtwire-capabilities"), programs: Mutex::default(), cpus: Mutex::default() }
+        let host = HostIdentity::read();
+        let dir = dir.join("virtwire-capabilities");
+        Self { dir, host, programs: Mutex::default(), cpus: Mutex::default() }
     }
 
     /// What `program` can do. Whoever comes while it is asked waits for the same answer.
     pub async fn get(&self, program: &Path) -> Result<Arc<QemuCaps>, ProbeError> {
         let mut known = self.programs.lock().await;
-        let identity = Identity::of(program).map_err(ProbeError::Start)?;
+        let identity = self.identity(program).map_err(ProbeError::Start)?;
         if let Some((of, caps)) = known.get(program)
             && *of == identity
         {
@@ -70,7 +79,7 @@ impl CapsCache {
     /// Which CPUs its guests may have, with KVM or without.
     pub(crate) async fn cpus(&self, program: &Path, kvm: bool) -> Result<Arc<GuestCpus>, ProbeError> {
         let mut known = self.cpus.lock().await;
-        let identity = Identity::of(program).map_err(ProbeError::Start)?;
+        let identity = self.identity(program).map_err(ProbeError::Start)?;
         let key = (program.to_owned(), kvm);
         if let Some((of, cpus)) = known.get(&key)
             && *of == identity
@@ -83,6 +92,18 @@ impl CapsCache {
         let cpus = Arc::new(GuestCpus::new(told, narrow));
         known.insert(key, (identity, Arc::clone(&cpus)));
         Ok(cpus)
+    }
+
+    fn identity(&self, program: &Path) -> io::Result<Identity> {
+        let meta = fs::metadata(program)?;
+        Ok(Identity {
+            asked_by: env!("CARGO_PKG_VERSION").to_owned(),
+            file: (meta.dev(), meta.ino()),
+            size: meta.size(),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            kvm: fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
+            host: self.host.clone(),
+        })
     }
 
     /// The answer on disk, if it is still that of this program; else a new one, kept there.
@@ -119,18 +140,10 @@ fn file_name(program: &Path, what: &str) -> String {
     format!("{}{what}.json", program.display().to_string().replace('%', "%%").replace('/', "%"))
 }
 
-impl Identity {
-    fn of(program: &Path) -> io::Result<Self> {
-        let meta = fs::metadata(program)?;
-        Ok(Self {
-            asked_by: env!("CARGO_PKG_VERSION").to_owned(),
-            file: (meta.dev(), meta.ino()),
-            size: meta.size(),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-            kvm: fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok(),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            processor: processor(),
-        })
+impl HostIdentity {
+    fn read() -> Self {
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        Self { kernel, processor: processor() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
-use virtwire_conf::{ARCHITECTURES, Domain, Emulator, ParseOptions, QemuHost};
+use virtwire_conf::{ARCHITECTURES, Domain, Emulator, Machine, ParseOptions, QemuHost};
 use virtwire_driver_api::{
     CallCx, Connection, Driver, EventHub, NetworkDriver, NodeDeviceDriver, NwfilterDriver, SecretDriver,
     StorageDriver, async_trait,
@@ -307,13 +307,18 @@ impl Qemu {
 }
 
 fn emulator(arch: &str, caps: &QemuCaps) -> Emulator {
-    let named = caps.machines.iter().filter_map(|machine| Some((machine, machine.alias.clone()?)));
-    let mut machines: Vec<_> = named.collect();
-    machines.sort_by_key(|(machine, _)| !machine.is_default);
+    let mut machines: Vec<_> = caps.machines.iter().filter(|machine| machine.name != "none").collect();
+    machines.sort_by_key(|machine| (!machine.is_default, machine.alias.is_none()));
+    let machines = machines.into_iter().map(|machine| Machine {
+        name: machine.name.clone(),
+        alias: machine.alias.clone(),
+        cpu: machine.default_cpu_type.clone(),
+        acpi: machine.acpi,
+    });
     Emulator {
         arch: arch.to_owned(),
         path: caps.program.display().to_string(),
-        machines: machines.into_iter().map(|(machine, alias)| (alias, machine.name.clone())).collect(),
+        machines: machines.collect(),
         kvm: caps.kvm,
         devices: caps.devices.clone(),
         tpm: find_in_path("swtpm").is_some(),

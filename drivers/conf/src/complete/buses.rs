@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use super::board::Chipset;
 use super::pci::each;
-use super::qemu::Chipset;
 use crate::OnOff;
 use crate::domain::Domain;
 use crate::domain::device::{Address, PciAddress};
@@ -166,8 +166,8 @@ impl Buses {
         });
         // The bridge to ISA, and what comes with it.
         let (slot, functions) = if self.chipset == Chipset::Q35 { (0x1f, [0, 3]) } else { (1, [0, 3]) };
-        let mut taken: BTreeSet<_> =
-            functions.map(|function| parts(&PciAddress::new(0, slot, function))).into();
+        let built_in = functions.map(|function| parts(&PciAddress::new(0, slot, function)));
+        let mut taken: BTreeSet<_> = built_in.into_iter().filter(|_| self.chipset.is_pc()).collect();
         for address in given {
             let place = parts(&address);
             self.check(place)?;

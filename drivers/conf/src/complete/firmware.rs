@@ -188,6 +188,9 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     if in_flash(&domain.os) && !acpi && matches!(arch, Some("x86_64" | "i686")) {
         return Err(QEMU.config_unsupported("UEFI requires ACPI on this architecture"));
     }
+    if acpi && !in_flash(&domain.os) && arch == Some("aarch64") {
+        return Err(QEMU.config_unsupported("ACPI requires UEFI on this architecture"));
+    }
     Ok(())
 }
 

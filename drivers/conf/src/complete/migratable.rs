@@ -1,6 +1,6 @@
 //! What a definition says to hosts that may be older: nothing that they would add by themselves.
 
-use super::qemu::{Chipset, chipset};
+use super::board::{Chipset, chipset};
 use crate::domain::Domain;
 use crate::domain::display::{Audio, AudioType, GraphicsType, InputBus, InputType, ListenType};
 use crate::domain::misc::{Controller, ControllerType, Watchdog, WatchdogModel};

@@ -12,7 +12,9 @@ macro_rules! refuse {
     };
 }
 
+mod board;
 pub(crate) mod buses;
+mod channels;
 mod check;
 mod companions;
 mod conflicts;
@@ -42,7 +44,6 @@ use std::sync::Arc;
 use virtwire_protocol::VirtError;
 
 use crate::Domain;
-use crate::domain::display::VideoType;
 
 /// How to read a definition.
 #[derive(Debug, Clone, Default)]
@@ -101,8 +102,8 @@ pub struct Emulator {
     pub arch: String,
     /// Where it is.
     pub path: String,
-    /// Short names of machines and what they stand for; the first is the default.
-    pub machines: Vec<(String, String)>,
+    /// The machines; the first is the default.
+    pub machines: Vec<Machine>,
     /// Whether KVM can be used.
     pub kvm: bool,
     /// Kinds of devices it has; empty where nobody asked it.
@@ -111,7 +112,26 @@ pub struct Emulator {
     pub tpm: bool,
 }
 
+/// A machine that a QEMU binary has.
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    /// Its name (`pc-q35-10.0`).
+    pub name: String,
+    /// A short name that stands for it (`q35`).
+    pub alias: Option<String>,
+    /// The kind of processor of which nothing is said (`qemu64-x86_64-cpu`).
+    pub cpu: Option<String>,
+    /// Whether it has ACPI.
+    pub acpi: bool,
+}
+
 impl Emulator {
+    /// The machine of a name or alias.
+    pub fn machine(&self, name: &str) -> Option<&Machine> {
+        let by_alias = self.machines.iter().find(|machine| machine.alias.as_deref() == Some(name));
+        by_alias.or_else(|| self.machines.iter().find(|machine| machine.name == name))
+    }
+
     /// Whether it has a kind of device.
     pub fn has(&self, device: &str) -> bool {
         self.devices.is_empty() || self.devices.contains(device)
@@ -123,9 +143,14 @@ impl QemuHost {
     pub fn x86_64(path: &str, version: &str, kvm: bool) -> Self {
         let machines = |default: &str| {
             let all = [("pc", "pc-i440fx"), ("q35", "pc-q35")];
-            let named = all.iter().map(|(alias, name)| ((*alias).to_owned(), format!("{name}-{version}")));
+            let named = all.iter().map(|(alias, name)| Machine {
+                name: format!("{name}-{version}"),
+                alias: Some((*alias).to_owned()),
+                cpu: None,
+                acpi: true,
+            });
             let mut machines: Vec<_> = named.collect();
-            machines.sort_by_key(|(alias, _)| alias != default);
+            machines.sort_by_key(|machine| machine.alias.as_deref() != Some(default));
             machines
         };
         let emulator = |arch: &str, path: String| Emulator {
@@ -174,7 +199,12 @@ impl Domain {
                 domain::place(self)?;
                 qemu::finish(self)?;
                 usb::assign(self)?;
+                let chipset = board::chipset(self);
+                channels::assign(self, chipset)?;
                 pci::assign(self)?;
+                if chipset == board::Chipset::Ccw {
+                    channels::identify(self);
+                }
                 rules::check(self)?;
                 drives::keep_removable(self);
                 rules::check_qemu(self, self.emulator(options))?;
@@ -192,7 +222,7 @@ impl Domain {
         domain::begin(self, arch, true)?;
         qemu::complete(self, host)?;
         domain::finish(self)?;
-        devices::complete_videos(self, VideoType::Cirrus);
+        devices::complete_videos(self, board::chipset(self).board().video);
         Ok(())
     }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use super::board::{Chipset, chipset};
 use super::buses::{Buses, Kind, parts, root_port_place, unset};
 use super::companions;
 use super::drives;
-use super::qemu::{Chipset, chipset};
 use crate::OnOff;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DeviceInfo, PciAddress};
@@ -28,7 +28,7 @@ const QEMU: ErrorDomain = ErrorDomain::QEMU;
 /// # Errors
 /// `VIR_ERR_XML_ERROR` where there is no PCI, or no place left.
 pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
-    if chipset(domain) == Chipset::Other {
+    if chipset(domain).board().root.is_none() {
         let mut needed = false;
         each(domain, &mut |info, kind| {
             needed = kind.is_some() && matches!(info.address, None | Some(Address::Pci(_)));
@@ -74,7 +74,7 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
 
 /// A PCI controller says which it is, and is on a bus that was there before it.
 fn check_buses(domain: &Domain) -> Result<(), VirtError> {
-    let root = if chipset(domain) == Chipset::Q35 { "pcie-root" } else { "pci-root" };
+    let Some(root) = chipset(domain).board().root else { return Ok(()) };
     for controller in domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci) {
         let index = controller.index.unwrap_or(0);
         let model = controller.model.as_deref();
@@ -159,6 +159,9 @@ fn place(domain: &mut Domain) -> Result<bool, VirtError> {
 /// Devices whose place the chipset decides.
 fn chipset_places(domain: &mut Domain, buses: &mut Buses) -> Result<(), VirtError> {
     let devices = &mut domain.devices;
+    if !buses.chipset.is_pc() {
+        return Ok(());
+    }
     let q35 = buses.chipset == Chipset::Q35;
     for controller in &mut devices.controllers {
         let first = controller.index == Some(0);
@@ -219,7 +222,7 @@ fn given_controllers(domain: &mut Domain, buses: &mut Buses) {
             "pcie-root-port" => root_port_place(buses),
             "dmi-to-pci-bridge" => buses.place_on(0, 0x1e..=0x1e),
             "pcie-switch-downstream-port" => buses.place_below("pcie-switch-upstream-port", own),
-            "pci-bridge" if buses.chipset == Chipset::Q35 => buses.place_below("dmi-to-pci-bridge", own),
+            "pci-bridge" if buses.chipset.is_express() => buses.place_below("dmi-to-pci-bridge", own),
             "pci-bridge" | "pci-expander-bus" => buses.place_on(0, 1..=31),
             "pcie-expander-bus" => buses.place_on(0, 1..=31),
             "pcie-to-pci-bridge" | "pcie-switch-upstream-port" => buses.place(Kind::Express),
@@ -232,7 +235,7 @@ fn given_controllers(domain: &mut Domain, buses: &mut Buses) {
 /// Gives every device a place; stops at the first for which there is none and says what it needs.
 fn place_all(domain: &mut Domain, buses: &mut Buses) -> Option<Kind> {
     let mut missing = None;
-    let express = buses.chipset == Chipset::Q35;
+    let express = buses.chipset.is_express();
     each(domain, &mut |info, kind| {
         let waits = match &info.address {
             None => true,
@@ -356,13 +359,13 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
 
 /// Adds a controller with more places for `kind`.
 fn extend(domain: &mut Domain, buses: &mut Buses, kind: Kind) -> Result<(), VirtError> {
-    match (buses.chipset, kind) {
-        (Chipset::Q35, Kind::Express) => {
+    match (buses.chipset.is_express(), kind) {
+        (true, Kind::Express) => {
             buses.extended = true;
             let place = root_port_place(buses);
             add(domain, buses, "pcie-root-port", place)
         }
-        (Chipset::Q35, Kind::Pci) => {
+        (true, Kind::Pci) => {
             // A bridge brings a port with it, even where one is free.
             extend(domain, buses, Kind::Express)?;
             let place = buses.place(Kind::Express);

@@ -1,54 +1,29 @@
-//! What the QEMU driver adds on x86.
+//! What the QEMU driver adds.
 
 use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{QemuHost, drives, firmware, resources};
+use super::board::{Chipset, chipset};
+use super::{Emulator, QemuHost, drives, firmware, resources};
 use crate::domain::chardev::{CharSource, CharType, RngModel, SerialTargetType, TargetModel};
-use crate::domain::device::{Address, DeviceInfo, SpaprVioAddress, VirtioSerialAddress};
+use crate::domain::device::{Address, DeviceInfo, VirtioSerialAddress};
 use crate::domain::disk::{DiskDriver, Encryption, StorageType};
 use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType};
 use crate::domain::features::{
-    Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel, IoapicDriver,
+    Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel, GicVersion, IoapicDriver,
 };
 use crate::domain::misc::{
-    Controller, ControllerType, IommuModel, Memballoon, MemballoonModel, PanicModel, TpmBackendType,
+    Controller, ControllerType, IommuModel, Memballoon, MemballoonModel, Panic, PciModel, TpmBackendType,
     Watchdog, WatchdogModel,
 };
 use crate::domain::misc::{MiB, Msi};
 use crate::domain::net::{InterfaceModel, InterfaceType};
-use crate::domain::{Domain, VirtType};
-use crate::table::Hex;
+use crate::domain::{Devices, Domain, VirtType};
 use crate::{OnOff, YesNo};
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
-
-/// The chipset, which decides what is built in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Chipset {
-    /// i440FX with PIIX3: one conventional PCI bus.
-    I440fx,
-    /// Q35 with ICH9: PCI Express.
-    Q35,
-    /// No PCI, or a machine that isn't known here.
-    Other,
-}
-
-/// The chipset of a machine's name.
-pub(super) fn chipset(domain: &Domain) -> Chipset {
-    let machine = domain.os.type_.as_ref().and_then(|t| t.machine.as_deref()).unwrap_or_default();
-    let is =
-        |name: &str| machine == name || machine.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
-    if is("pc-q35") || machine == "q35" {
-        Chipset::Q35
-    } else if is("pc-i440fx") || machine == "pc" || is("pc-0") || is("pc-1") || is("rhel6") {
-        Chipset::I440fx
-    } else {
-        Chipset::Other
-    }
-}
 
 /// The host's own TPM, where nothing else is said.
 const HOST_CHIP: &str = "/dev/tpm0";
@@ -58,9 +33,14 @@ const HOST_RANDOMNESS: &str = "/dev/random";
 /// The driver's own part.
 pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
     machine(domain, host)?;
-    processor(domain);
+    processor(domain, host);
     resources::complete_qemu(domain);
     let chipset = chipset(domain);
+    let board = chipset.board();
+    if chipset == Chipset::ArmVirt {
+        let gic = domain.features.get_or_insert_default().gic.get_or_insert_default();
+        gic.version.get_or_insert(GicVersion::Two);
+    }
     interrupt_remapping(domain, chipset);
     let place = || format!("{}/{}_PSTORE.raw", host.nvram_dir, domain.name);
     if let Some(pstore) = &mut domain.devices.pstore {
@@ -68,11 +48,11 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     }
     lent_devices(domain);
     controllers(domain, chipset);
-    default_devices(domain, chipset);
-    characters(domain);
+    default_devices(domain, chipset)?;
+    characters(domain, board.serial);
     for interface in &mut domain.devices.interfaces {
         if interface.type_ != InterfaceType::Hostdev {
-            let name = if interface.type_ == InterfaceType::Vdpa { "virtio" } else { "rtl8139" };
+            let name = if interface.type_ == InterfaceType::Vdpa { "virtio" } else { board.network };
             let model = || InterfaceModel { type_: Some(name.to_owned()) };
             interface.model.get_or_insert_with(model);
         }
@@ -89,7 +69,7 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
 
 /// What depends on devices that all drivers add.
 pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
-    scsi_models(domain);
+    scsi_models(domain, chipset(domain).board().scsi);
     virtio_serial_ports(domain)
 }
 
@@ -132,16 +112,31 @@ fn machine(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
     }
     let Some(emulator) = host.emulator(&arch) else { return Ok(()) };
     domain.devices.emulator.get_or_insert_with(|| emulator.path.clone());
-    let name = kind
-        .machine
-        .get_or_insert_with(|| emulator.machines.first().map_or("pc", |(alias, _)| alias).to_owned());
-    if let Some((_, canonical)) = emulator.machines.iter().find(|(alias, _)| alias == name) {
-        name.clone_from(canonical);
+    let default = || emulator.machines.first().map_or("pc", |machine| &machine.name).to_owned();
+    let name = kind.machine.get_or_insert_with(default);
+    if let Some(machine) = emulator.machine(name) {
+        name.clone_from(&machine.name);
     }
     Ok(())
 }
 
-fn processor(domain: &mut Domain) {
+/// The processor of a machine of which nothing is said, by libvirt's name.
+fn default_cpu(emulator: &Emulator, machine: &str) -> Option<String> {
+    let kind = emulator.machine(machine)?.cpu.as_deref()?;
+    let (name, _) = kind.rsplit_once('-').and_then(|(rest, _)| rest.rsplit_once('-'))?;
+    // POWER's are called by their generation.
+    Some(match name.split_once("_v") {
+        Some((generation, _)) if emulator.arch.starts_with("ppc64") => generation.to_uppercase(),
+        _ => name.to_owned(),
+    })
+}
+
+fn processor(domain: &mut Domain, host: &QemuHost) {
+    let foreign = chipset(domain).is_foreign();
+    let kind = domain.os.type_.clone().unwrap_or_default();
+    let arch = kind.arch.unwrap_or_default();
+    let own = host.emulator(&arch).filter(|_| foreign);
+    let own = own.and_then(|emulator| default_cpu(emulator, kind.machine.as_deref().unwrap_or_default()));
     let emulator = domain.devices.emulator.clone().unwrap_or_default();
     let old = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()) == Some("isapc");
     let narrow = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()) == Some("i686");
@@ -149,7 +144,7 @@ fn processor(domain: &mut Domain) {
     match cpu.mode {
         Some(CpuMode::HostPassthrough | CpuMode::Maximum) => {
             cpu.check.get_or_insert(CpuCheck::None);
-            if cpu.mode == Some(CpuMode::HostPassthrough) {
+            if cpu.mode == Some(CpuMode::HostPassthrough) && !foreign {
                 // A 32-bit emulator is not asked whether it could leave out what does not migrate.
                 cpu.migratable.get_or_insert(if narrow { OnOff::Off } else { OnOff::On });
             }
@@ -181,6 +176,7 @@ fn processor(domain: &mut Domain) {
         }
         _ => {
             let name = match old {
+                _ if own.is_some() => own.as_deref().unwrap_or_default(),
                 true => "486",
                 false if emulator.contains("x86_64") => "qemu64",
                 false => "qemu32",
@@ -194,43 +190,54 @@ fn processor(domain: &mut Domain) {
 
 fn controllers(domain: &mut Domain, chipset: Chipset) {
     let usb = domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Usb);
-    let (usb_model, root) = match chipset {
-        Chipset::I440fx => ("piix3-uhci", Some("pci-root")),
-        Chipset::Q35 => ("qemu-xhci", Some("pcie-root")),
-        Chipset::Other => ("piix3-uhci", None),
-    };
-    if !usb && root.is_some() {
-        drives::add_controller(domain, ControllerType::Usb, 0, Some(usb_model));
+    let board = chipset.board();
+    if let Some(model) = board.usb.filter(|_| !usb) {
+        drives::add_controller(domain, ControllerType::Usb, 0, Some(model));
     }
     if chipset == Chipset::Q35 {
         drives::add_controller(domain, ControllerType::Sata, 0, None);
     }
-    if let Some(root) = root {
+    if let Some(root) = board.root {
         drives::add_controller(domain, ControllerType::Pci, 0, Some(root));
     }
     for controller in &mut domain.devices.controllers {
         if controller.type_ == ControllerType::Usb && controller.model.is_none() {
-            controller.model = Some("piix3-uhci".to_owned());
+            controller.model = Some(board.usb_model.to_owned());
+        }
+        if chipset == Chipset::Pseries && controller.model.as_deref() == Some("pci-root") {
+            let name = || PciModel { name: Some("spapr-pci-host-bridge".to_owned()) };
+            controller.pci_model.get_or_insert_with(name);
+            let index = controller.index.and_then(|index| u32::try_from(index).ok());
+            controller.target.get_or_insert_default().index = index;
         }
     }
 }
 
-fn default_devices(domain: &mut Domain, chipset: Chipset) {
+fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtError> {
     let devices = &mut domain.devices;
+    let board = chipset.board();
+    refuse! {
+        board.panic.is_none() && devices.panics.iter().any(|panic| panic.model.is_none()) =>
+            QEMU.config_unsupported("no panic model provided, and no default for the architecture and machine type");
+    }
+    if matches!(chipset, Chipset::Ccw | Chipset::Pseries) && devices.panics.is_empty() {
+        devices.panics.push(Panic::default());
+    }
+    own_inputs(devices, chipset);
     for input in &mut devices.inputs {
         if input.bus.is_none() && input.type_ == InputType::Tablet {
             input.bus = Some(InputBus::Usb);
         }
     }
     let ports = domain.features.as_ref().and_then(|features| features.ps2.as_ref());
-    let without = ports.is_some_and(|state| state.state == Some(OnOff::Off));
+    let without = ports.is_some_and(|state| state.state == Some(OnOff::Off)) || board.input.is_some();
     for type_ in [InputType::Mouse, InputType::Keyboard].into_iter().filter(|_| !without) {
         let there = devices.inputs.iter().any(|i| i.type_ == type_ && i.bus == Some(InputBus::Ps2));
         if !there {
             devices.inputs.push(Input { type_, bus: Some(InputBus::Ps2), ..Input::default() });
         }
     }
-    if devices.memballoon.is_none() {
+    if devices.memballoon.is_none() && board.balloon {
         devices.memballoon = Some(Memballoon { model: MemballoonModel::Virtio, ..Memballoon::default() });
     }
     if chipset == Chipset::Q35 && !devices.watchdogs.iter().any(|w| w.model == WatchdogModel::Itco) {
@@ -239,7 +246,7 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) {
         devices.watchdogs.push(Watchdog { model: WatchdogModel::Itco, action, ..Watchdog::default() });
     }
     for panic in &mut devices.panics {
-        panic.model.get_or_insert(PanicModel::Isa);
+        panic.model = panic.model.or(board.panic);
     }
     let shown = |kind| devices.graphics.iter().any(|g| g.type_ == kind);
     let silent = devices.graphics.iter().all(|g| g.type_ == GraphicsType::Vnc);
@@ -284,13 +291,40 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) {
             backend.protocol = None;
         }
     }
+    Ok(())
 }
 
-fn characters(domain: &mut Domain) {
+/// Keyboards and mice of boards that have no ports for them.
+fn own_inputs(devices: &mut Devices, chipset: Chipset) {
+    let Some(bus) = chipset.board().input else { return };
+    let hand = |type_| matches!(type_, InputType::Mouse | InputType::Keyboard | InputType::Tablet);
+    for input in devices.inputs.iter_mut().filter(|input| hand(input.type_)) {
+        input.bus.get_or_insert(bus);
+    }
+    if chipset != Chipset::Pseries || devices.graphics.is_empty() {
+        return;
+    }
+    for type_ in [InputType::Keyboard, InputType::Mouse] {
+        let does = |input: &Input| {
+            input.type_ == type_ || type_ == InputType::Mouse && input.type_ == InputType::Tablet
+        };
+        if !devices.inputs.iter().any(|input| input.bus == Some(bus) && does(input)) {
+            devices.inputs.push(Input { type_, bus: Some(bus), ..Input::default() });
+        }
+    }
+}
+
+fn characters(domain: &mut Domain, (own, model): (SerialTargetType, &str)) {
     for serial in &mut domain.devices.serials {
         let target = serial.target.get_or_insert_default();
-        let type_ = *target.type_.get_or_insert(SerialTargetType::IsaSerial);
+        let type_ = match *target.type_.get_or_insert(own) {
+            // Where there is no ISA, that means the board's own.
+            SerialTargetType::IsaSerial => own,
+            other => other,
+        };
+        target.type_ = Some(type_);
         let name = match type_ {
+            _ if type_ == own => model,
             SerialTargetType::IsaSerial => "isa-serial",
             SerialTargetType::UsbSerial => "usb-serial",
             SerialTargetType::PciSerial => "pci-serial",
@@ -354,16 +388,12 @@ fn disks(domain: &mut Domain) {
     }
 }
 
-/// A SCSI controller without a model is an LSI.
-fn scsi_models(domain: &mut Domain) {
+/// A SCSI controller without a model is the board's usual one.
+fn scsi_models(domain: &mut Domain, usual: &str) {
     for controller in &mut domain.devices.controllers {
         let scsi = controller.type_ == ControllerType::Scsi;
-        if controller.model.as_deref() == Some("ibmvscsi") && controller.info.address.is_none() {
-            let reg = Some(Hex(0x2000));
-            controller.info.address = Some(Address::SpaprVio(SpaprVioAddress { reg }));
-        }
         if scsi && controller.model.as_deref().is_none_or(|m| m == "auto") {
-            controller.model = Some("lsilogic".to_owned());
+            controller.model = Some(usual.to_owned());
         }
     }
 }

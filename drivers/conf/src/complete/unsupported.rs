@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::Emulator;
-use super::qemu::{Chipset, chipset};
+use super::board::{Chipset, chipset};
 use crate::OnOff;
 use crate::YesNo;
 use crate::domain::chardev::{Serial, SerialTargetType};
@@ -154,7 +154,7 @@ fn controller(around: &Around<'_>, controller: &Controller) -> Result {
             QEMU.config_unsupported("pcie-expander-bus controllers are not supported with this machine type");
         model == "nec-xhci" && controller.ports.is_some_and(|n| n > 15) =>
             QEMU.config_unsupported("'nec-xhci' controller only supports up to '15' ports");
-        controller.type_ == ControllerType::Ide && chipset == Chipset::Q35 =>
+        controller.type_ == ControllerType::Ide && !matches!(chipset, Chipset::I440fx | Chipset::Other) =>
             QEMU.config_unsupported("IDE controllers are unsupported for this QEMU binary or machine type");
         controller.type_ == ControllerType::Ide && controller.index != Some(0) =>
             QEMU.config_unsupported("Only a single IDE controller is supported for this machine type");
@@ -190,7 +190,7 @@ fn serial(around: &Around<'_>, serial: &Serial) -> Result {
     );
     let model = target.model.as_ref().and_then(|model| model.name.as_deref()).unwrap_or_default();
     refuse! {
-        foreign && around.chipset != Chipset::Other =>
+        foreign && around.chipset.is_pc() =>
             QEMU.config_unsupported(
                 "Serial device with target type '{kind}' and target model '{model}' not compatible with guest architecture or machine type"
             );
@@ -271,7 +271,7 @@ fn hostdev(around: &Around<'_>, hostdev: &Hostdev) -> Result {
             QEMU.config_unsupported("graphics device is needed for attribute value 'display=on' in <hostdev>");
         hostdev.type_ == HostdevType::ScsiHost && hostdev.info.boot.is_some() =>
             QEMU.config_unsupported("booting from assigned devices is not supported by vhost SCSI devices");
-        matches!(&hostdev.info.address, Some(Address::Pci(a)) if a.zpci.is_some()) =>
+        around.chipset != Chipset::Ccw && matches!(&hostdev.info.address, Some(Address::Pci(a)) if a.zpci.is_some()) =>
             QEMU.config_unsupported("This QEMU binary doesn't support zPCI");
     }
     Ok(())
@@ -291,6 +291,8 @@ fn memory(around: &Around<'_>, memory: &Memory) -> Result {
         _ => None,
     };
     refuse! {
+        around.chipset.is_foreign() && !around.has("pc-dimm") =>
+            QEMU.config_unsupported("memory hotplug isn't supported by this QEMU binary");
         max.is_none() && around.adding.is_none() =>
             QEMU.config_unsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined");
         nodes == 0 => DOMAIN.xml_detail("can't add memory backend as guest has no NUMA nodes configured");
@@ -320,7 +322,7 @@ fn iommu(around: &Around<'_>, iommu: &Iommu) -> Result {
     refuse! {
         iommu.model == IommuModel::Intel && chipset != Chipset::Q35 =>
             QEMU.config_unsupported("IOMMU device: 'intel' is only supported with Q35 machines");
-        virtio && chipset != Chipset::Q35 =>
+        virtio && !matches!(chipset, Chipset::Q35 | Chipset::ArmVirt) =>
             QEMU.config_unsupported("IOMMU device: 'virtio' is only supported with Q35 and ARM Virt machines");
         virtio && !matches!(iommu.info.address, None | Some(Address::Pci(_))) =>
             QEMU.config_unsupported("IOMMU device: 'virtio' needs a PCI address");
@@ -335,14 +337,14 @@ pub(super) fn check(domain: &Domain) -> Result {
     let machine = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()).unwrap_or_default();
     let ccw = |info: &&DeviceInfo| matches!(info.address, Some(Address::Ccw(_)));
     refuse! {
-        chipset(domain) != Chipset::Other && domain.devices.infos().iter().any(ccw) =>
+        !matches!(chipset(domain), Chipset::Ccw | Chipset::Other) && domain.devices.infos().iter().any(ccw) =>
             QEMU.config_unsupported("CCW addresses are not supported by machine type '{machine}'");
     }
     let tuned = domain.cputune.as_ref().is_some_and(|c| !c.cachetune.is_empty() || !c.memorytune.is_empty());
     let kind = domain.os.type_.clone().unwrap_or_default();
     refuse! {
         tuned && domain.type_ != VirtType::Kvm => QEMU.config_unsupported("cachetune is only supported for KVM domains");
-        domain.features.as_ref().is_some_and(|features| features.hpt.is_some()) =>
+        domain.features.as_ref().is_some_and(|features| features.hpt.is_some()) && chipset(domain) != Chipset::Pseries =>
             QEMU.config_unsupported(
                 "The 'hpt' feature is not supported for architecture '{}' or machine type '{}'",
                 kind.arch.unwrap_or_default(),

@@ -1,7 +1,9 @@
 //! Everything that is tested from outside.
 
+mod boards;
 mod change;
 mod corpus;
+mod hostile;
 mod observed;
 mod refused;
 mod xml;

@@ -86,6 +86,9 @@ fn pci(controller: &Controller) -> Result<Option<Json>, VirtError> {
     };
     let model = controller.model.as_deref().unwrap_or_default();
     Ok(Some(match model {
+        "pci-root" if controller.index != Some(0) => Json::new("spapr-pci-host-bridge")
+            .with_if("index", target.and_then(|target| target.index))
+            .with("id", id),
         "pci-root" | "pcie-root" => return Ok(None),
         "pci-bridge" => Json::new(named.unwrap_or("pci-bridge"))
             .with_if("chassis_nr", target.and_then(|target| target.chassis_nr))

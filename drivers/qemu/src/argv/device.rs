@@ -12,6 +12,8 @@ use crate::command::CommandLine;
 pub(crate) struct Json {
     option: &'static str,
     members: Map<String, Value>,
+    /// What an s390 knows it by, on PCI.
+    zpci: Option<(u64, u64)>,
 }
 
 impl Json {
@@ -37,7 +39,7 @@ impl Json {
 
     /// A part of an option.
     pub(crate) fn part() -> Self {
-        Self { option: "", members: Map::new() }
+        Self { option: "", members: Map::new(), zpci: None }
     }
 
     /// A virtio device. The name of its driver says where it sits and which virtio it speaks; what all of them can be
@@ -109,10 +111,11 @@ impl Json {
         self.on(domain, info.address.as_ref()).with_some("acpi-index", acpi_index)
     }
 
-    fn on(self, domain: &Domain, address: Option<&Address>) -> Self {
+    fn on(mut self, domain: &Domain, address: Option<&Address>) -> Self {
         let number = |part: Option<u64>| part.unwrap_or_default();
         match address {
             Some(Address::Pci(pci)) => {
+                self.zpci = pci.zpci.as_ref().and_then(|zpci| Some((zpci.uid?.0, zpci.fid?.0)));
                 let (slot, function) =
                     (number(pci.slot.map(|hex| hex.0)), number(pci.function.map(|hex| hex.0)));
                 let place = match function {
@@ -154,6 +157,11 @@ impl Json {
     }
 
     pub(crate) fn add(self, line: &mut CommandLine) {
+        if let Some((uid, fid)) = self.zpci {
+            let target = self.members.get("id").cloned().unwrap_or_default();
+            let twin = Self::new("zpci").with("uid", uid).with("fid", fid).with("target", target);
+            twin.with("id", format!("zpci{uid}")).add(line);
+        }
         line.json(self.option, &Value::Object(self.members));
     }
 }
@@ -167,7 +175,8 @@ impl From<Json> for Value {
 /// QEMU's name of a PCI bus: that of the controller; the root's is the machine's to give.
 fn pci_bus(domain: &Domain, bus: u64) -> String {
     if bus == 0 {
-        return if is_q35(domain) { "pcie.0" } else { "pci.0" }.to_owned();
+        let express = domain.devices.controllers.iter().any(|c| c.model.as_deref() == Some("pcie-root"));
+        return if express { "pcie.0" } else { "pci.0" }.to_owned();
     }
     controller(domain, ControllerType::Pci, bus).map_or_else(|| format!("pci.{bus}"), str::to_owned)
 }

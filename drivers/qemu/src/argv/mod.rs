@@ -114,7 +114,7 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     input::inputs(&mut line, domain);
     audio::backends(&mut line, domain);
     graphics::graphics(&mut line, domain)?;
-    video::videos(&mut line, domain)?;
+    video::videos(&mut line, domain, &context)?;
     audio::cards(&mut line, domain)?;
     peripherals::watchdogs(&mut line, domain);
     input::redirected(&mut line, domain)?;

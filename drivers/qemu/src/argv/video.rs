@@ -5,14 +5,18 @@ use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 
 use super::device::is_on;
-use super::{Device, alias};
+use super::{Context, Device, alias};
 use crate::command::CommandLine;
 use crate::error::QEMU;
 
 /// KiB of memory that a card has where nothing is said.
 const MEMORY: u32 = 16 << 10;
 
-pub(super) fn videos(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn videos(
+    line: &mut CommandLine,
+    domain: &Domain,
+    context: &Context<'_>,
+) -> Result<(), VirtError> {
     for (place, video) in domain.devices.videos.iter().enumerate() {
         let Some(model) = video.model.as_ref().filter(|model| model.type_ != VideoType::None) else {
             continue;
@@ -21,7 +25,10 @@ pub(super) fn videos(line: &mut CommandLine, domain: &Domain) -> Result<(), Virt
         if video.driver.as_ref().and_then(|driver| driver.name) == Some(VideoBackend::Vhostuser) {
             return Err(QEMU.operation_failed("Unable to find a satisfying vhost-user-gpu"));
         }
-        let device = driver(video, model, primary)?.with("id", alias(&video.info));
+        // Those with the registers of a VGA are of boards that had one.
+        let vga = primary && !matches!(context.caps.arch.as_str(), "aarch64" | "arm" | "ppc64" | "s390x");
+        let vga = if model.type_ == VideoType::Virtio { vga } else { primary };
+        let device = driver(video, model, vga)?.with("id", alias(&video.info));
         let size = model.resolution.as_ref();
         memory(device, model)
             .with_if("edid", model.edid.map(is_on))

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result};
+use crate::complete::board::Chipset;
 use crate::domain::features::{CpuCacheMode, CpuMode};
 use crate::domain::os::{AcpiTableType, Sysinfo, SysinfoType};
 use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, VirtType};
@@ -169,24 +170,39 @@ fn runs(around: &Around<'_>) -> Result {
 fn features(around: &Around<'_>) -> Result {
     let Some(features) = &around.domain.features else { return Ok(()) };
     let kind = around.domain.os.type_.clone().unwrap_or_default();
-    let foreign = [
-        ("htm", features.htm.is_some()),
-        ("nested-hv", features.nested_hv.is_some()),
-        ("ccf-assist", features.ccf_assist.is_some()),
-        ("cfpc", features.cfpc.is_some()),
-        ("sbbc", features.sbbc.is_some()),
-        ("ibs", features.ibs.is_some()),
-        ("gic", features.gic.is_some()),
-        ("ras", features.ras.is_some()),
+    let (name, arch) = (kind.machine.unwrap_or_default(), kind.arch.unwrap_or_default());
+    let (chipset, arm) = (around.chipset, around.chipset == Chipset::ArmVirt);
+    let (pseries, foreign) = (chipset == Chipset::Pseries, chipset.is_foreign());
+    // Each with whether the machine has it; of a machine that isn't known here nothing is said.
+    let of_some = [
+        ("htm", features.htm.is_some(), pseries),
+        ("nested-hv", features.nested_hv.is_some(), pseries),
+        ("ccf-assist", features.ccf_assist.is_some(), pseries),
+        ("cfpc", features.cfpc.is_some(), pseries),
+        ("sbbc", features.sbbc.is_some(), pseries),
+        ("ibs", features.ibs.is_some(), pseries),
+        ("gic", features.gic.is_some(), arm),
+        ("ras", features.ras.is_some(), foreign),
+        ("ioapic", features.ioapic.is_some(), !foreign),
     ];
-    let first = foreign.into_iter().find(|(_, said)| *said && around.is_pc());
+    let known = chipset != Chipset::Other;
+    let unsuitable = of_some.into_iter().find(|(_, said, fits)| *said && !fits && known);
+    let machine = around.emulator.and_then(|emulator| emulator.machine(&name));
     refuse! {
-        first.is_some() => QEMU.config_unsupported(
-            "The '{}' feature is not supported for architecture '{}' or machine type '{}'",
-            first.map(|(name, _)| name).unwrap_or_default(),
-            kind.arch.unwrap_or_default(),
-            kind.machine.unwrap_or_default()
+        features.acpi && foreign && machine.is_some_and(|machine| !machine.acpi) =>
+            QEMU.config_unsupported("machine type '{name}' does not support ACPI");
+        unsuitable.is_some() => QEMU.config_unsupported(
+            "The '{}' feature is not supported for architecture '{arch}' or machine type '{name}'",
+            unsuitable.map(|(feature, ..)| feature).unwrap_or_default()
         );
+        foreign && !arm && features.ras.is_some() =>
+            QEMU.config_unsupported("ras feature is only supported with ARM Virt machines");
+        foreign && features.vmport.is_some() =>
+            QEMU.config_unsupported("vmport is not available with this QEMU binary");
+        foreign && !around.has("vmcoreinfo") && features.vmcoreinfo.is_some() =>
+            QEMU.config_unsupported("vmcoreinfo is not available with this QEMU binary");
+        pseries && features.pmu.is_some() =>
+            QEMU.config_unsupported("PMU is always enabled for architecture '{arch}'");
     }
     Ok(())
 }

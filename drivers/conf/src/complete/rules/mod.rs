@@ -15,7 +15,7 @@ mod tune;
 use virtwire_protocol::VirtError;
 
 use super::Emulator;
-use super::qemu::{Chipset, chipset};
+use super::board::{Chipset, chipset};
 use crate::domain::Domain;
 
 type Result<T = ()> = std::result::Result<T, VirtError>;
@@ -33,7 +33,7 @@ impl Around<'_> {
     }
 
     fn is_pc(&self) -> bool {
-        self.chipset != Chipset::Other
+        self.chipset.is_pc()
     }
 
     fn is_q35(&self) -> bool {

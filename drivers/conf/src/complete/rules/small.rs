@@ -4,9 +4,11 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Around, Result};
 use crate::YesNo;
+use crate::complete::board::Chipset;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DeviceInfo};
 use crate::domain::disk::VirtioModel;
+use crate::domain::display::InputBus;
 use crate::domain::misc::{
     Crypto, IommuModel, Panic, PanicModel, Pstore, Shmem, Tpm, TpmBackendType, TpmModel, Vsock, Watchdog,
     WatchdogModel,
@@ -78,7 +80,7 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     let devices = &around.domain.devices;
     addresses(around)?;
     devices.watchdogs.iter().try_for_each(|watchdog| check_watchdog(around, watchdog))?;
-    devices.panics.iter().try_for_each(check_panic)?;
+    devices.panics.iter().try_for_each(|panic| check_panic(around, panic))?;
     devices.shmems.iter().try_for_each(shmem)?;
     devices.tpms.iter().try_for_each(|tpm| check_tpm(around, tpm))?;
     devices.cryptos.iter().try_for_each(crypto)?;
@@ -86,12 +88,14 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
         devices.pstore.iter().any(|pstore| !matches!(pstore.info.address, None | Some(Address::Pci(_))));
     refuse! {
         elsewhere => QEMU.config_unsupported("ACPI ERST device must reside on a PCI bus");
+        around.chipset.is_foreign() && devices.inputs.iter().any(|input| input.bus == Some(InputBus::Ps2)) =>
+            QEMU.config_unsupported("ps2 is not supported by this QEMU binary");
         devices.smartcards.len() > 1 =>
             QEMU.config_unsupported("this QEMU binary lacks multiple smartcard support");
     }
     let smmu = devices.iommu.as_ref().is_some_and(|iommu| iommu.model == IommuModel::Smmuv3);
     refuse! {
-        smmu && around.is_pc() =>
+        smmu && !matches!(around.chipset, Chipset::ArmVirt | Chipset::Other) =>
             QEMU.config_unsupported("IOMMU device: 'smmuv3' is only supported with ARM Virt machines");
     }
     Ok(())
@@ -125,7 +129,7 @@ fn check_watchdog(around: &Around<'_>, watchdog: &Watchdog) -> Result {
             QEMU.config_unsupported("ib700 model of watchdog does not support configuring the address");
         watchdog.model == WatchdogModel::Diag288 && address.is_some() =>
             QEMU.config_unsupported("diag288 model of watchdog is virtual and cannot go on any bus.");
-        watchdog.model == WatchdogModel::Diag288 && around.is_pc() =>
+        watchdog.model == WatchdogModel::Diag288 && !matches!(around.chipset, Chipset::Ccw | Chipset::Other) =>
             QEMU.config_unsupported("diag288 model of watchdog is allowed for s390 and s390x only");
         watchdog.model == WatchdogModel::Itco && address.is_some() => QEMU.config_unsupported(
             "itco model of watchdog is part of the machine and cannot have any address set."
@@ -136,16 +140,18 @@ fn check_watchdog(around: &Around<'_>, watchdog: &Watchdog) -> Result {
     Ok(())
 }
 
-fn check_panic(panic: &Panic) -> Result {
+fn check_panic(around: &Around<'_>, panic: &Panic) -> Result {
     let model = panic.model.unwrap_or_default();
     let address = panic.info.address.as_ref();
     refuse! {
-        model == PanicModel::S390 =>
+        model == PanicModel::S390 && around.chipset != Chipset::Ccw =>
             QEMU.config_unsupported("only S390 guests support panic device of model 's390'");
-        model == PanicModel::Pseries =>
+        model == PanicModel::Pseries && around.chipset != Chipset::Pseries =>
             QEMU.config_unsupported("only pSeries guests support panic device of model 'pseries'");
         model == PanicModel::Hyperv && address.is_some() =>
             QEMU.config_unsupported("setting the panic device address is not supported for model 'hyperv'");
+        model == PanicModel::Isa && around.chipset.is_foreign() && !around.has("pvpanic") =>
+            QEMU.config_unsupported("the QEMU binary does not support the ISA panic device");
         model == PanicModel::Isa && !matches!(address, None | Some(Address::Isa(_))) =>
             QEMU.config_unsupported("panic is supported only with ISA address type");
         model == PanicModel::Pvpanic && !matches!(address, None | Some(Address::Pci(_))) =>

@@ -1,0 +1,107 @@
+//! Documents that mean harm. Each is refused in libvirt's words or taken as libvirt takes it, with nothing read beside it.
+
+use std::sync::Arc;
+
+use virtwire_conf::{Domain, FormatOptions, ParseOptions, QemuHost};
+
+fn qemu() -> ParseOptions {
+    ParseOptions::qemu(Arc::new(QemuHost::x86_64("/usr/bin/qemu-system-x86_64", "10.0", true)))
+}
+
+fn guest(name: &str, memory: &str, devices: &str) -> String {
+    format!(
+        "<domain type='kvm'><name>{name}</name><memory>{memory}</memory>\
+         <os><type arch='x86_64' machine='pc'>hvm</type></os><devices>{devices}</devices></domain>"
+    )
+}
+
+#[track_caller]
+fn refused(document: &str) -> String {
+    Domain::parse(document, &qemu()).expect_err("a refusal").message
+}
+
+#[test]
+fn an_entity_bomb_is_not_expanded() {
+    let levels: String =
+        (1..10).map(|n| format!("<!ENTITY e{n} '{}'>", format!("&e{};", n - 1).repeat(10))).collect();
+    let document = format!("<!DOCTYPE d [<!ENTITY e0 'x'>{levels}]><domain><name>&e9;</name></domain>");
+    assert!(refused(&document).contains("Detected an entity reference loop"));
+}
+
+#[test]
+fn an_external_entity_is_not_fetched() {
+    for place in ["SYSTEM 'file:///etc/hostname'", "PUBLIC 'p' 'http://192.0.2.1/x'"] {
+        let document = format!("<!DOCTYPE d [<!ENTITY x {place}>]>{}", guest("&x;", "65536", ""));
+        assert!(refused(&document).contains("missing name information"), "{place}");
+    }
+}
+
+#[test]
+fn an_external_document_type_is_not_fetched() {
+    let document = format!("<!DOCTYPE domain SYSTEM 'file:///dev/zero'>{}", guest("a", "65536", ""));
+    assert_eq!(Domain::parse(&document, &qemu()).unwrap().name, "a");
+}
+
+#[test]
+fn deep_nesting_ends_at_the_limit() {
+    let nested = format!("{}{}", "<a>".repeat(1 << 20), "</a>".repeat(1 << 20));
+    assert!(refused(&nested).contains("Excessive depth in document: 256"));
+}
+
+#[test]
+fn an_error_on_a_line_of_4_mib_is_short() {
+    let document = format!("<domain type='kvm'><name>{}</nam></domain>", "n".repeat(4 << 20));
+    let text = refused(&document);
+    assert!(text.contains("Opening and ending tag mismatch"), "{}", &text[..100]);
+    assert!(text.len() <= virtwire_protocol::error::TEXT_MAX + 64, "{}", text.len());
+}
+
+#[test]
+fn a_place_that_two_devices_name_is_nobodys() {
+    let card =
+        "<interface type='user'><address type='pci' domain='0' bus='0' slot='9' function='0'/></interface>";
+    let text = refused(&guest("a", "65536", &card.repeat(2)));
+    assert_eq!(text, "XML error: Attempted double use of PCI Address 0000:00:09.0");
+}
+
+#[test]
+fn a_name_leads_to_no_other_directory() {
+    for name in ["a/b", "../a", "/etc/passwd"] {
+        assert_eq!(refused(&guest(name, "65536", "")), format!("XML error: name {name} cannot contain '/'"));
+    }
+}
+
+#[test]
+fn a_long_name_is_kept_as_it_is() {
+    let name = "n".repeat(255);
+    assert_eq!(Domain::parse(&guest(&name, "65536", ""), &qemu()).unwrap().name, name);
+}
+
+#[test]
+fn numbers_out_of_range_are_none() {
+    for number in ["-1", "18446744073709551616", "-9223372036854775809", "0x10", "1e3"] {
+        let expected = format!("XML error: Invalid value '{number}' for element or attribute './memory[1]'");
+        assert_eq!(refused(&guest("a", number, "")), expected);
+    }
+    let text = refused(&guest("a", "18446744073709551615", ""));
+    assert_eq!(text, "numerical overflow: value too large: 18446744073709551615");
+}
+
+#[test]
+fn another_encoding_is_not_believed() {
+    // Strings on the wire are UTF-8 by the time that they are read; what a document says of itself changes nothing.
+    for encoding in ["ISO-8859-1", "UTF-16", "UTF-7"] {
+        let document = format!("<?xml version='1.0' encoding='{encoding}'?>{}", guest("ä", "65536", ""));
+        assert_eq!(Domain::parse(&document, &qemu()).unwrap().name, "ä", "{encoding}");
+    }
+    let wide: String = guest("a", "65536", "").chars().flat_map(|c| [c, '\0']).collect();
+    assert!(Domain::parse(&wide, &qemu()).is_err());
+}
+
+#[test]
+fn a_disks_format_is_raw_until_somebody_says_otherwise() {
+    let disk = "<disk type='file'><source file='/etc/hostname'/><target dev='vda' bus='virtio'/></disk>";
+    let domain = Domain::parse(&guest("a", "65536", disk), &qemu()).unwrap();
+    let text = domain.to_xml(&FormatOptions::default());
+    assert!(text.contains("<driver name='qemu' type='raw'/>"), "{text}");
+}
