@@ -49,11 +49,11 @@ pub const VIRT_TOP: Client =
 /// go-libvirt: the protocol without libvirt's library.
 pub const GO_LIBVIRT: Client = Client {
     peer: Peer::Go,
-    command: |daemon, folder| {
+    command: |daemon, _| {
         let mut command = Command::new("go");
         command.arg("run").arg(repo::file("clients/golang.go")).arg(URI).arg(daemon.socket());
         command.env("GO111MODULE", "off").env("GOPATH", GO_LIBRARIES).env("GOFLAGS", "");
-        command.env("GOCACHE", folder.join("cache"));
+        command.env("GOCACHE", repo::target().join("peers/go"));
         command
     },
 };
