@@ -11,6 +11,7 @@ async fn main() -> Result<(), Error> {
     let connect = Connect::open(uri).await.map_err(Error::other)?;
     let domain = connect.domain_by_name(guest).await.map_err(Error::other)?;
     let console = domain.console(None, DomainConsoleFlags::empty()).await.map_err(Error::other)?;
+    eprintln!("connected to {guest}");
     let (mut from, mut to) = tokio::io::split(console.into_io());
     let (mut keys, mut screen) = (tokio::io::stdin(), tokio::io::stdout());
     tokio::select! {

@@ -47,7 +47,10 @@ async fn all(socket: &Path, dir: &Path, pool: &Path, seen: &Path) {
     let domain = connect.create_domain(GUEST, DomainCreateFlags::PAUSED).await.unwrap();
     while !watched.next_line().await.unwrap().unwrap().contains("g Started") {}
 
-    let (mut console, mut shown) = starts(&["console", &system, "g"]);
+    let mut console = command(&["console", &system, "g"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut shown = console.stdout.take().unwrap();
+    // What a guest says before that, QEMU says to nobody.
+    until(console.stderr.as_mut().unwrap(), "connected to g").await;
     domain.resume().await.unwrap();
     until(&mut shown, "SeaBIOS").await;
     domain.destroy(DomainDestroyFlags::empty()).await.unwrap();
