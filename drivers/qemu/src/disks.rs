@@ -15,6 +15,7 @@ use crate::argv::storage::{storage_node, top_node};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
+use crate::written;
 
 /// The disk that a client means: by target or by source.
 pub(crate) fn find<'a>(domain: &'a Domain, path: &str) -> Option<&'a Disk> {
@@ -63,8 +64,7 @@ pub(crate) async fn resize(driver: &Qemu, args: DomainBlockResizeArgs) -> Result
     if args.flags & CAPACITY != 0 {
         size = capacity(disk, size)?;
     }
-    let format = disk.driver.as_ref().and_then(|driver| driver.type_.as_deref());
-    if matches!(format, Some("qcow2" | "qed")) {
+    if matches!(format(disk), "qcow2" | "qed") {
         size = size.checked_next_multiple_of(512).unwrap_or(size);
     }
     let empty = || QEMU.operation_invalid(format_args!("disk '{path}' is empty"));
@@ -75,9 +75,7 @@ pub(crate) async fn resize(driver: &Qemu, args: DomainBlockResizeArgs) -> Result
 
 /// How large what a disk is on is; the client may say so too.
 fn capacity(disk: &Disk, said: u64) -> Result<u64> {
-    let raw =
-        disk.driver.as_ref().and_then(|driver| driver.type_.as_deref()).is_none_or(|type_| type_ == "raw");
-    if disk.type_ != StorageType::Block || !raw {
+    if disk.type_ != StorageType::Block || format(disk) != "raw" {
         return Err(QEMU.operation_unsupported(
             "block resize to full capacity supported only with 'raw' local block-based disks",
         ));
@@ -98,9 +96,7 @@ pub(crate) async fn peek(driver: &Qemu, args: DomainBlockPeekArgs) -> Result<Dom
     let path = args.path.to_str_lossy();
     let disk = find(&domain, &path)
         .ok_or_else(|| QEMU.invalid_arg(format_args!("disk '{path}' not found in domain")))?;
-    let raw =
-        disk.driver.as_ref().and_then(|driver| driver.type_.as_deref()).is_none_or(|type_| type_ == "raw");
-    if !raw {
+    if format(disk) != "raw" {
         let text =
             format_args!("peeking is only supported for disk with 'raw' format not '{}'", format(disk));
         return Err(QEMU.operation_unsupported(text));
@@ -117,6 +113,7 @@ pub(crate) async fn peek(driver: &Qemu, args: DomainBlockPeekArgs) -> Result<Dom
     Ok(DomainBlockPeekRet { buffer })
 }
 
+/// The format of its image; raw where none is said.
 fn format(disk: &Disk) -> &str {
     disk.driver.as_ref().and_then(|driver| driver.type_.as_deref()).unwrap_or("raw")
 }
@@ -215,8 +212,7 @@ pub(crate) async fn peek_memory(driver: &Qemu, args: DomainMemoryPeekArgs) -> Re
         VIRTUAL => live.monitor.execute(&Memsave { val, size, filename, cpu_index: None }).await,
         _ => live.monitor.execute(&Pmemsave { val, size, filename }).await,
     };
-    let read = std::fs::read(&path);
-    let _ = std::fs::remove_file(&path);
+    let read = written::take(&path, size);
     saved.map_err(monitor)?;
     let cannot = |error| -> VirtError { file(&error, "failed to read temporary file created with template") };
     Ok(DomainMemoryPeekRet { buffer: read.map_err(cannot)? })

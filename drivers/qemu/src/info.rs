@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use virtwire_conf::domain::GuestMemory;
+use virtwire_conf::table::Cpuset;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::QueryCpusFast;
 
@@ -174,11 +175,7 @@ pub(crate) async fn vcpus(driver: &Qemu, args: DomainGetVcpusArgs) -> Result<Dom
         VcpuInfo { number: number as u32, state: 1, cpu_time: time, cpu }
     });
     let info: Vec<_> = info.collect();
-    let mut map = vec![0_u8; maplen];
-    for cpu in (0..host).filter(|cpu| cpu / 8 < maplen) {
-        map[cpu / 8] |= 1 << (cpu % 8);
-    }
-    Ok(DomainGetVcpusRet { info, cpumaps: map.repeat(count) })
+    Ok(DomainGetVcpusRet { info, cpumaps: Cpuset::first(host as u32).to_map(maplen).repeat(count) })
 }
 
 /// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_VCPU_…`

@@ -18,26 +18,11 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::Live;
 use crate::info::{map_len, one_definition};
-use crate::pin::{affinity, everywhere, of_map, pin_thread, pinned, to_map};
+use crate::pin::{affinity, everywhere, of_map, pin_thread, pinned};
 
-/// The threads that a definition asks for: those that are listed, and as many more as are counted.
-fn threads(domain: &Domain) -> Vec<Iothread> {
-    let mut all = domain.iothreadids.as_ref().map_or_else(Vec::new, |ids| ids.iothread.clone());
-    let count = domain.iothreads.unwrap_or_default() as usize;
-    for id in (1..).filter_map(NonZeroU32::new).map(Positive) {
-        if all.len() >= count {
-            break;
-        }
-        if all.iter().all(|known| known.id != id) {
-            all.push(Iothread { id, ..Iothread::default() });
-        }
-    }
-    all
-}
-
-/// Their numbers.
+/// The numbers of a guest's threads.
 pub(crate) fn numbers(domain: &Domain) -> Vec<u32> {
-    let mut numbers: Vec<u32> = threads(domain).iter().map(|thread| thread.id.get()).collect();
+    let mut numbers: Vec<u32> = domain.all_iothreads().iter().map(|thread| thread.id.get()).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -75,7 +60,7 @@ pub(crate) async fn info(driver: &Qemu, args: DomainGetIothreadInfoArgs) -> Resu
 fn of_definition(domain: &Domain, driver: &Qemu, bytes: usize) -> Vec<DomainIothreadInfo> {
     let pin = |id: u32| {
         let mut pins = domain.cputune.iter().flat_map(|tune| &tune.iothreadpin);
-        Some(to_map(pins.find(|pin| pin.iothread == id)?.cpuset.as_ref()?, bytes))
+        Some(pins.find(|pin| pin.iothread == id)?.cpuset.as_ref()?.to_map(bytes))
     };
     let cpumap = |id| pin(id).unwrap_or_else(|| everywhere(driver, bytes));
     let all = numbers(domain).into_iter();
@@ -124,7 +109,7 @@ fn check_new(domain: &Domain, id: u32) -> Result<()> {
 }
 
 fn with(domain: &mut Domain, id: NonZeroU32) {
-    let mut all = threads(domain);
+    let mut all = domain.all_iothreads();
     all.push(Iothread { id: Positive(id), ..Iothread::default() });
     set(domain, all);
 }
@@ -175,7 +160,7 @@ fn check_free(domain: &Domain, id: u32) -> Result<()> {
 }
 
 fn without(domain: &mut Domain, id: u32) {
-    let left = threads(domain).into_iter().filter(|thread| thread.id.get() != id).collect();
+    let left = domain.all_iothreads().into_iter().filter(|thread| thread.id.get() != id).collect();
     set(domain, left);
     if let Some(tune) = &mut domain.cputune {
         tune.iothreadpin.retain(|pin| pin.iothread != id);
@@ -249,7 +234,7 @@ impl Wanted {
     }
 
     fn change(&self, domain: &mut Domain, id: u32) -> Result<()> {
-        let mut all = threads(domain);
+        let mut all = domain.all_iothreads();
         let thread = all.iter_mut().find(|thread| thread.id.get() == id).ok_or_else(|| missing(id))?;
         *thread = self.applied(thread)?;
         set(domain, all);
@@ -282,7 +267,7 @@ pub(crate) async fn set_params(driver: &Qemu, args: DomainSetIothreadParamsArgs)
     let _job = guest.job.lock().await;
     let Affected { live, stored } = Affected::of(&guest, args.flags)?;
     if let Some(live) = live {
-        let all = threads(&live.domain);
+        let all = live.domain.all_iothreads();
         let now = all.iter().find(|thread| thread.id.get() == id).ok_or_else(|| missing(id))?;
         for (name, value) in ["thread_pool_min", "thread_pool_max"].iter().zip(wanted.pool) {
             if let Some(value) = value.filter(|value| *value < 0) {
@@ -297,7 +282,7 @@ pub(crate) async fn set_params(driver: &Qemu, args: DomainSetIothreadParamsArgs)
             live.monitor.execute(&set).await.map_err(monitor)?;
         }
         edit_live(driver, &guest, |domain| {
-            let mut all = threads(domain);
+            let mut all = domain.all_iothreads();
             all.iter_mut().filter(|thread| thread.id.get() == id).for_each(|thread| *thread = then.clone());
             set(domain, all);
         });
@@ -322,7 +307,7 @@ pub(crate) async fn pin(driver: &Qemu, args: DomainPinIothreadArgs) -> Result<()
         let none = || QEMU.invalid_arg(format_args!("iothread {id} not found"));
         let known = numbers(&live.domain).contains(&id);
         let thread = if known { on_host(&live, id).await? } else { None };
-        pin_thread(thread.ok_or_else(none)?, &cpuset)?;
+        pin_thread(live.process.pid(), thread.ok_or_else(none)?, &cpuset)?;
         edit_live(driver, &guest, change);
         pinned(driver, &guest, &format!("iothreadpin{id}"), &cpuset);
     }

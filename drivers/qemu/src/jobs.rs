@@ -1,12 +1,12 @@
 //! What a guest's migrations are to be like, what its jobs are, and how fast it writes to its memory.
 
 use serde_json::{Map, Value, json};
+use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, monitor};
 use crate::guest::Live;
-use virtwire_protocol::error::ErrorDomain;
 
 /// `VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY`
 const POSTCOPY: u32 = 1;

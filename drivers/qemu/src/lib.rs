@@ -67,6 +67,7 @@ mod strays;
 mod throttle;
 mod tune;
 mod vcpus;
+mod written;
 
 pub use caps_cache::CapsCache;
 pub use driver::{Companions, OpenCompanions, Place, Qemu, QemuDriver};

@@ -22,36 +22,16 @@ use crate::vcpus::counts;
 /// # Errors
 /// There is nothing in it.
 pub(crate) fn of_map(map: &[u8]) -> Result<Cpuset> {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for (byte, at) in map.iter().zip(0_u32..) {
-        for cpu in (0..8).filter(|bit| byte >> bit & 1 == 1).map(|bit| at * 8 + bit) {
-            match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == cpu => *last = cpu,
-                _ => ranges.push((cpu, cpu)),
-            }
-        }
-    }
-    if ranges.is_empty() {
+    let set = Cpuset::from_map(map);
+    if set.0.is_empty() {
         return Err(QEMU.invalid_arg("Empty cpu list for pinning"));
     }
-    Ok(Cpuset(ranges))
-}
-
-/// The set as a map of so many bytes, the lowest processor first.
-pub(crate) fn to_map(set: &Cpuset, bytes: usize) -> Vec<u8> {
-    let mut map = vec![0; bytes];
-    for cpu in set.iter() {
-        if let Some(byte) = map.get_mut(cpu as usize / 8) {
-            *byte |= 1 << (cpu % 8);
-        }
-    }
-    map
+    Ok(set)
 }
 
 /// Every processor of the host, in a map of so many bytes.
 pub(crate) fn everywhere(driver: &Qemu, bytes: usize) -> Vec<u8> {
-    let count = driver.shared.host.cpus().len() as u32;
-    to_map(&Cpuset(count.checked_sub(1).map(|last| (0, last)).into_iter().collect()), bytes)
+    Cpuset::first(driver.shared.host.cpus().len() as u32).to_map(bytes)
 }
 
 fn thread_of(id: u32) -> Option<Pid> {
@@ -68,14 +48,16 @@ pub(crate) fn affinity(thread: u32, bytes: usize) -> Option<Vec<u8>> {
     Some(map)
 }
 
-/// Says where a thread of the host may run.
+/// Says where a thread of a process may run.
 ///
 /// # Errors
-/// The host has none of these processors, or the thread is gone.
-pub(crate) fn pin_thread(thread: u32, cpuset: &Cpuset) -> Result<()> {
+/// The host has none of these processors, or the process has no such thread: a QEMU that a guest has taken over may name
+/// any.
+pub(crate) fn pin_thread(process: u32, thread: u32, cpuset: &Cpuset) -> Result<()> {
     let mut set = CpuSet::new();
     cpuset.iter().filter(|cpu| (*cpu as usize) < CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu as usize));
-    let moved = match thread_of(thread) {
+    let own = std::fs::exists(format!("/proc/{process}/task/{thread}")).unwrap_or(false);
+    let moved = match thread_of(thread).filter(|_| own) {
         Some(thread) => sched_setaffinity(Some(thread), &set),
         None => Err(rustix::io::Errno::SRCH),
     };
@@ -127,7 +109,7 @@ pub(crate) async fn vcpu_flags(driver: &Qemu, args: DomainPinVcpuFlagsArgs) -> R
     if let Some(live) = live {
         let threads = live.monitor.execute(&QueryCpusFast {}).await.map_err(monitor)?;
         if let Some(thread) = threads.iter().find(|thread| thread.cpu_index == number) {
-            pin_thread(thread.thread_id, &cpuset)?;
+            pin_thread(live.process.pid(), thread.thread_id, &cpuset)?;
         }
         edit_live(driver, &guest, change);
         pinned(driver, &guest, &format!("vcpupin{number}"), &cpuset);
@@ -149,7 +131,7 @@ pub(crate) async fn emulator(driver: &Qemu, args: DomainPinEmulatorArgs) -> Resu
         domain.cputune.get_or_insert_default().emulatorpin = Some(pin);
     };
     if let Some(live) = live {
-        pin_thread(live.process.pid(), &cpuset)?;
+        pin_thread(live.process.pid(), live.process.pid(), &cpuset)?;
         edit_live(driver, &guest, change);
         pinned(driver, &guest, "emulatorpin", &cpuset);
     }
@@ -174,7 +156,7 @@ pub(crate) async fn emulator_info(
 /// Where a thread is pinned, or where the whole guest is.
 fn map_of(driver: &Qemu, domain: &Domain, own: Option<&Cpuset>, bytes: usize) -> Vec<u8> {
     let of_guest = domain.vcpu.as_ref().and_then(|vcpu| vcpu.cpuset.as_ref());
-    own.or(of_guest).map_or_else(|| everywhere(driver, bytes), |set| to_map(set, bytes))
+    own.or(of_guest).map_or_else(|| everywhere(driver, bytes), |set| set.to_map(bytes))
 }
 
 pub(crate) async fn vcpu_info(
@@ -198,21 +180,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_and_sets_are_two_ways_to_say_one_thing() {
-        let set = of_map(&[0b1000_0101, 0b0000_0001]).unwrap();
-        assert_eq!(set, Cpuset(vec![(0, 0), (2, 2), (7, 8)]));
-        assert_eq!(to_map(&set, 2), [0b1000_0101, 1]);
-        assert!(of_map(&[0, 0]).is_err());
-    }
-
-    #[test]
     fn a_thread_stays_where_it_is_put() {
         let own = std::process::id();
         let may = of_map(&affinity(own, 128).unwrap()).unwrap();
         let one = Cpuset(may.0.first().map(|(first, _)| (*first, *first)).into_iter().collect());
-        pin_thread(own, &one).unwrap();
+        pin_thread(own, own, &one).unwrap();
         assert_eq!(of_map(&affinity(own, 128).unwrap()).unwrap(), one);
-        pin_thread(own, &may).unwrap();
-        assert!(pin_thread(u32::MAX, &may).is_err());
+        pin_thread(own, own, &may).unwrap();
+        assert!(pin_thread(own, 1, &may).is_err(), "another's thread");
     }
 }

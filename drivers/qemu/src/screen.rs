@@ -1,7 +1,5 @@
 //! A picture of the screen, as a stream.
 
-use std::fs;
-
 use virtwire_conf::domain::display::Video;
 use virtwire_driver_api::{FromClient, StreamEnd, ToClient};
 use virtwire_protocol::remote::{DomainScreenshotArgs, DomainScreenshotRet};
@@ -9,7 +7,10 @@ use virtwire_qmp::commands::Screendump;
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor};
+use crate::written;
 
+/// Bytes that a picture can have: more than four screens of 8K, three bytes a pixel.
+const MOST: u64 = 512 << 20;
 /// Bytes sent at a time.
 const CHUNK: usize = 256 << 10;
 
@@ -35,9 +36,7 @@ pub(crate) async fn shot(
     let png = (version.major, version.minor) >= (7, 1);
     command.format = png.then(|| "png".to_owned());
     live.monitor.execute(&command).await.map_err(monitor)?;
-    let picture = fs::read(&path);
-    let _ = fs::remove_file(&path);
-    let picture = picture.map_err(|e| file(&e, "unable to open stream"))?;
+    let picture = written::take(&path, MOST).map_err(|e| file(&e, "unable to open stream"))?;
     tokio::spawn(send(picture, stream));
     Ok(DomainScreenshotRet { mime: Some(if png { "image/png" } else { "image/x-portable-pixmap" }.into()) })
 }

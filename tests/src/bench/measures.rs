@@ -17,100 +17,43 @@ use crate::process::{self, PATIENCE};
 
 const SYSTEM: &str = "qemu:///system";
 
-/// All measures.
-pub(super) const ALL: &[Measure] = &[
-    Measure { what: "start to first answer, ms", floor: "≤ 100 ms", how: |_, daemon| ms(daemon.started()) },
-    Measure {
-        what: "idle, resident memory, MiB",
-        floor: "≤ 16 MiB",
-        how: |_, daemon| mib(daemon.resident()),
-    },
-    Measure { what: "memory per connection, KiB", floor: "", how: per_connection },
-    Measure { what: "connect, open and close, µs", floor: "", how: connect },
-    Measure {
-        what: "1 connection, GetLibVersion: median latency, µs",
-        floor: "≤ 0.7",
-        how: |t, d| latency(t, d, "lib-version", "0"),
-    },
-    Measure { what: "1 connection, GetLibVersion: calls/s", floor: "", how: |t, d| rate(t, d, "1") },
-    Measure { what: "8 connections, GetLibVersion: calls/s", floor: "", how: |t, d| rate(t, d, "8") },
-    Measure { what: "32 connections, GetLibVersion: calls/s", floor: "≥ 2", how: |t, d| rate(t, d, "32") },
-    Measure { what: "256 connections, GetLibVersion: calls/s", floor: "", how: |t, d| rate(t, d, "256") },
-    Measure {
-        what: "1 connection, 100 calls sent before an answer is read: calls/s",
-        floor: "",
-        how: pipelined,
-    },
-    Measure {
-        what: "ListAllDomains, 10 domains: median latency, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "list-all-domains", "10"),
-    },
-    Measure {
-        what: "ListAllDomains, 1,000 domains: median latency, µs",
-        floor: "≤ 0.3",
-        how: |t, d| latency(t, d, "list-all-domains", "1000"),
-    },
-    Measure {
-        what: "ListAllDomains, 10,000 domains: median latency, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "list-all-domains", "10000"),
-    },
-    Measure {
-        what: "GetAllDomainStats, 10 domains: median latency, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "all-domain-stats", "10"),
-    },
-    Measure {
-        what: "GetAllDomainStats, 1,000 domains: median latency, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "all-domain-stats", "1000"),
-    },
-    Measure {
-        what: "GetAllDomainStats, 10,000 domains: median latency, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "all-domain-stats", "10000"),
-    },
-    Measure {
-        what: "GetXMLDesc, one of 10 domains: median latency, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "xml-desc", "10"),
-    },
-    Measure {
-        what: "GetXMLDesc, one of 1,000 domains: median latency, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "xml-desc", "1000"),
-    },
-    Measure {
-        what: "GetXMLDesc, one of 10,000 domains: median latency, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "xml-desc", "10000"),
-    },
-    Measure {
-        what: "define and undefine, test hypervisor: median, µs",
-        floor: "",
-        how: |t, d| latency(t, d, "define-undefine", "0"),
-    },
-    Measure { what: "define and undefine, QEMU driver: median, µs", floor: "", how: define },
-    Measure {
-        what: "an event to 200 subscribers, until the last has it: median, µs",
-        floor: "",
-        how: fan_out,
-    },
-    Measure {
-        what: "download of a volume of 64 MiB, MiB/s",
-        floor: "",
-        how: |_, d| volume(d, "vol-download"),
-    },
-    Measure { what: "upload of a volume of 64 MiB, MiB/s", floor: "", how: |_, d| volume(d, "vol-upload") },
-    Measure { what: "guest under TCG: create until it runs, ms", floor: "", how: |_, d| life(d).0 },
-    Measure { what: "guest under TCG: destroy until it is off, ms", floor: "", how: |_, d| life(d).1 },
-    Measure {
-        what: "killed with 1,000 definitions and 20 guests, until all is known again, ms",
-        floor: "",
-        how: restart,
-    },
-];
+/// What is measured, what virtwired should reach, how; a line each.
+macro_rules! measures {
+    ($($what:literal, $floor:literal, $how:expr;)*) => {
+        /// All measures.
+        pub(super) const ALL: &[Measure] = &[$(Measure { what: $what, floor: $floor, how: $how }),*];
+    };
+}
+
+measures! {
+    "start to first answer, ms", "≤ 100 ms", |_, d| ms(d.started());
+    "idle, resident memory, MiB", "≤ 16 MiB", |_, d| mib(d.resident());
+    "memory per connection, KiB", "", per_connection;
+    "connect, open and close, µs", "", connect;
+    "1 connection, GetLibVersion: median latency, µs", "≤ 0.7", |t, d| latency(t, d, "lib-version", "0");
+    "1 connection, GetLibVersion: calls/s", "", |t, d| rate(t, d, "1");
+    "8 connections, GetLibVersion: calls/s", "", |t, d| rate(t, d, "8");
+    "32 connections, GetLibVersion: calls/s", "≥ 2", |t, d| rate(t, d, "32");
+    "256 connections, GetLibVersion: calls/s", "", |t, d| rate(t, d, "256");
+    "1 connection, 100 calls sent before an answer is read: calls/s", "", pipelined;
+    "ListAllDomains, 10 domains: median latency, µs", "", |t, d| latency(t, d, "list-all-domains", "10");
+    "ListAllDomains, 1,000 domains: median latency, µs", "≤ 0.3", |t, d| latency(t, d, "list-all-domains", "1000");
+    "ListAllDomains, 10,000 domains: median latency, µs", "", |t, d| latency(t, d, "list-all-domains", "10000");
+    "GetAllDomainStats, 10 domains: median latency, µs", "", |t, d| latency(t, d, "all-domain-stats", "10");
+    "GetAllDomainStats, 1,000 domains: median latency, µs", "", |t, d| latency(t, d, "all-domain-stats", "1000");
+    "GetAllDomainStats, 10,000 domains: median latency, µs", "", |t, d| latency(t, d, "all-domain-stats", "10000");
+    "GetXMLDesc, one of 10 domains: median latency, µs", "", |t, d| latency(t, d, "xml-desc", "10");
+    "GetXMLDesc, one of 1,000 domains: median latency, µs", "", |t, d| latency(t, d, "xml-desc", "1000");
+    "GetXMLDesc, one of 10,000 domains: median latency, µs", "", |t, d| latency(t, d, "xml-desc", "10000");
+    "define and undefine, test hypervisor: median, µs", "", |t, d| latency(t, d, "define-undefine", "0");
+    "define and undefine, QEMU driver: median, µs", "", define;
+    "an event to 200 subscribers, until the last has it: median, µs", "", fan_out;
+    "download of a volume of 64 MiB, MiB/s", "", |_, d| volume(d, "vol-download");
+    "upload of a volume of 64 MiB, MiB/s", "", |_, d| volume(d, "vol-upload");
+    "guest under TCG: create until it runs, ms", "", |_, d| life(d).0;
+    "guest under TCG: destroy until it is off, ms", "", |_, d| life(d).1;
+    "killed with 1,000 definitions and 20 guests, until all is known again, ms", "", restart;
+}
 
 fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3

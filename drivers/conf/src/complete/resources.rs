@@ -1,14 +1,13 @@
 //! Processors, nodes and memory modules: who runs where.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 
 use crate::domain::device::{Address, DimmAddress};
 use crate::domain::features::{Cpu, CpuNuma, Distances, NumaCell, Sibling};
 use crate::domain::misc::MemoryModel;
-use crate::domain::tune::{Iothread, NumaMemory, NumaMode, Numatune, Placement, VcpuSched};
+use crate::domain::tune::{IothreadIds, NumaMemory, NumaMode, Numatune, Placement, VcpuSched};
 use crate::domain::{Domain, GuestMemory};
-use crate::table::{Cpuset, Positive};
+use crate::table::Cpuset;
 
 /// Distance of a node to itself, and to another of which nothing is said.
 const LOCAL: u32 = 10;
@@ -64,16 +63,10 @@ pub(super) fn complete_qemu(domain: &mut Domain) {
 
 /// Threads are counted; where some are named, all are.
 fn threads(domain: &mut Domain) {
-    const MOST: u32 = 4096;
-    let Some(ids) = domain.iothreadids.as_mut().filter(|ids| !ids.iothread.is_empty()) else { return };
+    let Some(ids) = domain.iothreadids.as_ref().filter(|ids| !ids.iothread.is_empty()) else { return };
     let named = u32::try_from(ids.iothread.len()).unwrap_or(u32::MAX);
-    let count = domain.iothreads.unwrap_or(0).max(named);
-    domain.iothreads = Some(count);
-    let missing = count.min(MOST).saturating_sub(named);
-    let known: BTreeSet<u32> = ids.iothread.iter().map(|thread| thread.id.get()).collect();
-    let free = (1..).filter(|id| !known.contains(id)).filter_map(NonZeroU32::new);
-    ids.iothread
-        .extend(free.take(missing as usize).map(|id| Iothread { id: Positive(id), ..Iothread::default() }));
+    domain.iothreads = Some(domain.iothreads.unwrap_or(0).max(named));
+    domain.iothreadids = Some(IothreadIds { iothread: domain.all_iothreads() });
 }
 
 /// Who places processors places memory.

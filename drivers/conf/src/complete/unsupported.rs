@@ -98,11 +98,7 @@ pub(super) fn check_devices(
 
 /// The numbers of a guest's I/O threads.
 fn iothreads(domain: &Domain) -> BTreeSet<u32> {
-    let named: BTreeSet<u32> =
-        domain.iothreadids.iter().flat_map(|ids| &ids.iothread).map(|t| t.id.get()).collect();
-    let count = domain.iothreads.unwrap_or(0).min(4096) as usize;
-    let unnamed = (1..).filter(|id| !named.contains(id)).take(count.saturating_sub(named.len()));
-    unnamed.chain(named.iter().copied()).collect()
+    domain.all_iothreads().iter().map(|thread| thread.id.get()).collect()
 }
 
 fn threads_of(around: &Around<'_>, shared: Option<&DiskIothreads>) -> Result {

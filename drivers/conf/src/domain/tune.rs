@@ -1,5 +1,9 @@
 //! How much a guest may use, and where it runs.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+use super::Domain;
 use crate::table::{Cpuset, KiB, Positive, unit};
 use crate::{YesNo, element, keywords};
 
@@ -270,5 +274,19 @@ impl HugePage {
     pub fn kib(&self) -> u64 {
         let unit = unit(self.unit.as_deref(), 1024).unwrap_or(1024);
         self.size.saturating_mul(unit).div_ceil(1024)
+    }
+}
+
+impl Domain {
+    /// All I/O threads: those that are named, and as many more as are counted, with the lowest free numbers. More than
+    /// 4,096 are not counted.
+    pub fn all_iothreads(&self) -> Vec<Iothread> {
+        const MOST: usize = 4096;
+        let mut all = self.iothreadids.as_ref().map_or_else(Vec::new, |ids| ids.iothread.clone());
+        let missing = (self.iothreads.unwrap_or(0) as usize).min(MOST).saturating_sub(all.len());
+        let known: BTreeSet<u32> = all.iter().map(|thread| thread.id.get()).collect();
+        let free = (1..).filter(|id| !known.contains(id)).filter_map(NonZeroU32::new);
+        all.extend(free.take(missing).map(|id| Iothread { id: Positive(id), ..Iothread::default() }));
+        all
     }
 }

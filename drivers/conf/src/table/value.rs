@@ -5,6 +5,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use uuid::Uuid;
+use virtwire_protocol::remote::REMOTE_CPUMAP_MAX;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Element, Result};
@@ -243,14 +244,43 @@ impl Cpuset {
             }
             set[first as usize..=last as usize].fill(member);
         }
+        Some(Self::of((0..Self::MAX).filter(|n| set[*n as usize])))
+    }
+
+    /// The set of these numbers, which ascend.
+    fn of(numbers: impl Iterator<Item = u32>) -> Self {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for number in (0..Self::MAX).filter(|n| set[*n as usize]) {
+        for number in numbers {
             match ranges.last_mut() {
                 Some((_, last)) if *last + 1 == number => *last = number,
                 _ => ranges.push((number, number)),
             }
         }
-        Some(Self(ranges))
+        Self(ranges)
+    }
+
+    /// The first `count` numbers.
+    pub fn first(count: u32) -> Self {
+        Self(count.checked_sub(1).map(|last| (0, last)).into_iter().collect())
+    }
+
+    /// The set that a map on the wire stands for: a bit for each number, the lowest bit of the first byte for 0.
+    pub fn from_map(map: &[u8]) -> Self {
+        let numbers = map.iter().zip(0_u32..);
+        Self::of(numbers.flat_map(|(byte, at)| {
+            (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| at * 8 + bit)
+        }))
+    }
+
+    /// The set as such a map of `bytes` bytes, or of as many as the wire carries (`REMOTE_CPUMAP_MAX`).
+    pub fn to_map(&self, bytes: usize) -> Vec<u8> {
+        let mut map = vec![0; bytes.min(REMOTE_CPUMAP_MAX as usize)];
+        for number in self.iter() {
+            if let Some(byte) = map.get_mut(number as usize / 8) {
+                *byte |= 1 << (number % 8);
+            }
+        }
+        map
     }
 
     /// The members.
@@ -353,6 +383,16 @@ impl Element for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn maps_and_sets_are_two_ways_to_say_one_thing() {
+        let set = Cpuset(vec![(0, 0), (2, 2), (7, 8)]);
+        assert_eq!(Cpuset::from_map(&[0b1000_0101, 0b0000_0001]), set);
+        assert_eq!(set.to_map(2), [0b1000_0101, 1]);
+        assert_eq!(Cpuset::first(16).to_map(1), [0xff]);
+        assert_eq!(Cpuset::first(0), Cpuset(vec![]));
+        assert_eq!(set.to_map(usize::MAX).len(), REMOTE_CPUMAP_MAX as usize);
+    }
 
     #[test]
     fn sets_are_shown_as_ranges() {

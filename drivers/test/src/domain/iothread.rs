@@ -4,26 +4,20 @@ use std::num::NonZeroU32;
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::{Iothread, IothreadIds, IothreadPin};
-use virtwire_conf::table::Positive;
+use virtwire_conf::table::{Cpuset, Positive};
 use virtwire_driver_api::params::{Kind, validate};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote as wire;
 
 use super::guest::{Guest, affect};
-use super::vcpu::{first, from_map, to_map};
 use crate::error::{Result, TEST, check_flags, unknown_cause};
 use crate::host::Host;
 
 const KNOWN: u32 = affect::LIVE | affect::CONFIG;
 
-/// The threads' numbers: those that are named, then the lowest free ones.
+/// The threads' numbers.
 fn ids(domain: &Domain) -> Vec<u32> {
-    let mut ids: Vec<u32> =
-        domain.iothreadids.iter().flat_map(|ids| &ids.iothread).map(|thread| thread.id.get()).collect();
-    let count = domain.iothreads.unwrap_or(0) as usize;
-    ids.extend(
-        (1..).filter(|id| !ids.contains(id)).take(count.saturating_sub(ids.len())).collect::<Vec<_>>(),
-    );
+    let mut ids: Vec<u32> = domain.all_iothreads().iter().map(|thread| thread.id.get()).collect();
     ids.sort_unstable();
     ids
 }
@@ -46,14 +40,14 @@ pub(crate) fn info(
 ) -> Result<wire::DomainGetIothreadInfoRet> {
     check_flags(args.flags, KNOWN, "testDomainGetIOThreadInfo")?;
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
-    let everywhere = first(Guest::vcpus(domain).0);
+    let everywhere = Cpuset::first(Guest::vcpus(domain).0);
     let bytes = host.node.cpus().div_ceil(8) as usize;
     let pins = domain.cputune.as_ref().map(|tune| tune.iothreadpin.as_slice()).unwrap_or_default();
     let info: Vec<_> = ids(domain)
         .into_iter()
         .map(|iothread_id| {
             let pin = pins.iter().find(|pin| pin.iothread == iothread_id).and_then(|pin| pin.cpuset.as_ref());
-            let mut cpumap = to_map(pin.unwrap_or(&everywhere), bytes);
+            let mut cpumap = pin.unwrap_or(&everywhere).to_map(bytes);
             cpumap.truncate(cpumap.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
             wire::DomainIothreadInfo { iothread_id, cpumap }
         })
@@ -71,7 +65,7 @@ pub(crate) fn pin(host: &mut Host, args: wire::DomainPinIothreadArgs) -> Result<
         }
         let pins = &mut domain.cputune.get_or_insert_default().iothreadpin;
         pins.retain(|pin| pin.iothread != id);
-        pins.push(IothreadPin { iothread: id, cpuset: Some(from_map(&args.cpumap)) });
+        pins.push(IothreadPin { iothread: id, cpuset: Some(Cpuset::from_map(&args.cpumap)) });
         pins.sort_by_key(|pin| pin.iothread);
         Ok(())
     })

@@ -16,34 +16,6 @@ const MAXIMUM: u32 = 4;
 /// The flags that all procedures about processors know.
 const KNOWN: u32 = affect::LIVE | affect::CONFIG;
 
-/// The set as a map of `bytes` bytes, lowest processor first.
-pub(super) fn to_map(set: &Cpuset, bytes: usize) -> Vec<u8> {
-    let mut map = vec![0; bytes];
-    for cpu in set.iter() {
-        if let Some(byte) = map.get_mut(cpu as usize / 8) {
-            *byte |= 1 << (cpu % 8);
-        }
-    }
-    map
-}
-
-/// The set that a map stands for.
-pub(super) fn from_map(map: &[u8]) -> Cpuset {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for cpu in (0..map.len() as u32 * 8).filter(|cpu| map[*cpu as usize / 8] >> (cpu % 8) & 1 == 1) {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => ranges.push((cpu, cpu)),
-        }
-    }
-    Cpuset(ranges)
-}
-
-/// The first `count` processors.
-pub(super) fn first(count: u32) -> Cpuset {
-    Cpuset(count.checked_sub(1).map(|last| (0, last)).into_iter().collect())
-}
-
 /// Where processor `vcpu` may run; `None` is everywhere.
 fn pin(domain: &Domain, vcpu: u32) -> Option<&Cpuset> {
     domain.cputune.as_ref()?.vcpupin.iter().find(|pin| pin.vcpu == vcpu)?.cpuset.as_ref()
@@ -94,10 +66,9 @@ pub(crate) fn max(host: &mut Host, args: wire::DomainGetMaxVcpusArgs) -> Result<
     Ok(wire::DomainGetMaxVcpusRet { num: Guest::vcpus(definition.domain()).1 as i32 })
 }
 
-/// How many bytes of map a client wants for each of how many processors.
+/// How many maps of a guest's processors a client wants, and how many bytes of each.
 fn sizes(maps: i32, bytes: i32, vcpus: u32) -> (u32, usize) {
-    let maps = u32::try_from(maps).unwrap_or(0).min(vcpus);
-    (maps, usize::try_from(bytes).unwrap_or(0).min(wire::REMOTE_CPUMAP_MAX as usize))
+    (u32::try_from(maps).unwrap_or(0).min(vcpus), usize::try_from(bytes).unwrap_or(0))
 }
 
 pub(crate) fn get(host: &mut Host, args: wire::DomainGetVcpusArgs) -> Result<wire::DomainGetVcpusRet> {
@@ -109,14 +80,14 @@ pub(crate) fn get(host: &mut Host, args: wire::DomainGetVcpusArgs) -> Result<wir
     let domain = guest.definition().domain();
     let (shown, bytes) = sizes(args.maxinfo, args.maplen, Guest::vcpus(domain).0);
     let cpu_time = Now::read().every(10);
-    let everywhere = first(cpus);
+    let everywhere = Cpuset::first(cpus);
     let (mut info, mut cpumaps) = (Vec::new(), Vec::new());
     for number in 0..shown {
         let set = pin(domain, number).unwrap_or(&everywhere);
         // It runs on the last processor that it may run on.
         let cpu = set.iter().last().map_or(-1, |cpu| cpu as i32);
         info.push(wire::VcpuInfo { number, state: 1, cpu_time, cpu });
-        cpumaps.extend(to_map(set, bytes));
+        cpumaps.extend(set.to_map(bytes));
     }
     Ok(wire::DomainGetVcpusRet { info, cpumaps })
 }
@@ -139,7 +110,7 @@ pub(crate) fn pin_vcpu_flags(host: &mut Host, args: wire::DomainPinVcpuFlagsArgs
     }
     let pins = &mut definition.edit().cputune.get_or_insert_default().vcpupin;
     pins.retain(|pin| pin.vcpu != args.vcpu);
-    pins.push(VcpuPin { vcpu: args.vcpu, cpuset: Some(from_map(&args.cpumap)) });
+    pins.push(VcpuPin { vcpu: args.vcpu, cpuset: Some(Cpuset::from_map(&args.cpumap)) });
     pins.sort_by_key(|pin| pin.vcpu);
     Ok(())
 }
@@ -149,17 +120,17 @@ pub(crate) fn pin_info(
     args: wire::DomainGetVcpuPinInfoArgs,
 ) -> Result<wire::DomainGetVcpuPinInfoRet> {
     check_flags(args.flags, KNOWN | MAXIMUM, "testDomainGetVcpuPinInfo")?;
-    let everywhere = first(host.node.cpus());
+    let everywhere = Cpuset::first(host.node.cpus());
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
     let (shown, bytes) = sizes(args.ncpumaps, args.maplen, Guest::vcpus(domain).1);
-    let cpumaps = (0..shown).flat_map(|n| to_map(pin(domain, n).unwrap_or(&everywhere), bytes)).collect();
+    let cpumaps = (0..shown).flat_map(|n| pin(domain, n).unwrap_or(&everywhere).to_map(bytes)).collect();
     Ok(wire::DomainGetVcpuPinInfoRet { cpumaps, num: shown as i32 })
 }
 
 pub(crate) fn pin_emulator(host: &mut Host, args: wire::DomainPinEmulatorArgs) -> Result<()> {
     check_flags(args.flags, KNOWN, "testDomainPinEmulator")?;
     host.guest_mut(&args.dom)?.change_one(args.flags, |domain| {
-        let cpuset = Some(from_map(&args.cpumap));
+        let cpuset = Some(Cpuset::from_map(&args.cpumap));
         domain.cputune.get_or_insert_default().emulatorpin = Some(EmulatorPin { cpuset });
         Ok(())
     })
@@ -170,22 +141,9 @@ pub(crate) fn emulator_pin_info(
     args: wire::DomainGetEmulatorPinInfoArgs,
 ) -> Result<wire::DomainGetEmulatorPinInfoRet> {
     check_flags(args.flags, KNOWN, "testDomainGetEmulatorPinInfo")?;
-    let everywhere = first(host.node.cpus());
+    let everywhere = Cpuset::first(host.node.cpus());
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
     let set = domain.cputune.as_ref().and_then(|tune| tune.emulatorpin.as_ref()?.cpuset.as_ref());
     let (_, bytes) = sizes(1, args.maplen, 1);
-    Ok(wire::DomainGetEmulatorPinInfoRet { cpumaps: to_map(set.unwrap_or(&everywhere), bytes), ret: 1 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn maps_and_sets_are_two_ways_to_say_one_thing() {
-        assert_eq!(from_map(&[0b1000_0101, 0b0000_0001]), Cpuset(vec![(0, 0), (2, 2), (7, 8)]));
-        assert_eq!(to_map(&Cpuset(vec![(0, 0), (2, 2), (7, 8)]), 2), [0b1000_0101, 1]);
-        assert_eq!(to_map(&first(16), 1), [0xff]);
-        assert_eq!(first(0), Cpuset(vec![]));
-    }
+    Ok(wire::DomainGetEmulatorPinInfoRet { cpumaps: set.unwrap_or(&everywhere).to_map(bytes), ret: 1 })
 }
