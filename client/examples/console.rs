@@ -15,7 +15,9 @@ async fn main() -> Result<(), Error> {
     let (mut from, mut to) = tokio::io::split(console.into_io());
     let (mut keys, mut screen) = (tokio::io::stdin(), tokio::io::stdout());
     tokio::select! {
-        shown = tokio::io::copy(&mut from, &mut screen) => shown.map(drop),
-        typed = tokio::io::copy(&mut keys, &mut to) => typed.map(drop),
-    }
+        shown = tokio::io::copy(&mut from, &mut screen) => shown?,
+        typed = tokio::io::copy(&mut keys, &mut to) => typed?,
+    };
+    // Whoever reads a terminal waits for the next key, and the end of the program would wait for that.
+    std::process::exit(0)
 }

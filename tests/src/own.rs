@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::bench::{self, Row, load, load_generator};
+use crate::daemon::Daemon;
+use crate::folder::Folder;
 use virtwire_client::{
     Chunk, Connect, Connection, StoragePoolCreateFlags, StorageVolCreateFlags, StorageVolDownloadFlags,
     StorageVolUploadFlags,
@@ -16,10 +19,7 @@ use virtwire_protocol::codec;
 use virtwire_protocol::remote::{
     ConnectGetAllDomainStatsRet, ConnectGetAllDomainStatsRetRef, DomainStatsRecord, NonnullDomain, TypedParam,
 };
-
-use crate::bench::{self, Row, load, load_generator};
-use crate::daemon::Daemon;
-use crate::folder::Folder;
+use virtwire_trace::Attachment;
 
 /// What a call without arguments and its answer with one number take on the wire.
 const SIZES: (usize, usize) = (28, 36);
@@ -36,6 +36,7 @@ type Measure = (&'static str, &'static str, fn(&Path, f64) -> (f64, f64));
 
 const ALL: &[Measure] = &[
     ("GetLibVersion: median latency, µs; two processes that only pass bytes", "≤ 1.6", latency),
+    ("GetLibVersion: median latency, µs, with nobody listening to the trace; with somebody", "< 1", traced),
     ("64 calls in flight on a connection, calls/s; C client, one connection", "≥ 8", flight),
     ("download of a volume, MiB/s; libvirtd", "≥ 1.5", |_, _| {
         (download(&Daemon::libvirtd()), download(&Daemon::private_virtwired()))
@@ -67,6 +68,25 @@ fn latency(_: &Path, seconds: f64) -> (f64, f64) {
     let beside = ping_pong(time);
     let daemon = Daemon::virtwired();
     (beside, block_on(one_by_one(&daemon.uri("test:///default"), time)))
+}
+
+fn traced(_: &Path, seconds: f64) -> (f64, f64) {
+    let daemon = Daemon::virtwired();
+    let (uri, time) = (daemon.uri("test:///default"), Duration::from_secs_f64(seconds));
+    let alone = block_on(one_by_one(&uri, time));
+    let (socket, (attached, ready)) = (daemon.socket_named("libvirt-admin-sock"), std::sync::mpsc::channel());
+    let listener = std::thread::spawn(move || {
+        block_on(async {
+            let mut trace = Attachment::open(&socket).await.expect("the daemon tells");
+            attached.send(()).expect("somebody waits");
+            while let Ok(Some(_)) = trace.next().await {}
+        });
+    });
+    ready.recv().expect("the listener is there");
+    let heard = block_on(one_by_one(&uri, time));
+    drop(daemon);
+    listener.join().expect("the trace ends with the daemon");
+    (heard, alone)
 }
 
 fn flight(generator: &Path, seconds: f64) -> (f64, f64) {

@@ -21,18 +21,25 @@ async fn examples_run_on_virtwired() {
     }
     let daemon = Daemon::complete().await;
     let pool = daemon.dir.join("pool");
-    all(&daemon.socket(), &daemon.dir, &pool, &pool).await;
+    all(&daemon.socket(), &daemon.dir, &pool, &pool, Ends::WithTheGuest).await;
 }
 
 #[tokio::test]
 async fn examples_run_on_libvirtd() {
     let Some(daemon) = Libvirtd::start(Setup::default(), |_| {}).await else { return };
     let (pool, seen) = (daemon.dir.join("lib/pool"), Path::new("/var/lib/libvirt/pool"));
-    all(Path::new(&daemon.socket("libvirt-sock")), &daemon.dir, &pool, seen).await;
+    all(Path::new(&daemon.socket("libvirt-sock")), &daemon.dir, &pool, seen, Ends::WithItsInput).await;
+}
+
+/// How a console comes to its end.
+#[derive(PartialEq)]
+enum Ends {
+    WithTheGuest,
+    WithItsInput,
 }
 
 /// A directory for files, and one for a pool: here, and as the daemon sees it.
-async fn all(socket: &Path, dir: &Path, pool: &Path, seen: &Path) {
+async fn all(socket: &Path, dir: &Path, pool: &Path, seen: &Path, ends: Ends) {
     let uri = |kind: &str, path: &str| format!("{kind}+unix:///{path}?socket={}", socket.display());
     let (test, system) = (uri("test", "default"), uri("qemu", "system"));
     let list = says(&["list", &test]).await;
@@ -53,9 +60,18 @@ async fn all(socket: &Path, dir: &Path, pool: &Path, seen: &Path) {
     until(console.stderr.as_mut().unwrap(), "connected to g").await;
     domain.resume().await.unwrap();
     until(&mut shown, "SeaBIOS").await;
-    domain.destroy(DomainDestroyFlags::empty()).await.unwrap();
+    // To wait for a program closes its input, so that is held here.
+    let typed = console.stdin.take();
+    if ends == Ends::WithItsInput {
+        drop(typed);
+        assert!(console.wait().await.unwrap().success());
+        domain.destroy(DomainDestroyFlags::empty()).await.unwrap();
+    } else {
+        domain.destroy(DomainDestroyFlags::empty()).await.unwrap();
+        assert!(console.wait().await.unwrap().success(), "the guest's end is the console's");
+        drop(typed);
+    }
     while !watched.next_line().await.unwrap().unwrap().contains("g Stopped") {}
-    assert!(console.wait().await.unwrap().success(), "the guest's end is the console's");
     watching.kill().await.unwrap();
 
     std::fs::create_dir_all(pool).unwrap();
