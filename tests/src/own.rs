@@ -36,7 +36,7 @@ type Measure = (&'static str, &'static str, fn(&Path, f64) -> (f64, f64));
 
 const ALL: &[Measure] = &[
     ("GetLibVersion: median latency, µs; two processes that only pass bytes", "≤ 1.6", latency),
-    ("GetLibVersion: median latency, µs, with nobody listening to the trace; with somebody", "< 1", traced),
+    ("64 calls in flight, calls/s, with nobody listening to the trace; with somebody", "", traced),
     ("64 calls in flight on a connection, calls/s; C client, one connection", "≥ 8", flight),
     ("download of a volume, MiB/s; libvirtd", "≥ 1.5", |_, _| {
         (download(&Daemon::libvirtd()), download(&Daemon::private_virtwired()))
@@ -73,7 +73,7 @@ fn latency(_: &Path, seconds: f64) -> (f64, f64) {
 fn traced(_: &Path, seconds: f64) -> (f64, f64) {
     let daemon = Daemon::virtwired();
     let (uri, time) = (daemon.uri("test:///default"), Duration::from_secs_f64(seconds));
-    let alone = block_on(one_by_one(&uri, time));
+    let alone = block_on(in_flight(&uri, time));
     let (socket, (attached, ready)) = (daemon.socket_named("libvirt-admin-sock"), std::sync::mpsc::channel());
     let listener = std::thread::spawn(move || {
         block_on(async {
@@ -83,7 +83,7 @@ fn traced(_: &Path, seconds: f64) -> (f64, f64) {
         });
     });
     ready.recv().expect("the listener is there");
-    let heard = block_on(one_by_one(&uri, time));
+    let heard = block_on(in_flight(&uri, time));
     drop(daemon);
     listener.join().expect("the trace ends with the daemon");
     (heard, alone)
