@@ -123,6 +123,10 @@ impl<'d> Node<'d> {
     /// Whether this element is called `name`. A prefix in `name` is one of [`NAMESPACES`] and stands for its name space,
     /// whatever the document calls it.
     pub fn is(self, name: &str) -> bool {
+        // With or without prefixes, the same names end alike: most children are told apart by that.
+        if self.name().as_bytes().last() != name.as_bytes().last() {
+            return false;
+        }
         let Some((prefix, local)) = name.split_once(':') else { return self.name() == name };
         let Some((_, uri)) = NAMESPACES.iter().find(|(known, _)| *known == prefix) else { return false };
         let (own_prefix, own_local) = self.name().split_once(':').unwrap_or(("", self.name()));

@@ -111,9 +111,8 @@ impl<'i> Parser<'i> {
     fn name(&mut self) -> Option<&'i str> {
         let rest = self.rest();
         let starts = |c: char| c == '_' || c == ':' || c.is_alphabetic();
-        let end = rest
-            .find(|c: char| !(starts(c) || c == '-' || c == '.' || c == '\u{b7}' || c.is_numeric()))
-            .unwrap_or(rest.len());
+        let goes_on = |c: char| starts(c) || c == '-' || c == '.' || c == '\u{b7}' || c.is_numeric();
+        let end = rest.find(|c| !goes_on(c)).unwrap_or(rest.len());
         let name = &rest[..end];
         let good = name.starts_with(starts);
         if good {
