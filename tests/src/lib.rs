@@ -1,6 +1,7 @@
 //! The harness of Virtwire's tests: daemons on private sockets, real libvirt programs as peers, a guest of a few
 //! hundred bytes, golden files. The cases are in `tests/it`.
 
+pub mod bare;
 pub mod bench;
 pub mod clients;
 pub mod compare;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::bare;
 use crate::bench::{self, Row, load, load_generator};
 use crate::daemon::Daemon;
 use crate::folder::Folder;
@@ -41,6 +42,11 @@ const ALL: &[Measure] = &[
     ("download of a volume, MiB/s; libvirtd", "≥ 1.5", |_, _| {
         (download(&Daemon::libvirtd()), download(&Daemon::private_virtwired()))
     }),
+    (
+        "guest under KVM: create until it runs, ms; a QEMU by itself with the same command line",
+        "≤ 1.5",
+        |_, _| bare::create(),
+    ),
     ("10,000 guests' figures decoded, ms; every figure on the heap", "≤ 30 ms", |_, _| decoding()),
 ];
 

@@ -1,6 +1,7 @@
 //! Programs under test: with a time limit, ended when dropped, waited for by what they print.
 
 use std::fmt::Display;
+use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -9,6 +10,17 @@ use std::time::{Duration, Instant};
 
 /// How long anything that should come may take, before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The command lines of all processes, with their process ids.
+pub fn command_lines() -> impl Iterator<Item = (u32, Vec<String>)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line);
+        Some((pid, line.split_terminator('\0').map(str::to_owned).collect()))
+    })
+}
 
 /// A running program. Dropping it kills it.
 pub struct Program {

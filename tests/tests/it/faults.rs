@@ -17,7 +17,7 @@ use virtwire_tests::folder::Folder;
 use virtwire_tests::guest;
 use virtwire_tests::noise::Noise;
 use virtwire_tests::peers::{self, Peer as Needs};
-use virtwire_tests::process::{PATIENCE, Program};
+use virtwire_tests::process::{self, PATIENCE, Program};
 
 /// Calls of one run.
 const CALLS: usize = 3000;
@@ -124,15 +124,12 @@ fn settled_running(peer: &mut Peer, folder: &Path) -> Result<BTreeSet<String>, P
 
 /// The guests whose emulators run, and as which process.
 fn emulators(folder: &Path) -> BTreeMap<String, Pid> {
-    let program = folder.join("emulator");
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let processes = entries.filter_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
-        Some((pid, fs::read_to_string(entry.path().join("cmdline")).ok()?))
-    });
-    let ours = processes.filter(|(_, line)| line.split('\0').any(|word| Path::new(word) == program));
-    let named =
-        |(pid, line): (Pid, String)| Some((line.split_once("guest=")?.1.split_once(',')?.0.to_owned(), pid));
+    let program = folder.join("emulator").display().to_string();
+    let ours = process::command_lines().filter(|(_, line)| line.contains(&program));
+    let named = |(pid, line): (u32, Vec<String>)| {
+        let name = line.iter().find_map(|word| word.strip_prefix("guest=")?.split(',').next())?;
+        Some((name.to_owned(), Pid::from_raw(pid.try_into().ok()?)?))
+    };
     ours.filter_map(named).collect()
 }
 

@@ -1,7 +1,6 @@
 //! virtwired with an emulator that has QEMU's monitor and not its manners (`clients/scripted_qemu.py`): whatever it does,
 //! the call ends in libvirt's error within its limit, and everybody else is served meanwhile.
 
-use std::fs;
 use std::thread;
 use std::time::Instant;
 
@@ -12,7 +11,7 @@ use virtwire_protocol::{ErrorCode, codec};
 use virtwire_tests::daemon::Daemon;
 use virtwire_tests::guest::write_emulator;
 use virtwire_tests::peers::{self, Peer as Needs};
-use virtwire_tests::process::PATIENCE;
+use virtwire_tests::process::{self, PATIENCE};
 
 /// Seconds that an emulator may take to answer.
 const CONFIGURATION: &str = "qemu_answer_limit = 3\n";
@@ -79,12 +78,9 @@ fn wait_until_gone(daemon: &Daemon, name: &str) {
 
 /// Whether an emulator of this name runs.
 fn runs(daemon: &Daemon, name: &str) -> bool {
-    let program = daemon.folder().join("emulator");
-    let word = format!("guest={name},debug-threads=on");
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    let words = [word.as_bytes(), program.as_os_str().as_encoded_bytes()];
-    lines.any(|line| words.iter().all(|word| line.split(|byte| *byte == 0).any(|argument| argument == *word)))
+    let program = daemon.folder().join("emulator").display().to_string();
+    let words = [program, format!("guest={name},debug-threads=on")];
+    process::command_lines().any(|(_, line)| words.iter().all(|word| line.contains(word)))
 }
 
 /// Asserts that the call was refused with this code, and a text that says so much.
