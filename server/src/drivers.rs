@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use virtwire_conf::schemas::{self, Schemas};
 use virtwire_driver_api::{Driver, async_trait};
 use virtwire_driver_network::{Networks, Places};
 use virtwire_driver_nodedev::NodeDevices;
@@ -13,6 +14,9 @@ use virtwire_driver_qemu::{Companions, OpenCompanions, Place, QemuDriver};
 use virtwire_driver_secret::Secrets;
 use virtwire_driver_storage::Pools;
 use virtwire_driver_test::TestDriver;
+
+/// Where libvirt's own schemas are, where they are installed.
+const SCHEMAS: &str = "/usr/share/libvirt/schemas";
 
 /// What connections to QEMU have besides guests.
 struct Beside;
@@ -47,6 +51,7 @@ impl OpenCompanions for Beside {
 /// `root`, gives up on a QEMU that does not answer within `answer_limit`, and finds the guests that an earlier daemon
 /// left running before anybody can ask.
 pub async fn all(root: Option<&Path>, answer_limit: Duration) -> io::Result<Vec<Arc<dyn Driver>>> {
+    schemas::provide(Schemas::new(|file| std::fs::read_to_string(Path::new(SCHEMAS).join(file)).ok()));
     let qemu = QemuDriver::new(root.unwrap_or(Path::new("/")).to_owned()).with(Box::new(Beside));
     let qemu = qemu.answers_within(answer_limit);
     qemu.load().await?;

@@ -16,7 +16,8 @@
 //! assert_eq!(error.message, "missing name information");
 //! ```
 //!
-//! No I/O, no host, no wire: what must be known about a host comes in as a [`QemuHost`].
+//! No I/O, no host, no wire: what must be known about a host comes in as a [`QemuHost`], and libvirt's schemas, where they
+//! are installed, by [`schemas::provide`].
 
 mod arch;
 pub mod capabilities;
@@ -30,6 +31,8 @@ pub mod network;
 pub mod network_port;
 pub mod nodedev;
 pub mod nwfilter;
+pub mod relaxng;
+pub mod schemas;
 pub mod secret;
 pub mod snapshot;
 pub mod storage;
@@ -126,9 +129,8 @@ macro_rules! definitions {
             pub fn parse(xml: &str, options: &ParseOptions) -> Result<Self, VirtError> {
                 let document = Document::parse_root(xml, $root, ErrorDomain::$domain)?;
                 let root = document.root();
-                if options.validate {
-                    schema::check(root, Self::FIELDS, $schema)?;
-                }
+                let left = schemas::validate(root, Self::FIELDS, $schema, options)?;
+                let options = left.as_ref().unwrap_or(options);
                 let mut definition = Self::read(root).map_err(|error| match $schema {
                     // Whatever is no value of its line is none of the schema's.
                     "domain" if options.validate => schema::invalid($schema, root.name(), Some("devices")),

@@ -38,7 +38,7 @@ pub struct QemuCaps {
     pub kvm: bool,
     /// The monitor's commands.
     pub commands: BTreeSet<String>,
-    /// The kinds of devices.
+    /// The kinds of devices, and of host ends of character devices (`chardev-pty`).
     pub devices: BTreeSet<String>,
 }
 
@@ -142,14 +142,16 @@ where
 }
 
 async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
-    let devices = QomListTypes { implements: Some("device".to_owned()), ..QomListTypes::default() };
-    let (target, machines, cpus, kvm, commands, devices) = tokio::try_join!(
+    let types = |kind: &str| QomListTypes { implements: Some(kind.to_owned()), ..QomListTypes::default() };
+    let (devices, chardevs) = (types("device"), types("chardev"));
+    let (target, machines, cpus, kvm, commands, devices, chardevs) = tokio::try_join!(
         monitor.execute(&QueryTarget {}),
         monitor.execute(&QueryMachines {}),
         monitor.execute(&QueryCpuDefinitions {}),
         monitor.execute(&QueryKvm {}),
         monitor.execute(&QueryCommands {}),
         monitor.execute(&devices),
+        monitor.execute(&chardevs),
     )?;
     Ok(QemuCaps {
         program: program.to_owned(),
@@ -159,7 +161,7 @@ async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
         cpus,
         kvm: kvm.enabled,
         commands: commands.into_iter().map(|command| command.name).collect(),
-        devices: devices.into_iter().map(|device| device.name).collect(),
+        devices: devices.into_iter().chain(chardevs).map(|device| device.name).collect(),
     })
 }
 

@@ -52,6 +52,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "virtwired",
         &[
             "virtwire-codegen",
+            // To say where schemas are.
+            "virtwire-conf",
             "virtwire-driver-api",
             "virtwire-driver-network",
             "virtwire-driver-nodedev",

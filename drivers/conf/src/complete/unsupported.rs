@@ -210,7 +210,7 @@ fn graphics(around: &Around<'_>, graphics: &Graphics) -> Result {
     let wanted = graphics.audio.as_ref().map(|audio| audio.id);
     let audio = wanted.and_then(|id| audio_of(around.domain, id));
     refuse! {
-        graphics.type_ == GraphicsType::Spice && !around.has("spicevmc") =>
+        graphics.type_ == GraphicsType::Spice && !around.has("chardev-spicevmc") =>
             QEMU.config_unsupported("spice graphics are not supported with this QEMU");
         wanted.is_some() && audio.is_none() =>
             DOMAIN.xml_error("no audio device with ID {}", wanted.unwrap_or_default());

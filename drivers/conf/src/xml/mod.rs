@@ -55,6 +55,13 @@ struct NodeData<'i> {
     next: u32,
 }
 
+/// What is in an element, as a schema sees it.
+#[derive(Debug)]
+pub(crate) enum Part<'d> {
+    Element(Node<'d>),
+    Text(&'d str),
+}
+
 /// No such node: the root's index can be nobody's child.
 const NONE: u32 = 0;
 
@@ -161,6 +168,20 @@ impl<'d> Node<'d> {
     /// Child nodes of all kinds, in order.
     fn nodes(self) -> impl Iterator<Item = Self> {
         std::iter::successors(self.at(self.data().first_child), |n| n.at(n.data().next))
+    }
+
+    /// Its number, which no other node of the document has.
+    pub(crate) fn number(self) -> u32 {
+        self.id
+    }
+
+    /// Child elements and texts, in order.
+    pub(crate) fn parts(self) -> impl Iterator<Item = Part<'d>> {
+        self.nodes().filter_map(|node| match &node.data().kind {
+            Kind::Element { .. } => Some(Part::Element(node)),
+            Kind::Text(text) => Some(Part::Text(text)),
+            Kind::Comment(_) | Kind::Instruction(_) => None,
+        })
     }
 
     /// Child elements, in order.

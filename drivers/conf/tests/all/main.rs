@@ -6,4 +6,5 @@ mod corpus;
 mod hostile;
 mod observed;
 mod refused;
+mod schemas;
 mod xml;

@@ -48,7 +48,7 @@ const DEVICES: &[(&str, &[Row])] = &[
             &[
                 ("sdl", Always),
                 ("vnc", Always),
-                ("spice", Device("spicevmc")),
+                ("spice", Device("chardev-spicevmc")),
                 ("egl-headless", Always),
                 ("dbus", Always),
             ],
@@ -105,7 +105,7 @@ const DEVICES: &[(&str, &[Row])] = &[
         ],
     ),
     ("redirdev", &[("bus", &[("usb", Device("usb-redir"))])]),
-    ("channel", &[("type", &[("pty", Always), ("unix", Always), ("spicevmc", Device("spicevmc"))])]),
+    ("channel", &[("type", &[("pty", Always), ("unix", Always), ("spicevmc", Device("chardev-spicevmc"))])]),
     (
         "crypto",
         &[
