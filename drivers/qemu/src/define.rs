@@ -1,6 +1,6 @@
 //! Definitions: stored, replaced, removed; autostart; how QEMU would be started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use virtwire_conf::domain::display::GraphicsType;
@@ -14,6 +14,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
 use crate::plug::Taps;
+use crate::probe::check_program;
 use crate::state::{Lifecycle, State};
 use crate::{kept, live, prepare};
 use virtwire_store as store;
@@ -48,9 +49,7 @@ pub(crate) async fn define_flags(
 /// The program that would run a guest is there.
 fn check_emulator(domain: &Domain) -> Result<()> {
     let Some(program) = &domain.devices.emulator else { return Ok(()) };
-    std::fs::metadata(program)
-        .map(drop)
-        .map_err(|error| file(&error, format_args!("Cannot check QEMU binary {program}")))
+    check_program(Path::new(program))
 }
 
 /// Keeps a definition: on disk first, so that what is acknowledged is not lost.

@@ -274,9 +274,7 @@ impl Qemu {
 
     /// What a program can do.
     pub(crate) async fn caps_of(&self, program: &Path) -> Result<Arc<QemuCaps>> {
-        self.shared.caps.get(program).await.map_err(|error| {
-            QEMU.internal_error(format_args!("Failed to probe QEMU binary '{}': {error}", program.display()))
-        })
+        self.shared.caps.get(program).await.map_err(|error| error.refusal(program))
     }
 
     /// The drivers beside this one; none where it stands alone.

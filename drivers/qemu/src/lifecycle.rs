@@ -28,6 +28,7 @@ use crate::error::{QEMU, Result, file, monitor};
 use crate::guest::{Ending, Guest, Live};
 use crate::log::GuestLog;
 use crate::plug::{self, Owner};
+use crate::probe::check_program;
 use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
@@ -112,10 +113,7 @@ impl Qemu {
     ) -> Result<(Process, Monitor, mpsc::Receiver<QmpEvent>)> {
         let program = domain.devices.emulator.clone().map(PathBuf::from);
         let program = program.ok_or_else(|| QEMU.internal_error("the guest has no emulator"))?;
-        if !program.is_file() {
-            let missing = std::io::Error::from_raw_os_error(2);
-            return Err(file(&missing, format_args!("Cannot check QEMU binary {}", program.display())));
-        }
+        check_program(&program)?;
         make_secret(dir)
             .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
         let caps = self.caps_of(&program).await?;

@@ -1,21 +1,25 @@
 //! What an installed QEMU can do: asked once, over its own monitor, and kept until the program's file changes.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, PipeReader, Read};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
+use virtwire_protocol::error::VirtError;
 use virtwire_qmp::commands::*;
 use virtwire_qmp::replies::{CpuDefinition, MachineInfo, VersionInfo};
 use virtwire_qmp::{Monitor, QmpError};
 
 use crate::caps::cpus::CpusTold;
 use crate::command::CommandLine;
+use crate::error::{QEMU, Result, file};
 use crate::process::{Process, Start};
 
 /// How long QEMU may take to answer everything.
@@ -49,6 +53,8 @@ pub enum ProbeError {
     Start(io::Error),
     /// Its monitor does not answer as it should.
     Monitor(QmpError),
+    /// It ended before its monitor had answered everything, having said this on its standard error.
+    Ended(String),
     /// It took too long.
     Silent,
 }
@@ -83,6 +89,16 @@ pub fn find_program(arch: &str) -> Option<PathBuf> {
         other => format!("qemu-system-{other}"),
     };
     find_in_path(&name)
+}
+
+/// Whether a program is there and can be executed.
+pub(crate) fn check_program(program: &Path) -> Result<()> {
+    let meta = std::fs::metadata(program);
+    let meta = meta.map_err(|e| file(&e, format_args!("Cannot check QEMU binary {}", program.display())))?;
+    let executable = if meta.is_dir() { Err(Errno::ISDIR) } else { access(program, Access::EXEC_OK) };
+    let cannot =
+        |e: Errno| file(&e.into(), format_args!("QEMU binary {} is not executable", program.display()));
+    executable.map_err(cannot)
 }
 
 /// A program, searched in `PATH`.
@@ -123,7 +139,8 @@ where
     line.option("-mon", "chardev=monitor,mode=control");
     let env = vec![("LC_ALL".to_owned(), "C".to_owned())];
     let start = Start { program, line, env, run_as: None, output: Stdio::null() };
-    let process = Process::start(start, Stdio::null()).map_err(ProbeError::Start)?;
+    let (complaints, errors) = std::io::pipe().map_err(ProbeError::Start)?;
+    let process = Process::start(start, errors.into()).map_err(ProbeError::Start)?;
 
     let began = SystemTime::now();
     let conversation = async {
@@ -136,9 +153,19 @@ where
     tracing::debug!(program = %program.display(), took = ?began.elapsed().unwrap_or_default(), "asked QEMU");
     match answer {
         Ok(Ok(caps)) => Ok(caps),
+        Ok(Err(QmpError::Closed | QmpError::Io(_))) => Err(ProbeError::Ended(complaint(complaints))),
         Ok(Err(error)) => Err(ProbeError::Monitor(error)),
         Err(_) => Err(ProbeError::Silent),
     }
+}
+
+/// What a program that has ended left in its standard error; never waits for more.
+fn complaint(pipe: PipeReader) -> String {
+    const ENOUGH: usize = 1024;
+    let mut said = vec![0; ENOUGH];
+    let read = rustix::io::ioctl_fionbio(&pipe, true).map_err(io::Error::from);
+    let count = read.and_then(|()| (&pipe).read(&mut said)).unwrap_or_default();
+    String::from_utf8_lossy(&said[..count]).into_owned()
 }
 
 async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
@@ -165,14 +192,65 @@ async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
     })
 }
 
-impl std::fmt::Display for ProbeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl ProbeError {
+    /// The error for the client who wanted `program`.
+    pub(crate) fn refusal(&self, program: &Path) -> VirtError {
+        let program = program.display();
         match self {
-            Self::Start(error) => error.fmt(f),
-            Self::Monitor(error) => error.fmt(f),
-            Self::Silent => f.write_str("QEMU does not answer"),
+            Self::Start(error) => file(error, format_args!("QEMU binary {program} is not executable")),
+            Self::Ended(said) if said.is_empty() => {
+                let nothing = io::Error::from(Errno::NOENT);
+                file(&nothing, format_args!("QEMU binary {program} ended without opening its monitor"))
+            }
+            Self::Ended(said) => {
+                QEMU.internal_error(format_args!("Failed to start QEMU binary {program} for probing: {said}"))
+            }
+            Self::Monitor(error) => {
+                QEMU.internal_error(format_args!("Failed to probe QEMU binary {program}: {error}"))
+            }
+            Self::Silent => {
+                QEMU.internal_error(format_args!("QEMU binary {program} does not answer on its monitor"))
+            }
         }
     }
 }
 
-impl std::error::Error for ProbeError {}
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use virtwire_store::Scratch;
+
+    use super::*;
+
+    /// What a client is told of a program with this content and mode.
+    async fn refusal(dir: &Path, content: &str, mode: u32) -> String {
+        let program = dir.join("emulator");
+        fs::write(&program, content).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(mode)).unwrap();
+        let refused = match check_program(&program) {
+            Ok(()) => probe(&program).await.unwrap_err().refusal(&program),
+            Err(error) => error,
+        };
+        refused.message.replace(&program.display().to_string(), "EMULATOR")
+    }
+
+    #[tokio::test]
+    async fn programs_that_are_no_emulators_are_told_apart() {
+        let scratch = Scratch::new();
+        let dir = scratch.path();
+        let missing = check_program(&dir.join("none")).unwrap_err().message;
+        assert!(missing.ends_with("none: No such file or directory"), "{missing}");
+        let no_file = check_program(dir).unwrap_err().message;
+        assert!(no_file.ends_with("is not executable: Is a directory"), "{no_file}");
+        let data = refusal(dir, "data", 0o600).await;
+        assert_eq!(data, "QEMU binary EMULATOR is not executable: Permission denied");
+        let complains = refusal(dir, "#!/bin/sh\necho no such machine >&2; exit 1\n", 0o700).await;
+        let expected = "internal error: Failed to start QEMU binary EMULATOR for probing: no such machine\n";
+        assert_eq!(complains, expected);
+        let silent = refusal(dir, "#!/bin/sh\n", 0o700).await;
+        let expected = "QEMU binary EMULATOR ended without opening its monitor: No such file or directory";
+        assert_eq!(silent, expected);
+    }
+}

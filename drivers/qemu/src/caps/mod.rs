@@ -14,12 +14,12 @@ use virtwire_cpu::{
     kind, model_names, vendor_name,
 };
 use virtwire_protocol::remote::*;
-use virtwire_protocol::{ErrorDomain, VirtError, XdrString};
+use virtwire_protocol::{ErrorDomain, XdrString};
 use virtwire_qmp::replies::MachineInfo;
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags};
-use crate::probe::{QemuCaps, find_program};
+use crate::probe::{QemuCaps, check_program, find_program};
 use cpus::GuestCpus;
 
 /// The most virtual CPUs that KVM runs on x86 (`KVM_CAP_MAX_VCPUS`).
@@ -79,10 +79,7 @@ async fn choose(driver: &Qemu, wanted: Wanted) -> Result<Chosen> {
             QEMU.config_unsupported(detail)
         })?,
     };
-    if let Err(error) = std::fs::metadata(&program) {
-        let what = format_args!("Cannot check QEMU binary {}", program.display());
-        return Err(VirtError::system(QEMU, &error, what));
-    }
+    check_program(&program)?;
     let caps = driver.caps_of(&program).await?;
     let own = if caps.arch == "i386" { "i686" } else { &caps.arch };
     let runs = own == arch_or_host || (own == "x86_64" && arch_or_host == "i686");
@@ -121,9 +118,7 @@ async fn choose(driver: &Qemu, wanted: Wanted) -> Result<Chosen> {
 
 impl Qemu {
     pub(crate) async fn guest_cpus(&self, program: &Path, kvm: bool) -> Result<Arc<GuestCpus>> {
-        self.shared.caps.cpus(program, kvm).await.map_err(|error| {
-            QEMU.internal_error(format_args!("Failed to probe QEMU binary '{}': {error}", program.display()))
-        })
+        self.shared.caps.cpus(program, kvm).await.map_err(|error| error.refusal(program))
     }
 
     /// The host's own CPU: what the instruction tells, and what QEMU tells of the registers.
