@@ -232,3 +232,16 @@ impl crate::table::Element for ClusterSize {
         out.text(&self.0.to_string());
     }
 }
+
+/// A path without repeated and trailing slashes; two at its beginning are kept.
+pub fn sanitize(path: &str) -> String {
+    let head = if path.starts_with("//") && !path.starts_with("///") {
+        "//"
+    } else if path.starts_with('/') {
+        "/"
+    } else {
+        ""
+    };
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    format!("{head}{}", parts.join("/"))
+}

@@ -43,7 +43,7 @@ const KINDS: &[(&str, Formats, Formats)] = &[
 ];
 
 /// The kinds that this driver serves.
-const SERVED: &[&str] = &["dir"];
+const SERVED: &[&str] = &["dir", "fs", "netfs"];
 
 pub(crate) async fn pools(
     _: &Pools,

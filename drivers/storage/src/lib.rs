@@ -1,12 +1,14 @@
-//! Storage pools that are directories, and the volumes in them: raw images made here, others by `qemu-img`. Everything
-//! is kept in libvirt's own layout.
+//! Storage pools that are directories or file systems to be mounted, and the volumes in them: raw images made here,
+//! others by `qemu-img`. Everything is kept in libvirt's own layout.
 
 mod capabilities;
 mod content;
 mod image;
 mod listing;
 mod lookup;
+mod mount;
 mod pool;
+mod program;
 mod serve;
 mod volume;
 
@@ -175,6 +177,24 @@ mod tests {
         again.storage_pool_destroy(&cx, StoragePoolDestroyArgs { pool: kept }).await.unwrap();
         let third = open(dir).await;
         assert!(!third.pools()[0].active);
+    }
+
+    #[tokio::test]
+    async fn an_active_pool_is_found_by_where_it_is() {
+        let (scratch, cx) = (store::Scratch::new(), CallCx::default());
+        let pools = open(scratch.path()).await;
+        let args = StoragePoolDefineXmlArgs { xml: xml(scratch.path(), "p").into(), flags: 0 };
+        let pool = pools.storage_pool_define_xml(&cx, args).await.unwrap().pool;
+        let path = scratch.path().join("p").display().to_string();
+        let by = |path: String| StoragePoolLookupByTargetPathArgs { path: path.into() };
+        pools.storage_pool_lookup_by_target_path(&cx, by(path.clone())).await.unwrap_err();
+        pools.storage_pool_create(&cx, StoragePoolCreateArgs { pool: pool.clone(), flags: 0 }).await.unwrap();
+        for same in [path.clone(), format!("{path}//"), path.replacen('/', "///", 1)] {
+            assert_eq!(pools.storage_pool_lookup_by_target_path(&cx, by(same)).await.unwrap().pool, pool);
+        }
+        let error = pools.storage_pool_lookup_by_target_path(&cx, by(format!("{path}/a"))).await.unwrap_err();
+        let text = "Storage pool not found: no storage pool with matching target path '";
+        assert_eq!(error.message, format!("{text}{path}/a'"));
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! Pools and volumes by name, UUID, key and path.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
+use virtwire_conf::storage::sanitize;
 use virtwire_protocol::remote::*;
 
 use crate::pool::Pool;
@@ -37,6 +38,19 @@ pub(crate) async fn pool_by_volume(
     args: StoragePoolLookupByVolumeArgs,
 ) -> Result<StoragePoolLookupByVolumeRet> {
     Ok(StoragePoolLookupByVolumeRet { pool: named(pools, &args.vol.pool.to_str_lossy())? })
+}
+
+/// The active pool whose volumes are in this place.
+pub(crate) async fn pool_by_target_path(
+    pools: &Pools,
+    args: StoragePoolLookupByTargetPathArgs,
+) -> Result<StoragePoolLookupByTargetPathRet> {
+    let path = args.path.to_str_lossy();
+    let target = PathBuf::from(sanitize(&path));
+    let found = pools.pools().iter().find(|pool| pool.active && pool.path() == target).map(Pool::handle);
+    let missing =
+        || STORAGE.no_storage_pool(format_args!("no storage pool with matching target path '{path}'"));
+    Ok(StoragePoolLookupByTargetPathRet { pool: found.ok_or_else(missing)? })
 }
 
 pub(crate) async fn vol_by_name(

@@ -13,6 +13,7 @@ use virtwire_protocol::error::VirtError;
 use virtwire_protocol::remote::*;
 use virtwire_store as store;
 
+use crate::mount::{self, make_file_system, mount, unmount};
 use crate::volume::{Volume, scan};
 use crate::{Pools, Result, STORAGE, blocking, file, options};
 
@@ -157,13 +158,16 @@ impl Pools {
     /// Makes a pool active.
     pub(crate) async fn activate(&self, name: &str) -> Result<()> {
         let known = self.pools().iter().find(|pool| pool.name == name).map(|pool| pool.definition.clone());
-        if let Some(kind) = known.as_ref().map(|known| known.type_).filter(|kind| *kind != PoolType::Dir) {
-            let text = format_args!("pools of type '{kind}' cannot be started here");
-            return Err(STORAGE.config_unsupported(text));
+        let known = known.unwrap_or_default();
+        mount(&known, &target(&known)).await?;
+        if let Err(error) = self.look(name).await {
+            // What cannot be looked at is of no use where it is.
+            if let Err(left) = unmount(&known, &target(&known)).await {
+                tracing::warn!(pool = name, error = %left, "stays mounted");
+            }
+            return Err(error);
         }
-        let text = known.map(|known| xml(&known));
-        self.look(name).await?;
-        let indented: String = text.unwrap_or_default().lines().map(|line| format!("  {line}\n")).collect();
+        let indented: String = xml(&known).lines().map(|line| format!("  {line}\n")).collect();
         let text = store::with_warning(
             &format!("pool-edit {name}"),
             &format!("<poolstate>\n{indented}</poolstate>\n"),
@@ -190,7 +194,12 @@ impl Pools {
             let text = format_args!("pool '{name}' already exists with uuid {}", other.uuid);
             return Err(STORAGE.operation_failed(text));
         }
-        if let Some(other) = pools.iter().find(|pool| pool.name != name && pool.path() == target(new)) {
+        let is_same = |known: &StoragePool| match mount::source(new) {
+            Some(source) => mount::source(known).as_ref() == Some(&source),
+            None => target(known) == target(new),
+        };
+        let mut others = pools.iter().filter(|pool| pool.name != name && pool.definition.type_ == new.type_);
+        if let Some(other) = others.find(|pool| is_same(&pool.definition)) {
             return Err(
                 STORAGE.operation_failed(format_args!("Storage source conflict with pool: '{}'", other.name))
             );
@@ -199,7 +208,7 @@ impl Pools {
     }
 }
 
-/// Directories can be served here; file systems to be mounted can be defined.
+/// Directories can be served here, and file systems to be mounted.
 fn check_kind(kind: PoolType) -> Result<()> {
     match kind {
         PoolType::Dir | PoolType::Fs | PoolType::Netfs => Ok(()),
@@ -251,9 +260,21 @@ pub(crate) async fn define(pools: &Pools, args: StoragePoolDefineXmlArgs) -> Res
     Ok(StoragePoolDefineXmlRet { pool })
 }
 
-/// `VIR_STORAGE_POOL_CREATE_WITH_BUILD` and whether to overwrite
+/// `VIR_STORAGE_POOL_CREATE_WITH_BUILD`, `…_WITH_BUILD_OVERWRITE`, `…_WITH_BUILD_NO_OVERWRITE`
 const WITH_BUILD: u32 = 1;
-const CREATE_FLAGS: u32 = 7;
+const WITH_BUILD_OVERWRITE: u32 = 2;
+const WITH_BUILD_NO_OVERWRITE: u32 = 4;
+const CREATE_FLAGS: u32 = WITH_BUILD | WITH_BUILD_OVERWRITE | WITH_BUILD_NO_OVERWRITE;
+
+/// The flags of `virStoragePoolBuild` for a pool that is built as it starts; `None` for one that is not.
+fn build_flags(flags: u32) -> Option<u32> {
+    let overwrite = match flags {
+        _ if flags & WITH_BUILD_OVERWRITE != 0 => OVERWRITE,
+        _ if flags & WITH_BUILD_NO_OVERWRITE != 0 => NO_OVERWRITE,
+        _ => 0,
+    };
+    (flags & WITH_BUILD != 0).then_some(overwrite)
+}
 
 pub(crate) async fn create_xml(
     pools: &Pools,
@@ -275,8 +296,8 @@ pub(crate) async fn create_xml(
         }
     }
     let begun = async {
-        if args.flags & WITH_BUILD != 0 {
-            make(pools, &handle).await?;
+        if let Some(flags) = build_flags(args.flags) {
+            make(pools, &handle, flags).await?;
         }
         pools.activate(&name).await
     };
@@ -297,33 +318,28 @@ pub(crate) async fn create_xml(
 pub(crate) async fn create(pools: &Pools, args: StoragePoolCreateArgs) -> Result<()> {
     check_flags(STORAGE, args.flags, CREATE_FLAGS, "storagePoolCreate")?;
     let name = pools.with(&args.pool, |pool| pool.check_stopped("already").map(|()| pool.name.clone()))?;
-    if args.flags & WITH_BUILD != 0 {
-        make(pools, &args.pool).await?;
+    if let Some(flags) = build_flags(args.flags) {
+        make(pools, &args.pool, flags).await?;
     }
     pools.activate(&name).await?;
     pools.tell(args.pool, Lifecycle::Started);
     Ok(())
 }
 
+/// `VIR_STORAGE_POOL_BUILD_…`
+const NO_OVERWRITE: u32 = 4;
+const OVERWRITE: u32 = 8;
+
 pub(crate) async fn build(pools: &Pools, args: StoragePoolBuildArgs) -> Result<()> {
-    /// `VIR_STORAGE_POOL_BUILD_NO_OVERWRITE` and `…_OVERWRITE`: for what is formatted.
-    const OVERWRITE: u32 = 4 | 8;
-    check_flags(STORAGE, args.flags, OVERWRITE | 3, "storagePoolBuild")?;
-    pools.with(&args.pool, |pool| {
-        pool.check_stopped("already")?;
-        if args.flags & OVERWRITE != 0 {
-            let text = format_args!("No source device specified when formatting pool '{}'", pool.name);
-            return Err(STORAGE.operation_invalid(text));
-        }
-        Ok(())
-    })?;
-    make(pools, &args.pool).await?;
+    pools.with(&args.pool, |pool| pool.check_stopped("already"))?;
+    check_flags(STORAGE, args.flags, NO_OVERWRITE | OVERWRITE, "virStorageBackendFileSystemBuild")?;
+    make(pools, &args.pool, args.flags).await?;
     pools.tell(args.pool, Lifecycle::Created);
     Ok(())
 }
 
-/// Makes the directory of a pool, if it is not there.
-async fn make(pools: &Pools, pool: &NonnullStoragePool) -> Result<()> {
+/// Makes the directory of a pool, if it is not there, and a file system if the flags of `virStoragePoolBuild` say so.
+async fn make(pools: &Pools, pool: &NonnullStoragePool, flags: u32) -> Result<()> {
     /// The mode of a pool's directory that says nothing of it.
     const MODE: u32 = 0o711;
     let (path, wanted) = pools.with(pool, |pool| {
@@ -344,11 +360,19 @@ async fn make(pools: &Pools, pool: &NonnullStoragePool) -> Result<()> {
         let cannot = |e| file(&e, format_args!("cannot chown '{}'", path.display()));
         chown(&path, id(wanted.owner), id(wanted.group)).map_err(cannot)
     })
-    .await
+    .await?;
+    if flags & (OVERWRITE | NO_OVERWRITE) != 0 {
+        let definition = pools.with(pool, |pool| Ok(pool.definition.clone()))?;
+        make_file_system(&definition, flags & OVERWRITE != 0).await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn destroy(pools: &Pools, args: StoragePoolDestroyArgs) -> Result<()> {
-    let name = pools.with(&args.pool, |pool| pool.check_active().map(|()| pool.name.clone()))?;
+    let (name, definition) = pools.with(&args.pool, |pool| {
+        pool.check_active().map(|()| (pool.name.clone(), pool.definition.clone()))
+    })?;
+    unmount(&definition, &target(&definition)).await?;
     let state = pools.state_file(&name);
     store::remove(&state).map_err(|e| file(&e, format_args!("cannot remove '{}'", state.display())))?;
     let mut all = pools.pools();

@@ -16,6 +16,7 @@ serve! {
         storage_pool_lookup_by_name = lookup::pool_by_name;
         storage_pool_lookup_by_uuid = lookup::pool_by_uuid;
         storage_pool_lookup_by_volume = lookup::pool_by_volume;
+        storage_pool_lookup_by_target_path = lookup::pool_by_target_path;
         storage_pool_define_xml = pool::define;
         storage_pool_create_xml = pool::create_xml;
         storage_pool_create = pool::create;

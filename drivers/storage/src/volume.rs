@@ -11,8 +11,9 @@ use virtwire_conf::{FormatOptions, StorageVol};
 use virtwire_driver_api::check_flags;
 use virtwire_protocol::remote::*;
 
-use crate::image::{look, qemu_img};
+use crate::image::look;
 use crate::pool::{Pool, permissions};
+use crate::program::run;
 use crate::{Pools, Result, STORAGE, blocking, file, options};
 
 /// A volume.
@@ -137,8 +138,11 @@ const CREATE_FLAGS: u32 = 7;
 pub(crate) async fn create(pools: &Pools, args: StorageVolCreateXmlArgs) -> Result<StorageVolCreateXmlRet> {
     check_flags(STORAGE, args.flags, CREATE_FLAGS, "storageVolCreateXML")?;
     let taken = |name: &str| STORAGE.storage_vol_exist(format_args!("'{name}'"));
-    let volume = reserve(pools, &args.pool, &args.xml.to_str_lossy(), taken)?;
+    let mut volume = reserve(pools, &args.pool, &args.xml.to_str_lossy(), taken)?;
     let made = make(&volume, args.flags).await;
+    if made.is_ok() && volume.definition.capacity.is_none() {
+        volume.definition.capacity = found_capacity(Path::new(volume.path()));
+    }
     Ok(StorageVolCreateXmlRet { vol: settle(pools, &args.pool, volume, made).await? })
 }
 
@@ -155,6 +159,12 @@ pub(crate) async fn create_from(
     volume.definition.capacity = Some(Bytes(capacity));
     let made = copy(&from, &volume).await;
     Ok(StorageVolCreateXmlFromRet { vol: settle(pools, &args.pool, volume, made).await? })
+}
+
+/// How much an image holds that was made without a size of its own.
+fn found_capacity(path: &Path) -> Option<Bytes> {
+    let of_image = look(path).ok()?.capacity.filter(|bytes| *bytes > 0);
+    of_image.or_else(|| Some(fs::metadata(path).ok()?.len())).map(Bytes)
 }
 
 /// A volume to be made: until it is, nobody else gets its name.
@@ -226,7 +236,7 @@ async fn make(volume: &Volume, flags: u32) -> Result<()> {
     }
     let (capacity, allocation) = (volume.capacity(), volume.definition.allocation.unwrap_or_default().0);
     match volume.format() {
-        "raw" | "iso" => raw(path.clone(), capacity, allocation).await?,
+        "raw" => raw(path.clone(), capacity, allocation).await?,
         "dir" => fs::create_dir(&path)
             .map_err(|e| file(&e, format_args!("cannot create path '{}'", path.display())))?,
         format => {
@@ -245,6 +255,8 @@ async fn make(volume: &Volume, flags: u32) -> Result<()> {
             if flags & PREALLOC_METADATA != 0 {
                 options.push("preallocation=metadata".to_owned());
             }
+            // What is in an image of a disc is for whoever writes it.
+            let format = if format == "iso" { "raw" } else { format };
             let mut args = vec!["create".to_owned(), "-f".to_owned(), format.to_owned()];
             if let Some(backing) = &volume.definition.backing_store {
                 let format = backing.format.as_ref().map_or("raw", |format| format.type_.as_str());
@@ -257,7 +269,7 @@ async fn make(volume: &Volume, flags: u32) -> Result<()> {
             args.push(volume.path().to_owned());
             // Without a size of its own, an image is as large as what is behind it.
             args.extend(volume.definition.capacity.map(|size| format!("{}K", size.0.div_ceil(1024))));
-            qemu_img(args.into_iter().map(Into::into)).await?;
+            run("qemu-img", &args).await?;
         }
     }
     own(volume, if volume.format() == "dir" { 0o711 } else { MODE }, &path)
@@ -295,8 +307,8 @@ fn own(volume: &Volume, usual: u32, path: &Path) -> Result<()> {
 
 async fn copy(from: &Volume, to: &Volume) -> Result<()> {
     let formats = ["convert", "-f", from.format(), "-O", to.format()];
-    let args = formats.into_iter().chain([from.path(), to.path()]);
-    qemu_img(args.map(Into::into)).await?;
+    let args: Vec<_> = formats.into_iter().chain([from.path(), to.path()]).collect();
+    run("qemu-img", &args).await?;
     if to.format() == "raw" && to.capacity() > from.capacity() {
         resize_raw(to.path(), to.capacity()).await?;
     }
@@ -335,9 +347,9 @@ pub(crate) async fn resize(pools: &Pools, args: StorageVolResizeArgs) -> Result<
     } else {
         let shrink = (capacity < current).then_some("--shrink");
         let size = capacity.to_string();
-        let args =
-            ["resize", "-f", volume.format()].into_iter().chain(shrink).chain([volume.path(), size.as_str()]);
-        qemu_img(args.map(Into::into)).await?;
+        let args = ["resize", "-f", volume.format()].into_iter().chain(shrink);
+        let args: Vec<_> = args.chain([volume.path(), size.as_str()]).collect();
+        run("qemu-img", &args).await?;
     }
     pools.with_volume(&args.vol, |volume| {
         volume.definition.capacity = Some(Bytes(capacity));

@@ -7,7 +7,7 @@ use super::{Flavor, ParseOptions};
 use crate::interface::HostInterfaceType;
 use crate::secret::SecretUsageType;
 use crate::snapshot::CheckpointType;
-use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget, VolType};
+use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget, VolType, sanitize};
 use crate::table::{Bytes, schema};
 use crate::xml::namespace_of;
 use crate::{Checkpoint, Domain, Interface, NodeDevice, Secret, Snapshot, StoragePool, StorageVol};
@@ -100,6 +100,12 @@ impl StoragePool {
         }
         if self.type_ == PoolType::Netfs && self.source.hosts.iter().all(|host| host.name.is_none()) {
             return Err(domain.xml_error("missing storage pool source host name"));
+        }
+        if self.type_ == PoolType::Netfs && self.source.dir.as_ref().is_none_or(|dir| dir.path.is_none()) {
+            return Err(domain.xml_error("missing storage pool source path"));
+        }
+        if self.type_ == PoolType::Fs && self.source.devices.iter().all(|device| device.path.is_none()) {
+            return Err(domain.xml_error("missing storage pool source device name"));
         }
         let target = self.target.get_or_insert_with(PoolTarget::default);
         match &mut target.path {
@@ -204,17 +210,4 @@ impl NodeDevice {
         }
         self.capabilities.iter().try_for_each(|capability| capability.check(name))
     }
-}
-
-/// A path without repeated and trailing slashes; two at its beginning are kept.
-fn sanitize(path: &str) -> String {
-    let head = if path.starts_with("//") && !path.starts_with("///") {
-        "//"
-    } else if path.starts_with('/') {
-        "/"
-    } else {
-        ""
-    };
-    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
-    format!("{head}{}", parts.join("/"))
 }
