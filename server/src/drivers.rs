@@ -37,11 +37,14 @@ impl OpenCompanions for Beside {
         devices.follow();
         let filters = Nwfilters::open(config.join("nwfilter"), run.join("nwfilter-binding"))?;
         let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
+        let (secrets, networks) = (Arc::new(secrets), Arc::new(networks));
+        let (filters, pools) = (Arc::new(filters), Arc::new(pools));
         Ok(Companions {
-            network: Some(Arc::new(networks)),
-            storage: Some(Arc::new(pools)),
-            secret: Some(Arc::new(secrets)),
-            nwfilter: Some(Arc::new(filters)),
+            kept: vec![secrets.clone(), filters.clone(), networks.clone(), pools.clone()],
+            network: Some(networks),
+            storage: Some(pools),
+            secret: Some(secrets),
+            nwfilter: Some(filters),
             node_device: Some(Arc::new(devices)),
         })
     }

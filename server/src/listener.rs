@@ -21,6 +21,7 @@ use crate::config::{Access, Auth, Config, Limits, Program, Settings};
 use crate::lifetime::Lifetime;
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
+use crate::serve::Turns;
 use crate::session::Session;
 use crate::transport::{Acceptor, Socket, TcpSocket};
 use bind::Handed;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Option<Metrics>,
     pub(crate) log: Log,
     pub(crate) lifetime: Lifetime,
+    /// Turns of calls with much to look at.
+    pub(crate) large_calls: Turns,
     /// Whose turn it is to look for its client's next call: one connection's at a time.
     pub(crate) busy_poll: tokio::sync::Mutex<()>,
 }
@@ -80,9 +83,10 @@ impl Service {
     }
 
     /// Takes over of these settings what can change while the daemon runs: how many clients there may be, the access
-    /// rules, certificates. What cannot be used is said in the log, and what it stands for stays as it was.
-    pub fn reload(&self, settings: &Settings) {
-        let Shared { remote, admin, policy, tls, .. } = &*self.shared;
+    /// rules, certificates; and has the drivers read again what they store. What cannot be used is said in the log, and
+    /// what it stands for stays as it was.
+    pub async fn reload(&self, settings: &Settings) {
+        let Shared { drivers, remote, admin, policy, tls, .. } = &*self.shared;
         remote.set_maxima(settings.max_clients as usize, settings.max_anonymous_clients as usize);
         admin.set_maxima(settings.admin_max_clients as usize, 0);
         if let Err(error) = policy.reload() {
@@ -90,6 +94,9 @@ impl Service {
         }
         if let Some(Err(error)) = tls.as_ref().map(Acceptor::reload) {
             tracing::error!("the certificates are not read again: {error}");
+        }
+        for driver in drivers {
+            driver.reload().await;
         }
     }
 
@@ -139,7 +146,8 @@ impl Service {
             Arrival::Tls(tcp) => {
                 let Some(acceptor) = &self.shared.tls else { return };
                 let address = tcp.peer_addr();
-                match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+                let patience = self.shared.remote.limits().auth_timeout.unwrap_or(HANDSHAKE).min(HANDSHAKE);
+                match tokio::time::timeout(patience, acceptor.accept(tcp)).await {
                     Ok(Ok(socket)) => Socket::Tls(Box::new(socket)),
                     Ok(Err(error)) => return tracing::warn!(?address, %error, "a TLS client is not let in"),
                     Err(_) => return tracing::warn!(?address, "a TLS client takes too long"),
@@ -231,7 +239,7 @@ impl Listener {
     }
 }
 
-/// How long a client may take for the TLS handshake.
+/// How long a client may take for the TLS handshake, if it is not to authenticate sooner.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a listener that cannot accept waits before it tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -255,6 +263,7 @@ impl Shared {
             metrics: config.settings.metrics_address.as_ref().map(|_| Metrics::new()),
             log,
             lifetime: Lifetime::default(),
+            large_calls: Turns::new(config.settings.max_large_calls as usize),
             busy_poll: tokio::sync::Mutex::default(),
         }
     }
@@ -356,11 +365,11 @@ impl Daemon {
         let address = settings.listen_addr.as_deref();
         let entrance = |auth| Entrance { program: Program::Remote, access: Access::ReadWrite, auth };
         if settings.listen_tcp {
-            let listener = bind::tcp(address, &settings.tcp_port)?;
+            let listener = bind::tcp(address, &settings.tcp_port, settings.max_queued_clients)?;
             self.listeners.push((Listener::Tcp(listener), entrance(settings.auth_tcp)));
         }
         if settings.listen_tls {
-            let listener = bind::tcp(address, &settings.tls_port)?;
+            let listener = bind::tcp(address, &settings.tls_port, settings.max_queued_clients)?;
             self.listeners.push((Listener::Tls(listener), entrance(settings.auth_tls)));
         }
         Ok(())

@@ -97,13 +97,13 @@ fn set_log(log: &Log, settings: &Settings) -> Result<(), Fatal> {
 }
 
 /// Reads the configuration file again. Where it is bad, all stays as it was.
-fn reload(options: &Options, log: &Log, service: &Service) -> Result<(), Fatal> {
+async fn reload(options: &Options, log: &Log, service: &Service) -> Result<(), Fatal> {
     let (settings, warnings) = settings(options)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     set_log(log, &settings)?;
-    service.reload(&settings);
+    service.reload(&settings).await;
     tracing::info!("the configuration has been read again");
     Ok(())
 }
@@ -124,7 +124,7 @@ async fn serve(options: &Arc<Options>, config: &Config, log: Log) -> io::Result<
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             notify::tell("RELOADING=1");
-            if let Err(error) = reload(&options, &log, &service) {
+            if let Err(error) = reload(&options, &log, &service).await {
                 tracing::error!("the configuration is not read again: {error}");
             }
             notify::tell("READY=1");

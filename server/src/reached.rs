@@ -24,6 +24,10 @@ limits! {
     AuthTimeout = "auth_timeout";
     /// As many calls of a client waited as may, and nothing more was read from it.
     Requests = "max_client_requests";
+    /// A call had more arguments than one may have, and was refused.
+    CallArguments = "max_call_arguments";
+    /// A large call had to wait for others.
+    LargeCalls = "max_large_calls";
     /// A client took no events, and was disconnected.
     EventBacklog = "max_client_event_backlog";
     /// A client was refused one more registration for events.

@@ -1,11 +1,15 @@
 //! One call from frame to reply: checks, the first poll in place, a task only for what waits.
 
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::Instant;
 
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 use tracing::Span;
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, ErrorLevel, VirtError};
 use virtwire_protocol::frame::{self, Frame};
@@ -15,8 +19,12 @@ use virtwire_protocol::{XdrString, admin, lxc, qemu, remote};
 
 use crate::config::Program;
 use crate::dispatch::{ADMIN_PROCS, Call, LXC_PROCS, QEMU_PROCS, REMOTE_PROCS, Reply, Serve, Work};
+use crate::reached::Limit;
 use crate::session::Session;
 use crate::trace;
+
+/// A call with more bytes of arguments than this is a large one.
+const LARGE: usize = 64 << 10;
 
 /// Serves a call whose descriptors have been taken in.
 pub(crate) fn call(session: &Arc<Session>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) {
@@ -29,6 +37,9 @@ pub(crate) fn call(session: &Arc<Session>, frame: &Frame<'_>, descriptors: Vec<O
         span: trace::call(session, &frame.header),
     };
     match asked.span.in_scope(|| begin(session, frame, descriptors)) {
+        Ok(work) if frame.payload.len() > LARGE => {
+            drop(tokio::spawn(aside(Arc::clone(session), asked, work)))
+        }
         Ok(work) => run(session, asked, work),
         Err(error) => answer(session, &asked, Err(error)),
     }
@@ -56,6 +67,12 @@ fn begin(session: &Arc<Session>, frame: &Frame<'_>, descriptors: Vec<OwnedFd>) -
     let cx = session.call_cx();
     if cx.read_only && info.readonly == ReadOnly::Refused {
         return Err(info.read_only_refusal());
+    }
+    let (length, most) = (frame.payload.len(), session.limits().call_arguments);
+    if length > most {
+        session.reached(Limit::CallArguments);
+        let text = format_args!("arguments of {length} bytes are too many, {most} are allowed");
+        return Err(ErrorDomain::RPC.rpc(text));
     }
     let call = Call { header: header.clone(), info, cx, session: Arc::clone(session), descriptors };
     serve(call, frame.payload)
@@ -99,6 +116,63 @@ fn run(session: &Arc<Session>, asked: Asked, mut work: Work) {
             });
         }
     }
+}
+
+/// Wakes the task of a large call.
+#[derive(Default)]
+struct Woken(Notify);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// The turns of large calls.
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// So many at a time; for 0, half of the processors.
+    pub(crate) fn new(most: usize) -> Self {
+        let processors = || thread::available_parallelism().map_or(1, NonZero::get);
+        let most = if most == 0 { processors().div_ceil(2) } else { most };
+        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Waits for a turn; it is over when what is returned is dropped.
+    async fn turn(&self, session: &Session) -> Option<OwnedSemaphorePermit> {
+        if self.0.available_permits() == 0 {
+            session.reached(Limit::LargeCalls);
+        }
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+}
+
+/// A large call, where a document may take long to be read: threads beside those that serve everybody work on it, and
+/// only some at a time. Where it waits it holds none of them.
+async fn aside(session: Arc<Session>, asked: Asked, mut work: Work) {
+    session.call_waits();
+    let span = trace::driver(&asked.span, &session);
+    let woken = Arc::new(Woken::default());
+    let result = loop {
+        let turn = session.service.large_calls.turn(&session).await;
+        let (waker, here) = (Waker::from(Arc::clone(&woken)), span.clone());
+        let polled = spawn_blocking(move || {
+            let polled = here.in_scope(|| poll(&mut work, &mut Context::from_waker(&waker)));
+            drop(turn);
+            (work, polled)
+        });
+        match polled.await {
+            Ok((_, Poll::Ready(result))) => break result,
+            Ok((rest, Poll::Pending)) => work = rest,
+            // The daemon ends.
+            Err(error) => break Err(ErrorDomain::RPC.internal_error(error)),
+        }
+        woken.0.notified().await;
+    };
+    drop(span);
+    answer(&session, &asked, result);
+    session.call_done();
 }
 
 /// A panic in a handler answers its own call and no more.

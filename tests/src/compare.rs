@@ -137,7 +137,9 @@ fn answers(shell: Command, session: &[&str], folder: &Path) -> Vec<String> {
         script.replace("{dir}", &folder.to_string_lossy()).replace("{tmp}", &empty.to_string_lossy());
     let mut command = process::one_output(&shell);
     command.arg(script).current_dir(folder).env("EDITOR", folder.join("editor.sh"));
-    // virsh shows the progress of a save from a second thread, and now and then both wait for ever.
+    // virsh saves in a second thread, and now and then the first waits for its end for ever, the file long written: also
+    // where libvirt has the test hypervisor in the same process and no daemon takes part: its saving thread has gone, and
+    // the first looks twice a second for a word that it has missed.
     let done = Program::start(&mut command).try_finish().unwrap_or_else(|why| {
         // Past the test runner, which shows what is printed only of failing tests.
         let _ = writeln!(io::stderr(), "repeated: {why}");

@@ -176,6 +176,15 @@ impl Daemon {
         format!("{scheme}+unix:{rest}?socket={}", self.socket().display())
     }
 
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn wait_for_end(&mut self) {
+        self.program.wait_for_end();
+    }
+
     /// How long it took to get ready.
     pub fn started(&self) -> Duration {
         self.started

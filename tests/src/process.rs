@@ -114,14 +114,7 @@ impl Program {
     /// [`PATIENCE`] passes before that: what the program had printed until then.
     pub fn try_finish(mut self) -> Result<Finished, String> {
         drop(self.stdin.take());
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.more(deadline) {
-                Ok(()) => (),
-                Err(Stopped::Ended) => break,
-                Err(why) => return Err(format!("{}: {why}; it printed:\n{}", self.name, self.seen)),
-            }
-        }
+        self.read_to_end()?;
         let status = self.child.wait().map_err(|e| format!("{}: {e}", self.name))?;
         Ok(Finished { status, text: std::mem::take(&mut self.seen) })
     }
@@ -138,6 +131,26 @@ impl Program {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Waits until the program has closed its output, which it does when it ends.
+    ///
+    /// # Panics
+    /// If [`PATIENCE`] passes before that.
+    #[track_caller]
+    pub fn wait_for_end(&mut self) {
+        self.read_to_end().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn read_to_end(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.more(deadline) {
+                Ok(()) => (),
+                Err(Stopped::Ended) => return Ok(()),
+                Err(why) => return Err(format!("{}: {why}; it printed:\n{}", self.name, self.seen)),
+            }
+        }
     }
 
     /// Whether the program still runs.

@@ -12,6 +12,7 @@ pub mod params;
 mod serve;
 mod stream;
 
+use std::io;
 use std::sync::Arc;
 
 pub use async_trait::async_trait;
@@ -70,6 +71,20 @@ pub trait Driver: Send + Sync {
     fn is_busy(&self) -> bool {
         false
     }
+
+    /// Reads what is stored once more: what is new is known from then on, what has changed is as it is there, from the
+    /// next start on where it runs, and what is gone there stays known. What cannot be read is said in the log.
+    async fn reload(&self) {}
+}
+
+/// What a driver keeps in files, where an administrator may have changed it.
+#[async_trait]
+pub trait Kept: Send + Sync {
+    /// Reads it once more, as [`Driver::reload`] says.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    async fn reload(&self) -> io::Result<()>;
 }
 
 /// An open connection to a driver: one implementation per family that it has.

@@ -207,8 +207,11 @@ impl Networks {
 }
 
 /// A bridge of its own has a name of its own: what is said, or the first `virbrN` that neither another network nor the
-/// host has.
+/// host has. A bridge of the host may be that of many networks.
 fn name_bridge(definition: &mut Definition, others: &[&str]) -> Result<()> {
+    if !run::has_own_bridge(definition) {
+        return Ok(());
+    }
     let Some(bridge) = &mut definition.bridge else { return Ok(()) };
     let name = bridge.name.clone().filter(|name| !name.is_empty());
     match name {

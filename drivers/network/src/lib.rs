@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 use virtwire_conf::{Network as Definition, ParseOptions};
-use virtwire_driver_api::EventHub;
+use virtwire_driver_api::{EventHub, Kept, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
-use virtwire_store as store;
+use virtwire_store::{self as store, Place};
 
 use run::Live;
 
@@ -127,41 +127,62 @@ impl Networks {
         for dir in [&places.config, &places.config.join("autostart"), &places.run, &places.state] {
             store::make_dir(dir, 0o755)?;
         }
-        let mut all: Vec<Network> = Vec::new();
-        for (name, text) in store::read_all(&places.config)? {
-            let definition = text.map_err(|error| error.to_string()).and_then(|text| {
-                Definition::parse(&text, &ParseOptions::default()).map_err(|error| error.message)
-            });
-            match definition {
-                Ok(definition) if definition.name == name => {
-                    let autostart = places.autostart_link(&name).is_symlink();
-                    let network = Network { autostart, ..Network::new(&definition) };
-                    all.push(Network { stored: Some(definition), ..network });
-                }
-                Ok(_) => tracing::warn!(file = name, "the file is not named like its network"),
-                Err(error) => tracing::warn!(file = name, error, "a network cannot be read"),
-            }
-        }
-        for live in run::remembered(&places).await? {
-            if let Err(error) = run::mend(&places, &live.definition).await {
-                tracing::warn!(network = live.definition.name, %error, "a running network lacks something");
-            }
+        let networks = Self { places, events, all: Mutex::default(), changes: tokio::sync::Mutex::default() };
+        networks.load()?;
+        for live in run::remembered(&networks.places).await? {
             let new = Network::new(&live.definition);
+            let mut all = networks.all();
             match all.iter_mut().find(|known| known.uuid == new.uuid) {
                 Some(known) => known.live = Some(live),
                 None => all.push(Network { live: Some(live), ..new }),
             }
         }
-        let networks = Self { places, events, all: Mutex::new(all), changes: tokio::sync::Mutex::default() };
-        networks.autostart().await?;
+        networks.mend().await;
+        if !networks.places.autostarted().exists() {
+            networks.autostart().await;
+            std::fs::write(networks.places.autostarted(), "")?;
+        }
         Ok(networks)
     }
 
-    /// Starts those that start with the host, once after its boot.
-    async fn autostart(&self) -> io::Result<()> {
-        if self.places.autostarted().exists() {
-            return Ok(());
+    /// Reads the networks that are stored.
+    fn load(&self) -> io::Result<()> {
+        let read = |text: &str| match Definition::parse(text, &ParseOptions::default()) {
+            Ok(definition) => Ok((definition.name.clone(), definition)),
+            Err(error) => Err(error.message),
+        };
+        let found = store::load(&self.places.config, read)?;
+        let mut all = self.all();
+        for definition in found {
+            let autostart = self.places.autostart_link(&definition.name).is_symlink();
+            let new = Network { autostart, ..Network::new(&definition) };
+            let known = all.iter().map(|known| (known.name.as_str(), known.uuid));
+            let at = match store::place(known, &new.name, &new.uuid) {
+                Some(Place::Of(at)) => at,
+                Some(Place::Behind) => {
+                    all.push(new);
+                    all.len() - 1
+                }
+                None => continue,
+            };
+            (all[at].stored, all[at].autostart) = (Some(definition), autostart);
         }
+        Ok(())
+    }
+
+    /// Makes whole again what those that run have lost on the host.
+    async fn mend(&self) {
+        let running = |network: &Network| network.live.as_ref().map(|live| live.definition.clone());
+        let running: Vec<_> = self.all().iter().filter_map(running).collect();
+        for definition in running {
+            if let Err(error) = run::mend(&self.places, &definition).await {
+                tracing::warn!(network = definition.name, %error, "a running network lacks something");
+            }
+        }
+    }
+
+    /// Starts those that start with the host.
+    async fn autostart(&self) {
         let wanted = |network: &Network| network.autostart && network.live.is_none();
         let names: Vec<NonnullNetwork> =
             self.all().iter().filter(|network| wanted(network)).map(Network::handle).collect();
@@ -170,7 +191,6 @@ impl Networks {
                 tracing::warn!(network = %net.name, %error, "a network does not start with the host");
             }
         }
-        std::fs::write(self.places.autostarted(), "")
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Network>> {
@@ -183,6 +203,20 @@ impl Networks {
         let missing =
             || NETWORK.no_network(format_args!("no network with matching uuid '{uuid}' ({})", net.name));
         act(self.all().iter_mut().find(|known| known.uuid == uuid).ok_or_else(missing)?)
+    }
+}
+
+#[async_trait]
+impl Kept for Networks {
+    async fn reload(&self) -> io::Result<()> {
+        {
+            // Nobody changes one while it is read.
+            let _change = self.changes.lock().await;
+            self.load()?;
+            self.mend().await;
+        }
+        self.autostart().await;
+        Ok(())
     }
 }
 
@@ -209,6 +243,11 @@ mod tests {
         let taken = known[0].1.as_deref().unwrap();
         let xml = format!("<network><name>c</name><bridge name='{taken}'/></network>");
         assert!(again.define(&xml, false).await.unwrap_err().message.ends_with("already in use."));
+        for name in ["d", "e"] {
+            let xml =
+                format!("<network><name>{name}</name><forward mode='bridge'/><bridge name='br0'/></network>");
+            again.define(&xml, false).await.unwrap();
+        }
     }
 
     #[tokio::test]

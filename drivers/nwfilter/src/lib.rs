@@ -8,12 +8,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use uuid::Uuid;
 use virtwire_conf::nwfilter::Entry;
 use virtwire_conf::{FormatOptions, Nwfilter, NwfilterBinding, ParseOptions, QemuHost};
+use virtwire_driver_api::Kept;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::NonnullNwfilter;
-use virtwire_store as store;
+use virtwire_store::{self as store, Place};
 
 type Result<T, E = VirtError> = std::result::Result<T, E>;
 
@@ -53,19 +55,29 @@ impl Nwfilters {
     pub fn open(config: PathBuf, run: PathBuf) -> io::Result<Self> {
         store::make_dir(&config, 0o700)?;
         store::make_dir(&run, 0o755)?;
-        let mut all = Vec::new();
-        for (name, text) in store::read_all(&config)? {
-            let definition = text.map_err(|error| error.to_string()).and_then(|text| {
-                Nwfilter::parse(&text, &ParseOptions::default()).map_err(|error| error.message)
-            });
-            match definition {
-                Ok(definition) if definition.name == name => all.push(definition),
-                Ok(_) => tracing::warn!(file = name, "the file is not named like its filter"),
-                Err(error) => tracing::warn!(file = name, error, "a network filter cannot be read"),
+        let bindings = Mutex::new(bindings::load(&run)?);
+        let filters = Self { config, run, bindings, all: Mutex::default() };
+        filters.load()?;
+        Ok(filters)
+    }
+
+    /// Reads the filters that are stored.
+    fn load(&self) -> io::Result<()> {
+        // Nobody changes one while it is read.
+        let mut all = self.all();
+        let read = |text: &str| match Nwfilter::parse(text, &ParseOptions::default()) {
+            Ok(filter) => Ok((filter.name.clone(), filter)),
+            Err(error) => Err(error.message),
+        };
+        for filter in store::load(&self.config, read)? {
+            let known = all.iter().map(|known| (known.name.as_str(), uuid(known)));
+            match store::place(known, &filter.name, &uuid(&filter)) {
+                Some(Place::Of(at)) => all[at] = filter,
+                Some(Place::Behind) => all.push(filter),
+                None => {}
             }
         }
-        let bindings = Mutex::new(bindings::load(&run)?);
-        Ok(Self { config, run, bindings, all: Mutex::new(all) })
+        Ok(())
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Nwfilter>> {
@@ -131,6 +143,13 @@ impl Nwfilters {
         store::remove(&path).map_err(cannot)?;
         all.remove(at);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Kept for Nwfilters {
+    async fn reload(&self) -> io::Result<()> {
+        self.load()
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 use virtwire_conf::{ARCHITECTURES, Domain, Emulator, Machine, ParseOptions, QemuHost};
 use virtwire_driver_api::{
-    CallCx, Connection, Driver, EventHub, NetworkDriver, NodeDeviceDriver, NwfilterDriver, SecretDriver,
-    StorageDriver, async_trait,
+    CallCx, Connection, Driver, EventHub, Kept, NetworkDriver, NodeDeviceDriver, NwfilterDriver,
+    SecretDriver, StorageDriver, async_trait,
 };
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
@@ -27,6 +27,7 @@ use crate::host::Host;
 use crate::probe::{QemuCaps, find_in_path, find_program};
 use crate::rotation::Rotation;
 use crate::security::{self, Dac};
+use crate::state::Lifecycle;
 use crate::{checkpoint, kept};
 use virtwire_store as store;
 
@@ -130,37 +131,47 @@ impl Qemu {
             dirs,
         };
         let driver = Self { shared: Arc::new(shared) };
-        driver.load()?;
+        driver.reload()?;
         driver.adopt_all().await;
         Ok(driver)
     }
 
-    /// Reads the stored definitions. One that cannot be read is left alone, with a line in the log.
-    fn load(&self) -> io::Result<()> {
-        for (name, text) in store::read_all(&self.shared.dirs.config)? {
-            let read = text.map_err(|error| error.to_string()).and_then(|text| {
-                // What is stored is complete already.
-                Domain::parse(&text, &ParseOptions::default()).map_err(|error| error.message)
-            });
-            match read {
-                Ok(domain) if domain.name == name => {
-                    let autostart = self.shared.dirs.autostart_link(&name).is_symlink();
-                    let uuid = domain.uuid.unwrap_or_else(Uuid::new_v4).into_bytes();
-                    let once = self.shared.dirs.autostart_once_link(&name).is_symlink();
-                    let guest = Guest::new(name, uuid, Some(Definition::new(domain)), autostart);
-                    {
-                        let mut inner = guest.lock();
-                        inner.autostart_once = once;
-                        inner.saved = self.shared.dirs.saved(&guest.name).is_file();
-                        inner.snapshots = kept::load(&self.shared.dirs, &guest.name)?;
-                        inner.checkpoints = checkpoint::load(&self.shared.dirs, &guest.name)?;
-                    }
-                    self.guests().add(Arc::new(guest));
+    /// Reads the stored definitions, as [`Driver::reload`] says.
+    fn reload(&self) -> io::Result<()> {
+        let dirs = &self.shared.dirs;
+        // What is stored is complete already.
+        let read = |text: &str| match Domain::parse(text, &ParseOptions::default()) {
+            Ok(domain) => Ok((domain.name.clone(), domain)),
+            Err(error) => Err(error.message),
+        };
+        for domain in store::load(&dirs.config, read)? {
+            let (name, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_else(Uuid::new_v4).into_bytes());
+            let known = self.by_uuid(&uuid).filter(|known| known.name == name);
+            let (guest, new) = match known {
+                Some(known) => (known, false),
+                None => (Arc::new(Guest::new(name, uuid, None, false)), true),
+            };
+            // Who has the job may be about to store another definition.
+            let Ok(_job) = guest.job.try_lock() else {
+                tracing::warn!(guest = guest.name, "is at work, and not read again");
+                continue;
+            };
+            {
+                let mut inner = guest.lock();
+                inner.persistent = Some(Definition::new(domain));
+                inner.autostart = dirs.autostart_link(&guest.name).is_symlink();
+                inner.autostart_once = dirs.autostart_once_link(&guest.name).is_symlink();
+                if new {
+                    inner.saved = dirs.saved(&guest.name).is_file();
+                    inner.snapshots = kept::load(dirs, &guest.name)?;
+                    inner.checkpoints = checkpoint::load(dirs, &guest.name)?;
                 }
-                Ok(domain) => {
-                    tracing::warn!(file = name, name = domain.name, "the file is not named like its guest")
+            }
+            if new {
+                match self.add(Arc::clone(&guest)) {
+                    Ok(()) => self.emit(Lifecycle::DEFINED_ADDED.of(guest.handle())),
+                    Err(error) => tracing::warn!(guest = guest.name, %error, "is not read"),
                 }
-                Err(error) => tracing::warn!(file = name, error, "a definition cannot be read"),
             }
         }
         Ok(())
@@ -344,6 +355,8 @@ pub struct Companions {
     pub nwfilter: Option<Arc<dyn NwfilterDriver>>,
     /// Devices of the host.
     pub node_device: Option<Arc<dyn NodeDeviceDriver>>,
+    /// Those of them that keep something in files.
+    pub kept: Vec<Arc<dyn Kept>>,
 }
 
 /// Where the companions of a set of guests keep what is theirs, and where their events go.
@@ -447,6 +460,21 @@ impl QemuDriver {
 impl Driver for QemuDriver {
     fn name(&self) -> &'static str {
         "qemu"
+    }
+
+    async fn reload(&self) {
+        for Opened { guests, companions } in
+            [&self.system, &self.session].into_iter().filter_map(OnceCell::get)
+        {
+            for kept in &companions.kept {
+                if let Err(error) = kept.reload().await {
+                    tracing::error!(%error, "what is stored is not read again");
+                }
+            }
+            if let Err(error) = guests.reload() {
+                tracing::error!(%error, "the guests' definitions are not read again");
+            }
+        }
     }
 
     async fn open(&self, cx: &CallCx, uri: &str) -> Result<Connection, VirtError> {

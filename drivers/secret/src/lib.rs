@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use uuid::Uuid;
 use virtwire_conf::{FormatOptions, ParseOptions, Secret, YesNo};
-use virtwire_driver_api::EventHub;
+use virtwire_driver_api::{EventHub, Kept, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullSecret, SecretEventLifecycleMsg, SecretEventValueChangedMsg};
 use virtwire_store as store;
@@ -77,22 +77,30 @@ impl Secrets {
     /// The directory cannot be made or read.
     pub fn open(dir: PathBuf, events: Arc<EventHub>) -> io::Result<Self> {
         store::make_dir(&dir, 0o700)?;
-        let mut all = Vec::new();
-        for (name, text) in store::read_all(&dir)? {
-            let definition = text.map_err(|error| error.to_string()).and_then(|text| {
-                Secret::parse(&text, &ParseOptions::default()).map_err(|error| error.message)
-            });
-            match definition {
-                Ok(definition) if definition.uuid.is_some_and(|uuid| uuid.to_string() == name) => {
-                    let value = std::fs::read_to_string(dir.join(format!("{name}.base64"))).ok();
-                    let value = value.and_then(|value| BASE64.decode(value.trim()).ok());
-                    all.push(Entry { definition, value });
-                }
-                Ok(_) => tracing::warn!(file = name, "the file is not named like its secret"),
-                Err(error) => tracing::warn!(file = name, error, "a secret cannot be read"),
+        let secrets = Self { dir, events, all: Mutex::default() };
+        secrets.load()?;
+        Ok(secrets)
+    }
+
+    /// Reads the secrets that are stored, and their values.
+    fn load(&self) -> io::Result<()> {
+        // Nobody changes one while it is read.
+        let mut all = self.all();
+        let read = |text: &str| match Secret::parse(text, &ParseOptions::default()) {
+            Ok(definition) => Ok((definition.uuid.unwrap_or_default().to_string(), definition)),
+            Err(error) => Err(error.message),
+        };
+        for definition in store::load(&self.dir, read)? {
+            let uuid = definition.uuid.unwrap_or_default();
+            let value = std::fs::read_to_string(self.path(uuid, "base64")).ok();
+            let value = value.and_then(|value| BASE64.decode(value.trim()).ok());
+            let entry = Entry { definition, value };
+            match all.iter_mut().find(|known| known.uuid() == uuid) {
+                Some(known) => *known = entry,
+                None => all.push(entry),
             }
         }
-        Ok(Self { dir, events, all: Mutex::new(all) })
+        Ok(())
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -185,6 +193,13 @@ impl Secrets {
     fn tell(&self, secret: NonnullSecret, event: Lifecycle) {
         let msg = SecretEventLifecycleMsg { callback_id: 0, secret, event: event as i32, detail: 0 };
         self.events.emit(Event::SecretLifecycle(msg));
+    }
+}
+
+#[async_trait]
+impl Kept for Secrets {
+    async fn reload(&self) -> io::Result<()> {
+        self.load()
     }
 }
 

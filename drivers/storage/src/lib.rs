@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use virtwire_conf::{ParseOptions, QemuHost, StoragePool};
-use virtwire_driver_api::EventHub;
+use virtwire_driver_api::{EventHub, Kept, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
-use virtwire_store as store;
+use virtwire_store::{self as store, Place};
 
 use pool::Pool;
 
@@ -52,22 +52,11 @@ impl Pools {
         for dir in [&config, &autostart, &state] {
             store::make_dir(dir, 0o755)?;
         }
-        let mut pools = Vec::new();
-        for (name, text) in store::read_all(&config)? {
-            let definition = text.map_err(|error| error.to_string()).and_then(|text| {
-                StoragePool::parse(&text, &ParseOptions::default()).map_err(|error| error.message)
-            });
-            match definition {
-                Ok(definition) if definition.name.as_deref() == Some(&name) => {
-                    let autostart = autostart.join(format!("{name}.xml")).is_symlink();
-                    pools.push(Pool { persistent: true, autostart, ..Pool::new(definition) });
-                }
-                Ok(_) => tracing::warn!(file = name, "the file is not named like its pool"),
-                Err(error) => tracing::warn!(file = name, error, "a pool cannot be read"),
-            }
-        }
+        let shared = Shared { config, state, events, pools: Mutex::default() };
+        let driver = Self { shared: Arc::new(shared) };
+        driver.load()?;
         let mut active = Vec::new();
-        for (name, text) in store::read_all(&state)? {
+        for (name, text) in store::read_all(&driver.shared.state)? {
             // The definition stands in the file as a document of its own.
             let text = text.unwrap_or_default();
             let pool = text.find("<pool ").zip(text.rfind("</pool>"));
@@ -79,23 +68,58 @@ impl Pools {
                 continue;
             };
             active.push(name.clone());
+            let mut pools = driver.pools();
             if !pools.iter().any(|pool| pool.name == name) {
                 pools.push(Pool::new(definition));
             }
         }
-        active.extend(pools.iter().filter(|pool| pool.autostart).map(|pool| pool.name.clone()));
-        let shared = Shared { config, state, events, pools: Mutex::new(pools) };
-        let driver = Self { shared: Arc::new(shared) };
+        active.extend(driver.wanted());
         active.sort();
         active.dedup();
-        for name in active {
-            if let Err(error) = driver.activate(&name).await {
-                tracing::warn!(pool = name, %error, "cannot be started with the daemon");
-                store::remove(&driver.state_file(&name))?;
-                driver.pools().retain(|pool| pool.name != name || pool.persistent);
+        driver.activate_all(active).await?;
+        Ok(driver)
+    }
+
+    /// Reads the pools that are stored. One that is active stays as it is until its next start.
+    fn load(&self) -> io::Result<()> {
+        // Nobody changes one while it is read.
+        let mut pools = self.pools();
+        let read = |text: &str| match StoragePool::parse(text, &ParseOptions::default()) {
+            Ok(definition) => Ok((definition.name.clone().unwrap_or_default(), definition)),
+            Err(error) => Err(error.message),
+        };
+        for definition in store::load(&self.shared.config, read)? {
+            let mut new = Pool { persistent: true, ..Pool::new(definition) };
+            new.autostart = self.autostart_link(&new.name).is_symlink();
+            let known = pools.iter().map(|known| (known.name.as_str(), known.uuid));
+            match store::place(known, &new.name, &new.uuid) {
+                Some(Place::Of(at)) if pools[at].active => {
+                    (pools[at].next, pools[at].autostart) = (Some(new.definition), new.autostart);
+                }
+                Some(Place::Of(at)) => pools[at] = new,
+                Some(Place::Behind) => pools.push(new),
+                None => {}
             }
         }
-        Ok(driver)
+        Ok(())
+    }
+
+    /// The pools that are to be started by themselves.
+    fn wanted(&self) -> Vec<String> {
+        let pools = self.pools();
+        pools.iter().filter(|pool| pool.autostart && !pool.active).map(|pool| pool.name.clone()).collect()
+    }
+
+    /// Starts pools; one that does not start is said in the log.
+    async fn activate_all(&self, names: Vec<String>) -> io::Result<()> {
+        for name in names {
+            if let Err(error) = self.activate(&name).await {
+                tracing::warn!(pool = name, %error, "cannot be started with the daemon");
+                store::remove(&self.state_file(&name))?;
+                self.pools().retain(|pool| pool.name != name || pool.persistent);
+            }
+        }
+        Ok(())
     }
 
     fn pools(&self) -> MutexGuard<'_, Vec<Pool>> {
@@ -112,6 +136,14 @@ impl Pools {
 
     fn state_file(&self, name: &str) -> PathBuf {
         self.shared.state.join(format!("{name}.xml"))
+    }
+}
+
+#[async_trait]
+impl Kept for Pools {
+    async fn reload(&self) -> io::Result<()> {
+        self.load()?;
+        self.activate_all(self.wanted()).await
     }
 }
 

@@ -59,6 +59,51 @@ pub fn read_all(dir: &Path) -> io::Result<Vec<(String, io::Result<String>)>> {
     Ok(found)
 }
 
+/// What is kept in a directory as `NAME.xml`, each object as `read` understands its text and with the name that it has
+/// there. One that cannot be read, or has another name than its file, is left alone, with a line in the log.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn load<T>(dir: &Path, read: impl Fn(&str) -> Result<(String, T), String>) -> io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    for (name, text) in read_all(dir)? {
+        let file = dir.join(format!("{name}.xml"));
+        match text.map_err(|error| error.to_string()).and_then(|text| read(&text)) {
+            Ok((own, object)) if own == name => found.push(object),
+            Ok((own, _)) => tracing::warn!(?file, own, "the file is not named like what it defines"),
+            Err(error) => tracing::warn!(?file, error, "a definition cannot be read"),
+        }
+    }
+    Ok(found)
+}
+
+/// Where an object that is read again belongs among those that are known: in the place of one with both its name and its
+/// UUID, or behind all. `None`, with a line in the log, if it has one of them in common with another.
+pub fn place<'a, U: PartialEq>(
+    known: impl IntoIterator<Item = (&'a str, U)>,
+    name: &str,
+    uuid: &U,
+) -> Option<Place> {
+    let mut same = known.into_iter().map(|(n, u)| (n == name, u == *uuid)).enumerate();
+    match same.find(|(_, (name, uuid))| *name || *uuid) {
+        None => Some(Place::Behind),
+        Some((at, (true, true))) => Some(Place::Of(at)),
+        Some(_) => {
+            tracing::warn!(name, "is not read again: another has its name or its UUID");
+            None
+        }
+    }
+}
+
+/// Where something belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the place of this one.
+    Of(usize),
+    /// Behind all.
+    Behind,
+}
+
 /// A comment before XML that people should not edit in place, with the command that changes it.
 pub fn with_warning(command: &str, xml: &str) -> String {
     format!(
@@ -113,6 +158,33 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert!(read_all(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_loaded_is_named_like_its_file() {
+        let dir = Scratch::new();
+        for (file, text) in [("a", "a"), ("b", "other"), ("c", "bad")] {
+            write(&dir.path().join(format!("{file}.xml")), text).unwrap();
+        }
+        let read = |text: &str| match text {
+            "bad" => Err("bad".to_owned()),
+            name => Ok((name.to_owned(), name.len())),
+        };
+        assert_eq!(load(dir.path(), read).unwrap(), [1]);
+    }
+
+    #[test]
+    fn what_is_read_again_takes_no_place_of_another() {
+        let known = [("a", 1), ("b", 2)];
+        for (name, uuid, expected) in [
+            ("b", 2, Some(Place::Of(1))),
+            ("c", 3, Some(Place::Behind)),
+            ("c", 2, None),
+            ("a", 3, None),
+            ("a", 2, None),
+        ] {
+            assert_eq!(place(known, name, &uuid), expected, "{name} {uuid}");
+        }
     }
 
     #[test]

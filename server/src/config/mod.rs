@@ -110,6 +110,8 @@ pub struct Limits {
     pub queued_clients: u32,
     /// Calls of one client that may wait at a time (`max_client_requests`); over it nothing more is read from it.
     pub client_requests: usize,
+    /// Bytes of arguments of one call (`max_call_arguments`).
+    pub call_arguments: usize,
     /// Bytes that may wait to be written to one client before nothing more is read from it (`max_client_backlog`).
     pub backlog: usize,
     /// Bytes of events that may pile up for one client before it is disconnected
@@ -146,6 +148,7 @@ impl From<&Settings> for Limits {
             auth_timeout: seconds(settings.auth_timeout),
             queued_clients: settings.max_queued_clients,
             client_requests: settings.max_client_requests as usize,
+            call_arguments: settings.max_call_arguments as usize,
             backlog: settings.max_client_backlog as usize,
             event_backlog: settings.max_client_event_backlog as usize,
             stream_backlog: settings.max_client_stream_backlog as usize,

@@ -130,6 +130,12 @@ settings! {
     max_requests: u32 = 20;
     /// Calls of one client that may wait at a time; over it nothing more is read from the client.
     max_client_requests: u32 = 5;
+    /// Bytes that the arguments of a call may have, a document among them; with more it is refused. libvirt's protocol ends
+    /// at 32 MiB, and at 4 MiB for a document.
+    max_call_arguments: u32 = 32 << 20;
+    /// Calls with more than 64 KiB of arguments that are worked on at a time, each by a thread of its own, so that nobody
+    /// waits while a large document is read; 0 is half of the processors.
+    max_large_calls: u32 = 0;
     /// Event registrations of one client.
     max_client_registrations: u32 = 1024;
     /// Bytes of events that may pile up for a client before it is disconnected.
@@ -280,6 +286,11 @@ impl Settings {
                 !(1024..=64 << 10).contains(&self.max_anonymous_message),
                 "max_anonymous_message",
                 "max_anonymous_message: must be in range 1024:65536",
+            ),
+            (
+                !(64 << 10..=32 << 20).contains(&self.max_call_arguments),
+                "max_call_arguments",
+                "max_call_arguments: must be in range 65536:33554432",
             ),
             (self.tcp_min_ssf < 112, "tcp_min_ssf", "minimum SSF levels lower than 112 are not supported"),
             (self.log_level > 4, "log_level", "log_level: the levels are 1, 2, 3 and 4"),

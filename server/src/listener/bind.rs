@@ -27,12 +27,17 @@ pub(crate) fn unix(path: &Path, mode: u32, group: Option<u32>, backlog: u32) -> 
     // Nobody can connect before `listen`, so the mode is never wider than meant.
     std::os::unix::fs::chown(path, None, group)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    rustix::net::listen(&socket, backlog.try_into().unwrap_or(i32::MAX))?;
+    rustix::net::listen(&socket, length(backlog))?;
     UnixListener::from_std(socket.into())
 }
 
+/// The length of a queue, as the kernel wants it.
+fn length(backlog: u32) -> i32 {
+    backlog.try_into().unwrap_or(i32::MAX)
+}
+
 /// A listening TCP socket; on all addresses, of both families where the host has both, if none is given.
-pub(crate) fn tcp(address: Option<&str>, port: &str) -> io::Result<TcpListener> {
+pub(crate) fn tcp(address: Option<&str>, port: &str, backlog: u32) -> io::Result<TcpListener> {
     let number: u16 = port
         .parse()
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("'{port}' is no port")))?;
@@ -44,6 +49,8 @@ pub(crate) fn tcp(address: Option<&str>, port: &str) -> io::Result<TcpListener> 
     let place = address.unwrap_or("*");
     let listener =
         listener.map_err(|error| io::Error::new(error.kind(), format!("{place}:{port}: {error}")))?;
+    // It listens already, with a queue of another length.
+    rustix::net::listen(&listener, length(backlog))?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }

@@ -46,7 +46,7 @@ impl Listener {
             let text = format!("metrics_address: '{address}' is neither HOST:PORT nor a path");
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })?;
-        bind::tcp(Some(host.trim_matches(['[', ']'])), port).map(Self::Tcp)
+        bind::tcp(Some(host.trim_matches(['[', ']'])), port, SCRAPES as u32).map(Self::Tcp)
     }
 
     /// The address, where it is on the network.

@@ -92,7 +92,7 @@ impl Running {
     }
 }
 
-async fn is_served(peer: &mut Peer) -> bool {
+pub(crate) async fn is_served(peer: &mut Peer) -> bool {
     peer.send(Procedure::AUTH_LIST, &()).await;
     tokio::time::timeout(Duration::from_millis(200), peer.receive()).await.is_ok_and(|reply| reply.is_some())
 }
@@ -156,7 +156,7 @@ async fn class_memory_registrations_have_a_limit() {
 }
 
 /// What the metrics say of a limit.
-async fn reached(daemon: &Running, limit: &str) -> u64 {
+pub(crate) async fn reached(daemon: &Running, limit: &str) -> u64 {
     let text = crate::metrics::ask(&daemon.dir.join("metrics"), b"GET /metrics HTTP/1.1\r\n\r\n").await;
     let start = format!("virtwired_limit_reached_total{{server=\"libvirtd\",limit=\"{limit}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use virtwired::config::{Auth, Settings};
 use virtwired::log::Log;
 use virtwired::{Config, Daemon};
@@ -141,6 +143,27 @@ async fn the_names_of_certificates_decide_where_there_is_a_list() {
         assert_eq!(daemon.tls("anna").await.is_ok(), good, "{name}");
         daemon.end();
     }
+}
+
+#[tokio::test]
+async fn one_more_silent_tls_client_than_allowed_drops_the_oldest() {
+    let Some(daemon) = Networked::new("greeting", |settings| settings.max_anonymous_clients = 2) else {
+        return;
+    };
+    let connect = || tokio::net::TcpStream::connect(("127.0.0.1", daemon.ports[1]));
+    let (mut first, mut second) = (connect().await.unwrap(), connect().await.unwrap());
+    let third = connect().await.unwrap();
+    let mut byte = [0];
+    assert_eq!(first.read(&mut byte).await.unwrap_or(0), 0, "the daemon says nothing before the client");
+    let gone = tokio::time::timeout(Duration::from_millis(100), second.read(&mut byte)).await;
+    assert!(gone.is_err(), "the second may stay: {gone:?}");
+    drop((first, second, third));
+    daemon.end();
+    // One alone has the time that there is to authenticate.
+    let Some(daemon) = Networked::new("handshake", |settings| settings.auth_timeout = 1) else { return };
+    let mut silent = tokio::net::TcpStream::connect(("127.0.0.1", daemon.ports[1])).await.unwrap();
+    assert_eq!(silent.read(&mut byte).await.unwrap_or(0), 0);
+    daemon.end();
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use virtwired::config::KEYS;
+
 fn named(text: &str, before: &str) -> BTreeSet<String> {
     let names = text.match_indices(before).map(|(at, _)| &text[at + before.len()..]);
     let end = |rest: &str| rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -55,9 +57,39 @@ fn every_line_says_which_test_shows_it() {
         assert!(matches!(cells[..], [_, _, test] if test.contains('`')), "{line}");
     }
     assert!(lines.len() > 30, "{}", lines.len());
-    // `module::name` is a test of this crate.
-    let texts = sources(root);
-    for name in table.split('`').filter_map(|name| name.split_once("::")).map(|(_, name)| name) {
-        assert!(texts.iter().any(|text| text.contains(&format!("fn {name}("))), "there is no {name}");
+}
+
+/// `module::name` is a test of this crate.
+#[test]
+fn every_test_that_is_named_is_where_it_is_said_to_be() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("../docs/threat-model.md")).unwrap();
+    let named: Vec<_> = document.split('`').filter_map(|name| name.split_once("::")).collect();
+    for (module, name) in &named {
+        let text = std::fs::read_to_string(root.join(format!("tests/it/{module}.rs"))).unwrap();
+        assert!(text.contains(&format!("fn {name}(")), "{module} has no {name}");
+    }
+    assert!(named.len() > 30, "{}", named.len());
+}
+
+/// What stands in backquotes in the first column of a section's table.
+fn first_column(text: &str, section: &str) -> BTreeSet<String> {
+    let part = text.split("\n## ").find(|part| part.starts_with(section)).unwrap();
+    let cells = part.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_limit_has_a_meaning_for_operators_and_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (meanings, tests) = (read("operations.md"), read("threat-model.md"));
+    let (meanings, tests) = (first_column(&meanings, "Limits"), first_column(&tests, "Limits"));
+    let untested: Vec<_> = meanings.difference(&tests).collect();
+    assert!(untested.is_empty(), "{untested:?}");
+    // Workers are for show, and what is obsolete means nothing.
+    let keys = KEYS.iter().filter(|key| key.name.contains("max_") && !key.name.ends_with("workers"));
+    for key in keys.filter(|key| !key.doc.contains("Obsolete")) {
+        assert!(tests.contains(key.name), "{} has no test", key.name);
     }
 }

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use virtwire_driver_api::{
@@ -14,26 +15,40 @@ use virtwire_driver_api::{
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 
+/// How long anything is waited for; a test that fails should end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 pub(crate) struct Toy {
     pub(crate) events: Arc<EventHub>,
     /// `domain_suspend` waits for one of these.
     pub(crate) gate: Semaphore,
-    /// Calls of `domain_suspend` that have begun.
+    /// Calls of `domain_suspend` and `domain_define_xml` that have begun.
     pub(crate) begun: AtomicUsize,
     /// What uploads have brought.
     pub(crate) uploaded: Mutex<Vec<FromClient>>,
+    /// `domain_define_xml` holds its thread until it gets one of these.
+    held: Mutex<mpsc::Receiver<()>>,
+    lets_go: mpsc::Sender<()>,
     me: std::sync::Weak<Toy>,
 }
 
 impl Toy {
     pub(crate) fn new() -> Arc<Self> {
+        let (lets_go, held) = mpsc::channel();
         Arc::new_cyclic(|me| Self {
             events: EventHub::new(),
             gate: Semaphore::new(0),
             begun: AtomicUsize::new(0),
             uploaded: Mutex::default(),
+            held: Mutex::new(held),
+            lets_go,
             me: me.clone(),
         })
+    }
+
+    /// Lets one `domain_define_xml` go on.
+    pub(crate) fn let_go(&self) {
+        self.lets_go.send(()).unwrap();
     }
 }
 
@@ -107,6 +122,16 @@ impl HypervisorDriver for Toy {
         self.begun.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
         Ok(())
+    }
+
+    async fn domain_define_xml(
+        &self,
+        _: &CallCx,
+        _: DomainDefineXmlArgs,
+    ) -> Result<DomainDefineXmlRet, VirtError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.held.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        Ok(DomainDefineXmlRet { dom: domain("a") })
     }
 
     async fn domain_reset(&self, _: &CallCx, _: DomainResetArgs) -> Result<(), VirtError> {
@@ -197,6 +222,10 @@ impl StorageDriver for Toy {
     ) -> Result<(), VirtError> {
         let me = self.me.upgrade().unwrap();
         tokio::spawn(async move {
+            // From the middle of a volume on, not before it is let.
+            if args.offset > 0 {
+                me.gate.acquire().await.unwrap().forget();
+            }
             while let Some(item) = stream.incoming.recv().await {
                 let finish = item == FromClient::Finish;
                 me.uploaded.lock().unwrap().push(item);

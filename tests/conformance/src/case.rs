@@ -16,6 +16,8 @@ pub struct Target {
     pub socket_admin: Option<PathBuf>,
     /// The hypervisor to open, without transport.
     pub uri: String,
+    /// Whether it is to be spared what not every daemon survives.
+    pub spared: bool,
 }
 
 impl Target {

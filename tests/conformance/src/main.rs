@@ -41,6 +41,9 @@ struct DaemonOptions {
     /// The hypervisor to open
     #[arg(long, default_value = "test:///default")]
     uri: String,
+    /// Leave out what not every daemon survives
+    #[arg(long)]
+    spare: bool,
     /// Only cases whose id contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
@@ -89,6 +92,7 @@ fn judge_daemon(options: &DaemonOptions) -> std::io::Result<bool> {
         socket_ro: options.socket_ro.clone(),
         socket_admin: options.socket_admin.clone(),
         uri: options.uri.clone(),
+        spared: options.spare,
     };
     let mut report =
         Report { target: format!("{} at {}", target.uri, target.socket.display()), lines: Vec::new() };

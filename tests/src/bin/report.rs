@@ -28,9 +28,9 @@ fn run() -> Result<(), String> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--run" => {
-                report::take_outcomes(&mut rows, "virtwired", &judged(&Daemon::virtwired()));
+                report::take_outcomes(&mut rows, "virtwired", &judged(&Daemon::virtwired(), false));
                 if peers::here(&[Peer::Root, Peer::Libvirtd]) {
-                    report::take_outcomes(&mut rows, "libvirtd", &judged(&Daemon::libvirtd()));
+                    report::take_outcomes(&mut rows, "libvirtd", &judged(&Daemon::libvirtd(), true));
                 }
             }
             "--json" => json = arguments.next(),
@@ -46,12 +46,13 @@ fn run() -> Result<(), String> {
     html.map_or(Ok(()), |path| write(&path, page::html(&rows)))
 }
 
-fn judged(daemon: &Daemon) -> Report {
+fn judged(daemon: &Daemon, spared: bool) -> Report {
     let target = Target {
         socket: daemon.socket(),
         socket_ro: Some(daemon.socket_named("libvirt-sock-ro")),
         socket_admin: Some(daemon.socket_named("libvirt-admin-sock")),
         uri: URI.to_owned(),
+        spared,
     };
     let mut report = Report::default();
     for case in daemon_cases() {

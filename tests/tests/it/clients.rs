@@ -1,6 +1,7 @@
 //! The matrix of stock clients: what each shows of virtwired is what it shows of libvirtd. A case per client, so that
 //! a run says by name which clients took part.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,7 +9,7 @@ use virtwire_tests::clients::{self, Client, URI};
 use virtwire_tests::compare::{Answer, Shell, compare};
 use virtwire_tests::daemon::{Daemon, virsh};
 use virtwire_tests::peers::{self, Peer, old_virsh};
-use virtwire_tests::repo;
+use virtwire_tests::{process, repo};
 
 /// A client's own program, on both.
 fn shows_the_same(client: &Client) {
@@ -51,17 +52,59 @@ fn virsh_9_0() {
     }
 }
 
+fn admin(uri: &str) -> Command {
+    let mut command = Command::new("virt-admin");
+    command.args(["-c", uri]).env("LC_ALL", "C").env("XDG_CACHE_HOME", std::env::temp_dir());
+    command
+}
+
+fn admin_uri(daemon: &Daemon) -> String {
+    format!("libvirtd:///system?socket={}", daemon.socket_named("libvirt-admin-sock").display())
+}
+
 #[test]
 fn virt_admin() {
-    fn admin(uri: &str) -> Command {
-        let mut command = Command::new("virt-admin");
-        command.args(["-c", uri]).env("LC_ALL", "C").env("XDG_CACHE_HOME", std::env::temp_dir());
-        command
-    }
     if peers::here(&[Peer::Root, Peer::Libvirtd, Peer::VirtAdmin]) {
-        answers_the_same(admin, "compare/admin.txt", |daemon| {
-            format!("libvirtd:///system?socket={}", daemon.socket_named("libvirt-admin-sock").display())
-        });
+        answers_the_same(admin, "compare/admin.txt", admin_uri);
+    }
+}
+
+/// Commands of virt-admin with which a session ends, or whose lines have no order.
+const BY_THEMSELVES: [&str; 4] = ["exit", "quit", "server-list", "daemon-shutdown"];
+
+#[test]
+fn every_command_of_virt_admin_is_compared() {
+    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::VirtAdmin]) {
+        return;
+    }
+    let (mut real, mut own) = (Daemon::libvirtd(), Daemon::private_virtwired());
+    let help = process::run(admin(&admin_uri(&own)).arg("help")).text;
+    let names = help.lines().filter_map(|line| line.strip_prefix("    ")?.split_whitespace().next());
+    let names: BTreeSet<_> = names.collect();
+    let sessions = std::fs::read_to_string(repo::file("compare/admin.txt")).expect("it is there");
+    // Some have two names.
+    let words = sessions.lines().filter_map(|line| line.split_whitespace().next());
+    let compared = words.map(|word| word.replacen("srv-", "server-", 1));
+    let compared: BTreeSet<_> = compared.chain(BY_THEMSELVES.map(str::to_owned)).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !compared.contains(**name)).collect();
+    assert!(names.len() > 20 && missing.is_empty(), "{missing:?} of {} are not compared", names.len());
+    let run = |daemon: &Daemon, command: &str| process::run(admin(&admin_uri(daemon)).arg(command));
+    for command in ["exit", "quit", "server-list"] {
+        let says = |daemon: &Daemon| {
+            let done = run(daemon, command);
+            // The numbers of servers go by their order.
+            let lines = done.text.lines().map(|line| line.trim_start_matches([' ', '0', '1']));
+            let lines: BTreeSet<_> = lines.collect();
+            (done.status.code(), lines.into_iter().collect::<Vec<_>>().join("\n"))
+        };
+        assert_eq!(says(&real), says(&own), "{command}");
+    }
+    // libvirtd ends without an answer.
+    run(&real, "daemon-shutdown");
+    let answer = run(&own, "daemon-shutdown");
+    assert!(answer.status.success() && answer.text.trim().is_empty(), "{answer:?}");
+    for daemon in [&mut real, &mut own] {
+        daemon.wait_for_end();
     }
 }
 

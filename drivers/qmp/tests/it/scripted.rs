@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
@@ -112,6 +113,22 @@ async fn nobody_needs_to_listen_to_events() {
     qemu.events.close();
     qemu.monitor.execute(&Stop {}).await.unwrap();
     qemu.finish().await;
+}
+
+#[tokio::test]
+async fn so_many_events_wait_and_with_one_more_nothing_is_read_until_one_is_taken() {
+    let script = |events: usize| {
+        let event = |script: ScriptedQmp, _| script.event("BALLOON_CHANGE", json!({"actual": 1}));
+        (0..events).fold(ScriptedQmp::new().expect("stop", json!({})), event).reply(json!({}))
+    };
+    let qemu = script(virtwire_qmp::EVENTS_MAX).run().await;
+    qemu.monitor.execute(&Stop {}).await.unwrap();
+    let mut qemu = script(virtwire_qmp::EVENTS_MAX + 1).run().await;
+    let monitor = qemu.monitor.clone();
+    let mut stop = tokio::spawn(async move { monitor.execute(&Stop {}).await });
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut stop).await.is_err());
+    qemu.events.recv().await.unwrap();
+    stop.await.unwrap().unwrap();
 }
 
 #[tokio::test]

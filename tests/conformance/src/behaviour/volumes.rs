@@ -39,6 +39,12 @@ pub(super) const CASES: &[Row] = &[
         abort_upload,
     ),
     (
+        "stream/too-much",
+        "more than an upload was to have is refused, and what came before is kept",
+        OBSERVED,
+        too_much,
+    ),
+    (
         "stream/refused",
         "a stream to a volume that is not there is refused, and its data dropped",
         OBSERVED,
@@ -65,6 +71,8 @@ pub(super) const CASES: &[Row] = &[
     ),
 ];
 
+/// `ENOSPC`
+const NO_SPACE: i32 = 28;
 /// Where volumes have content.
 const SYSTEM: &str = "qemu:///system";
 const MIB: u64 = 1 << 20;
@@ -174,10 +182,10 @@ fn over(peer: &mut Peer, call: &MessageHeader) -> Result<Option<MessageError>, P
 fn begin_upload(
     peer: &mut Peer,
     vol: &NonnullStorageVol,
-    offset: u64,
+    [offset, length]: [u64; 2],
     flags: u32,
 ) -> Result<MessageHeader, PeerError> {
-    let args = StorageVolUploadArgs { vol: vol.clone(), offset, length: 0, flags };
+    let args = StorageVolUploadArgs { vol: vol.clone(), offset, length, flags };
     let call = peer.header(&PROGRAM, Procedure::STORAGE_VOL_UPLOAD.0);
     peer.send(&call, &codec::encode(&args).unwrap_or_default())?;
     peer.reply(&call)?.decode::<()>()?;
@@ -198,7 +206,7 @@ fn upload(
     flags: u32,
     pieces: &[Piece],
 ) -> Result<(), Failure> {
-    let call = begin_upload(peer, vol, offset, flags)?;
+    let call = begin_upload(peer, vol, [offset, 0], flags)?;
     send(peer, &call, pieces)?;
     end(peer, &call)
 }
@@ -328,12 +336,26 @@ fn finish_early(target: &Target) -> Result<(), Failure> {
 
 fn abort_upload(target: &Target) -> Result<(), Failure> {
     with_volumes(target, 1, |peer, [vol]| {
-        let call = begin_upload(peer, vol, 0, 0)?;
+        let call = begin_upload(peer, vol, [0, 0], 0)?;
         send(peer, &call, &[Piece::Data(vec![1; 4096])])?;
         peer.send(&frame(&call, MessageType::STREAM, MessageStatus::ERROR), &[])?;
         expect("an error", None, over(peer, &call)?.map(|error| text(&error)))?;
         send(peer, &call, &[Piece::Data(vec![2; 4096])])?;
         download(peer, vol, [0, 0], 0).map(drop)
+    })
+}
+
+fn too_much(target: &Target) -> Result<(), Failure> {
+    if target.spared {
+        return Err(Failure::Skipped("not every daemon survives it"));
+    }
+    with_volumes(target, 2, |peer, [vol]| {
+        let call = begin_upload(peer, vol, [0, MIB], 0)?;
+        send(peer, &call, &[data(1, 1), Piece::Data(vec![2])])?;
+        let error = over(peer, &call)?.map(|error| (error.code, error.int1, text(&error)));
+        let full = "cannot write to stream: No space left on device".to_owned();
+        expect("the error", Some((ErrorCode::SYSTEM_ERROR.0, NO_SPACE, full)), error)?;
+        same("the volume", &[data(1, 1), data(0, 1)], &download(peer, vol, [0, 0], 0)?)
     })
 }
 
@@ -351,7 +373,7 @@ fn refused(target: &Target) -> Result<(), Failure> {
 
 fn two_uploads(target: &Target) -> Result<(), Failure> {
     with_volumes(target, 2, |peer, [one, two]| {
-        let calls = [begin_upload(peer, one, 0, 0)?, begin_upload(peer, two, 0, 0)?];
+        let calls = [begin_upload(peer, one, [0, 0], 0)?, begin_upload(peer, two, [0, 0], 0)?];
         for _ in 0..2 {
             send(peer, &calls[0], &[data(1, 1)])?;
             send(peer, &calls[1], &[data(2, 1)])?;
@@ -366,7 +388,7 @@ fn two_uploads(target: &Target) -> Result<(), Failure> {
 fn left(target: &Target) -> Result<(), Failure> {
     with_volumes(target, 1, |peer, [vol]| {
         let mut other = open(target)?;
-        let call = begin_upload(&mut other, vol, 0, 0)?;
+        let call = begin_upload(&mut other, vol, [0, 0], 0)?;
         send(&mut other, &call, &[Piece::Data(vec![1; 4096])])?;
         drop(other);
         upload(peer, vol, 0, 0, &[data(3, 1)])?;
@@ -403,7 +425,7 @@ fn pressure_down(target: &Target) -> Result<(), Failure> {
 
 fn pressure_up(target: &Target) -> Result<(), Failure> {
     with_volumes(target, 32, |peer, [vol]| {
-        let call = begin_upload(peer, vol, 0, 0)?;
+        let call = begin_upload(peer, vol, [0, 0], 0)?;
         send(peer, &call, &[data(9, 32)])?;
         others_are_served(target)?;
         end(peer, &call)?;
