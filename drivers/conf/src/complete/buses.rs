@@ -113,17 +113,13 @@ impl Buses {
         if kind == Kind::Integrated {
             return self.place_on(0, 1..=31);
         }
-        let fits = |bus: &&u8| self.buses[bus].automatic && self.buses[bus].kind == kind;
-        let numbers: Vec<u8> = self.buses.keys().filter(fits).copied().collect();
-        for number in numbers {
-            let slots = self.buses[&number].slots.clone();
-            if let Some(slot) = slots.into_iter().find(|slot| self.free(number, *slot)) {
-                let address = PciAddress::new(number, slot, 0);
-                self.reserve(&address, true);
-                return Some(address);
-            }
-        }
-        None
+        let mut fitting = self.buses.iter().filter(|(_, bus)| bus.automatic && bus.kind == kind);
+        let address = fitting.find_map(|(number, bus)| {
+            let slot = bus.slots.clone().find(|slot| bus.used[*slot as usize & 31] == 0)?;
+            Some(PciAddress::new(*number, slot, 0))
+        })?;
+        self.reserve(&address, true);
+        Some(address)
     }
 
     /// The first free one of `slots` on one bus.

@@ -43,21 +43,23 @@ fn target(disk: &Disk) -> &str {
 
 /// Puts disks of one bus in the order of their targets, as if each were put in its place on arrival.
 pub(super) fn sort(domain: &mut Domain) {
-    let bus = |disk: &Disk| disk.target.as_ref().and_then(|t| t.bus);
-    let mut sorted: Vec<Disk> = Vec::with_capacity(domain.devices.disks.len());
-    for disk in std::mem::take(&mut domain.devices.disks) {
-        let index = target_index(target(&disk));
+    // Of many disks, what decides is moved about, and not the disks.
+    let mut sorted: Vec<(Option<DiskBus>, Option<u32>, usize)> = Vec::new();
+    for (at, disk) in domain.devices.disks.iter().enumerate() {
+        let (bus, index) = (disk.target.as_ref().and_then(|t| t.bus), target_index(target(disk)));
         let mut place = None;
-        for (n, other) in sorted.iter().enumerate().rev().filter(|(_, other)| bus(other) == bus(&disk)) {
-            if target_index(target(other)) > index {
+        for (n, (_, other, _)) in sorted.iter().enumerate().rev().filter(|(_, (other, ..))| *other == bus) {
+            if *other > index {
                 place = Some(n);
             } else if place.is_none() {
                 place = Some(n + 1);
             }
         }
-        sorted.insert(place.unwrap_or(sorted.len()), disk);
+        sorted.insert(place.unwrap_or(sorted.len()), (bus, index, at));
     }
-    domain.devices.disks = sorted;
+    let mut disks: Vec<_> = std::mem::take(&mut domain.devices.disks).into_iter().map(Some).collect();
+    domain.devices.disks =
+        sorted.into_iter().filter_map(|(.., at)| disks.get_mut(at).and_then(Option::take)).collect();
 }
 
 /// Targets, buses and what follows from the kind of device.

@@ -14,6 +14,8 @@ mod throttle;
 pub mod tune;
 
 pub use metadata::MetadataKind;
+use std::collections::HashSet;
+
 use uuid::Uuid;
 use virtwire_protocol::ErrorDomain;
 
@@ -270,14 +272,10 @@ pub struct Metadata {
 
 impl Element for Metadata {
     fn read(node: Node<'_>) -> Result<Self> {
-        let mut elements: Vec<Raw> = Vec::new();
-        for raw in node.children().map(Raw::read) {
-            // An element without a name space, or a second one of the same, belongs to nobody.
-            if raw.namespace().is_some() && elements.iter().all(|e| e.namespace() != raw.namespace()) {
-                elements.push(raw);
-            }
-        }
-        Ok(Self { elements })
+        let mut seen = HashSet::new();
+        // An element without a name space, or a second one of the same, belongs to nobody.
+        let is_first = |raw: &Raw| raw.namespace().is_some_and(|space| seen.insert(space.to_owned()));
+        Ok(Self { elements: node.children().map(Raw::read).filter(is_first).collect() })
     }
 
     fn write(&self, out: &mut Writer<'_>) {

@@ -105,3 +105,24 @@ fn a_disks_format_is_raw_until_somebody_says_otherwise() {
     let text = domain.to_xml(&FormatOptions::default());
     assert!(text.contains("<driver name='qemu' type='raw'/>"), "{text}");
 }
+
+#[test]
+fn as_much_metadata_as_fits_into_a_text_is_read() {
+    let one = |n: u32| format!("<a xmlns='urn:{n}'/>");
+    let all: String = (0..200_000).map(one).collect();
+    let document =
+        guest("a", "65536", "").replace("<os>", &format!("<metadata>{all}{}</metadata><os>", one(7)));
+    assert!((4 << 20..5 << 20).contains(&document.len()));
+    let text = Domain::parse(&document, &qemu()).unwrap().to_xml(&FormatOptions::default());
+    assert_eq!(text.matches("xmlns=").count(), 200_000);
+}
+
+#[test]
+fn many_disks_are_put_in_order() {
+    let letters = |n: u32| [n / 26, n % 26].map(|n| char::from(b'a' + n as u8)).iter().collect::<String>();
+    let disk = |n: u32| format!("<disk type='file' device='cdrom'><target dev='sd{}'/></disk>", letters(n));
+    let text = guest("a", "65536", &(0..600).rev().map(disk).collect::<String>());
+    let domain = Domain::parse(&text, &qemu()).unwrap();
+    let order = domain.devices.disks.iter().map(|disk| disk.target.clone().unwrap().dev.unwrap());
+    assert!(order.eq((0..600).map(|n| format!("sd{}", letters(n)))));
+}
