@@ -192,6 +192,42 @@ impl Buses {
     }
 }
 
+/// What a controller takes besides devices, by the models of both.
+const PLUGS: &[(&str, &[&str])] = &[
+    ("pci-root", &["pci-bridge", "pci-expander-bus"]),
+    ("pcie-root", &["pcie-root-port", "dmi-to-pci-bridge", "pcie-expander-bus"]),
+    ("pci-bridge", &["pci-bridge"]),
+    ("pci-expander-bus", &["pci-bridge"]),
+    ("dmi-to-pci-bridge", &["pci-bridge"]),
+    ("pcie-to-pci-bridge", &["pci-bridge"]),
+    ("pcie-root-port", &["pcie-switch-upstream-port", "pcie-to-pci-bridge"]),
+    ("pcie-switch-downstream-port", &["pcie-switch-upstream-port", "pcie-to-pci-bridge"]),
+    ("pcie-switch-upstream-port", &["pcie-switch-downstream-port"]),
+    ("pcie-expander-bus", &["pcie-root-port", "dmi-to-pci-bridge"]),
+];
+
+/// Each controller that says where it is is on a bus that takes it.
+pub(super) fn check_plugs(domain: &Domain) -> Result<(), VirtError> {
+    let of_pci = || domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci);
+    for controller in of_pci() {
+        let Some(Address::Pci(address)) = controller.info.address.as_ref() else { continue };
+        let model = controller.model.as_deref().unwrap_or_default();
+        let place = parts(address);
+        let bus = of_pci().find(|bus| bus.index.and_then(|index| u64::try_from(index).ok()) == Some(place.1));
+        let takes = bus.and_then(|bus| PLUGS.iter().find(|(known, _)| Some(*known) == bus.model.as_deref()));
+        let Some((_, takes)) = takes.filter(|_| !unset(address) && !model.is_empty()) else { continue };
+        if !takes.contains(&model) {
+            let wanted = if model == "pci-bridge" { "standard PCI device" } else { model };
+            return Err(bad(format_args!(
+                "The device at PCI address {} cannot be plugged into the PCI controller with index='{}'. It requires a controller that accepts a {wanted}.",
+                shown(place),
+                place.1
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Domain, bus, slot and function.
 pub(crate) type Parts = (u64, u64, u64, u64);
 

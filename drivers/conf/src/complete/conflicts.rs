@@ -205,10 +205,7 @@ fn labels(domain: &Domain) -> Result<(), VirtError> {
 }
 
 fn resources(domain: &Domain) -> Result<(), VirtError> {
-    let threads: Vec<u32> = match &domain.iothreadids {
-        Some(ids) if !ids.iothread.is_empty() => ids.iothread.iter().map(|t| t.id.get()).collect(),
-        _ => (1..=domain.iothreads.unwrap_or(0).min(4096)).collect(),
-    };
+    let threads: Vec<u32> = domain.all_iothreads().iter().map(|thread| thread.id.get()).collect();
     for id in domain.cputune.iter().flat_map(|c| &c.iothreadsched).filter_map(|s| s.iothreads.as_ref()) {
         if let Some(unknown) = id.iter().find(|id| !threads.contains(id)) {
             return Err(DOMAIN.config_unsupported(format_args!("Cannot find 'iothread' : {unknown}")));

@@ -22,6 +22,7 @@ use crate::table::{Hex, Mac, Value};
 use crate::{OnOff, YesNo};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
 
 /// Before the driver's own part.
 pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
@@ -91,6 +92,7 @@ pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
                 input.bus.get_or_insert(if ps2 { InputBus::Ps2 } else { InputBus::Usb });
             }
         }
+        input.bus.take_if(|bus| *bus == InputBus::None);
     }
     if domain.devices.videos.is_empty() && !domain.devices.graphics.is_empty() {
         domain.devices.videos.push(Video { model: Some(VideoModel::default()), ..Video::default() });
@@ -147,11 +149,18 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
             | InterfaceType::Hostdev
             | InterfaceType::Internal
             | InterfaceType::Vdpa
+            | InterfaceType::Vds
             | InterfaceType::Server
             | InterfaceType::Client
             | InterfaceType::Mcast
             | InterfaceType::Udp
-    ) || (kind == InterfaceType::Vhostuser && !forms::passt(interface));
+    );
+    refuse! {
+        kind == InterfaceType::Hostdev && source.is_none_or(|source| source.pci.is_none()) =>
+            DOMAIN.config_unsupported("unknown host device source address type '(null)'");
+        kind == InterfaceType::Vhostuser && !forms::passt(interface) && source.is_none_or(|s| s.path.is_none()) =>
+            QEMU.xml_error("Missing required attribute 'path' in element 'source'");
+    }
     let Some(source) = source else {
         if needs_source {
             return missing("source");
@@ -164,6 +173,11 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
         InterfaceType::Bridge if source.bridge.is_none() => return without("bridge"),
         InterfaceType::Direct if source.dev.is_none() => return without("dev"),
         InterfaceType::Internal if source.name.is_none() => return without("name"),
+        InterfaceType::Vdpa if source.dev.is_none() => return without("dev"),
+        InterfaceType::Vds if source.switchid.is_none() => return without("switchid"),
+        InterfaceType::Client | InterfaceType::Mcast | InterfaceType::Udp if source.address.is_none() => {
+            return without("address");
+        }
         InterfaceType::Server | InterfaceType::Client | InterfaceType::Mcast | InterfaceType::Udp
             if source.port.is_none() =>
         {
@@ -177,6 +191,10 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
     }
     if kind == InterfaceType::Vhostuser {
         interface.filterref = None;
+        if let Some(source) = interface.source.as_mut().filter(|source| source.path.is_some()) {
+            source.type_.get_or_insert_with(|| "unix".to_owned());
+            source.mode.get_or_insert_with(|| "client".to_owned());
+        }
     }
     interface.filterref.iter_mut().for_each(|filter| nwfilter::complete_parameters(&mut filter.parameter));
     let still = |c: &Coalesce| c.rx.as_ref().and_then(|rx| rx.frames.as_ref()?.max).unwrap_or(0) == 0;
@@ -418,6 +436,7 @@ pub(super) fn complete_videos(domain: &mut Domain, default: VideoType) {
             VideoType::Qxl => {
                 model.ram.get_or_insert(65536);
                 model.vram.get_or_insert(65536);
+                model.vgamem.get_or_insert(16384);
             }
             _ => {}
         }

@@ -1,14 +1,16 @@
 //! What all drivers have in common.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{check, devices, drives, others, resources, rules};
+use super::{check, devices, drives, others, resources, rules, vcpus};
 use crate::domain::features::{CpuFallback, CpuMatch, CpuMode, HypervMode};
 use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
 use crate::domain::tune::Vcpu;
 use crate::domain::{Domain, GuestMemory, LifecycleAction};
-use crate::table::KiB;
+use crate::table::{Cpuset, KiB};
 use crate::xml::namespace_of;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -20,10 +22,13 @@ pub(super) fn begin(domain: &mut Domain, host_arch: &str, nodes_first: bool) -> 
     processors(domain)?;
     boot(domain, host_arch)?;
     memory(domain, nodes_first)?;
+    pages(domain)?;
     resources::complete(domain);
     actions(domain);
     drives::sort(domain);
-    devices::begin(domain)
+    devices::begin(domain)?;
+    drives::controllers_of_hostdevs(domain);
+    Ok(())
 }
 
 /// What comes after the driver's own part.
@@ -80,6 +85,7 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
     if vcpu.current == Some(vcpu.count) && domain.vcpus.is_none() {
         vcpu.current = None;
     }
+    vcpus::complete(domain);
     if let Some(cpu) = &mut domain.cpu {
         if let Some(topology) = &mut cpu.topology {
             topology.dies.get_or_insert_default();
@@ -134,6 +140,32 @@ fn memory(domain: &mut Domain, nodes_first: bool) -> Result<(), VirtError> {
     {
         let text = "maximum memory size must be equal or greater than the actual memory size";
         return Err(DOMAIN.xml_error(text));
+    }
+    Ok(())
+}
+
+/// Huge pages are counted in KiB; each node has pages of one size.
+fn pages(domain: &mut Domain) -> Result<(), VirtError> {
+    let backing = domain.memory_backing.as_mut().and_then(|backing| backing.hugepages.as_mut());
+    let Some(pages) = backing.map(|hugepages| &mut hugepages.page) else { return Ok(()) };
+    let (mut whole, mut taken) = (None, BTreeMap::new());
+    for page in pages {
+        let unit = crate::table::unit(page.unit.as_deref(), 1024)?;
+        let size = page.size.saturating_mul(unit).div_ceil(1024);
+        (page.size, page.unit) = (size, Some("KiB".to_owned()));
+        let others = page.nodeset.iter().flat_map(Cpuset::iter).filter_map(|node| taken.insert(node, size));
+        let other = others.max();
+        let first = whole.filter(|_| page.nodeset.is_none());
+        refuse! {
+            size == 0 => DOMAIN.xml_detail("hugepage size can't be zero");
+            other.is_some() => DOMAIN.xml_detail(
+                "nodeset attribute of hugepages of sizes {} and {size} intersect", other.unwrap_or_default());
+            first.is_some() => DOMAIN.xml_detail(
+                "two master hugepages detected: {} and {size}", first.unwrap_or_default());
+        }
+        if page.nodeset.is_none() {
+            whole = Some(size);
+        }
     }
     Ok(())
 }

@@ -267,6 +267,15 @@ pub(super) fn insert_controller(controllers: &mut Vec<Controller>, controller: C
     controllers.insert(place.unwrap_or(controllers.len()), controller);
 }
 
+/// Controllers of the host's SCSI devices come before any that a board has.
+pub(super) fn controllers_of_hostdevs(domain: &mut Domain) {
+    let scsi = domain.devices.hostdevs.iter().filter(|hostdev| hostdev.type_ == HostdevType::Scsi);
+    let last = scsi.map(|hostdev| drive(hostdev.info.address.as_ref()).unwrap_or(0)).max();
+    for index in 0..=last.unwrap_or(-1).min(MAX_IMPLICIT) {
+        add_controller(domain, ControllerType::Scsi, index, None);
+    }
+}
+
 /// Controllers that devices ask for by number.
 pub(super) fn controllers(domain: &mut Domain) {
     let kinds = [

@@ -4,9 +4,11 @@ use crate::domain::chardev::{CharSource, CharType, RngBackend, RngModel, Smartca
 use crate::domain::disk::{
     BackingStore, Disk, DiskSource, Filesystem, FilesystemDriverType, Iotune, StorageType,
 };
-use crate::domain::display::{Graphics, GraphicsType, Input, InputSource, InputType, Sound, SoundModel};
-use crate::domain::misc::{Hostdev, HostdevType, Tpm, TpmBackendType};
-use crate::domain::net::{Interface, InterfaceSource, InterfaceType};
+use crate::domain::display::{
+    Graphics, GraphicsType, Input, InputSource, InputType, Sound, SoundModel, VideoModel, VideoType,
+};
+use crate::domain::misc::{Hostdev, HostdevType, MemoryModel, Tpm, TpmBackendType};
+use crate::domain::net::{Interface, InterfaceModel, InterfaceSource, InterfaceType};
 use crate::domain::os::{Sysinfo, SysinfoBlock, SysinfoEntry};
 use crate::domain::{Devices, Domain};
 use crate::table::c_number;
@@ -21,6 +23,9 @@ pub(super) fn keep_own(domain: &mut Domain) {
     devices.graphics.iter_mut().for_each(screen);
     devices.interfaces.iter_mut().for_each(interface);
     devices.tpms.iter_mut().for_each(tpm);
+    devices.videos.iter_mut().filter_map(|video| video.model.as_mut()).for_each(video);
+    let dimms = devices.memories.iter_mut().filter(|memory| memory.model == MemoryModel::Dimm);
+    dimms.filter_map(|memory| memory.source.as_mut()).for_each(|source| source.path = None);
     for hostdev in devices.hostdevs.iter_mut().filter(|h| h.type_ != HostdevType::Scsi) {
         hostdev.readonly = false;
         hostdev.shareable = false;
@@ -39,10 +44,27 @@ pub(super) fn keep_own(domain: &mut Domain) {
     let groups = domain.throttlegroups.iter_mut().flat_map(|groups| &mut groups.throttlegroup);
     groups.for_each(|group| group.0.drop_zeros());
     domain.sysinfo.iter_mut().for_each(sysinfo);
-    if let Some(features) = &mut domain.features
-        && let Some(info) = &mut features.vmcoreinfo
-    {
-        info.state.get_or_insert(OnOff::On);
+    if let Some(tune) = &mut domain.cputune {
+        let periods =
+            [&mut tune.period, &mut tune.global_period, &mut tune.emulator_period, &mut tune.iothread_period];
+        periods.into_iter().for_each(|period| _ = period.take_if(|period| *period == 0));
+        let quotas =
+            [&mut tune.quota, &mut tune.global_quota, &mut tune.emulator_quota, &mut tune.iothread_quota];
+        quotas.into_iter().for_each(|quota| _ = quota.take_if(|quota| *quota == 0));
+    }
+    if let Some(features) = &mut domain.features {
+        let states = [
+            &mut features.hap,
+            &mut features.pmu,
+            &mut features.pvspinlock,
+            &mut features.vmport,
+            &mut features.vmcoreinfo,
+        ];
+        states.into_iter().flatten().for_each(|state| _ = state.state.get_or_insert(OnOff::On));
+        if let Some(smm) = &mut features.smm {
+            smm.state.get_or_insert(OnOff::On);
+            smm.tseg.take_if(|size| size.value.is_none());
+        }
     }
 }
 
@@ -214,7 +236,8 @@ fn interface(interface: &mut Interface) {
             _ => InterfaceSource { dev: whole.dev.filter(|_| passt), ..InterfaceSource::default() },
         };
         *source = InterfaceSource { ip: whole.ip, route: whole.route, ..own };
-        if *source == InterfaceSource::default() && !matches!(kind, Vhostuser | Network | Bridge | Direct) {
+        let optional = matches!(kind, InterfaceType::User | Ethernet | InterfaceType::Null);
+        if *source == InterfaceSource::default() && optional {
             interface.source = None;
         }
     }
@@ -223,6 +246,10 @@ fn interface(interface: &mut Interface) {
     {
         *name = (*known).to_owned();
     }
+    let unnamed = |model: &InterfaceModel| model.type_.as_deref().unwrap_or_default().is_empty();
+    interface.model.take_if(|model| unnamed(model));
+    interface.mtu.take_if(|mtu| mtu.size.unwrap_or(0) == 0);
+    interface.backend.iter_mut().for_each(|backend| _ = backend.type_.take_if(|kind| kind == "default"));
     let model = interface.model.as_ref().and_then(|model| model.type_.as_deref());
     let virtio = model.map_or(kind == Vdpa, |model| model.starts_with("virtio"));
     if !virtio && kind != Hostdev {
@@ -395,10 +422,18 @@ fn sysinfo(info: &mut Sysinfo) {
     info.chassis.iter_mut().for_each(|block| keep(block, chassis));
 }
 
+/// No card has no memory.
+fn video(model: &mut VideoModel) {
+    if model.type_ == VideoType::None {
+        *model = VideoModel { type_: VideoType::None, ..VideoModel::default() };
+    }
+}
+
 fn tpm(tpm: &mut Tpm) {
     if let Some(backend) = &mut tpm.backend
         && backend.type_ != TpmBackendType::Emulator
     {
         backend.version = None;
+        backend.active_pcr_banks = None;
     }
 }

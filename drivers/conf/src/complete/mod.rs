@@ -35,6 +35,7 @@ mod seclabel;
 mod test;
 mod unsupported;
 mod usb;
+mod vcpus;
 
 pub use firmware::{FirmwareImage, FirmwareMapping};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::board::{Chipset, chipset};
-use super::buses::{Buses, Kind, parts, root_port_place, unset};
+use super::buses::{Buses, Kind, check_plugs, parts, root_port_place, unset};
 use super::companions;
 use super::drives;
 use crate::OnOff;
@@ -17,7 +17,7 @@ use crate::domain::misc::{
     Controller, ControllerType, HostdevType, Iommu, IommuModel, MemballoonModel, MemoryModel, PciModel,
     PciTarget, WatchdogModel,
 };
-use crate::domain::net::InterfaceType;
+use crate::domain::net::{Interface, InterfaceType};
 use crate::table::Hex;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -39,8 +39,9 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         }
         return Ok(());
     }
-    named_bridges(domain);
+    check_plugs(domain)?;
     check_buses(domain)?;
+    named_buses(domain)?;
     // A round finds out which controllers are missing. With them in the definition, the next begins afresh, so that
     // controllers have their places before any other device.
     loop {
@@ -105,21 +106,31 @@ fn no_slot(model: &str) -> VirtError {
     ))
 }
 
-/// A conventional bus that an address names is there.
-fn named_bridges(domain: &mut Domain) {
-    if chipset(domain) != Chipset::I440fx {
-        return;
+/// All buses up to the last one that is named are there.
+fn named_buses(domain: &mut Domain) -> Result<(), VirtError> {
+    let chipset = chipset(domain);
+    let model = match chipset {
+        Chipset::I440fx => "pci-bridge",
+        _ if chipset.is_express() => "pcie-root-port",
+        _ => return Ok(()),
+    };
+    let controllers = domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci);
+    let mut last = controllers.filter_map(|c| u64::try_from(c.index?).ok()).max().unwrap_or(0);
+    refuse! {
+        last > MOST_BUSES => DOMAIN.config_unsupported("PCI controller index 256 too high, maximum is {MOST_BUSES}");
     }
-    let mut last = 0;
-    each(domain, &mut |info, _| {
-        if let Some(Address::Pci(PciAddress { bus: Some(bus), .. })) = &info.address {
-            last = last.max(bus.0);
-        }
-        true
-    });
-    for index in 1..=i32::try_from(last.min(255)).unwrap_or(0) {
-        drives::add_controller(domain, ControllerType::Pci, index, Some("pci-bridge"));
+    if chipset == Chipset::I440fx {
+        each(domain, &mut |info, _| {
+            if let Some(Address::Pci(PciAddress { bus: Some(bus), .. })) = &info.address {
+                last = last.max(bus.0.min(MOST_BUSES));
+            }
+            true
+        });
     }
+    for index in 1..=i32::try_from(last).unwrap_or(0) {
+        drives::add_controller(domain, ControllerType::Pci, index, Some(model));
+    }
+    Ok(())
 }
 
 /// Gives every device a place; whether controllers had to be added for that.
@@ -190,7 +201,7 @@ fn chipset_places(domain: &mut Domain, buses: &mut Buses) -> Result<(), VirtErro
     let video_slot = if q35 { 1 } else { 2 };
     if let Some(video) = devices.videos.first_mut()
         && video.info.address.is_none()
-        && video.model.as_ref().is_some_and(|m| m.type_ != VideoType::None)
+        && video.model.as_ref().is_some_and(|m| !matches!(m.type_, VideoType::None | VideoType::Ramfb))
         && buses.free(0, video_slot)
     {
         let address = PciAddress::new(0, video_slot, 0);
@@ -269,7 +280,7 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
     let devices = &mut domain.devices;
     macro_rules! visit {
         ($list:expr, $kind:expr) => {
-            for device in $list.iter_mut() {
+            for device in $list {
                 let kind = $kind(&*device);
                 if !visit(&mut device.info, kind) {
                     return;
@@ -281,25 +292,26 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
         let transitional = model == Some(VirtioModel::VirtioTransitional);
         Some(if transitional { Pci } else { Express })
     };
-    visit!(devices.filesystems, |d: &Filesystem| match d.type_ {
+    visit!(devices.filesystems.iter_mut(), |d: &Filesystem| match d.type_ {
         FilesystemType::Mount if !is_mtp(d) => virtio(d.model),
         _ => None,
     });
-    visit!(devices.interfaces, |d: &crate::domain::net::Interface| {
+    let passed_on = |d: &&mut Interface| d.type_ == InterfaceType::Hostdev;
+    visit!(devices.interfaces.iter_mut().filter(|d| !passed_on(d)), |d: &Interface| {
         let model = d.model.as_ref().and_then(|m| m.type_.as_deref()).unwrap_or_default();
-        let express = model.starts_with("virtio") || model == "e1000e" || d.type_ == InterfaceType::Hostdev;
+        let express = model.starts_with("virtio") || model == "e1000e";
         match model {
             "usb-net" => None,
             "virtio-transitional" => Some(Pci),
             _ => Some(if express { Express } else { Pci }),
         }
     });
-    visit!(devices.sounds, |d: &crate::domain::display::Sound| match d.model {
+    visit!(devices.sounds.iter_mut(), |d: &crate::domain::display::Sound| match d.model {
         SoundModel::Sb16 | SoundModel::Pcspk | SoundModel::Usb => None,
         SoundModel::Virtio => Some(Express),
         _ => Some(Pci),
     });
-    visit!(devices.controllers, |d: &Controller| match (d.type_, d.model.as_deref()) {
+    visit!(devices.controllers.iter_mut(), |d: &Controller| match (d.type_, d.model.as_deref()) {
         (ControllerType::Pci | ControllerType::Fdc | ControllerType::Ccid | ControllerType::Ide, _) => None,
         (ControllerType::Usb, Some("none")) => None,
         // The first one of those that share a slot.
@@ -312,49 +324,54 @@ pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, O
         (ControllerType::VirtioSerial, Some("virtio-transitional")) => Some(Pci),
         _ => Some(Express),
     });
-    visit!(devices.disks, |d: &Disk| match d.target.as_ref().and_then(|t| t.bus) {
+    visit!(devices.disks.iter_mut(), |d: &Disk| match d.target.as_ref().and_then(|t| t.bus) {
         Some(DiskBus::Virtio) => virtio(d.model),
         _ => None,
     });
-    visit!(devices.hostdevs, |d: &crate::domain::misc::Hostdev| match d.type_ {
+    visit!(devices.interfaces.iter_mut().filter(passed_on), |_: &Interface| Some(Express));
+    visit!(devices.hostdevs.iter_mut(), |d: &crate::domain::misc::Hostdev| match d.type_ {
         _ if d.model.as_deref() == Some("virtio-transitional") => Some(Pci),
         HostdevType::Pci | HostdevType::ScsiHost | HostdevType::Mdev => Some(Express),
         _ => None,
     });
-    visit!(devices.memballoon, |d: &crate::domain::misc::Memballoon| match d.model {
+    visit!(devices.memballoon.iter_mut(), |d: &crate::domain::misc::Memballoon| match d.model {
         MemballoonModel::None | MemballoonModel::Xen => None,
         MemballoonModel::VirtioTransitional => Some(Pci),
         _ => Some(Express),
     });
-    visit!(devices.rngs, |d: &crate::domain::chardev::Rng| virtio(Some(d.model)));
-    visit!(devices.watchdogs, |d: &crate::domain::misc::Watchdog| {
+    visit!(devices.rngs.iter_mut(), |d: &crate::domain::chardev::Rng| virtio(Some(d.model)));
+    visit!(devices.watchdogs.iter_mut(), |d: &crate::domain::misc::Watchdog| {
         (d.model == WatchdogModel::I6300esb).then_some(Pci)
     });
-    visit!(devices.videos, |d: &crate::domain::display::Video| match d.model.as_ref().map(|m| m.type_) {
+    visit!(devices.videos.iter_mut(), |d: &crate::domain::display::Video| match d
+        .model
+        .as_ref()
+        .map(|m| m.type_)
+    {
         Some(VideoType::None | VideoType::Ramfb) | None => None,
         Some(VideoType::Virtio) => Some(Express),
         Some(_) => Some(Pci),
     });
-    visit!(devices.shmems, |_: &crate::domain::misc::Shmem| Some(Pci));
-    visit!(devices.inputs, |d: &crate::domain::display::Input| match d.bus {
+    visit!(devices.shmems.iter_mut(), |_: &crate::domain::misc::Shmem| Some(Pci));
+    visit!(devices.inputs.iter_mut(), |d: &crate::domain::display::Input| match d.bus {
         Some(InputBus::Virtio) => virtio(d.model),
         _ => None,
     });
-    visit!(devices.serials, |d: &crate::domain::chardev::Serial| {
+    visit!(devices.serials.iter_mut(), |d: &crate::domain::chardev::Serial| {
         let pci = d.target.as_ref().and_then(|t| t.type_)
             == Some(crate::domain::chardev::SerialTargetType::PciSerial);
         pci.then_some(Pci)
     });
-    visit!(devices.iommu, |d: &Iommu| (d.model == IommuModel::Virtio).then_some(Integrated));
-    visit!(devices.panics, |d: &crate::domain::misc::Panic| {
+    visit!(devices.iommu.iter_mut(), |d: &Iommu| (d.model == IommuModel::Virtio).then_some(Integrated));
+    visit!(devices.panics.iter_mut(), |d: &crate::domain::misc::Panic| {
         (d.model == Some(crate::domain::misc::PanicModel::Pvpanic)).then_some(Integrated)
     });
-    visit!(devices.vsock, |d: &crate::domain::misc::Vsock| virtio(d.model));
-    visit!(devices.memories, |d: &crate::domain::misc::Memory| {
+    visit!(devices.vsock.iter_mut(), |d: &crate::domain::misc::Vsock| virtio(d.model));
+    visit!(devices.memories.iter_mut(), |d: &crate::domain::misc::Memory| {
         matches!(d.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem).then_some(Express)
     });
-    visit!(devices.cryptos, |_: &crate::domain::misc::Crypto| Some(Pci));
-    visit!(devices.pstore, |_: &crate::domain::misc::Pstore| Some(Pci));
+    visit!(devices.cryptos.iter_mut(), |_: &crate::domain::misc::Crypto| Some(Pci));
+    visit!(devices.pstore.iter_mut(), |_: &crate::domain::misc::Pstore| Some(Pci));
 }
 
 /// Adds a controller with more places for `kind`.
@@ -425,6 +442,8 @@ fn multifunction(domain: &mut Domain) {
 
 /// How many buses PCI can number.
 const BUS_NUMBERS: u32 = 256;
+/// The highest of these numbers.
+const MOST_BUSES: u64 = BUS_NUMBERS as u64 - 1;
 
 /// Whether a file system is shown as a camera or a phone would, over USB.
 pub(super) fn is_mtp(filesystem: &Filesystem) -> bool {

@@ -15,7 +15,7 @@ use crate::domain::features::{
 };
 use crate::domain::misc::{
     Controller, ControllerType, IommuModel, Memballoon, MemballoonModel, Panic, PciModel, TpmBackendType,
-    Watchdog, WatchdogModel,
+    TpmModel, Watchdog, WatchdogModel,
 };
 use crate::domain::misc::{MiB, Msi};
 use crate::domain::net::{InterfaceModel, InterfaceType};
@@ -52,7 +52,8 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
     characters(domain, board.serial);
     for interface in &mut domain.devices.interfaces {
         if interface.type_ != InterfaceType::Hostdev {
-            let name = if interface.type_ == InterfaceType::Vdpa { "virtio" } else { board.network };
+            let virtio = matches!(interface.type_, InterfaceType::Vdpa | InterfaceType::Vhostuser);
+            let name = if virtio { "virtio" } else { board.network };
             let model = || InterfaceModel { type_: Some(name.to_owned()) };
             interface.model.get_or_insert_with(model);
         }
@@ -230,7 +231,7 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
         }
     }
     let ports = domain.features.as_ref().and_then(|features| features.ps2.as_ref());
-    let without = ports.is_some_and(|state| state.state == Some(OnOff::Off)) || board.input.is_some();
+    let without = ports.is_some_and(|ports| ports.state == OnOff::Off) || board.input.is_some();
     for type_ in [InputType::Mouse, InputType::Keyboard].into_iter().filter(|_| !without) {
         let there = devices.inputs.iter().any(|i| i.type_ == type_ && i.bus == Some(InputBus::Ps2));
         if !there {
@@ -248,10 +249,15 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
     for panic in &mut devices.panics {
         panic.model = panic.model.or(board.panic);
     }
-    let shown = |kind| devices.graphics.iter().any(|g| g.type_ == kind);
-    let silent = devices.graphics.iter().all(|g| g.type_ == GraphicsType::Vnc);
-    if devices.audios.is_empty() && (silent || shown(GraphicsType::Spice)) {
-        let type_ = if silent { AudioType::None } else { AudioType::Spice };
+    // The last screen with an own way for sound decides; SDL's is not known before the guest runs.
+    let backend = devices.graphics.iter().fold(None, |backend, screen| match screen.type_ {
+        GraphicsType::Vnc => Some(AudioType::None),
+        GraphicsType::Spice => Some(AudioType::Spice),
+        GraphicsType::Sdl => None,
+        _ => backend,
+    });
+    let silent = devices.graphics.is_empty().then_some(AudioType::None);
+    if let Some(type_) = backend.or(silent).filter(|_| devices.audios.is_empty()) {
         devices.audios.push(Audio { id: 1, type_, ..Audio::default() });
     }
     for shmem in &mut devices.shmems {
@@ -276,9 +282,20 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
     }
     for tpm in &mut devices.tpms {
         tpm.model.get_or_insert_default();
-        if let Some(backend) = tpm.backend.as_mut().filter(|b| b.type_ == TpmBackendType::Passthrough) {
-            let device = backend.device.get_or_insert_default();
-            device.path.get_or_insert_with(|| HOST_CHIP.to_owned());
+        let old = tpm.model == Some(TpmModel::TpmTis) && chipset != Chipset::ArmVirt;
+        let Some(backend) = &mut tpm.backend else { continue };
+        match backend.type_ {
+            TpmBackendType::Passthrough => {
+                let device = backend.device.get_or_insert_default();
+                device.path.get_or_insert_with(|| HOST_CHIP.to_owned());
+            }
+            TpmBackendType::Emulator => {
+                backend.version.get_or_insert_with(|| if old { "1.2" } else { "2.0" }.to_owned());
+            }
+            TpmBackendType::External => {
+                let source = backend.source.iter_mut().filter(|source| source.type_.is_some());
+                source.for_each(|source| _ = source.mode.get_or_insert_with(|| "connect".to_owned()));
+            }
         }
     }
     for backend in devices.rngs.iter_mut().filter_map(|rng| rng.backend.as_mut()) {

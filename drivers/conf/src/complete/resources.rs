@@ -27,6 +27,8 @@ pub(super) fn complete(domain: &mut Domain) {
 pub(super) fn complete_qemu(domain: &mut Domain) {
     let vcpus = domain.vcpu.as_ref().map_or(1, |v| v.count);
     let slots = domain.max_memory.as_ref().and_then(|m| m.slots).unwrap_or(0);
+    let modules = domain.devices.memories.iter().filter_map(|module| module.target.as_ref()?.size);
+    let plugged = modules.map(|size| size.0).fold(0, u64::saturating_add);
     let cpu = domain.cpu.get_or_insert_with(Cpu::default);
     match &mut cpu.numa {
         Some(numa) => all_processors(&mut numa.cell, vcpus),
@@ -36,7 +38,7 @@ pub(super) fn complete_qemu(domain: &mut Domain) {
             let cell = NumaCell {
                 id: Some(0),
                 cpus: Some(Cpuset(vec![(0, last)])),
-                memory: domain.memory.as_ref().map_or(0, GuestMemory::kib),
+                memory: domain.memory.as_ref().map_or(0, GuestMemory::kib).saturating_sub(plugged),
                 unit: Some("KiB".to_owned()),
                 ..NumaCell::default()
             };

@@ -67,6 +67,13 @@ pub(super) fn check_devices(
             })*
         };
     }
+    let placeless = |memory: &Memory| {
+        matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm) && memory.info.address.is_none()
+    };
+    refuse! {
+        domain.max_memory.is_some() && adding.is_none() && devices.memories.iter().any(placeless) =>
+            QEMU.internal_error("failed to find an empty memory slot");
+    }
     each! {
         disks disk;
         controllers controller;
@@ -274,6 +281,10 @@ fn hostdev(around: &Around<'_>, hostdev: &Hostdev) -> Result {
 }
 
 fn memory(around: &Around<'_>, memory: &Memory) -> Result {
+    refuse! {
+        memory.model == MemoryModel::SgxEpc && !around.emulator.is_some_and(|it| it.devices.contains("sgx-epc")) =>
+            QEMU.config_unsupported("sgx epc isn't supported by this QEMU binary");
+    }
     if !matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::VirtioMem) {
         return Ok(());
     }
@@ -292,6 +303,8 @@ fn memory(around: &Around<'_>, memory: &Memory) -> Result {
         max.is_none() && around.adding.is_none() =>
             QEMU.config_unsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined");
         nodes == 0 => DOMAIN.xml_detail("can't add memory backend as guest has no NUMA nodes configured");
+        node.is_none() =>
+            QEMU.config_unsupported("target NUMA node needs to be specified for memory device");
         node.is_some_and(|node| node as usize >= nodes) =>
             DOMAIN.xml_detail(
                 "can't add memory backend for guest node '{}' as the guest has only '{nodes}' NUMA nodes configured",

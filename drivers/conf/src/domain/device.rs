@@ -1,6 +1,6 @@
 //! What devices have in common: where they sit, what they are called, when they boot.
 
-use crate::table::{Element, Hex, Positive, Result};
+use crate::table::{Element, Hex, Positive, Result, Wide};
 use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, choice, element};
 
@@ -102,7 +102,7 @@ element! {
     /// A memory slot.
     pub struct DimmAddress {
         attr_default slot: u32;
-        attr base: Option<Hex<1>>;
+        attr base: Option<Wide>;
     }
 
     /// An address that has no parts.

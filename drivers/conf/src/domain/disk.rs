@@ -83,7 +83,7 @@ element! {
         leaf wwn: Option<String>;
         leaf vendor: Option<String>;
         leaf product: Option<String>;
-        child encryption: Option<Encryption>;
+        pair encryption: Option<Encryption>;
         flat info: DeviceInfo;
     }
 
@@ -176,7 +176,7 @@ element! {
         child identity: Option<Identity>;
         child slices: Option<Slices>;
         child seclabel: Vec<DeviceSeclabel>;
-        child encryption: Option<Encryption>;
+        pair encryption: Option<Encryption>;
         child reservations: Option<Reservations>;
         child data_store "dataStore": Option<Box<DataStore>>;
     }
@@ -221,7 +221,7 @@ element! {
     /// `<secret>`: a secret of libvirt's, by UUID or usage.
     pub struct SecretReference {
         attr type_ "type": Option<String>;
-        attr uuid: Option<uuid::Uuid>;
+        attr uuid: Option<uuid::Uuid> => NONE.xml_error "invalid secret uuid '{}'";
         attr usage: Option<String>;
     }
 
@@ -272,9 +272,11 @@ element! {
 
     /// `<slice>`: part of a file.
     pub struct Slice {
-        attr type_ "type": String;
-        attr offset: u64;
-        attr size: u64;
+        attr type_ "type": Option<String>;
+        attr offset: u64 => DOMAIN.xml_error "malformed value '{}' of 'offset' attribute of slice",
+            DOMAIN.xml_error "missing offset or size attribute of slice";
+        attr size: u64 => DOMAIN.xml_error "malformed value '{}' of 'size' attribute of slice",
+            DOMAIN.xml_error "missing offset or size attribute of slice";
     }
 
     /// `<reservations>`: SCSI persistent reservations.
@@ -292,8 +294,10 @@ element! {
 
     /// `<encryption>` of storage.
     pub struct Encryption {
-        attr format: String;
-        attr engine: Option<String>;
+        attr format: String | "default" | "qcow" | "luks" | "luks2" | "luks-any"
+            => STORAGE.config_unsupported "unknown volume encryption format type {}",
+            STORAGE.xml_error "unknown volume encryption format";
+        attr engine: Option<String> | "qemu" | "librbd";
         child secret: Vec<SecretReference>;
         child cipher: Option<Cipher>;
         child ivgen: Option<Ivgen>;
@@ -416,7 +420,7 @@ element! {
         attr format: Option<String>;
         attr name: Option<String>;
         attr wrpolicy: Option<String>;
-        attr queue: Option<u64>;
+        attr queue: Option<u64> => DOMAIN.xml_error "cannot parse queue size '{}' for virtiofs";
         flat virtio: VirtioOptions;
     }
 
@@ -424,16 +428,21 @@ element! {
     pub struct FilesystemBinary {
         attr path: Option<String>;
         attr xattr: Option<OnOff>;
-        child cache: Option<FilesystemMode>;
-        child sandbox: Option<FilesystemMode>;
+        child cache: Option<FilesystemCache>;
+        child sandbox: Option<FilesystemSandbox>;
         child lock: Option<FilesystemLock>;
         child thread_pool: Option<ThreadPool>;
         child openfiles: Option<OpenFiles>;
     }
 
-    /// A mode of the virtiofs daemon.
-    pub struct FilesystemMode {
-        attr mode: Option<String>;
+    /// `<cache>` of the virtiofs daemon.
+    pub struct FilesystemCache {
+        attr mode: Option<String> | "none" | "always";
+    }
+
+    /// `<sandbox>` of the virtiofs daemon.
+    pub struct FilesystemSandbox {
+        attr mode: Option<String> | "namespace" | "chroot";
     }
 
     /// `<lock>`.
@@ -444,7 +453,7 @@ element! {
 
     /// `<thread_pool>`.
     pub struct ThreadPool {
-        attr size: Option<u32>;
+        attr size: Option<u32> => DOMAIN.xml_error "cannot parse thread pool size '{}' for virtiofs";
     }
 
     /// `<openfiles>`.

@@ -76,16 +76,16 @@ element! {
         attr passwd_valid_to "passwdValidTo": Option<String>;
         attr connected: Option<Connected>;
         child listens "listen": Vec<Listen>;
-        child gl: Option<Gl>;
         child channel: Vec<SpiceChannel>;
-        child image: Option<Compression>;
-        child jpeg: Option<Compression>;
-        child zlib: Option<Compression>;
-        child playback: Option<Compression>;
-        child streaming: Option<SpiceMode>;
+        child image: Option<ImageCompression>;
+        child jpeg: Option<WanCompression>;
+        child zlib: Option<WanCompression>;
+        child playback: Option<PlaybackCompression>;
+        child streaming: Option<StreamingMode>;
+        child mouse: Option<MouseMode>;
         child clipboard: Option<CopyPaste>;
-        child mouse: Option<SpiceMode>;
         child filetransfer: Option<Enable>;
+        child gl: Option<Gl>;
         child audio: Option<AudioId>;
     }
 
@@ -111,14 +111,29 @@ element! {
         attr mode: String;
     }
 
-    /// A compression of SPICE.
-    pub struct Compression {
-        attr compression: Option<String>;
+    /// `<image>` of SPICE.
+    pub struct ImageCompression {
+        attr compression: Option<String> | "auto_glz" | "auto_lz" | "quic" | "glz" | "lz" | "off";
     }
 
-    /// A mode of SPICE.
-    pub struct SpiceMode {
-        attr mode: Option<String>;
+    /// `<jpeg>` or `<zlib>` of SPICE.
+    pub struct WanCompression {
+        attr compression: Option<String> | "auto" | "never" | "always";
+    }
+
+    /// `<playback>` of SPICE.
+    pub struct PlaybackCompression {
+        attr compression: Option<String> | "on" | "off";
+    }
+
+    /// `<streaming>` of SPICE.
+    pub struct StreamingMode {
+        attr mode: Option<String> | "filter" | "all" | "off";
+    }
+
+    /// `<mouse>` of SPICE.
+    pub struct MouseMode {
+        attr mode: Option<String> | "server" | "client";
     }
 
     /// `<clipboard>`.
@@ -160,7 +175,6 @@ element! {
         attr heads: Option<u32>;
         attr primary: Option<YesNo>;
         attr blob: Option<OnOff>;
-        attr edid: Option<OnOff>;
         child acceleration: Option<Acceleration>;
         child resolution: Option<Resolution>;
     }
@@ -250,8 +264,9 @@ element! {
     /// `<source>` of an input device.
     pub struct InputSource {
         attr dev: Option<String>;
-        attr grab: Option<String>;
-        attr grab_toggle "grabToggle": Option<String>;
+        attr grab: Option<String> | "all";
+        attr grab_toggle "grabToggle": Option<String> | "ctrl-ctrl" | "alt-alt" | "shift-shift" | "meta-meta"
+            | "scrolllock" | "ctrl-scrolllock";
         attr repeat: Option<OnOff>;
         attr evdev: Option<String>;
     }

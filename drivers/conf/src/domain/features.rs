@@ -43,18 +43,18 @@ element! {
         child ioapic: Option<Ioapic>;
         child hpt: Option<Hpt>;
         kept vmcoreinfo: Option<State>;
-        kept htm: Option<State>;
-        kept nested_hv "nested-hv": Option<State>;
+        kept htm: Option<Switch>;
+        kept nested_hv "nested-hv": Option<Switch>;
         child msrs: Option<Msrs>;
-        kept ccf_assist "ccf-assist": Option<State>;
+        kept ccf_assist "ccf-assist": Option<Switch>;
         child xen: Option<XenFeatures>;
         child cfpc: Option<FeatureValue>;
         child sbbc: Option<FeatureValue>;
         child ibs: Option<FeatureValue>;
         child tcg: Option<TcgFeatures>;
         kept async_teardown "async-teardown": Option<AsyncTeardown>;
-        kept ras: Option<State>;
-        kept ps2: Option<State>;
+        kept ras: Option<Switch>;
+        kept ps2: Option<Switch>;
         kept aia: Option<Aia>;
     }
 

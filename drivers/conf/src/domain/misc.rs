@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::domain::device::{DeviceInfo, VirtioDriver, VirtioOptions};
 use crate::domain::disk::{DiskIothreads, Initiator, StorageAuth, StorageHost, VirtioModel};
 use crate::domain::net::Teaming;
-use crate::table::{Cpuset, Element, Hex, KiB, Result};
+use crate::table::{Cpuset, Element, Hex, KiB, Result, Wide};
 use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, element, keywords};
 
@@ -64,6 +64,10 @@ impl Element for MiB {
         KiB::read(node).map(|size| Self(if size.0.is_multiple_of(1024) { size.0 / 1024 } else { 0 }))
     }
 
+    fn is_nothing(node: Node<'_>) -> bool {
+        KiB::is_nothing(node)
+    }
+
     fn write(&self, out: &mut Writer<'_>) {
         out.attribute("unit", "M");
         out.text(&self.0.to_string());
@@ -89,7 +93,9 @@ element! {
 
     /// `<model>` of a PCI controller.
     pub struct PciModel {
-        attr name: Option<String>;
+        attr name: Option<String> | "pci-bridge" | "i82801b11-bridge" | "ioh3420" | "x3130-upstream"
+            | "xio3130-downstream" | "pxb" | "pxb-pcie" | "pcie-root-port" | "spapr-pci-host-bridge"
+            | "pcie-pci-bridge";
     }
 
     /// `<target>` of a PCI controller.
@@ -101,7 +107,7 @@ element! {
         attr index: Option<u32>;
         attr hotplug: Option<OnOff>;
         attr memory_reserve "memReserve": Option<u64>;
-        leaf node: Option<u32>;
+        leaf node: Option<u32> => DOMAIN.xml_error "invalid NUMA node in target";
     }
 
     /// `<driver>` of a controller.
@@ -120,7 +126,7 @@ element! {
         attr_default mode: HostdevMode;
         attr type_ "type": HostdevType;
         attr managed: Option<YesNo>;
-        attr sgio: Option<String>;
+        attr sgio: Option<String> | "default" | "filtered" | "unfiltered";
         attr rawio: Option<YesNo>;
         attr model: Option<String>;
         attr display: Option<OnOff>;
@@ -135,14 +141,14 @@ element! {
 
     /// `<driver>` of a passed-through device.
     pub struct HostdevDriver {
-        attr name: Option<String>;
+        attr name: Option<String> | "kvm" | "vfio" | "xen";
         attr model: Option<String>;
     }
 
     /// `<source>` of a passed-through device.
     pub struct HostdevSource {
-        attr startup_policy "startupPolicy": Option<String>;
-        attr guest_reset "guestReset": Option<String>;
+        attr startup_policy "startupPolicy": Option<String> | "mandatory" | "requisite" | "optional";
+        attr guest_reset "guestReset": Option<String> | "off" | "uninitialized" | "on";
         attr protocol: Option<String>;
         attr name: Option<String>;
         attr wwpn: Option<String>;
@@ -179,7 +185,7 @@ element! {
         attr function: Option<Hex<1>>;
         attr target: Option<u32>;
         attr unit: Option<u64>;
-        attr uuid: Option<Uuid>;
+        attr uuid: Option<Uuid> => DOMAIN.internal_error "Cannot parse uuid attribute of element <address>";
     }
 
     /// `<hub>`.
@@ -232,8 +238,9 @@ element! {
     /// `<backend>` of a TPM.
     pub struct TpmBackend {
         attr type_ "type": TpmBackendType;
-        attr version: Option<String>;
-        attr persistent_state: Option<YesNo>;
+        attr version: Option<String> | "1.2" | "2.0";
+        attr persistent_state: Option<YesNo> => DOMAIN.internal_error
+            "Invalid persistent_state value, either 'yes' or 'no'";
         attr debug: Option<u32>;
         child device: Option<TpmDevice>;
         child encryption: Option<TpmEncryption>;
@@ -249,7 +256,7 @@ element! {
 
     /// `<encryption>` of a TPM.
     pub struct TpmEncryption {
-        attr secret: Uuid;
+        attr secret: Uuid => DOMAIN.internal_error "Unable to parse secret uuid '{}'";
     }
 
     /// `<source>` of a TPM.
@@ -325,7 +332,7 @@ element! {
     pub struct MemoryTarget {
         attr dynamic_memslots "dynamicMemslots": Option<YesNo>;
         child size: Option<KiB>;
-        leaf node: Option<u32>;
+        leaf node: Option<u32> => DOMAIN.xml_error "invalid value of memory device node";
         child label: Option<MemoryLabel>;
         child block: Option<KiB>;
         child requested: Option<KiB>;
@@ -341,7 +348,7 @@ element! {
 
     /// `<address>` of a module's target.
     pub struct MemoryAddress {
-        attr base: Option<Hex<1>>;
+        attr base: Option<Wide>;
     }
 
     /// `<iommu>`.
@@ -377,8 +384,8 @@ element! {
 
     /// `<crypto>`.
     pub struct Crypto {
-        attr model: String;
-        attr type_ "type": String;
+        attr model: String | "virtio";
+        attr type_ "type": String | "qemu";
         child backend: Option<CryptoBackend>;
         flat info: DeviceInfo;
         child driver: Option<VirtioDriver>;
@@ -386,7 +393,7 @@ element! {
 
     /// `<backend>` of a crypto device.
     pub struct CryptoBackend {
-        attr model: String;
+        attr model: String | "builtin" | "lkcf";
         attr queues: Option<u32>;
     }
 

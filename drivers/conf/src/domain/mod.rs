@@ -20,7 +20,7 @@ use uuid::Uuid;
 use virtwire_protocol::ErrorDomain;
 
 use crate::table::{Element, Hex, KiB, Result, parse_uuid};
-use crate::xml::{Node, Raw, Writer};
+use crate::xml::{Node, Raw, Writer, spaces};
 use crate::{OnOff, YesNo, element, keywords};
 
 keywords! {
@@ -182,12 +182,12 @@ element! {
 
     /// `<qemu:arg>`.
     pub struct QemuArg {
-        attr value: String;
+        attr value: String => QEMU.internal_error "{}", QEMU.internal_error "No qemu command-line argument specified";
     }
 
     /// `<qemu:env>`.
     pub struct QemuEnv {
-        attr name: String;
+        attr name: String => QEMU.internal_error "{}", QEMU.internal_error "No qemu environment name specified";
         attr value: Option<String>;
     }
 
@@ -266,6 +266,8 @@ impl Element for Genid {
 /// `<metadata>`: elements of other programs, one for each name space.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Metadata {
+    /// Prefixes and their name spaces.
+    pub spaces: Vec<(String, String)>,
     /// The elements.
     pub elements: Vec<Raw>,
 }
@@ -275,10 +277,14 @@ impl Element for Metadata {
         let mut seen = HashSet::new();
         // An element without a name space, or a second one of the same, belongs to nobody.
         let is_first = |raw: &Raw| raw.namespace().is_some_and(|space| seen.insert(space.to_owned()));
-        Ok(Self { elements: node.children().map(Raw::read).filter(is_first).collect() })
+        let elements = node.children().map(Raw::read).filter(is_first).collect();
+        Ok(Self { spaces: spaces(node), elements })
     }
 
     fn write(&self, out: &mut Writer<'_>) {
+        for (name, space) in self.spaces.iter().filter(|_| !self.elements.is_empty()) {
+            out.namespace(name, space);
+        }
         for element in &self.elements {
             element.write(out);
         }

@@ -17,7 +17,7 @@ keywords! {
     /// How a macvtap device talks to its siblings.
     pub enum DirectMode { Vepa = "vepa", Private = "private", Bridge = "bridge", Passthrough = "passthrough" }
     /// A cable.
-    pub enum LinkState { Up = "up", Down = "down" }
+    pub enum LinkState { Up = "up", Down = "down", _ = "" }
     /// Which half of a failover pair.
     pub enum TeamingType { Persistent = "persistent", Transient = "transient" }
     /// How a VLAN is carried.
@@ -38,6 +38,7 @@ element! {
         child port: Option<PortOptions>;
         child ip: Vec<InterfaceIp>;
         child route: Vec<InterfaceRoute>;
+        child port_forward "portForward": Vec<PortForward>;
         child script: Option<ScriptPath>;
         child downscript: Option<ScriptPath>;
         child backenddomain: Option<BackendDomainName>;
@@ -46,7 +47,6 @@ element! {
         child model: Option<InterfaceModel>;
         child driver: Option<InterfaceDriver>;
         child backend: Option<InterfaceBackend>;
-        child port_forward "portForward": Vec<PortForward>;
         child filterref: Option<FilterRef>;
         child tune: Option<InterfaceTune>;
         child link: Option<InterfaceLink>;
@@ -182,9 +182,9 @@ element! {
 
     /// `<driver>` of an interface.
     pub struct InterfaceDriver {
-        attr name: Option<String>;
+        attr name: Option<String> | "qemu" | "vhost" | "kvm" | "vfio" | "xen";
         attr model: Option<String>;
-        attr txmode: Option<String>;
+        attr txmode: Option<String> | "iothread" | "timer";
         attr ioeventfd: Option<OnOff>;
         attr event_idx: Option<OnOff>;
         attr queues: Option<u32>;
@@ -219,7 +219,7 @@ element! {
 
     /// `<backend>` of an interface.
     pub struct InterfaceBackend {
-        attr type_ "type": Option<String>;
+        attr type_ "type": Option<String> | "default" | "passt";
         attr hostname: Option<String>;
         attr fqdn: Option<String>;
         attr tap: Option<String>;
@@ -229,7 +229,7 @@ element! {
 
     /// `<portForward>`.
     pub struct PortForward {
-        attr proto: String;
+        attr proto: String | "tcp" | "udp";
         attr address: Option<String>;
         attr dev: Option<String>;
         child range: Vec<PortRange>;
@@ -267,7 +267,7 @@ element! {
 
     /// `<mtu>`.
     pub struct Mtu {
-        attr size: Option<u32>;
+        attr size: Option<u32> => DOMAIN.xml_error "malformed mtu size";
     }
 
     /// `<coalesce>`.
@@ -287,7 +287,8 @@ element! {
 
     /// `<teaming>`.
     pub struct Teaming {
-        attr type_ "type": TeamingType;
+        attr type_ "type": TeamingType => DOMAIN.config_unsupported "unknown teaming type '{}'",
+            DOMAIN.config_unsupported "unknown teaming type '(null)'";
         attr persistent: Option<String>;
     }
 }

@@ -23,7 +23,7 @@ keywords! {
 element! {
     /// `<os>`: how the guest boots.
     pub struct Os {
-        attr firmware: Option<Firmware> => DOMAIN.config_unsupported "unknown firmware value {}";
+        attr firmware: Option<Firmware> => DOMAIN.xml_error "unknown firmware value {}";
         child type_ "type": Option<OsType>;
         child firmware_features "firmware": Option<FirmwareFeatures>;
         leaf init: Option<String>;
@@ -62,7 +62,7 @@ element! {
     /// `<feature>` of firmware.
     pub struct FirmwareFeature {
         attr enabled: YesNo;
-        attr name: String;
+        attr name: String | "enrolled-keys" | "secure-boot";
     }
 
     /// `<initenv>`: an environment variable of a container's init.
@@ -213,6 +213,7 @@ keywords! {
     /// How the clock is set when the guest starts.
     pub enum ClockOffset {
         Utc = "utc", Localtime = "localtime", Variable = "variable", Timezone = "timezone", Absolute = "absolute",
+        _ = "",
     }
     /// What a variable clock counts from.
     pub enum ClockBasis { Utc = "utc", Localtime = "localtime" }

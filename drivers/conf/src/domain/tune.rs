@@ -13,9 +13,9 @@ keywords! {
     /// How memory is spread over nodes.
     pub enum NumaMode { Strict = "strict", Preferred = "preferred", Interleave = "interleave", Restrictive = "restrictive" }
     /// Where guest memory comes from.
-    pub enum MemorySource { File = "file", Anonymous = "anonymous", Memfd = "memfd", _ = "none" }
+    pub enum MemorySource { File = "file", Anonymous = "anonymous", Memfd = "memfd", _ = "none", _ = "" }
     /// When guest memory is allocated.
-    pub enum AllocationMode { Immediate = "immediate", Ondemand = "ondemand" }
+    pub enum AllocationMode { Immediate = "immediate", Ondemand = "ondemand", _ = "" }
     /// A host scheduler.
     pub enum Scheduler { Batch = "batch", Idle = "idle", Fifo = "fifo", Rr = "rr" }
 }
@@ -209,7 +209,7 @@ element! {
     /// `<memnode>`: policy of one guest node.
     pub struct MemNode {
         attr cellid: u32;
-        attr mode: Option<NumaMode> => DOMAIN.config_unsupported "Unsupported NUMA memory tuning mode '{}'";
+        attr mode: Option<NumaMode>;
         attr nodeset: Option<Cpuset>;
     }
 
@@ -249,7 +249,7 @@ element! {
     /// `<allocation>` of memory.
     pub struct BackingAllocation {
         attr mode: Option<AllocationMode> => DOMAIN.config_unsupported "unknown memoryBacking/allocation/mode '{}'";
-        attr threads: Option<u32>;
+        attr threads: Option<u32> => DOMAIN.xml_error "Failed to parse memory allocation threads";
     }
 
     /// `<resource>`: where the guest's control groups are.

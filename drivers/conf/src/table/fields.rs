@@ -176,7 +176,7 @@ fn write_one<E: Element>(element: &E, out: &mut Writer<'_>, name: &str, empty: E
 
 impl<E: Element> ChildField for Option<E> {
     fn read_child(node: Node<'_>, name: &str) -> Result<Self> {
-        node.child(name).map(E::read).transpose()
+        node.child(name).filter(|child| !E::is_nothing(*child)).map(E::read).transpose()
     }
 
     fn write_child(&self, out: &mut Writer<'_>, name: &str, empty: Empty) {
@@ -246,6 +246,17 @@ pub fn optional_attr<V: Value>(node: Node<'_>, name: &str, refusal: Refusal) -> 
 pub fn refuse_child(error: VirtError, refusal: Refusal) -> VirtError {
     let own = refusal.filter(|_| error.domain == ErrorDomain::XML);
     own.and_then(|refusal| refusal(Some(""))).unwrap_or(error)
+}
+
+/// Whether the attribute `name`, if it is there, says one of `words`.
+#[doc(hidden)]
+pub fn one_of(node: Node<'_>, name: &str, words: &[&str], refusal: Refusal) -> Result<()> {
+    match node.attribute(name) {
+        Some(text) if !words.contains(&text) => {
+            Err(refuse(Bad::Keyword, text, refusal, || bad_attribute(node, name)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Which of `words` the attribute `name` says.

@@ -8,7 +8,7 @@ macro_rules! element {
         pub struct $name:ident {
             $(
                 $(#[$field_meta:meta])*
-                $kind:ident $field:ident $($xml:literal)? $(if $shown:ident)? $(: $ty:ty)?
+                $kind:ident $field:ident $($xml:literal)? $(if $shown:ident)? $(: $ty:ty)? $(| $word:literal)*
                     $(=> $domain:ident.$code:ident $refusal:literal
                         $(, $domain2:ident.$code2:ident $missing:literal)?)?;
             )*
@@ -37,9 +37,17 @@ macro_rules! element {
             fn read(node: $crate::xml::Node<'_>) -> $crate::table::Result<Self> {
                 let _ = node;
                 Ok(Self {
-                    $($field: $crate::field_read!(
-                        $kind, node, $crate::field_name!($field $($xml)?), $crate::refusal!($($domain $code $refusal $($domain2 $code2 $missing)?)?)
-                    ),)*
+                    $($field: {
+                        $crate::field_words!(
+                            node,
+                            $crate::field_name!($field $($xml)?),
+                            $crate::refusal!($($domain $code $refusal $($domain2 $code2 $missing)?)?),
+                            $($word)*
+                        );
+                        $crate::field_read!(
+                            $kind, node, $crate::field_name!($field $($xml)?), $crate::refusal!($($domain $code $refusal $($domain2 $code2 $missing)?)?)
+                        )
+                    },)*
                 })
             }
 
@@ -145,6 +153,16 @@ macro_rules! refusal {
             #[allow(unreachable_patterns, reason = "only some tables say what a missing value is called")]
             None => None,
         })
+    };
+}
+
+/// Where a table lists the words of a text, it is one of them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! field_words {
+    ($node:ident, $name:expr, $bad:expr,) => {};
+    ($node:ident, $name:expr, $bad:expr, $($word:literal)+) => {
+        $crate::table::one_of($node, $name, &[$($word),+], $bad)?
     };
 }
 
@@ -257,7 +275,7 @@ macro_rules! choice {
     )*};
 }
 
-/// Declares enumerations with libvirt's spelling. A last line `_ = "default"` names words that count as nothing said.
+/// Declares enumerations with libvirt's spelling. Last lines `_ = "default"` name words that count as nothing said.
 /// The first variant is the default.
 #[macro_export]
 macro_rules! keywords {
@@ -266,7 +284,7 @@ macro_rules! keywords {
         pub enum $name:ident {
             $first:ident = $first_word:literal
             $(, $variant:ident = $word:literal)*
-            $(, _ = $silent:literal)? $(,)?
+            $(, _ = $silent:literal)* $(,)?
         }
     )*) => {$(
         $(#[$meta])*
@@ -296,7 +314,7 @@ macro_rules! keywords {
                 match text {
                     $first_word => Ok(Some(Self::$first)),
                     $($word => Ok(Some(Self::$variant)),)*
-                    $($silent => Ok(None),)?
+                    $($silent => Ok(None),)*
                     _ => Err($crate::table::Bad::Keyword),
                 }
             }

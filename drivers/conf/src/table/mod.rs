@@ -57,7 +57,7 @@
 //!
 //! `V` is a [`Value`], `E` an [`Element`]. Lines are written in the order of the table, which is libvirt's order of output.
 //! After the name, `if NAME` asks the method `NAME` of [`FormatOptions`](crate::FormatOptions) whether to show the line. After the type,
-//! `=> DOMAIN.CODE "text {}"` replaces libvirt's usual error for a
+//! `| "a" | "b"` lists what a text may be, and `=> DOMAIN.CODE "text {}"` replaces libvirt's usual error for a
 //! bad value, a second one after a comma that for a missing one. What fits no table implements [`Element`] by hand and stands in a table like any other.
 //! Elements and attributes that no line knows are dropped, as libvirt does.
 
@@ -68,8 +68,8 @@ mod value;
 
 pub use fields::{AttrField, ChildField, Empty, LeafField, TextField};
 #[doc(hidden)]
-pub use fields::{choice_word, optional_attr, refuse_child};
-pub use value::{Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, parse_uuid};
+pub use fields::{choice_word, one_of, optional_attr, refuse_child};
+pub use value::{Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, Wide, parse_uuid};
 pub(crate) use value::{c_number, unit};
 
 use virtwire_protocol::{ErrorDomain, VirtError};
@@ -93,6 +93,12 @@ pub trait Element: Sized {
     /// # Errors
     /// libvirt's error for the first missing or bad value.
     fn read(node: Node<'_>) -> Result<Self>;
+
+    /// Whether `node` says as much as nothing at all.
+    fn is_nothing(node: Node<'_>) -> bool {
+        let _ = node;
+        false
+    }
 
     /// Writes attributes, then content, between the start and the end of the element.
     fn write(&self, out: &mut Writer<'_>);

@@ -114,7 +114,7 @@ impl Value for Positive {
     }
 }
 
-/// A number read in any base C knows (0x…, 0…, decimal) and shown in hexadecimal with `DIGITS` digits.
+/// A number of 32 bits read in any base C knows (0x…, 0…, decimal) and shown in hexadecimal with `DIGITS` digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Hex<const DIGITS: usize>(pub u64);
 
@@ -131,14 +131,26 @@ pub(crate) fn c_number(text: &str) -> Option<u64> {
 
 impl<const DIGITS: usize> Value for Hex<DIGITS> {
     fn parse(text: &str) -> std::result::Result<Option<Self>, Bad> {
-        match c_number(text) {
-            Some(value) => Ok(Some(Self(value))),
-            None => Err(Bad::Number("non-negative integer")),
-        }
+        let value = c_number(text).filter(|value| u32::try_from(*value).is_ok());
+        value.map(|value| Some(Self(value))).ok_or(Bad::Number("non-negative integer"))
     }
 
     fn show(&self) -> Cow<'_, str> {
         format!("0x{:0DIGITS$x}", self.0).into()
+    }
+}
+
+/// A number of 64 bits that is read and shown like [`Hex`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Wide(pub u64);
+
+impl Value for Wide {
+    fn parse(text: &str) -> std::result::Result<Option<Self>, Bad> {
+        c_number(text).map(|value| Some(Self(value))).ok_or(Bad::Number("non-negative integer"))
+    }
+
+    fn show(&self) -> Cow<'_, str> {
+        format!("0x{:x}", self.0).into()
     }
 }
 
@@ -345,6 +357,9 @@ fn place_of(node: Node<'_>) -> String {
 /// Bytes that a node's text and its attribute `unit` stand for.
 fn scaled(node: Node<'_>, place: &str, default: u64) -> Result<u64> {
     let text = node.text();
+    if text.is_empty() {
+        return Ok(0);
+    }
     let number = u64::parse(&text).ok().flatten().ok_or_else(|| {
         ErrorDomain::XML.xml_error(format_args!("Invalid value '{text}' for element or attribute '{place}'"))
     })?;
@@ -357,6 +372,10 @@ fn scaled(node: Node<'_>, place: &str, default: u64) -> Result<u64> {
 impl Element for KiB {
     fn read(node: Node<'_>) -> Result<Self> {
         scaled(node, &place_of(node), 1024).map(|bytes| Self(bytes.div_ceil(1024)))
+    }
+
+    fn is_nothing(node: Node<'_>) -> bool {
+        node.text().is_empty()
     }
 
     fn write(&self, out: &mut Writer<'_>) {
@@ -372,6 +391,10 @@ pub struct Bytes(pub u64);
 impl Element for Bytes {
     fn read(node: Node<'_>) -> Result<Self> {
         scaled(node, &place_of(node), 1).map(Self)
+    }
+
+    fn is_nothing(node: Node<'_>) -> bool {
+        node.text().is_empty()
     }
 
     fn write(&self, out: &mut Writer<'_>) {

@@ -11,6 +11,7 @@ mod write;
 
 pub use parse::MAX_DEPTH;
 pub use raw::Raw;
+pub(crate) use raw::spaces;
 pub use write::{Mark, Writer};
 
 use std::borrow::Cow;

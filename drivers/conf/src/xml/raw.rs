@@ -1,5 +1,7 @@
 //! Subtrees that are kept as they are.
 
+use std::collections::HashMap;
+
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Document, Kind, Node, Writer};
@@ -85,6 +87,54 @@ impl Raw {
     }
 }
 
+/// Name spaces that `node` declares, and those from further out that its descendants use, by the attributes that declare
+/// them.
+pub(crate) fn spaces(node: Node<'_>) -> Vec<(String, String)> {
+    let own = node.attributes().iter().filter(|attribute| declares(attribute.name));
+    let mut found = Found { spaces: own.map(|a| (a.name, a.value.as_ref())).collect(), ..Found::default() };
+    found.inside.extend(found.spaces.iter().map(|(name, _)| (*name, 1)));
+    for outer in std::iter::successors(node.parent(), |outer| outer.parent()) {
+        for attribute in outer.attributes().iter().filter(|attribute| declares(attribute.name)) {
+            found.outside.entry(attribute.name).or_insert(&attribute.value);
+        }
+    }
+    node.children().for_each(|child| found.look(child));
+    found.spaces.into_iter().map(|(name, space)| (name.to_owned(), space.to_owned())).collect()
+}
+
+/// Declarations of name spaces around what is looked at, and those that are needed.
+#[derive(Default)]
+struct Found<'d> {
+    outside: HashMap<&'d str, &'d str>,
+    /// How often each is declared between where the search began and here.
+    inside: HashMap<&'d str, usize>,
+    spaces: Vec<(&'d str, &'d str)>,
+}
+
+impl<'d> Found<'d> {
+    /// Depth is bounded by the parser.
+    fn look(&mut self, node: Node<'d>) {
+        let own = || node.attributes().iter().map(|attribute| attribute.name).filter(|name| declares(name));
+        own().for_each(|name| *self.inside.entry(name).or_default() += 1);
+        let names = node.attributes().iter().map(|attribute| attribute.name).filter(|name| !declares(name));
+        for prefix in std::iter::once(node.name()).chain(names).filter_map(|name| name.split_once(':')) {
+            let name = format!("xmlns:{}", prefix.0);
+            if self.inside.get(name.as_str()).is_none_or(|times| *times == 0)
+                && let Some((name, space)) = self.outside.remove_entry(name.as_str())
+            {
+                self.spaces.push((name, space));
+            }
+        }
+        node.children().for_each(|child| self.look(child));
+        own().for_each(|name| *self.inside.entry(name).or_default() -= 1);
+    }
+}
+
+/// Whether an attribute declares a name space.
+fn declares(name: &str) -> bool {
+    name == "xmlns" || name.starts_with("xmlns:")
+}
+
 /// A node within a line.
 fn inline(node: Node<'_>, out: &mut String) {
     match &node.data().kind {
@@ -122,7 +172,6 @@ fn inline(node: Node<'_>, out: &mut String) {
 fn start_tag(node: Node<'_>, out: &mut String) {
     out.push('<');
     out.push_str(node.name());
-    let declares = |name: &str| name == "xmlns" || name.starts_with("xmlns:");
     let (spaces, others): (Vec<_>, Vec<_>) = node.attributes().iter().partition(|a| declares(a.name));
     for attribute in spaces.into_iter().chain(others) {
         out.push(' ');

@@ -72,6 +72,15 @@ impl<'o> Writer<'o> {
         self.out.push('\'');
     }
 
+    /// The declaration of a name space, as libxml2 writes it.
+    pub(crate) fn namespace(&mut self, name: &str, space: &str) {
+        self.out.push(' ');
+        self.out.push_str(name);
+        self.out.push_str("=\"");
+        escape(&mut self.out, space);
+        self.out.push('"');
+    }
+
     /// Ends the element.
     pub fn close(&mut self, name: &str) {
         self.depth -= 1;

@@ -5,6 +5,7 @@ mod change;
 mod corpus;
 mod hostile;
 mod observed;
+mod q35;
 mod refused;
 mod schemas;
 mod xml;

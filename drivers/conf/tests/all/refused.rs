@@ -69,6 +69,69 @@ fn qemus_refusals_are_those_of_libvirt() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// What libvirt's QEMU driver says of memory modules of a guest with one node and room for them.
+#[test]
+fn modules_are_what_their_model_can_be() {
+    let options = ParseOptions::qemu(Arc::new(QemuHost::x86_64("/usr/bin/qemu-system-x86_64", "10.0", true)));
+    let refused = |model: &str, source: &str, target: &str| {
+        let document = format!(
+            "<domain type='kvm'><name>a</name><maxMemory slots='1' unit='GiB'>8</maxMemory><memory unit='MiB'>1024</memory>\
+             <vcpu>4</vcpu><cpu><numa><cell id='0' cpus='0-3' memory='1' unit='GiB'/></numa></cpu>\
+             <os><type arch='x86_64' machine='q35'>hvm</type></os><devices><memory model='{model}'>{source}\
+             <target><size unit='KiB'>524288</size>{target}</target></memory></devices></domain>"
+        );
+        let error = Domain::parse(&document, &options).err();
+        error.map(|error| format!("{} {} {}", error.code.0, error.domain.0, error.message))
+    };
+    let path = "<source><path>/p</path></source>";
+    let label = |kib: u32| format!("<node>0</node><label><size unit='KiB'>{kib}</size></label>");
+    let block = |block: u32, asked: u32| {
+        format!("<node>0</node><block unit='KiB'>{block}</block><requested unit='KiB'>{asked}</requested>")
+    };
+    for (model, source, target) in [
+        ("dimm", "", "<node>0</node>".to_owned()),
+        ("nvdimm", path, label(128)),
+        ("virtio-pmem", path, String::new()),
+        ("virtio-mem", "", block(2048, 4096)),
+    ] {
+        assert_eq!(refused(model, source, &target), None, "{model}");
+    }
+    for (model, source, target, expected) in [
+        (
+            "dimm",
+            "",
+            String::new(),
+            "67 10 unsupported configuration: target NUMA node needs to be specified for memory device",
+        ),
+        ("nvdimm", "", "<node>0</node>".to_owned(), "35 20 path is required for model 'nvdimm'"),
+        ("nvdimm", path, label(64), "27 20 XML error: nvdimm label must be at least 128KiB"),
+        ("nvdimm", path, label(524_288), "27 20 XML error: label size must be smaller than NVDIMM size"),
+        ("virtio-pmem", "", String::new(), "35 20 path is required for model 'virtio-pmem'"),
+        (
+            "virtio-pmem",
+            path,
+            "<node>0</node>".to_owned(),
+            "67 20 unsupported configuration: virtio-pmem does not support NUMA nodes",
+        ),
+        ("virtio-mem", "", block(3, 0), "35 20 block size must be a power of two"),
+        ("virtio-mem", "", block(1024, 0), "35 20 block size too small, must be at least 2048KiB"),
+        (
+            "virtio-mem",
+            "",
+            block(4096, 2048),
+            "35 20 requested size must be an integer multiple of block size",
+        ),
+        (
+            "virtio-mem",
+            "",
+            block(2048, 999_999),
+            "35 20 requested size must be smaller than or equal to @size (524288KiB)",
+        ),
+    ] {
+        assert_eq!(refused(model, source, &target).as_deref(), Some(expected), "{model} {target}");
+    }
+}
+
 /// Parts of a definition that are no devices.
 const BESIDE: &[&str] = &[
     "cpu",

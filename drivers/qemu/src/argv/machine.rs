@@ -51,6 +51,9 @@ fn feature_options(options: Options, features: &Features) -> Options {
     let state = |state: &Option<virtwire_conf::domain::os::State>| {
         state.as_ref().and_then(|state| state.state).map(|state| state.as_str())
     };
+    let switch = |switch: &Option<virtwire_conf::domain::features::Switch>| {
+        switch.as_ref().map(|switch| switch.state.as_str())
+    };
     let value = |value: &Option<virtwire_conf::domain::features::FeatureValue>| {
         value.as_ref().and_then(|value| value.value.clone())
     };
@@ -70,14 +73,14 @@ fn feature_options(options: Options, features: &Features) -> Options {
             "cap-hpt-max-page-size",
             hpt.and_then(|hpt| hpt.maxpagesize).map(|size| format!("{}k", size.0)),
         )
-        .with_if("cap-htm", state(&features.htm))
-        .with_if("cap-nested-hv", state(&features.nested_hv))
-        .with_if("cap-ccf-assist", state(&features.ccf_assist))
+        .with_if("cap-htm", switch(&features.htm))
+        .with_if("cap-nested-hv", switch(&features.nested_hv))
+        .with_if("cap-ccf-assist", switch(&features.ccf_assist))
         .with_if("cap-cfpc", value(&features.cfpc))
         .with_if("cap-sbbc", value(&features.sbbc))
         .with_if("cap-ibs", value(&features.ibs))
-        .with_if("ras", state(&features.ras))
-        .with_if("i8042", state(&features.ps2))
+        .with_if("ras", switch(&features.ras))
+        .with_if("i8042", switch(&features.ps2))
 }
 
 /// Memory of enclaves is the machine's own: QEMU counts it.

@@ -31,7 +31,6 @@ pub(super) fn videos(
         let device = driver(video, model, vga)?.with("id", alias(&video.info));
         let size = model.resolution.as_ref();
         memory(device, model)
-            .with_if("edid", model.edid.map(is_on))
             .with_if("xres", size.map(|size| size.x))
             .with_if("yres", size.map(|size| size.y))
             .at(domain, &video.info)

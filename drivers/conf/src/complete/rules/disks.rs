@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::ErrorDomain;
 
-use super::{Around, Result, small};
+use super::{Around, Result, small, sources};
 use crate::domain::Domain;
 use crate::domain::device::Address;
 use crate::domain::disk::{
@@ -32,6 +32,11 @@ pub(in super::super) fn read(disk: &Disk) -> Result {
     }
     if let Some(source) = &disk.source {
         read_source(disk.type_, source)?;
+    }
+    sources::read(disk)?;
+    refuse! {
+        disk.driver.as_ref().is_some_and(|driver| driver.iothread == Some(0)) => XML.xml_error(
+            "Invalid value for attribute 'iothread' in element 'driver': Zero is not permitted");
     }
     let mut below = disk.backing_store.as_deref();
     while let Some(store) = below {
@@ -174,9 +179,12 @@ fn disk(domain: &Domain, disk: &Disk) -> Result {
         source.is_some_and(|source| source.reservations.is_some()) && !lun =>
             DOMAIN.config_unsupported("<reservations/> allowed only for lun devices");
         target.tray.is_some() && !removable => DOMAIN.config_unsupported("tray is only valid for cdrom and floppy");
-        policy.is_some() && disk.type_ == StorageType::Network => DOMAIN.xml_error(
-            "disk startupPolicy '{}' is not allowed for disk of 'network' type",
-            policy.unwrap_or_default().as_str());
+        policy.is_some() && matches!(disk.type_, StorageType::Network | StorageType::Nvme | StorageType::Vhostuser) =>
+            DOMAIN.xml_error(
+                "disk startupPolicy '{}' is not allowed for disk of '{}' type",
+                policy.unwrap_or_default().as_str(),
+                disk.type_.as_str()
+            );
         policy == Some(StartupPolicy::Requisite) && !removable => DOMAIN.xml_error(
             "disk startupPolicy 'requisite' is allowed only for cdrom or floppy");
         !virtio && driver.queues.is_some_and(|queues| queues != 0) => DOMAIN.config_unsupported(
@@ -200,6 +208,7 @@ fn disk(domain: &Domain, disk: &Disk) -> Result {
         unknown.is_some() => DOMAIN.xml_error("throttle group '{}' not found", unknown.unwrap_or_default());
         empty(disk) && !removable => DOMAIN.no_source("{}", target.dev.clone().unwrap_or_default());
     }
+    sources::check(disk)?;
     small::misplaced(&driver.virtio, virtio)
 }
 
@@ -242,6 +251,8 @@ fn of_qemu(disk: &Disk) -> Result {
     refuse! {
         driver.name.as_deref().is_some_and(|name| name != "qemu") => QEMU.config_unsupported(
             "unsupported driver name '{}' for disk '{name}'", driver.name.as_deref().unwrap_or_default());
+        driver.iothread.is_some() && bus != DiskBus::Virtio => QEMU.config_unsupported(
+            "IOThreads not available for bus {} target {name}", bus.as_str());
         format == "iso" => QEMU.config_unsupported(
             "storage format 'iso' is not directly supported by QEMU, use 'raw' instead");
         format == "dir" => QEMU.config_unsupported(
@@ -285,6 +296,7 @@ fn of_qemu(disk: &Disk) -> Result {
         target.rotation_rate.is_some_and(|rate| rate != 0) && disk.device != DiskDevice::Disk =>
             QEMU.internal_error("rotation rate is only valid for disk device");
     }
+    sources::check_qemu(disk, format)?;
     queues(driver)
 }
 

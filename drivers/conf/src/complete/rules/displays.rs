@@ -4,12 +4,13 @@ use virtwire_protocol::ErrorDomain;
 
 use super::small::{is_special, misplaced};
 use super::{Around, Result};
-use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::display::{
     Audio, AudioStream, AudioType, Graphics, GraphicsType, Input, InputBus, InputType, ListenType, Sound,
     SoundModel, Video, VideoBackend, VideoType,
 };
+use crate::domain::tune::MemorySource;
+use crate::{OnOff, YesNo};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
@@ -26,6 +27,27 @@ pub(super) fn together(domain: &Domain) -> Result {
     Ok(())
 }
 
+/// What shows as it is read.
+pub(super) fn read(domain: &Domain) -> Result {
+    let whole = domain.os.type_.as_ref().is_some_and(|kind| kind.name == "hvm");
+    domain.devices.inputs.iter().filter(|_| whole).try_for_each(|it| {
+        let (kind, bus) = (it.type_, it.bus);
+        let nameless = it.source.as_ref().is_some_and(|source| source.dev.is_none());
+        let of_old = matches!(kind, InputType::Mouse | InputType::Keyboard);
+        refuse! {
+            kind == InputType::Evdev && nameless => DOMAIN.xml_error("Missing evdev path for input device");
+            bus == Some(InputBus::Ps2) && !of_old => DOMAIN.internal_error(
+                "ps2 bus does not support {} input device", kind.as_str());
+            bus == Some(InputBus::Xen) => DOMAIN.internal_error("unsupported input bus xen");
+            kind == InputType::Evdev && !matches!(bus, None | Some(InputBus::None)) =>
+                DOMAIN.config_unsupported("input evdev doesn't support bus element");
+            kind == InputType::Passthrough && !matches!(bus, None | Some(InputBus::Virtio)) => DOMAIN.config_unsupported(
+                "only bus 'virtio' is supported for 'passthrough' input devices");
+        }
+        Ok(())
+    })
+}
+
 /// Everything in this file that no driver could do.
 pub(super) fn check(domain: &Domain) -> Result {
     let devices = &domain.devices;
@@ -33,6 +55,12 @@ pub(super) fn check(domain: &Domain) -> Result {
     devices.videos.iter().try_for_each(card)?;
     devices.audios.iter().try_for_each(audio)?;
     devices.inputs.iter().try_for_each(input)?;
+    let ports = domain.features.as_ref().and_then(|features| features.ps2.as_ref());
+    let without = ports.is_some_and(|ports| ports.state == OnOff::Off);
+    refuse! {
+        without && devices.inputs.iter().any(|input| input.bus == Some(InputBus::Ps2)) =>
+            DOMAIN.config_unsupported("ps2 bus inputs require the ps2 feature not to be disabled");
+    }
     devices.sounds.iter().try_for_each(sound)
 }
 
@@ -74,10 +102,12 @@ fn card(video: &Video) -> Result {
             DOMAIN.xml_error("ram attribute only supported for video type qxl");
         model.type_ != VideoType::Qxl && model.vram64.is_some() =>
             DOMAIN.xml_error("vram64 attribute only supported for video type qxl");
+        model.type_ != VideoType::Qxl && model.vgamem.is_some() =>
+            DOMAIN.config_unsupported("vgamem attribute only supported for video type qxl");
         accelerated.is_some_and(|a| a.rendernode.is_some()) && !user =>
             DOMAIN.config_unsupported("unsupported rendernode accel attribute without 'vhostuser'");
         model.blob.is_some() && !virtio =>
-            DOMAIN.config_unsupported("blob is not supported by video type '{}'", model.type_.as_str());
+            DOMAIN.config_unsupported("video type '{}' does not support blob resources", model.type_.as_str());
     }
     misplaced(&options.virtio, virtio)
 }
@@ -138,14 +168,28 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     }
     for input in &devices.inputs {
         refuse! {
-            input.type_ == InputType::Passthrough && is_special(input.model) => QEMU.config_unsupported(
-                "virtio (non-)transitional models are not supported for input type=passthrough");
+            input.type_ != InputType::Evdev && is_special(input.model) => QEMU.config_unsupported(
+                "virtio (non-)transitional models are not supported for input type={}", input.type_.as_str());
         }
     }
     for video in devices.videos.iter().filter_map(|video| video.model.as_ref()) {
         let many = video.heads.is_some_and(|heads| heads > 1);
         let size = video.resolution.as_ref();
+        let accelerated = video.acceleration.clone().unwrap_or_default();
+        let sized =
+            matches!(video.type_, VideoType::Vga | VideoType::Qxl | VideoType::Virtio | VideoType::Bochs);
+        let backing =
+            around.domain.memory_backing.as_ref().and_then(|backing| backing.source.as_ref()?.type_);
+        let yes = |answer: Option<YesNo>| answer == Some(YesNo::Yes);
         refuse! {
+            yes(accelerated.accel2d) => QEMU.config_unsupported("qemu does not support the accel2d setting");
+            yes(accelerated.accel3d) && video.type_ != VideoType::Virtio =>
+                QEMU.config_unsupported("3d acceleration is supported only with 'virtio' video device");
+            video.vgamem.is_some_and(|size| !size.is_power_of_two()) =>
+                QEMU.config_unsupported("value for 'vgamem' must be power of two");
+            video.blob == Some(OnOff::On) && backing != Some(MemorySource::Memfd) => QEMU.config_unsupported(
+                "'blob' support for virtio-gpu devices requires a memfd memory backend");
+            size.is_some() && !sized => QEMU.xml_error("model resolution is not supported");
             many && !matches!(video.type_, VideoType::Qxl | VideoType::Virtio | VideoType::None) =>
                 QEMU.config_unsupported("video type '{}' doesn't support multiple 'heads'", video.type_.as_str());
             size.is_some_and(|size| size.x == 0 || size.y == 0) =>

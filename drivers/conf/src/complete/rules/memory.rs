@@ -2,12 +2,33 @@
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::device::Address;
+use crate::domain::features::MemAccess;
 use crate::domain::misc::{Memory, MemoryModel};
-use crate::table::Cpuset;
+use crate::domain::tune::{AllocationMode, MemorySource};
+use crate::table::{Cpuset, KiB};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
+
+/// KiB of the smallest label that an NVDIMM can have.
+const LEAST_LABEL: u64 = 128;
+/// KiB of a huge page, of which memory that comes and goes has whole ones.
+const HUGE_PAGE: u64 = 2048;
+
+/// What shows as it is read.
+pub(super) fn read(memory: &Memory) -> Result<(), VirtError> {
+    let target = memory.target.as_ref();
+    refuse! {
+        target.is_some_and(|target| target.size.is_none()) =>
+            XML.xml_error("missing element or attribute './size'");
+    }
+    Ok(())
+}
+
+const XML: ErrorDomain = ErrorDomain::XML;
 
 /// Everything in this file.
 pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
@@ -18,7 +39,68 @@ pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
     refuse! {
         unknown.is_some() => DOMAIN.xml_detail("hugepages: node {} not found", unknown.unwrap_or_default());
     }
+    domain.devices.memories.iter().try_for_each(module)?;
     places(&domain.devices.memories)
+}
+
+/// What each model needs, and cannot have.
+fn module(memory: &Memory) -> Result<(), VirtError> {
+    let Some(target) = &memory.target else { return Ok(()) };
+    let (model, kib) = (memory.model, |size: Option<KiB>| size.map_or(0, |size| size.0));
+    let size = kib(target.size);
+    let path = memory.source.as_ref().is_some_and(|source| source.path.is_some());
+    let label =
+        target.label.as_ref().and_then(|label| label.size).map(|size| size.0).filter(|size| *size > 0);
+    let discards = memory.discard == Some(YesNo::Yes);
+    let (block, requested) = (kib(target.block), kib(target.requested));
+    match model {
+        MemoryModel::Nvdimm => {
+            refuse! {
+            !path => DOMAIN.xml_detail("path is required for model '{}'", model.as_str());
+            discards => DOMAIN.config_unsupported("discard is not supported for nvdimms");
+            label.is_some_and(|label| label >= size) =>
+                DOMAIN.xml_error("label size must be smaller than NVDIMM size");
+            label.is_some_and(|label| label < LEAST_LABEL) =>
+                DOMAIN.xml_error("nvdimm label must be at least {LEAST_LABEL}KiB");
+            }
+        }
+        MemoryModel::VirtioPmem => {
+            refuse! {
+            !path => DOMAIN.xml_detail("path is required for model '{}'", model.as_str());
+            discards => DOMAIN.config_unsupported("discard is not supported for model '{}'", model.as_str());
+            memory.access == Some(MemAccess::Private) =>
+                DOMAIN.config_unsupported("shared access mode required for virtio-pmem device");
+            target.node.is_some() => DOMAIN.config_unsupported("virtio-pmem does not support NUMA nodes");
+            }
+        }
+        MemoryModel::VirtioMem => {
+            refuse! {
+            requested > size => DOMAIN.xml_detail(
+                "requested size must be smaller than or equal to @size ({size}KiB)");
+            !block.is_power_of_two() => DOMAIN.xml_detail("block size must be a power of two");
+            block < HUGE_PAGE => DOMAIN.xml_detail("block size too small, must be at least {HUGE_PAGE}KiB");
+            !requested.is_multiple_of(block) =>
+                DOMAIN.xml_detail("requested size must be an integer multiple of block size");
+            }
+        }
+        MemoryModel::Dimm | MemoryModel::SgxEpc => {}
+    }
+    Ok(())
+}
+
+/// Everything in this file that QEMU could not do.
+pub(super) fn check_qemu(domain: &Domain) -> Result<(), VirtError> {
+    let backing = domain.memory_backing.as_ref();
+    let huge = backing.is_some_and(|backing| backing.hugepages.is_some());
+    let source = backing.and_then(|backing| backing.source.as_ref()?.type_);
+    let allocation = backing.and_then(|backing| backing.allocation.as_ref()?.mode);
+    refuse! {
+        huge && source == Some(MemorySource::Anonymous) =>
+            QEMU.config_unsupported("hugepages are not allowed with anonymous memory source");
+        huge && allocation == Some(AllocationMode::Ondemand) =>
+            QEMU.config_unsupported("hugepages are not allowed with memory allocation ondemand");
+    }
+    Ok(())
 }
 
 /// First byte and what comes behind the last, where that is said.

@@ -9,13 +9,14 @@ mod memory;
 mod net;
 mod nodes;
 mod small;
+mod sources;
 mod storage;
 mod tune;
 
 use virtwire_protocol::VirtError;
 
-use super::Emulator;
 use super::board::{Chipset, chipset};
+use super::{Emulator, vcpus};
 use crate::domain::Domain;
 
 type Result<T = ()> = std::result::Result<T, VirtError>;
@@ -43,10 +44,15 @@ impl Around<'_> {
 
 /// What shows as soon as a definition is read.
 pub(super) fn read(domain: &Domain) -> Result {
+    vcpus::read(domain)?;
     machine::read(domain)?;
     nodes::read(domain)?;
     domain.devices.disks.iter().try_for_each(disks::read)?;
-    domain.devices.interfaces.iter().try_for_each(net::read)
+    domain.devices.interfaces.iter().try_for_each(net::read)?;
+    domain.devices.memories.iter().try_for_each(memory::read)?;
+    displays::read(domain)?;
+    tune::read(domain)?;
+    storage::read(domain)
 }
 
 /// What no driver could do.
@@ -71,6 +77,8 @@ pub(super) fn check_together(domain: &Domain) -> Result {
 pub(super) fn check_qemu(domain: &Domain, emulator: Option<&Emulator>) -> Result {
     let around = Around { domain, emulator, chipset: chipset(domain) };
     machine::check_qemu(&around)?;
+    vcpus::check_qemu(domain)?;
+    memory::check_qemu(domain)?;
     clock::check_qemu(&around)?;
     disks::check_qemu(&around)?;
     storage::check_qemu(&around)?;

@@ -5,13 +5,17 @@ use std::net::IpAddr;
 use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result, small};
+use crate::YesNo;
 use crate::domain::Domain;
-use crate::domain::net::{Bandwidth, Interface, InterfaceIp, InterfaceRoute, InterfaceType, TeamingType};
+use crate::domain::net::{
+    Bandwidth, Interface, InterfaceIp, InterfaceRoute, InterfaceType, PortForward, TeamingType, Vlan,
+};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const NETWORK: ErrorDomain = ErrorDomain::NETWORK;
 const NONE: ErrorDomain = ErrorDomain::NONE;
+const XML: ErrorDomain = ErrorDomain::XML;
 
 /// What shows of a card by itself, as it is read.
 pub(in super::super) fn read(interface: &Interface) -> Result {
@@ -19,11 +23,94 @@ pub(in super::super) fn read(interface: &Interface) -> Result {
     interface.ip.iter().chain(source).try_for_each(ip)?;
     let source = interface.source.iter().flat_map(|source| &source.route);
     interface.route.iter().chain(source).try_for_each(|it| route(it, "guest interface"))?;
+    far_end(interface)?;
+    interface.vlan.iter().try_for_each(vlan)?;
+    interface.port_forward.iter().try_for_each(forward)?;
     let classes = interface.type_ == InterfaceType::Network;
     interface.bandwidth.iter().try_for_each(|it| bandwidth(it, classes))?;
     let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
     let virtio = model.to_ascii_lowercase().starts_with("virtio") || interface.type_ == InterfaceType::Vdpa;
     interface.driver.iter().try_for_each(|driver| small::misplaced(&driver.virtio, virtio))
+}
+
+/// Whether `text` is none of what the attribute of an element may say.
+fn wrong(text: Option<&str>, known: &[&str], attribute: &str, element: &str) -> Result {
+    refuse! {
+        text.is_some_and(|text| !known.contains(&text)) => XML.xml_error(
+            "Invalid value for attribute '{attribute}' in element '{element}': '{}'.", text.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// What is at the other end, by the kind of connection.
+fn far_end(interface: &Interface) -> Result {
+    let kind = interface.type_;
+    let driver = interface.driver.as_ref().and_then(|driver| driver.name.as_deref());
+    let drivers: &[&str] =
+        if kind == InterfaceType::Hostdev { &["vfio", "kvm", "xen"] } else { &["qemu", "vhost"] };
+    wrong(driver, drivers, "name", "driver")?;
+    let Some(source) = &interface.source else { return Ok(()) };
+    let (mode, type_) = (source.mode.as_deref(), source.type_.as_deref());
+    let user = kind == InterfaceType::Vhostuser;
+    match kind {
+        InterfaceType::Direct => {
+            wrong(mode, &["vepa", "private", "bridge", "passthrough"], "mode", "source")?
+        }
+        InterfaceType::Vhostuser => wrong(mode, &["client", "server"], "mode", "source")?,
+        _ => {}
+    }
+    let again = source.reconnect.as_ref().filter(|reconnect| user && reconnect.enabled == Some(YesNo::Yes));
+    let local = source.local.as_ref();
+    let udp = kind == InterfaceType::Udp && source.address.is_some() && source.port.is_some();
+    refuse! {
+        user && type_.is_some_and(|kind| kind != "unix") => DOMAIN.config_unsupported(
+            "Type='{}' unsupported for <interface type='vhostuser'>", type_.unwrap_or_default());
+        again.is_some_and(|again| again.timeout.is_none()) =>
+            XML.xml_error("Missing required attribute 'timeout' in element 'reconnect'");
+        again.is_some() && mode == Some("server") => QEMU.config_unsupported(
+            "'reconnect' attribute is not supported when source mode='server' for <interface type='vhostuser'>");
+        udp && local.is_none() => DOMAIN.xml_error("'<local>' element missing for 'udp' socket interface");
+        udp && local.is_some_and(|local| local.address.is_none()) =>
+            XML.xml_error("Missing required attribute 'address' in element 'local'");
+        udp && local.is_some_and(|local| local.port.is_none()) =>
+            XML.xml_error("Missing required attribute 'port' in element 'local'");
+    }
+    Ok(())
+}
+
+/// The highest number of a VLAN.
+const LAST_VLAN: u32 = 4095;
+
+fn vlan(vlan: &Vlan) -> Result {
+    let large = vlan.tag.iter().map(|tag| tag.id).find(|id| *id > LAST_VLAN);
+    refuse! {
+        vlan.tag.is_empty() => NONE.xml_error(
+            "missing tag id - each <vlan> must have at least one <tag id='n'/> subelement");
+        large.is_some() => NONE.xml_error(
+            "vlan tag id {} too large (maximum {LAST_VLAN})", large.unwrap_or_default());
+        vlan.tag.len() > 1 && vlan.trunk == Some(YesNo::No) => NONE.xml_error(
+            "invalid \"trunk='no'\" in <vlan> - trunk='yes' is required for more than one vlan tag");
+    }
+    Ok(())
+}
+
+fn forward(forward: &PortForward) -> Result {
+    let address = forward.address.as_deref();
+    let zero = forward.range.iter().find_map(|range| {
+        let ports = [("start", range.start), ("end", range.end), ("to", range.to)];
+        ports.into_iter().find(|(_, port)| *port == Some(0)).map(|(name, _)| name)
+    });
+    let mut ranges = forward.range.iter();
+    refuse! {
+        address.is_some_and(|address| address.parse::<IpAddr>().is_err()) => DOMAIN.xml_error(
+            "Invalid address '{}' in <portForward>", address.unwrap_or_default());
+        zero.is_some() => XML.xml_error(
+            "Invalid value for attribute '{}' in element 'range': Zero is not permitted", zero.unwrap_or_default());
+        ranges.any(|range| range.start.is_none() && (range.end.is_some() || range.to.is_some() || range.exclude.is_some())) =>
+            DOMAIN.config_unsupported(
+                "The 'range' of a 'portForward' requires 'start' attribute if 'end', 'to', or 'exclude' is specified");
+    }
+    Ok(())
 }
 
 fn ip(ip: &InterfaceIp) -> Result {
@@ -104,15 +191,21 @@ pub(in super::super) fn route(route: &InterfaceRoute, whose: &str) -> Result {
     Ok(())
 }
 
+/// Kilobytes at once are counted in bytes, in 32 bits.
+const MOST_BURST: u64 = (u32::MAX / 1024) as u64;
+
 fn bandwidth(bandwidth: &Bandwidth, classes: bool) -> Result {
     let rates = [&bandwidth.inbound, &bandwidth.outbound];
     let mut rates = rates.into_iter().flatten();
+    let burst = rates.clone().filter_map(|rate| rate.burst).find(|burst| *burst > MOST_BURST);
     let floor = bandwidth.outbound.as_ref().is_some_and(|rate| rate.floor.is_some());
     refuse! {
         bandwidth.class_id.is_some() && !classes =>
             NONE.xml_detail("classID attribute not supported on <bandwidth> in this usage context");
         rates.any(|rate| rate.average.is_none() && rate.floor.is_none()) =>
             NONE.xml_detail("Missing mandatory average or floor attributes");
+        burst.is_some() => NONE.overflow(
+            "value '{}' is too big for 'burst' parameter, maximum is '{MOST_BURST}'", burst.unwrap_or_default());
         floor => NONE.xml_detail("'floor' attribute allowed only in <inbound> element");
     }
     Ok(())
@@ -130,7 +223,8 @@ fn interface(it: &Interface) -> Result {
     let mac = it.mac.as_ref().and_then(|mac| mac.address).unwrap_or_default();
     let persistent = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Persistent);
     let transient = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Transient);
-    let named = it.teaming.as_ref().is_some_and(|teaming| teaming.persistent.is_some());
+    let name = it.teaming.as_ref().and_then(|teaming| teaming.persistent.as_deref());
+    let named = name.is_some_and(|name| !name.is_empty());
     let rates = it.bandwidth.iter().flat_map(|bandwidth| [&bandwidth.inbound, &bandwidth.outbound]).flatten();
     let mut rates = rates;
     refuse! {
@@ -147,7 +241,7 @@ fn interface(it: &Interface) -> Result {
             "teaming persistent attribute not allowed if teaming type is 'persistent'"
         );
         transient && !named =>
-            DOMAIN.xml_error("teaming persistent attribute must be set if teaming type is 'transient'");
+            DOMAIN.config_unsupported("teaming persistent attribute must be set if teaming type is 'transient'");
         rates.any(|rate| (rate.peak.is_some() || rate.burst.is_some()) && rate.average.is_none()) =>
             NONE.config_unsupported("'peak' and 'burst' require 'average' attribute");
     }

@@ -79,11 +79,23 @@ fn pstore(pstore: &Pstore) -> Result {
 pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     let devices = &around.domain.devices;
     addresses(around)?;
+    // Several of one kind are told apart by their places.
+    let mut singles = devices.watchdogs.iter().filter(|dog| dog.model != WatchdogModel::I6300esb);
+    let same = |dog: &Watchdog| devices.watchdogs.iter().filter(|other| other.model == dog.model).count() > 1;
+    let twice = singles.find(|dog| same(dog)).map(|dog| dog.model);
+    refuse! {
+        twice.is_some() => QEMU.config_unsupported(
+            "domain can only have one watchdog with model '{}'", twice.unwrap_or_default().as_str());
+    }
     devices.watchdogs.iter().try_for_each(|watchdog| check_watchdog(around, watchdog))?;
     devices.panics.iter().try_for_each(|panic| check_panic(around, panic))?;
     devices.shmems.iter().try_for_each(shmem)?;
     devices.tpms.iter().try_for_each(|tpm| check_tpm(around, tpm))?;
     devices.cryptos.iter().try_for_each(crypto)?;
+    let chips = devices.tpms.iter().filter(|tpm| tpm.model != Some(TpmModel::SpaprTpmProxy)).count();
+    refuse! {
+        chips > 1 => QEMU.config_unsupported("only a single TPM non-proxy device is supported");
+    }
     let elsewhere =
         devices.pstore.iter().any(|pstore| !matches!(pstore.info.address, None | Some(Address::Pci(_))));
     refuse! {
@@ -127,6 +139,8 @@ fn check_watchdog(around: &Around<'_>, watchdog: &Watchdog) -> Result {
             QEMU.config_unsupported("i6300esb model of watchdog can go only on PCI bus");
         watchdog.model == WatchdogModel::Ib700 && address.is_some() =>
             QEMU.config_unsupported("ib700 model of watchdog does not support configuring the address");
+        watchdog.model == WatchdogModel::Ib700 && around.is_q35() =>
+            QEMU.config_unsupported("ib700 model of watchdog cannot be used with this machine type");
         watchdog.model == WatchdogModel::Diag288 && address.is_some() =>
             QEMU.config_unsupported("diag288 model of watchdog is virtual and cannot go on any bus.");
         watchdog.model == WatchdogModel::Diag288 && !matches!(around.chipset, Chipset::Ccw | Chipset::Other) =>
@@ -186,6 +200,10 @@ fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
             DOMAIN.xml_error("missing external TPM backend source type");
         backend.type_ == TpmBackendType::External && source.is_some_and(|source| source.path.is_none()) =>
             DOMAIN.xml_error("missing external TPM backend source path");
+        source.is_some_and(|source| source.type_.as_deref().is_some_and(|kind| kind != "unix")) =>
+            DOMAIN.xml_error("only source type 'unix' is supported for external TPM device");
+        backend.version.as_deref() == Some("1.2") && model == TpmModel::TpmCrb =>
+            QEMU.config_unsupported("TPM 1.2 is not supported for model 'tpm-crb'");
         backend.version.as_deref() != Some("2.0") && backend.active_pcr_banks.is_some() =>
             DOMAIN.xml_error("<active_pcr_banks/> requires TPM version '2.0'");
         backend.version.as_deref() != Some("2.0") && backend.profile.is_some() =>
@@ -200,6 +218,7 @@ fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
 fn crypto(crypto: &Crypto) -> Result {
     let backend = crypto.backend.as_ref().map(|backend| backend.model.as_str()).unwrap_or_default();
     refuse! {
+        crypto.backend.is_none() => DOMAIN.xml_error("only one crypto backend is supported");
         backend == "lkcf" => QEMU.config_unsupported("crypto backend lkcf is not supported");
     }
     Ok(())

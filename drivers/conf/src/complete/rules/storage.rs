@@ -2,16 +2,144 @@
 
 use std::collections::BTreeSet;
 
-use virtwire_protocol::ErrorDomain;
+use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Around, Result};
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::disk::{AccessMode, Filesystem, FilesystemDriverType, FilesystemType};
-use crate::domain::misc::{Controller, ControllerType, Hostdev, HostdevMode, HostdevType};
+use crate::domain::misc::{Controller, ControllerType, Hostdev, HostdevMode, HostdevSource, HostdevType};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const XML: ErrorDomain = ErrorDomain::XML;
+
+/// What shows as it is read.
+pub(super) fn read(domain: &Domain) -> Result {
+    for it in &domain.devices.controllers {
+        let said = [("index", it.index), ("ports", it.ports), ("vectors", it.vectors)];
+        let negative =
+            said.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| *value < 0)?)));
+        let (name, value) = negative.unwrap_or_default();
+        refuse! {
+            negative.is_some() => XML.xml_error(
+                "Invalid value for attribute '{name}' in element 'controller': '{value}'. Expected non-negative value");
+        }
+    }
+    domain.devices.hostdevs.iter().try_for_each(as_written)
+}
+
+/// A kind of passed-through device, what is wrong with a source of its, and what is said then.
+type Need = (HostdevType, fn(&HostdevSource) -> bool, fn() -> VirtError);
+
+/// What the source of each kind of passed-through device needs.
+const NEEDS: &[Need] = &[
+    (
+        HostdevType::Usb,
+        |s| s.vendor.is_some() && s.product.is_none(),
+        || DOMAIN.internal_error("missing product"),
+    ),
+    (
+        HostdevType::Usb,
+        |s| s.product.is_some() && s.vendor.is_none(),
+        || DOMAIN.internal_error("missing vendor"),
+    ),
+    (HostdevType::Usb, |s| s.address.as_ref().is_some_and(|a| a.bus.is_none()), || without("bus", "address")),
+    (
+        HostdevType::Usb,
+        |s| s.address.as_ref().is_some_and(|a| a.device.is_none()),
+        || without("device", "address"),
+    ),
+    (
+        HostdevType::Scsi,
+        |s| adapted(s) && s.address.is_none(),
+        || DOMAIN.xml_error("'address' must be specified for scsi hostdev source"),
+    ),
+    (
+        HostdevType::Scsi,
+        |s| adapted(s) && s.address.as_ref().is_some_and(|a| a.unit.is_none()),
+        || without("unit", "address"),
+    ),
+    (
+        HostdevType::Scsi,
+        |s| adapted(s) && unnamed(s.adapter.as_ref().and_then(|a| a.name.as_ref())),
+        || DOMAIN.xml_error("'adapter' name must be specified for scsi hostdev source"),
+    ),
+    (
+        HostdevType::Scsi,
+        |s| !adapted(s) && unnamed(s.name.as_ref()),
+        || DOMAIN.xml_error("missing iSCSI hostdev source path name"),
+    ),
+    (
+        HostdevType::Scsi,
+        |s| !adapted(s) && s.host.is_empty(),
+        || DOMAIN.xml_error("missing the host address for the iSCSI hostdev"),
+    ),
+    (HostdevType::ScsiHost, |s| s.protocol.is_none(), || without("protocol", "source")),
+    (
+        HostdevType::ScsiHost,
+        |s| s.wwpn.is_none(),
+        || DOMAIN.xml_error("missing vhost-scsi hostdev source wwpn"),
+    ),
+    (
+        HostdevType::ScsiHost,
+        |s| s.wwpn.as_deref().is_some_and(|name| !is_port_name(name)),
+        || DOMAIN.xml_error("malformed 'wwpn' value"),
+    ),
+    (HostdevType::Mdev, |s| s.address.is_none(), || DOMAIN.config_unsupported("Missing <address> element")),
+];
+
+/// Whether a SCSI device is one of the host's.
+fn adapted(source: &HostdevSource) -> bool {
+    source.protocol.as_deref().is_none_or(|protocol| protocol == "adapter")
+}
+
+fn unnamed(name: Option<&String>) -> bool {
+    name.is_none_or(String::is_empty)
+}
+
+/// `naa.` and 16 hexadecimal digits.
+fn is_port_name(name: &str) -> bool {
+    let digits = name.strip_prefix("naa.").unwrap_or_default();
+    digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+fn without(attribute: &str, element: &str) -> VirtError {
+    XML.xml_error(format_args!("Missing required attribute '{attribute}' in element '{element}'"))
+}
+
+fn as_written(hostdev: &Hostdev) -> Result {
+    let kind = hostdev.type_;
+    let of_capabilities = matches!(kind, HostdevType::Storage | HostdevType::Misc | HostdevType::Net);
+    let model = hostdev.model.as_deref();
+    let models = ["virtio", "virtio-transitional", "virtio-non-transitional"];
+    let known = model.is_none_or(|model| match kind {
+        HostdevType::ScsiHost => models.contains(&model),
+        HostdevType::Mdev => matches!(model, "vfio-pci" | "vfio-ccw" | "vfio-ap"),
+        _ => true,
+    });
+    let protocol = hostdev.source.as_ref().and_then(|source| source.protocol.as_deref());
+    let spoken = protocol.is_none_or(|protocol| match kind {
+        HostdevType::Scsi => matches!(protocol, "adapter" | "iscsi"),
+        HostdevType::ScsiHost => protocol == "vhost",
+        _ => true,
+    });
+    refuse! {
+        !spoken => XML.xml_error(
+            "Invalid value for attribute 'protocol' in element 'source': '{}'.", protocol.unwrap_or_default());
+        (hostdev.mode == HostdevMode::Capabilities) != of_capabilities => XML.xml_error(
+            "Invalid value for attribute 'type' in element 'hostdev': '{}'.", kind.as_str());
+        kind == HostdevType::Mdev && model.is_none() =>
+            XML.xml_error("Missing required attribute 'model' in element 'hostdev'");
+        !known => XML.xml_error(
+            "Invalid value for attribute 'model' in element 'hostdev': '{}'.", model.unwrap_or_default());
+        hostdev.sgio.as_deref() == Some("unfiltered") =>
+            DOMAIN.config_unsupported("unfiltered sgio is no longer supported");
+    }
+    let Some(source) = &hostdev.source else { return Ok(()) };
+    let needed = NEEDS.iter().find(|(of, lacks, _)| *of == kind && lacks(source));
+    needed.map_or(Ok(()), |(.., error)| Err(error()))
+}
 
 /// Everything in this file that no driver could do.
 pub(super) fn check(domain: &Domain) -> Result {
@@ -41,7 +169,7 @@ fn hostdev(hostdev: &Hostdev) -> Result {
             DOMAIN.xml_error("'model' attribute in <hostdev> is only supported when type='{}'", hostdev.type_.as_str());
         source.startup_policy.is_some() && hostdev.type_ != HostdevType::Usb =>
             DOMAIN.config_unsupported("Setting startupPolicy is only allowed for USB devices");
-        source.protocol.as_deref() == Some("iscsi") && source.host.len() != 1 =>
+        source.protocol.as_deref() == Some("iscsi") && source.host.len() > 1 =>
             DOMAIN.xml_error("only one source host address may be specified for the iSCSI hostdev");
     }
     Ok(())
@@ -75,6 +203,10 @@ fn filesystem(shared: &Filesystem) -> Result {
     let modes = shared.fmode.is_some() || shared.dmode.is_some();
     refuse! {
         shared.type_ != FilesystemType::Mount => QEMU.config_unsupported("only supports mount filesystem type");
+        virtiofs && driver.is_some_and(|driver| driver.format.is_some()) =>
+            QEMU.config_unsupported("virtiofs does not support format");
+        virtiofs && driver.is_some_and(|driver| driver.wrpolicy.is_some()) =>
+            QEMU.config_unsupported("virtiofs does not support wrpolicy");
         virtiofs && shared.model.is_some() => QEMU.config_unsupported("virtiofs does not support model");
         virtiofs && shared.multidevs.is_some() => QEMU.config_unsupported("virtiofs does not support multidevs");
         virtiofs && shared.accessmode.is_some_and(|mode| mode != AccessMode::Passthrough) =>
@@ -108,6 +240,19 @@ fn controller(controller: &Controller) -> Result {
     Ok(())
 }
 
+/// The devices that a model of a PCI controller can be.
+const CARDS: &[(&str, &[&str])] = &[
+    ("pci-bridge", &["pci-bridge"]),
+    ("dmi-to-pci-bridge", &["i82801b11-bridge"]),
+    ("pcie-to-pci-bridge", &["pcie-pci-bridge"]),
+    ("pcie-root-port", &["ioh3420", "pcie-root-port"]),
+    ("pcie-switch-upstream-port", &["x3130-upstream"]),
+    ("pcie-switch-downstream-port", &["xio3130-downstream"]),
+    ("pci-expander-bus", &["pxb"]),
+    ("pcie-expander-bus", &["pxb-pcie"]),
+    ("pci-root", &["spapr-pci-host-bridge"]),
+];
+
 /// What can be said of which model of a PCI controller, and the range of what is a number.
 fn options_of_bus(controller: &Controller) -> Result {
     let Some(target) = controller.target.as_ref().filter(|_| controller.type_ == ControllerType::Pci) else {
@@ -124,6 +269,13 @@ fn options_of_bus(controller: &Controller) -> Result {
         ("index", target.index.is_some(), model == "pci-root"),
         ("hotplug", target.hotplug.is_some(), port || model == "pci-root"),
     ];
+    let fits = CARDS.iter().find(|(of, _)| *of == model).is_none_or(|(_, names)| {
+        controller
+            .pci_model
+            .as_ref()
+            .and_then(|model| model.name.as_deref())
+            .is_none_or(|name| names.contains(&name))
+    });
     let first = said.into_iter().find(|(_, said, known)| *said && !known).map(|(name, ..)| name);
     let name = controller.pci_model.as_ref().and_then(|model| model.name.as_deref()).unwrap_or_default();
     let outside = |number: Option<u32>, range: std::ops::RangeInclusive<u32>| {
@@ -135,6 +287,10 @@ fn options_of_bus(controller: &Controller) -> Result {
             "PCI controller chassisNr '{}' out of range - must be 1-255", nr.unwrap_or_default());
         bus.is_some() => DOMAIN.config_unsupported(
             "PCI controller busNr '{}' out of range - must be 1-254", bus.unwrap_or_default());
+        !fits => QEMU.config_unsupported(
+            "Option 'modelName' has invalid value for PCI controller with index '{}', model '{model}' and modelName '{name}'",
+            controller.index.unwrap_or_default()
+        );
         first.is_some() => QEMU.config_unsupported(
             "Option '{}' is not valid for PCI controller with index '{}', model '{model}' and modelName '{name}'",
             first.unwrap_or_default(),

@@ -116,7 +116,7 @@ impl<'a> Image<'a> {
 
     fn slice(&self) -> Option<(u64, u64)> {
         let slices = self.source.slices.as_ref()?;
-        let storage = slices.slice.iter().find(|slice| slice.type_ == "storage")?;
+        let storage = slices.slice.iter().find(|slice| slice.type_.as_deref() == Some("storage"))?;
         Some((storage.offset, storage.size))
     }
 
