@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -25,6 +25,8 @@ pub struct CommandLine {
 
 /// The mode of a socket that clients of a guest's channel connect to.
 const SOCKET_MODE: u32 = 0o775;
+/// The mode of a new file that a guest's words go to.
+const LOG_MODE: u32 = 0o600;
 
 impl CommandLine {
     /// One that a program is started with.
@@ -47,6 +49,37 @@ impl CommandLine {
         fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
         sockets.push(path.into());
         Ok(("fd", self.pass(listener.into())))
+    }
+
+    /// How a file is named to which QEMU writes what comes through a character device. For a start it is opened here, and
+    /// goes on unless it is to begin anew.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn log(&mut self, path: &str, appends: bool, opaque: &str) -> io::Result<String> {
+        if self.sockets.is_none() {
+            return Ok(path.to_owned());
+        }
+        let mut file = fs::OpenOptions::new();
+        let file = file.append(true).create(true).mode(LOG_MODE).open(path)?;
+        if !appends {
+            file.set_len(0)?;
+        }
+        let (set, fd) = (self.next_set(), self.pass(file.into()));
+        self.option("-add-fd", Options::new("").with("set", set).with("fd", fd).with("opaque", opaque));
+        Ok(format!("/dev/fdset/{set}"))
+    }
+
+    /// Opens a device for reading and writing, for a start; otherwise there is nothing to be opened for.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn device(&mut self, path: &str) -> io::Result<Option<String>> {
+        if self.sockets.is_none() {
+            return Ok(None);
+        }
+        let device = fs::OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Some(self.pass(device.into())))
     }
 
     /// The sockets that were made.

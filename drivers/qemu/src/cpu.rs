@@ -179,6 +179,39 @@ pub(crate) async fn settle(domain: &mut Domain, monitor: &Monitor) -> std::resul
     Ok(())
 }
 
+/// Whether the guest got exactly the processor that was asked for, where the definition insists on it (`check='full'`).
+///
+/// # Errors
+/// `VIR_ERR_OPERATION_FAILED` with what it has beyond that, and what it lacks.
+pub(crate) fn check_full(asked: Option<&Cpu>, got: Option<&Cpu>) -> Result<()> {
+    let Some((asked, got)) = asked.filter(|cpu| cpu.check == Some(CpuCheck::Full)).zip(got) else {
+        return Ok(());
+    };
+    let table = X86::table();
+    let name = asked.model.as_ref().and_then(|model| model.name.as_deref());
+    let Some(model) = name.and_then(|name| table.model(name)) else { return Ok(()) };
+    let is_on = |feature: &CpuFeature| {
+        !matches!(feature.policy, Some(CpuFeaturePolicy::Disable | CpuFeaturePolicy::Forbid))
+    };
+    let all_of = |cpu: &Cpu| {
+        let named = |on: bool| {
+            let features = cpu.feature.iter().filter(move |feature| is_on(feature) == on);
+            features.filter_map(|feature| table.feature(&feature.name)).collect::<FeatureSet>()
+        };
+        model.features.union(named(true)).difference(named(false))
+    };
+    let (asked, got) = (all_of(asked), all_of(got));
+    let names = |set: FeatureSet| set.iter().map(|number| table.name(number)).collect::<Vec<_>>().join(",");
+    let (extra, missing) = (names(got.difference(asked)), names(asked.difference(got)));
+    let text = match (extra.as_str(), missing.as_str()) {
+        ("", "") => return Ok(()),
+        (extra, "") => format!("extra features: {extra}"),
+        ("", missing) => format!("missing features: {missing}"),
+        (extra, missing) => format!("extra features: {extra}, missing features: {missing}"),
+    };
+    Err(QEMU.operation_failed(format_args!("guest CPU doesn't match specification: {text}")))
+}
+
 /// What is asked of QEMU's model: features that are on or off for sure.
 fn asked(features: &[CpuFeature]) -> Map<String, Value> {
     let on = |policy| match policy {
@@ -246,6 +279,23 @@ fn features(said: &[CpuFeature], model: FeatureSet, got: FeatureSet) -> Vec<CpuF
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_processor_that_must_be_exact_is_compared() {
+        let feature = |name: &str, policy| CpuFeature { policy: Some(policy), name: name.to_owned() };
+        let model = CpuModel { fallback: None, vendor_id: None, name: Some("qemu64".to_owned()) };
+        let cpu = |check, feature| Cpu { check, feature, model: Some(model.clone()), ..Cpu::default() };
+        let (on, off) = (CpuFeaturePolicy::Require, CpuFeaturePolicy::Disable);
+        let asked = cpu(Some(CpuCheck::Full), vec![feature("aes", on)]);
+        let got = cpu(Some(CpuCheck::Full), vec![feature("aes", off), feature("hypervisor", on)]);
+        let error = check_full(Some(&asked), Some(&got)).unwrap_err().message;
+        assert_eq!(
+            error,
+            "operation failed: guest CPU doesn't match specification: extra features: hypervisor, missing features: aes"
+        );
+        check_full(Some(&asked), Some(&asked)).unwrap();
+        check_full(Some(&cpu(Some(CpuCheck::Partial), Vec::new())), Some(&got)).unwrap();
+    }
 
     #[test]
     fn what_differs_from_the_model_is_said() {

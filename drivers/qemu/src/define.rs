@@ -13,7 +13,7 @@ use crate::command::shell;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
-use crate::plug::Taps;
+use crate::plug::HostEnds;
 use crate::probe::check_program;
 use crate::state::{Lifecycle, State};
 use crate::{kept, live, prepare};
@@ -222,7 +222,7 @@ pub(crate) async fn to_native(
     argv::refused::check(&domain)?;
     let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
-    let taps = Taps::new();
+    let taps = HostEnds::new();
     let context = argv::Context {
         dir: &dir,
         memory: &memory,

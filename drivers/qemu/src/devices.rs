@@ -22,9 +22,9 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::info::one_definition;
-use crate::plug::{self, Owner, Taps};
+use crate::plug::{self, HostEnds, Owner};
 use crate::state::Lifecycle;
-use crate::{argv, chain, live, prepare};
+use crate::{argv, chain, live, overlay, prepare};
 
 /// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_DEVICE_MODIFY_FORCE`
 const LIVE: u32 = 1;
@@ -138,6 +138,10 @@ async fn plug_in(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
             let number = argv::storage::last_number(&domain).max(live.last_source) + 1;
             chain::find(&mut new)?;
             last_source = live::number_chain(&mut new, number);
+            if new.transient.is_some() {
+                last_source += 1;
+                overlay::lay(&domain.name, &mut new, last_source).await?;
+            }
             alone.devices.disks.push(new);
             live::name_devices(&mut alone);
             let (id, dirs) = (domain.id.unwrap_or(-1), &driver.shared.dirs);
@@ -152,7 +156,7 @@ async fn plug_in(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
                 caps: &caps,
                 monitor: None,
                 vault,
-                taps: Taps::new(),
+                taps: HostEnds::new(),
                 opened: Vec::new(),
             };
             argv::storage::disks(&mut line, &found, &context)?;
@@ -179,6 +183,7 @@ async fn plug_in(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
     let given = given.transpose()?;
     let plugged = run(&live, line).await;
     if plugged.is_err() {
+        overlay::remove_all(&alone);
         plug::disconnect(driver, &Owner::of(&domain), &alone.devices.interfaces).await;
     }
     let new = audit::devices(&alone.devices.disks, &alone.devices.interfaces, "attach");
@@ -347,6 +352,7 @@ impl Qemu {
             if let (Some(disk), Some(dac)) = (&disk, &driver.shared.security) {
                 dac.take_back_disk(&live.domain, disk);
             }
+            disk.iter().for_each(|disk| overlay::remove(&guest.name, disk));
             driver.save_status(&guest);
             let msg = DomainEventDeviceRemovedMsg { dom: guest.handle(), dev_alias: alias.as_str().into() };
             let msg = DomainEventCallbackDeviceRemovedMsg { callback_id: 0, msg };

@@ -33,7 +33,7 @@ use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
-use crate::{kept, live, memory, prepare};
+use crate::{kept, live, lock, memory, modules, overlay, prepare, usb};
 
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -44,9 +44,15 @@ impl Qemu {
         let id = self.next_id();
         let (state, changes) = begin.memory.leads_to(begin.paused);
         let mut domain = live::domain(stored, id, &self.shared.dirs)?;
+        live::number_vsock(&mut domain, &self.vsocks());
         let found = domain.devices.disks.iter_mut().try_for_each(chain::find);
         live::number_sources(&mut domain);
         let prepared = found.and_then(|()| security::prepare(self.shared.security.as_ref(), &mut domain));
+        let prepared = prepared.and_then(|()| usb::find_all(&mut domain));
+        let prepared = match prepared {
+            Ok(()) => overlay::lay_all(&mut domain).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = prepared {
             self.audit_start(&guest.handle(), &domain, &changes, None);
             return Err(error);
@@ -58,6 +64,7 @@ impl Qemu {
             Ok(started) => started,
             Err(error) => {
                 plug::disconnect(self, &Owner::of(&domain), &domain.devices.interfaces).await;
+                overlay::remove_all(&domain);
                 let _ = fs::remove_dir_all(&dir);
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
@@ -170,7 +177,8 @@ impl Qemu {
         log.note(&format!("starting up virtwire version: {version}\n{shown}")).map_err(cannot)?;
         let output = log.output().map_err(cannot)?;
         let errors = log.output().map_err(cannot)?;
-        let start = Start { program: &program, line, env, run_as, output: Stdio::from(output) };
+        let (output, lock) = (Stdio::from(output), lock::limit(domain));
+        let start = Start { program: &program, line, env, run_as, output, lock };
         let process = Process::start(start, Stdio::from(errors))
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
 
@@ -182,8 +190,13 @@ impl Qemu {
             return Err(VirtError::system(ErrorDomain::NONE, &error, what));
         }
 
+        let asked = domain.cpu.clone();
         match self.greet(domain, &socket, &process).await {
             Ok((monitor, events)) => {
+                if let Err(misfit) = crate::cpu::check_full(asked.as_ref(), domain.cpu.as_ref()) {
+                    process.signal(Signal::KILL);
+                    return Err(misfit);
+                }
                 if let Some(files) = files {
                     files.keep();
                 }
@@ -219,6 +232,7 @@ impl Qemu {
             let chardevs = monitor.execute(&QueryChardev {}).await?;
             live::fill_in_terminals(domain, &chardevs);
             crate::cpu::settle(domain, &monitor).await?;
+            modules::settle(domain, &monitor).await?;
             for net in domain.devices.interfaces.iter().filter(|net| !is_up(net)) {
                 let name = net.info.alias.as_ref().map(|alias| alias.name.clone()).unwrap_or_default();
                 monitor.execute(&SetLink { name, up: false }).await?;
@@ -253,6 +267,14 @@ impl Qemu {
             }),
             true = process.ended_within(limit) => Err(QmpError::Closed),
         }
+    }
+
+    /// The numbers of the sockets between host and guests that are taken.
+    fn vsocks(&self) -> Vec<u32> {
+        let of = |guest: &Arc<Guest>| {
+            guest.lock().live.as_ref()?.domain.devices.vsock.as_ref()?.cid.as_ref()?.address
+        };
+        self.all().iter().filter_map(of).collect()
     }
 
     /// Asks QEMU to end, and kills it if it does not.
@@ -323,6 +345,7 @@ impl Qemu {
             }
         }
         plug::disconnect(self, &Owner::of(&live.domain), &live.domain.devices.interfaces).await;
+        overlay::remove_all(&live.domain);
         for socket in live::listening(&live.domain) {
             let _ = fs::remove_file(socket);
         }

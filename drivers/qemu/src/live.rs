@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use virtwire_conf::domain::chardev::{Channel, CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
-use virtwire_conf::domain::disk::{Disk, DiskBus};
+use virtwire_conf::domain::disk::{Disk, DiskBus, DiskCache};
 use virtwire_conf::domain::display::{Graphics, GraphicsType, ListenType};
 use virtwire_conf::domain::misc::{ControllerType, MemballoonModel, MemoryModel};
 use virtwire_conf::domain::net::{Interface, InterfaceType};
@@ -18,7 +18,7 @@ use virtwire_qmp::replies::ChardevInfo;
 use crate::argv::is_q35;
 use crate::argv::storage::has_one_number;
 use crate::dirs::Dirs;
-use crate::error::{QEMU, Result};
+use crate::error::{QEMU, Result, file};
 
 /// VNC's ports, as qemu.conf has them by default.
 const VNC_PORTS: std::ops::RangeInclusive<u16> = 5900..=65535;
@@ -34,11 +34,13 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
         .resource
         .get_or_insert_with(|| Resource { partition: Some("/machine".to_owned()), ..Resource::default() });
     align_memory(&mut domain);
+    say_usual(&mut domain);
     name_devices(&mut domain);
     number_sources(&mut domain);
     place_channels(&mut domain, dirs);
     let dir = dirs.domain(id, &domain.name);
     for graphics in &mut domain.devices.graphics {
+        place_rendering(graphics)?;
         place_screen(graphics, &dir, || dirs.screen_bus(id, &stored.name));
         if graphics.type_ == GraphicsType::Vnc
             && graphics.socket.is_none()
@@ -54,6 +56,60 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
         }
     }
     Ok(domain)
+}
+
+/// What a run has where the definition leaves it open.
+fn say_usual(domain: &mut Domain) {
+    for disk in domain.devices.disks.iter_mut().filter(|disk| disk.shareable) {
+        // What the host keeps of it, others would not see.
+        let driver = disk.driver.get_or_insert_default();
+        driver.cache.get_or_insert(DiskCache::None);
+    }
+    let devices = &mut domain.devices;
+    let chardevs = (devices.serials.iter_mut().map(|serial| &mut serial.chardev))
+        .chain(devices.parallels.iter_mut().map(|parallel| &mut parallel.chardev))
+        .chain(devices.channels.iter_mut().map(|channel| &mut channel.chardev))
+        .chain(devices.consoles.iter_mut().map(|console| &mut console.chardev))
+        .chain(devices.redirdevs.iter_mut().map(|device| &mut device.chardev));
+    let ends =
+        chardevs.filter(|chardev| chardev.type_ == CharType::Tcp).flat_map(|chardev| &mut chardev.source);
+    let cards = devices.smartcards.iter_mut().filter(|card| card.type_ == Some(CharType::Tcp));
+    for source in ends.chain(cards.flat_map(|card| &mut card.source)) {
+        source.tls.get_or_insert(YesNo::No);
+    }
+}
+
+/// Where the kernel has graphics processors.
+const RENDERING: &str = "/dev/dri";
+
+/// A screen that is rendered by a graphics processor gets the first there is.
+fn place_rendering(screen: &mut Graphics) -> Result<()> {
+    let enabled = screen.gl.as_ref().is_some_and(|gl| gl.enable == Some(YesNo::Yes));
+    let renders = match screen.type_ {
+        GraphicsType::EglHeadless => true,
+        GraphicsType::Spice | GraphicsType::Dbus => enabled,
+        _ => false,
+    };
+    if !renders || screen.gl.as_ref().is_some_and(|gl| gl.rendernode.is_some()) {
+        return Ok(());
+    }
+    let all = std::fs::read_dir(RENDERING);
+    let all = all.map_err(|e| file(&e, format_args!("cannot open directory '{RENDERING}'")))?;
+    let nodes = all.flatten().filter(|node| node.file_name().to_string_lossy().starts_with("renderD"));
+    let first = nodes.map(|node| node.path().display().to_string()).min();
+    let first = first.ok_or_else(|| QEMU.internal_error("Unable to find a DRM render node"))?;
+    screen.gl.get_or_insert_default().rendernode = Some(first);
+    Ok(())
+}
+
+/// The socket between host and guest gets a number that no other guest has.
+pub(crate) fn number_vsock(domain: &mut Domain, taken: &[u32]) {
+    /// Those below are the hypervisor's, the host's and reserved.
+    const FIRST: u32 = 3;
+    let Some(cid) = domain.devices.vsock.as_mut().and_then(|vsock| vsock.cid.as_mut()) else { return };
+    if cid.auto == Some(YesNo::Yes) {
+        cid.address = (FIRST..).find(|number| !taken.contains(number));
+    }
 }
 
 /// Sockets of screens that have no place of their own get one.
@@ -274,7 +330,6 @@ pub(crate) fn name_devices(domain: &mut Domain) {
         tpms "tpm";
         hostdevs "hostdev";
         redirdevs "redir";
-        panics "panic";
         shmems "shmem";
         cryptos "crypto";
     }

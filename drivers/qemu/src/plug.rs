@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::process::Command;
@@ -24,6 +25,16 @@ use virtwire_protocol::remote::{
 use crate::argv::alias;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
+use crate::passt;
+
+/// The host's end of an interface, as QEMU gets it.
+#[derive(Debug)]
+pub enum HostEnd {
+    /// Of a tap.
+    Tap(Tap),
+    /// The socket where another program waits for its packets.
+    Stream(PathBuf),
+}
 
 /// The descriptors that QEMU gets for an interface.
 #[derive(Debug, Default)]
@@ -35,32 +46,41 @@ pub struct Tap {
 }
 
 /// Those of all interfaces, by alias.
-pub type Taps = BTreeMap<String, Tap>;
+pub type HostEnds = BTreeMap<String, HostEnd>;
 
 /// Makes the host's ends of a guest's interfaces, and notes in the definition what they are.
 ///
 /// # Errors
 /// One is not to be had; those before it are given up.
-pub(crate) async fn connect(driver: &Qemu, domain: &mut Domain) -> Result<Taps> {
-    let mut taps = Taps::new();
+pub(crate) async fn connect(driver: &Qemu, domain: &mut Domain) -> Result<HostEnds> {
+    let mut ends = HostEnds::new();
     let owner = Owner::of(domain);
     for at in 0..domain.devices.interfaces.len() {
-        let interface = &mut domain.devices.interfaces[at];
-        match plug(driver, &owner, interface).await {
-            Ok(Some(tap)) => drop(taps.insert(alias(&interface.info).to_owned(), tap)),
-            Ok(None) => {}
+        let interface = &domain.devices.interfaces[at];
+        let name = alias(&interface.info).to_owned();
+        let end = if passt::is_behind(interface) {
+            passt::start(driver, domain, interface).await.map(HostEnd::Stream).map(Some)
+        } else {
+            let made = plug(driver, &owner, &mut domain.devices.interfaces[at]).await;
+            made.map(|tap| tap.map(HostEnd::Tap))
+        };
+        match end {
+            Ok(end) => ends.extend(end.map(|end| (name, end))),
             Err(error) => {
                 disconnect(driver, &owner, &domain.devices.interfaces[..=at]).await;
                 return Err(error);
             }
         }
     }
-    Ok(taps)
+    Ok(ends)
 }
 
 /// Gives up what is not gone with QEMU.
 pub(crate) async fn disconnect(driver: &Qemu, owner: &Owner, interfaces: &[Interface]) {
     for interface in interfaces {
+        if passt::is_behind(interface) {
+            passt::end(driver, owner.id, &owner.name, interface);
+        }
         let source = interface.source.as_ref();
         if let Some(dev) = interface.target.as_ref().and_then(|target| target.dev.as_deref())
             && dev.starts_with(MACVTAP.prefix)
@@ -86,6 +106,7 @@ pub(crate) async fn disconnect(driver: &Qemu, owner: &Owner, interfaces: &[Inter
 
 /// Whose interfaces they are.
 pub(crate) struct Owner {
+    id: i32,
     name: String,
     uuid: Uuid,
     /// It runs in the kernel, and so may its network cards.
@@ -95,6 +116,7 @@ pub(crate) struct Owner {
 impl Owner {
     pub(crate) fn of(domain: &Domain) -> Self {
         Self {
+            id: domain.id.unwrap_or(-1),
             name: domain.name.clone(),
             uuid: domain.uuid.unwrap_or_default(),
             is_kvm: domain.type_ == VirtType::Kvm,
@@ -122,6 +144,10 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
     let tap = match &socket {
         Socket::Device { dev, mode } => on_device(interface, dev, mode).await?,
         Socket::Bridge(bridge) => {
+            if !link::exists(bridge) {
+                let none = rustix::io::Errno::NODEV.into();
+                return Err(failed(&none, format_args!("Cannot get interface MTU on '{bridge}'")));
+            }
             let tap = tap(interface)?;
             let isolated = interface.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
             let name = device(interface);

@@ -138,7 +138,7 @@ where
     line.option("-chardev", format!("socket,id=monitor,fd={monitor}"));
     line.option("-mon", "chardev=monitor,mode=control");
     let env = vec![("LC_ALL".to_owned(), "C".to_owned())];
-    let start = Start { program, line, env, run_as: None, output: Stdio::null() };
+    let start = Start { program, line, env, run_as: None, output: Stdio::null(), lock: None };
     let (complaints, errors) = std::io::pipe().map_err(ProbeError::Start)?;
     let process = Process::start(start, errors.into()).map_err(ProbeError::Start)?;
 

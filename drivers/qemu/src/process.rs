@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use crate::command::CommandLine;
+use crate::lock;
 use crate::security::Credentials;
 
 /// The longest path a unix socket may have, in bytes, without the closing zero.
@@ -43,6 +44,8 @@ pub struct Start<'a> {
     pub(crate) run_as: Option<Credentials>,
     /// Where its output goes.
     pub output: Stdio,
+    /// The bytes of memory that it may lock; `None` for what the daemon may.
+    pub(crate) lock: Option<u64>,
 }
 
 impl Process {
@@ -59,10 +62,10 @@ impl Process {
             let _entered = runtime.enter();
             tokio::process::Command::from(command).spawn()
         };
-        let child = match &start.run_as {
-            Some(who) => who.run(spawn)?,
-            None => spawn()?,
-        };
+        let child = lock::with(start.lock, || match &start.run_as {
+            Some(who) => who.run(spawn),
+            None => spawn(),
+        })?;
         let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         Self::from_pid(pid.ok_or(io::ErrorKind::NotFound)?)
     }
@@ -152,8 +155,14 @@ mod tests {
     fn sleeper() -> Process {
         let mut line = CommandLine::default();
         line.word("1000");
-        let start =
-            Start { program: Path::new("sleep"), line, env: Vec::new(), run_as: None, output: Stdio::null() };
+        let start = Start {
+            program: Path::new("sleep"),
+            line,
+            env: Vec::new(),
+            run_as: None,
+            output: Stdio::null(),
+            lock: None,
+        };
         Process::start(start, Stdio::null()).unwrap()
     }
 
@@ -183,6 +192,7 @@ mod tests {
             env: Vec::new(),
             run_as: None,
             output: Stdio::null(),
+            lock: None,
         };
         assert_eq!(Process::start(start, Stdio::null()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

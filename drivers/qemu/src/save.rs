@@ -21,9 +21,9 @@ use crate::define::{text, transient};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, file, monitor};
 use crate::guest::{Ending, Guest, Live};
-use crate::migrate;
 use crate::snapshot::{cookie, of_run};
 use crate::state::{Lifecycle, State};
+use crate::{migrate, overlay};
 
 /// What a file begins with once it is whole, and until then.
 const MAGIC: &[u8; 16] = b"LibvirtQemudSave";
@@ -124,6 +124,14 @@ fn check_state(flags: u32, function: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a guest could go on elsewhere: what disks forget with the run would be missing there.
+fn movable(guest: &Guest) -> Result<()> {
+    if overlay::has_any(&guest.live()?.domain) {
+        return Err(QEMU.operation_invalid("migration with transient disk is not supported"));
+    }
+    Ok(())
+}
+
 pub(crate) async fn save(driver: &Qemu, args: DomainSaveArgs) -> Result<()> {
     save_flags(driver, DomainSaveFlagsArgs { dom: args.dom, to: args.to, dxml: None, flags: 0 }).await
 }
@@ -133,6 +141,7 @@ pub(crate) async fn save_flags(driver: &Qemu, args: DomainSaveFlagsArgs) -> Resu
     check_state(args.flags, "virDomainSaveFlags")?;
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
+    movable(&guest)?;
     driver.save(&guest, Path::new(&*args.to.to_str_lossy()), args.dxml, args.flags).await
 }
 
@@ -145,6 +154,7 @@ pub(crate) async fn managed_save(driver: &Qemu, args: DomainManagedSaveArgs) -> 
     if guest.lock().persistent.is_none() {
         return Err(QEMU.operation_invalid("cannot do managed save for transient domain"));
     }
+    movable(&guest)?;
     driver.save(&guest, &driver.shared.dirs.saved(&guest.name), None, args.flags).await?;
     guest.lock().saved = true;
     Ok(())

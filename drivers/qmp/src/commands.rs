@@ -159,6 +159,8 @@ commands! {
     "query-hotpluggable-cpus" QueryHotpluggableCpus {} -> Box<RawValue>;
     /// The I/O threads.
     "query-iothreads" QueryIothreads {} -> Vec<IoThreadInfo>;
+    /// The memory modules.
+    "query-memory-devices" QueryMemoryDevices {} -> Vec<MemoryDevice>;
     /// The balloon's state; an error of class `DeviceNotActive` without a balloon.
     "query-balloon" QueryBalloon {} -> BalloonInfo;
     /// Asks the balloon for a size.

@@ -246,6 +246,22 @@ replies! { "kebab-case";
         /// The backing image.
         backing: Option<Box<BlockStats>>,
     }
+    /// A memory module.
+    MemoryDevice {
+        /// What is known of it.
+        data: MemoryDeviceInfo,
+    }
+    /// What is known of a memory module.
+    MemoryDeviceInfo {
+        /// Its id.
+        id: Option<String>,
+        /// Where it begins, if it is a DIMM or NVDIMM.
+        addr: Option<u64>,
+        /// Where it begins, if it is a virtio device.
+        memaddr: Option<u64>,
+        /// How much the guest has of it, bytes.
+        size: u64,
+    }
     /// A character device.
     ChardevInfo {
         /// Its id.

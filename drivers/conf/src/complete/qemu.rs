@@ -87,19 +87,22 @@ fn lent_devices(domain: &mut Domain) {
 /// More processors than this are not reached by interrupts as they always were.
 const MOST_WITHOUT_REMAPPING: u32 = 255;
 
-/// Big machines need an IOMMU that remaps interrupts.
+/// Big machines need an IOMMU that remaps interrupts, and such an IOMMU the I/O APIC of QEMU.
 fn interrupt_remapping(domain: &mut Domain, chipset: Chipset) {
     let many = domain.vcpu.as_ref().is_some_and(|vcpu| vcpu.count > MOST_WITHOUT_REMAPPING);
-    if chipset != Chipset::Q35 || !many {
+    if chipset == Chipset::Q35 && many {
+        domain.devices.iommu.get_or_insert_default();
+    }
+    let iommu = domain.devices.iommu.as_mut().filter(|iommu| iommu.model == IommuModel::Intel);
+    let Some(iommu) = iommu else { return };
+    if chipset == Chipset::Q35 && many {
+        let driver = iommu.driver.get_or_insert_default();
+        driver.intremap.get_or_insert(OnOff::On);
+        driver.eim.get_or_insert(OnOff::On);
+    }
+    if iommu.driver.as_ref().is_none_or(|driver| driver.intremap != Some(OnOff::On)) {
         return;
     }
-    let iommu = domain.devices.iommu.get_or_insert_default();
-    if iommu.model != IommuModel::Intel {
-        return;
-    }
-    let driver = iommu.driver.get_or_insert_default();
-    driver.intremap.get_or_insert(OnOff::On);
-    driver.eim.get_or_insert(OnOff::On);
     let features = domain.features.get_or_insert_default();
     features.ioapic.get_or_insert_default().driver.get_or_insert(IoapicDriver::Qemu);
 }

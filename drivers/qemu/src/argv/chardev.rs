@@ -1,7 +1,7 @@
 //! The host's end of a character device: a `-chardev`, whatever the guest's end is.
 
-use virtwire_conf::YesNo;
 use virtwire_conf::domain::chardev::{CharMode, CharProtocol, CharSource, CharType, Chardev, Log, Protocol};
+use virtwire_conf::{OnOff, YesNo};
 use virtwire_protocol::VirtError;
 
 use super::Json;
@@ -71,11 +71,22 @@ impl HostEnd<'_> {
                 return Err(QEMU.config_unsupported(format_args!("unsupported chardev '{kind}'")));
             }
         };
-        let options = options
-            .with_if("logfile", self.log.and_then(|log| log.file.as_ref()))
-            .with_if("logappend", self.log.and_then(|log| log.append).map(|append| append.as_str()));
+        let options = self.logged(line, options, alias)?;
         line.option("-chardev", options);
         Ok(id)
+    }
+
+    /// Where a copy goes of what comes through it.
+    fn logged(self, line: &mut CommandLine, options: Options, alias: &str) -> Result<Options, VirtError> {
+        let Some((log, path)) = self.log.and_then(|log| Some((log, log.file.as_deref()?))) else {
+            return Ok(options);
+        };
+        let appends = log.append != Some(OnOff::Off);
+        let cannot = |error| file(&error, format_args!("Unable to open file: {path}"));
+        let name = line.log(path, appends, &format!("{alias}-log")).map_err(cannot)?;
+        // A file that was opened here has been emptied already.
+        let append = if name == path { log.append.map(OnOff::as_str) } else { Some("on") };
+        Ok(options.with("logfile", name).with_if("logappend", append))
     }
 
     /// What a spice client knows the channel by.

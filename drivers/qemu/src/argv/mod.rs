@@ -40,7 +40,7 @@ use virtwire_qmp::replies::MachineInfo;
 
 use crate::command::{CommandLine, Options};
 use crate::fds::Group;
-use crate::plug::Taps;
+use crate::plug::HostEnds;
 use crate::probe::QemuCaps;
 
 pub(crate) use device::{Json as Device, Json, alias, is_q35};
@@ -60,7 +60,7 @@ pub struct Context<'a> {
     /// What secrets are encrypted with, and their values.
     pub vault: Vault,
     /// The host's ends of interfaces.
-    pub taps: Taps,
+    pub taps: HostEnds,
     /// Files that clients have opened for the guest.
     pub opened: Vec<Group>,
 }
@@ -129,7 +129,7 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     peripherals::panics(&mut line, domain);
     peripherals::shared_memory(&mut line, domain);
-    peripherals::vsock(&mut line, domain);
+    peripherals::vsock(&mut line, domain)?;
     peripherals::cryptos(&mut line, domain);
     peripherals::pstore(&mut line, domain);
     line.option("-msg", "timestamp=on");

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use serde_json::json;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::VirtioModel;
 use virtwire_conf::domain::net::{Interface, InterfaceDriver, InterfaceType, TeamingType};
@@ -14,9 +15,13 @@ use super::device::is_on;
 use super::{Device, Json, alias};
 use crate::command::{CommandLine, Options};
 use crate::error::QEMU;
-use crate::plug::{Tap, Taps};
+use crate::plug::{HostEnd, HostEnds, Tap};
 
-pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain, mut taps: Taps) -> Result<(), VirtError> {
+pub(crate) fn interfaces(
+    line: &mut CommandLine,
+    domain: &Domain,
+    mut taps: HostEnds,
+) -> Result<(), VirtError> {
     for (index, interface) in domain.devices.interfaces.iter().enumerate() {
         let tap = taps.remove(alias(&interface.info));
         host_end(line, interface, tap)?;
@@ -26,8 +31,11 @@ pub(crate) fn interfaces(line: &mut CommandLine, domain: &Domain, mut taps: Taps
     Ok(())
 }
 
+/// How long QEMU waits before it looks again for a program that has gone.
+const RECONNECT_MS: u32 = 5000;
+
 /// The host's end: `hostnetN`.
-fn host_end(line: &mut CommandLine, interface: &Interface, made: Option<Tap>) -> Result<(), VirtError> {
+fn host_end(line: &mut CommandLine, interface: &Interface, made: Option<HostEnd>) -> Result<(), VirtError> {
     let source = interface.source.as_ref();
     let place = || {
         let address = source.and_then(|source| source.address.as_deref()).unwrap_or_default();
@@ -36,7 +44,11 @@ fn host_end(line: &mut CommandLine, interface: &Interface, made: Option<Tap>) ->
     let netdev = |kind: &str| Json::begin("-netdev", "type", kind);
     let name = alias(&interface.info);
     let netdev = match (interface.type_, made) {
-        (_, Some(made)) => tap(line, netdev("tap"), made),
+        (_, Some(HostEnd::Tap(made))) => tap(line, netdev("tap"), made),
+        (_, Some(HostEnd::Stream(socket))) => netdev("stream")
+            .with("addr", json!({"type": "unix", "path": socket.display().to_string()}))
+            .with("server", false)
+            .with("reconnect-ms", RECONNECT_MS),
         (InterfaceType::Ethernet, None) => {
             tap(line, netdev("tap"), Tap { queues: vec![shown()?], vhost: Vec::new() })
         }
@@ -210,7 +222,7 @@ mod tests {
         let mut domain = Domain::parse(&xml, &ParseOptions::qemu(Arc::new(host))).unwrap();
         crate::live::name_devices(&mut domain);
         let mut line = CommandLine::default();
-        interfaces(&mut line, &domain, Taps::new()).unwrap();
+        interfaces(&mut line, &domain, HostEnds::new()).unwrap();
         let pairs: Vec<String> = line.args().chunks(2).map(|pair| pair.join(" ")).collect();
         assert_eq!(pairs, expected);
     }

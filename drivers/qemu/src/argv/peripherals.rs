@@ -12,6 +12,7 @@ use virtwire_protocol::VirtError;
 use super::chardev::HostEnd;
 use super::{Json, alias};
 use crate::command::{CommandLine, escape};
+use crate::error::QEMU;
 
 /// What the watchdogs do; a Q35 has one of its own.
 pub(super) fn watchdogs(line: &mut CommandLine, domain: &Domain) {
@@ -175,17 +176,26 @@ pub(super) fn cryptos(line: &mut CommandLine, domain: &Domain) {
     }
 }
 
-/// The socket between host and guest. Without a kernel's file for it the number tells that there is none.
-pub(super) fn vsock(line: &mut CommandLine, domain: &Domain) {
-    let Some(vsock) = &domain.devices.vsock else { return };
+/// The kernel's side of the socket between host and guest.
+const VHOST_VSOCK: &str = "/dev/vhost-vsock";
+
+/// The socket between host and guest. The number of its file tells a guest that is only shown that there is none.
+///
+/// # Errors
+/// The kernel has no such socket.
+pub(super) fn vsock(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+    let Some(vsock) = &domain.devices.vsock else { return Ok(()) };
+    let opened = line.device(VHOST_VSOCK);
+    let opened = opened.map_err(|_| QEMU.config_unsupported("unable to open vhost-vsock device"))?;
     let options = vsock.driver.as_ref().map(|driver| &driver.virtio);
     let cid = vsock.cid.as_ref().and_then(|cid| cid.address).unwrap_or_default();
     Json::virtio("vhost-vsock", vsock.info.address.as_ref(), vsock.model, options)
         .with("id", alias(&vsock.info))
         .with("guest-cid", cid)
-        .with("vhostfd", "-1")
+        .with("vhostfd", opened.as_deref().unwrap_or("-1"))
         .at(domain, &vsock.info)
         .add(line);
+    Ok(())
 }
 
 /// The IOMMU: other devices go through it, so it comes before all of them.

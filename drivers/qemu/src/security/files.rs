@@ -8,6 +8,7 @@ use virtwire_conf::domain::disk::{Disk, DiskDevice, DiskSource};
 use virtwire_conf::{Domain, YesNo};
 
 use super::DAC;
+use crate::usb;
 
 /// A file that a guest is given.
 pub(super) struct File {
@@ -42,10 +43,9 @@ pub(super) fn files(domain: &Domain) -> Vec<File> {
     let sources = chardevs(domain).flat_map(of_chardev);
     let os = &domain.os;
     let nvram = os.nvram.iter().filter_map(|nvram| nvram.path.as_deref()).map(File::new);
-    // Several guests may boot the same.
-    let shared = |path: &String| File { comes_back: false, ..File::new(path) };
-    let kernel = [&os.kernel, &os.initrd, &os.dtb].into_iter().flatten().map(shared);
-    disks.chain(sources).chain(nvram).chain(kernel).collect()
+    let kernel = [&os.kernel, &os.initrd, &os.dtb].into_iter().flatten().map(File::new);
+    let usb = domain.devices.hostdevs.iter().filter_map(usb::node).map(File::new);
+    disks.chain(sources).chain(nvram).chain(kernel).chain(usb).collect()
 }
 
 /// The images of a disk: its own, and those below it.

@@ -319,7 +319,7 @@ fn vacant(disk: &SnapshotDisk) -> Result<()> {
 }
 
 /// A disk with a new image upon the one it had. Of a guest that is off, what is below stands in the image alone.
-pub(super) fn upon(disk: &mut Disk, snapshot: &SnapshotDisk, index: Option<u32>, shown: bool) {
+pub(crate) fn upon(disk: &mut Disk, snapshot: &SnapshotDisk, index: Option<u32>, shown: bool) {
     let below = BackingStore {
         type_: Some(disk.type_),
         format: Some(BackingFormat { type_: format(disk).to_owned(), ..BackingFormat::default() }),

@@ -47,7 +47,7 @@ pub(super) async fn backing_file(path: &str) -> Option<String> {
 ///
 /// # Errors
 /// It cannot be made.
-pub(super) async fn overlay(path: &Path, base: &Path, format: &str, size: Option<u64>) -> Result<()> {
+pub(crate) async fn overlay(path: &Path, base: &Path, format: &str, size: Option<u64>) -> Result<()> {
     let (path, base) = (path.to_string_lossy(), base.to_string_lossy());
     let mut args = vec!["create", "-q", "-f", "qcow2", "-F", format, "-b", &base];
     // The one below is not looked into where its size is known: a guest has it.

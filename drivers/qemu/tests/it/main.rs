@@ -7,6 +7,7 @@ mod lives;
 mod moments;
 mod native;
 mod probing;
+mod runs;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,78 @@
+//! Memory modules of a running guest: where QEMU has put them, and how much of them the guest has.
+
+use virtwire_conf::Domain;
+use virtwire_conf::domain::device::{Address, Alias};
+use virtwire_conf::domain::misc::{MemoryAddress, MemoryModel};
+use virtwire_conf::table::{Hex, KiB};
+use virtwire_qmp::commands::QueryMemoryDevices;
+use virtwire_qmp::replies::MemoryDevice;
+use virtwire_qmp::{Monitor, QmpError};
+
+/// Says in the definition of a run what QEMU tells of its modules.
+///
+/// # Errors
+/// QEMU does not answer.
+pub(crate) async fn settle(domain: &mut Domain, monitor: &Monitor) -> Result<(), QmpError> {
+    if !domain.devices.memories.is_empty() {
+        let told = monitor.execute(&QueryMemoryDevices {}).await?;
+        note(domain, &told);
+    }
+    Ok(())
+}
+
+fn note(domain: &mut Domain, told: &[MemoryDevice]) {
+    // Of a module that grows and shrinks, what is not plugged in is not there.
+    let mut absent = 0;
+    for module in &mut domain.devices.memories {
+        let alias = module.info.alias.as_ref().map(|Alias { name }| name.as_str());
+        let Some(found) = told.iter().find(|device| device.data.id.as_deref() == alias) else { continue };
+        let base = found.data.addr.or(found.data.memaddr).map(Hex);
+        if let Some(Address::Dimm(place)) = &mut module.info.address {
+            place.base = base;
+        } else if let Some(target) = &mut module.target {
+            target.address = Some(MemoryAddress { base });
+            if module.model == MemoryModel::VirtioMem {
+                let current = found.data.size / 1024;
+                target.current = Some(KiB(current));
+                absent += target.size.map_or(0, |size| size.0.saturating_sub(current));
+            }
+        }
+    }
+    if let (Some(current), Some(memory)) = (&mut domain.current_memory, &domain.memory) {
+        current.0 = current.0.min(memory.size.0.saturating_sub(absent));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use virtwire_conf::{FormatOptions, ParseOptions, QemuHost};
+
+    use super::*;
+
+    #[test]
+    fn modules_are_where_qemu_has_put_them() {
+        let xml = "<domain type='qemu'><name>g</name><maxMemory slots='4' unit='GiB'>2</maxMemory>
+            <memory unit='MiB'>128</memory><vcpu>1</vcpu>
+            <cpu><numa><cell id='0' cpus='0' memory='128' unit='MiB'/></numa></cpu>
+            <os><type machine='q35'>hvm</type></os><devices>
+            <memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>
+            <memory model='virtio-mem'><target><size unit='MiB'>256</size><node>0</node><block unit='MiB'>2</block>
+            <requested unit='MiB'>64</requested></target></memory></devices></domain>";
+        let host = QemuHost::x86_64("/usr/bin/qemu-system-x86_64", "10.0", false);
+        let mut domain = Domain::parse(xml, &ParseOptions::qemu(Arc::new(host))).unwrap();
+        crate::live::name_devices(&mut domain);
+        let told = r#"[{"type": "dimm", "data": {"id": "dimm0", "addr": 4294967296, "size": 134217728, "slot": 0}},
+            {"type": "virtio-mem", "data": {"id": "virtiomem0", "memaddr": 5368709120, "size": 67108864}}]"#;
+        note(&mut domain, &serde_json::from_str::<Vec<MemoryDevice>>(told).unwrap());
+        let shown = domain.to_xml(&FormatOptions::default());
+        for part in [
+            "<currentMemory unit='KiB'>327680</currentMemory>",
+            "<address type='dimm' slot='0' base='0x100000000'/>",
+            "<current unit='KiB'>65536</current>\n        <address base='0x140000000'/>",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+    }
+}
