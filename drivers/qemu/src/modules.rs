@@ -3,7 +3,7 @@
 use virtwire_conf::Domain;
 use virtwire_conf::domain::device::{Address, Alias};
 use virtwire_conf::domain::misc::{MemoryAddress, MemoryModel};
-use virtwire_conf::table::{Hex, KiB};
+use virtwire_conf::table::{KiB, Wide};
 use virtwire_qmp::commands::QueryMemoryDevices;
 use virtwire_qmp::replies::MemoryDevice;
 use virtwire_qmp::{Monitor, QmpError};
@@ -26,7 +26,7 @@ fn note(domain: &mut Domain, told: &[MemoryDevice]) {
     for module in &mut domain.devices.memories {
         let alias = module.info.alias.as_ref().map(|Alias { name }| name.as_str());
         let Some(found) = told.iter().find(|device| device.data.id.as_deref() == alias) else { continue };
-        let base = found.data.addr.or(found.data.memaddr).map(Hex);
+        let base = found.data.addr.or(found.data.memaddr).map(Wide);
         if let Some(Address::Dimm(place)) = &mut module.info.address {
             place.base = base;
         } else if let Some(target) = &mut module.target {
