@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use virtwire_qmp::commands::QueryStatus;
+use virtwire_qmp::commands::{QueryChardev, QueryStatus};
 use virtwire_qmp::{Monitor, QmpError};
 
 use crate::driver::Qemu;
 use crate::guest::{Guest, Live};
+use crate::live;
 use crate::process::{Process, connect};
 use crate::state::State;
 use crate::status;
@@ -101,9 +102,11 @@ impl Qemu {
                     answer => break answer?.running,
                 }
             };
-            Ok::<_, QmpError>((monitor, events, running))
+            // A port may have been opened or closed meanwhile.
+            let chardevs = monitor.execute(&QueryChardev {}).await?;
+            Ok::<_, QmpError>((monitor, events, running, chardevs))
         };
-        let (monitor, events, running) = match greet.await {
+        let (monitor, events, running, chardevs) = match greet.await {
             Ok(greeted) => greeted,
             Err(error) => {
                 // Alive without a monitor, it could not be told from one that is off, and started twice.
@@ -117,17 +120,20 @@ impl Qemu {
         let dir = status.monitor.parent().map(Path::to_owned).unwrap_or_default();
         {
             let mut inner = guest.lock();
-            let of_run = Arc::new(status.domain);
+            let mut of_run = status.domain;
+            live::fill_in_ports(&mut of_run, &chardevs);
+            let of_run = Arc::new(of_run);
             inner.live = Some(Live {
                 id,
                 // Another daemon's start: what it began with is not known.
                 stored: inner.persistent.as_ref().map_or(&of_run, |definition| &definition.domain).clone(),
-                domain: of_run,
+                domain: Arc::clone(&of_run),
                 monitor,
                 process: Arc::new(process),
                 dir,
                 restart: false,
-                last_source: 0,
+                last_source: crate::blockjob::last_number(&of_run),
+                block_jobs: status.block_jobs,
                 ending: None,
             });
             inner.state = match (running, status.state.runs()) {
@@ -137,6 +143,7 @@ impl Qemu {
             };
         }
         self.follow(&guest, id, events);
+        self.resume_jobs(&guest).await;
         Ok(())
     }
 }

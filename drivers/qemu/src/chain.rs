@@ -95,7 +95,20 @@ fn image(path: &PathBuf, format: String, backing_store: Option<Box<BackingStore>
     }
 }
 
+/// What an image says of the one below it: a path as it stands there, if it names one.
+///
+/// # Errors
+/// The image cannot be read.
+pub(crate) fn said_below(path: &Path) -> Result<Option<PathBuf>> {
+    Ok(look_from(path, Path::new(""))?.backing.map(|(next, _)| next))
+}
+
 fn look(path: &Path) -> Result<Image> {
+    look_from(path, path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Looks into an image whose words mean places below `dir`.
+fn look_from(path: &Path, dir: &Path) -> Result<Image> {
     let cannot = |error: std::io::Error| {
         VirtError::system(STORAGE, &error, format_args!("Cannot access storage file '{}'", path.display()))
     };
@@ -104,5 +117,5 @@ fn look(path: &Path) -> Result<Image> {
         OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(cannot)?;
     let mut head = Vec::new();
     file.take(HEAD).read_to_end(&mut head).map_err(cannot)?;
-    Ok(read(&head, path.parent().unwrap_or(Path::new("/"))))
+    Ok(read(&head, dir))
 }

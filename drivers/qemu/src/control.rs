@@ -8,11 +8,11 @@ use virtwire_driver_api::CallCx;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{Cont, InjectNmi, SendKey, Stop, SystemPowerdown, SystemReset};
 
-use crate::absent::no_agent;
+use crate::agent::{self, Way};
 use crate::define::transient;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
-use crate::guest::{Ending, Guest, Live};
+use crate::guest::{Ending, Guest};
 use crate::rotation;
 use crate::state::{Lifecycle, State};
 
@@ -111,13 +111,21 @@ pub(crate) async fn shutdown(driver: &Qemu, args: DomainShutdownArgs) -> Result<
 const ACPI: u32 = 1;
 const AGENT: u32 = 2;
 
-/// The running guest, if it can be asked in one of these ways.
-fn by_acpi(guest: &Guest, flags: u32) -> Result<Live> {
-    let live = guest.live()?;
-    if flags & AGENT != 0 && flags & ACPI == 0 {
-        return Err(no_agent(&live.domain));
+/// Has the agent end a guest, where it is there and that is one of the ways; whether that was it.
+///
+/// # Errors
+/// There is no other way.
+async fn by_agent(guest: &Guest, flags: u32, way: Way) -> Result<bool> {
+    if flags != 0 && flags & AGENT == 0 {
+        return Ok(false);
     }
-    Ok(live)
+    if flags & AGENT == 0 && agent::check(guest).is_err() {
+        return Ok(false);
+    }
+    match agent::shut_down(guest, way).await {
+        Err(error) if flags == AGENT => Err(error),
+        asked => Ok(asked.is_ok()),
+    }
 }
 
 pub(crate) async fn shutdown_flags(driver: &Qemu, args: DomainShutdownFlagsArgs) -> Result<()> {
@@ -125,7 +133,10 @@ pub(crate) async fn shutdown_flags(driver: &Qemu, args: DomainShutdownFlagsArgs)
     let guest = driver.guest(&args.dom)?;
     let off = |_| QEMU.operation_invalid("domain is not running");
     guest.live().map_err(off)?;
-    let live = by_acpi(&guest, args.flags)?;
+    if by_agent(&guest, args.flags, Way::Off).await? {
+        return Ok(());
+    }
+    let live = guest.live()?;
     // Nobody in a paused guest hears the button.
     if !guest.lock().state.runs() {
         return Err(QEMU.operation_invalid("domain is not running"));
@@ -134,11 +145,14 @@ pub(crate) async fn shutdown_flags(driver: &Qemu, args: DomainShutdownFlagsArgs)
     Ok(())
 }
 
-/// A guest that heeds its power button is turned off and on again; the button is all there is.
+/// A guest that heeds its power button is turned off and on again.
 pub(crate) async fn reboot(driver: &Qemu, args: DomainRebootArgs) -> Result<()> {
     check_flags(args.flags, ACPI | AGENT, "qemuDomainReboot")?;
     let guest = driver.guest(&args.dom)?;
-    let live = by_acpi(&guest, args.flags)?;
+    let live = guest.live()?;
+    if by_agent(&guest, args.flags, Way::Again).await? {
+        return Ok(());
+    }
     driver.restart_at_shutdown(&guest);
     live.monitor.execute(&SystemPowerdown {}).await.map_err(monitor)?;
     Ok(())

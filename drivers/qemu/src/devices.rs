@@ -16,6 +16,7 @@ use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{BlockdevDel, DeviceDel, Getfd, NetdevDel, SetLink};
 
 use crate::audit;
+use crate::blockjob::check_idle;
 use crate::command::CommandLine;
 use crate::define::replace;
 use crate::driver::Qemu;
@@ -144,22 +145,7 @@ async fn plug_in(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
             }
             alone.devices.disks.push(new);
             live::name_devices(&mut alone);
-            let (id, dirs) = (domain.id.unwrap_or(-1), &driver.shared.dirs);
-            let (dir, memory) = (dirs.domain(id, &domain.name), dirs.domain_memory(id, &domain.name));
-            let caps =
-                driver.caps_of(Path::new(domain.devices.emulator.as_deref().unwrap_or_default())).await?;
-            let found = prepare::volumes(driver, &alone).await?;
-            let vault = prepare::unlock(driver, &found, prepare::vault_of(&dir)?).await?;
-            let context = argv::Context {
-                dir: &dir,
-                memory: &memory,
-                caps: &caps,
-                monitor: None,
-                vault,
-                taps: HostEnds::new(),
-                opened: Vec::new(),
-            };
-            argv::storage::disks(&mut line, &found, &context)?;
+            line = line_of(driver, &alone, argv::storage::disks).await?;
             alone.devices.disks.iter_mut().for_each(live::end_chain);
             alias = alone.devices.disks.first().and_then(|disk| disk.info.alias.clone());
         }
@@ -206,8 +192,36 @@ async fn plug_in(driver: &Qemu, guest: &Guest, device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// What the command line would say of the devices of a running guest, to be said over its monitor.
+///
+/// # Errors
+/// What they need is not there, or `add` refuses them.
+pub(crate) async fn line_of(
+    driver: &Qemu,
+    domain: &Domain,
+    add: impl FnOnce(&mut CommandLine, &Domain, &argv::Context<'_>) -> Result<()>,
+) -> Result<CommandLine> {
+    let (id, dirs) = (domain.id.unwrap_or(-1), &driver.shared.dirs);
+    let (dir, memory) = (dirs.domain(id, &domain.name), dirs.domain_memory(id, &domain.name));
+    let caps = driver.caps_of(Path::new(domain.devices.emulator.as_deref().unwrap_or_default())).await?;
+    let found = prepare::volumes(driver, domain).await?;
+    let vault = prepare::unlock(driver, &found, prepare::vault_of(&dir)?).await?;
+    let context = argv::Context {
+        dir: &dir,
+        memory: &memory,
+        caps: &caps,
+        monitor: None,
+        vault,
+        taps: HostEnds::new(),
+        opened: Vec::new(),
+    };
+    let mut line = CommandLine::to_plug();
+    add(&mut line, &found, &context)?;
+    Ok(line)
+}
+
 /// What the command line says of devices, said over the monitor. When one part fails, those before it are taken back.
-async fn run(live: &Live, line: CommandLine) -> Result<()> {
+pub(crate) async fn run(live: &Live, line: CommandLine) -> Result<()> {
     let (args, fds) = line.into_parts();
     for fd in fds {
         let fdname = CommandLine::name_of(fd.as_raw_fd());
@@ -269,6 +283,9 @@ pub(crate) async fn detach_flags(driver: &Qemu, args: DomainDetachDeviceFlagsArg
         let live = guest.live()?;
         let mut left = (*live.domain).clone();
         let alias = take_out(&mut left, &device)?;
+        if let Device::Disk(disk) = &device {
+            check_idle(&live, target(disk))?;
+        }
         let id = alias.map(|alias| alias.name).unwrap_or_default();
         // The guest decides; its answer is an event.
         live.monitor.execute(&DeviceDel { id }).await.map_err(monitor)?;

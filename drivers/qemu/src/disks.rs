@@ -6,15 +6,18 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::OFlags;
 use virtwire_conf::Domain;
-use virtwire_conf::domain::disk::{BackingStore, Disk, StorageType};
+use virtwire_conf::domain::disk::{BackingStore, Disk, StorageType, Tray};
 use virtwire_protocol::VirtError;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{BlockResize, BlockSetWriteThreshold};
+use virtwire_qmp::events::EventKind;
 
-use crate::argv::storage::{storage_node, top_node};
+use crate::affect::edit_live;
+use crate::argv::storage::{nodes, storage_node, top_node};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
+use crate::state::{Lifecycle, State};
 use crate::written;
 
 /// The disk that a client means: by target or by source.
@@ -75,7 +78,7 @@ pub(crate) async fn resize(driver: &Qemu, args: DomainBlockResizeArgs) -> Result
 
 /// How large what a disk is on is; the client may say so too.
 fn capacity(disk: &Disk, said: u64) -> Result<u64> {
-    if disk.type_ != StorageType::Block || format(disk) != "raw" {
+    if disk.type_ != StorageType::Block || !is_raw(disk) {
         return Err(QEMU.operation_unsupported(
             "block resize to full capacity supported only with 'raw' local block-based disks",
         ));
@@ -96,7 +99,7 @@ pub(crate) async fn peek(driver: &Qemu, args: DomainBlockPeekArgs) -> Result<Dom
     let path = args.path.to_str_lossy();
     let disk = find(&domain, &path)
         .ok_or_else(|| QEMU.invalid_arg(format_args!("disk '{path}' not found in domain")))?;
-    if format(disk) != "raw" {
+    if !is_raw(disk) {
         let text =
             format_args!("peeking is only supported for disk with 'raw' format not '{}'", format(disk));
         return Err(QEMU.operation_unsupported(text));
@@ -116,6 +119,11 @@ pub(crate) async fn peek(driver: &Qemu, args: DomainBlockPeekArgs) -> Result<Dom
 /// The format of its image; raw where none is said.
 fn format(disk: &Disk) -> &str {
     disk.driver.as_ref().and_then(|driver| driver.type_.as_deref()).unwrap_or("raw")
+}
+
+/// Whether what is in its file is what the guest sees.
+fn is_raw(disk: &Disk) -> bool {
+    format(disk) == "raw"
 }
 
 /// So many bytes of a file, or as many as there are.
@@ -189,6 +197,63 @@ impl Qemu {
             let dev = dev.as_str().into();
             let msg = DomainEventBlockThresholdMsg { callback_id: 0, dom, dev, path, threshold, excess };
             self.emit(Event::DomainBlockThreshold(msg));
+        }
+    }
+}
+
+/// What QEMU does about an error of an image, and libvirt's number for it (`VIR_DOMAIN_EVENT_IO_ERROR_…`).
+const REACTIONS: &[(&str, i32)] = &[("ignore", 0), ("stop", 1), ("report", 2)];
+
+impl Qemu {
+    /// An image cannot be read or written.
+    pub(crate) fn image_failed(&self, guest: &Guest, event: &EventKind) {
+        let EventKind::BlockIoError { qom_path, node_name, action, nospace, .. } = event else { return };
+        let Ok(Live { domain, .. }) = guest.live() else { return };
+        let mut disks = domain.devices.disks.iter();
+        let alias =
+            |disk: &Disk| disk.info.alias.as_ref().map(|alias| alias.name.clone()).unwrap_or_default();
+        let is = |disk: &&Disk| {
+            let of_image = node_name.as_ref().is_some_and(|node| nodes(disk).contains(node));
+            let on_way = |path: &String| path.split('/').any(|part| part == alias(disk));
+            of_image || (node_name.is_none() && qom_path.as_ref().is_some_and(on_way))
+        };
+        let disk = disks.find(is);
+        let src_path = disk.and_then(path_of).unwrap_or_default();
+        let dev_alias = disk.map(alias).unwrap_or_default();
+        let action = REACTIONS.iter().find(|row| row.0 == action).map_or(0, |row| row.1);
+        let reason = if *nospace == Some(true) { "enospc" } else { "message" };
+        let (dom, src_path, dev_alias) = (guest.handle(), src_path.into(), dev_alias.as_str().into());
+        let msg = DomainEventIoErrorMsg { dom, src_path, dev_alias, action };
+        let with_reason = DomainEventIoErrorReasonMsg {
+            dom: msg.dom.clone(),
+            src_path: msg.src_path.clone(),
+            dev_alias: msg.dev_alias.clone(),
+            action,
+            reason: reason.into(),
+        };
+        self.emit(Event::DomainIoError(DomainEventCallbackIoErrorMsg { callback_id: 0, msg }));
+        let msg = with_reason;
+        self.emit(Event::DomainIoErrorReason(DomainEventCallbackIoErrorReasonMsg { callback_id: 0, msg }));
+        if action == 1 {
+            self.change(guest, State::runs, State::PAUSED_IOERROR, Lifecycle::SUSPENDED_IOERROR);
+        }
+    }
+
+    /// A drive's tray was opened or closed.
+    pub(crate) fn tray_moved(&self, guest: &Guest, alias: &str, open: bool) {
+        let mut known = false;
+        edit_live(self, guest, |domain| {
+            let is = |disk: &&mut Disk| disk.info.alias.as_ref().is_some_and(|own| own.name == alias);
+            if let Some(disk) = domain.devices.disks.iter_mut().find(is) {
+                disk.target.get_or_insert_default().tray = open.then_some(Tray::Open);
+                known = true;
+            }
+        });
+        if known {
+            // VIR_DOMAIN_EVENT_TRAY_CHANGE_OPEN and …_CLOSE
+            let (dom, dev_alias, reason) = (guest.handle(), alias.into(), i32::from(!open));
+            let msg = DomainEventTrayChangeMsg { dom, dev_alias, reason };
+            self.emit(Event::DomainTrayChange(DomainEventCallbackTrayChangeMsg { callback_id: 0, msg }));
         }
     }
 }

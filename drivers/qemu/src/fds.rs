@@ -7,10 +7,14 @@ use virtwire_driver_api::CallCx;
 use virtwire_protocol::remote::DomainFdAssociateArgs;
 
 use crate::driver::Qemu;
-use crate::error::{Result, check_flags};
+use crate::error::{QEMU, Result, check_flags};
+use crate::guest::Guest;
 
 /// `VIR_DOMAIN_FD_ASSOCIATE_…`: what becomes of the files' labels, which are not touched here.
 const LABELS: u32 = 1 | 2;
+
+/// Groups that one client may have: each keeps as many descriptors as a call carries.
+const GROUPS: usize = 128;
 
 /// A group of descriptors.
 #[derive(Clone, Debug)]
@@ -32,6 +36,11 @@ pub(crate) async fn associate(
     check_flags(args.flags, LABELS, "qemuDomainFDAssociate")?;
     let guest = driver.guest(&args.dom)?;
     let name = args.name.to_string();
+    let has = driver.groups_of(cx.client, |of, group| of.uuid != guest.uuid || group.name != name);
+    if has >= GROUPS {
+        let text = format_args!("too many groups of file descriptors of one client: {GROUPS}");
+        return Err(QEMU.operation_failed(text));
+    }
     let mut inner = guest.lock();
     inner.fds.retain(|group| group.name != name);
     inner.fds.push(Group { name, client: cx.client, fds: fds.into() });
@@ -39,6 +48,15 @@ pub(crate) async fn associate(
 }
 
 impl Qemu {
+    /// How many groups of a client's count.
+    fn groups_of(&self, client: u64, counts: impl Fn(&Guest, &Group) -> bool) -> usize {
+        let of_guest = |guest: &Arc<Guest>| {
+            let inner = guest.lock();
+            inner.fds.iter().filter(|group| group.client == client && counts(guest, group)).count()
+        };
+        self.all().iter().map(of_guest).sum()
+    }
+
     /// Closes what a client has opened for guests.
     pub(crate) fn close_groups(&self, client: u64) {
         for guest in self.all() {

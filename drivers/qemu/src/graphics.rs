@@ -1,12 +1,14 @@
-//! Screens that a client is connected to without a port of the host's: over a socket that one of them hands over.
+//! Screens: who comes and goes, and clients that are connected without a port of the host's, over a socket that one of
+//! them hands over.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use virtwire_conf::domain::display::GraphicsType;
 use virtwire_protocol::VirtError;
-use virtwire_protocol::remote::{DomainOpenGraphicsArgs, DomainOpenGraphicsFdArgs};
+use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{AddClient, Closefd, Getfd};
+use virtwire_qmp::events::ScreenEnd;
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
@@ -65,4 +67,59 @@ async fn connect(guest: &Guest, index: u32, socket: OwnedFd, flags: u32) -> Resu
         let _ = live.monitor.execute(&Closefd { fdname }).await;
     }
     added.map(drop)
+}
+
+/// What a screen's client does (`VIR_DOMAIN_EVENT_GRAPHICS_…`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Phase {
+    Connect = 0,
+    Initialize = 1,
+    Disconnect = 2,
+}
+
+/// The event of a screen's client.
+pub(crate) fn told(dom: NonnullDomain, phase: Phase, server: &ScreenEnd, client: &ScreenEnd) -> Event {
+    let end = |end: &ScreenEnd| DomainEventGraphicsAddress {
+        family: family(&end.family),
+        node: end.host.as_str().into(),
+        service: end.service.as_str().into(),
+    };
+    let who = [("x509dname", &client.x509_dname), ("saslUsername", &client.sasl_username)];
+    let subject = who.into_iter().filter_map(|(kind, name)| {
+        Some(DomainEventGraphicsIdentity { r#type: kind.into(), name: name.as_deref()?.into() })
+    });
+    let msg = DomainEventGraphicsMsg {
+        dom,
+        phase: phase as i32,
+        local: end(server),
+        remote: end(client),
+        auth_scheme: server.auth.as_deref().unwrap_or_default().into(),
+        subject: subject.collect(),
+    };
+    Event::DomainGraphics(DomainEventCallbackGraphicsMsg { callback_id: 0, msg })
+}
+
+/// `VIR_DOMAIN_EVENT_GRAPHICS_ADDRESS_…`
+fn family(name: &str) -> i32 {
+    ["ipv4", "ipv6", "unix"].iter().position(|known| *known == name).unwrap_or_default() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_the_names_that_it_has() {
+        let server = ScreenEnd { family: "ipv6".into(), auth: Some("vnc".into()), ..ScreenEnd::default() };
+        let client =
+            ScreenEnd { family: "x".into(), sasl_username: Some("ann".into()), ..ScreenEnd::default() };
+        let dom = NonnullDomain { name: "a".into(), uuid: [0; 16], id: 1 };
+        let Event::DomainGraphics(event) = told(dom, Phase::Initialize, &server, &client) else {
+            panic!("another event");
+        };
+        let msg = event.msg;
+        assert_eq!((msg.phase, msg.local.family, msg.remote.family), (1, 1, 0));
+        assert_eq!((msg.auth_scheme.to_string(), msg.subject.len()), ("vnc".to_owned(), 1));
+        assert_eq!(msg.subject[0].name, "ann");
+    }
 }

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
 use virtwire_conf::moments::Moments;
 use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::Monitor;
 
+use crate::agent;
+use crate::blockjob::BlockJob;
 use crate::error::{Result, not_running};
 use crate::fds::Group;
 use crate::process::Process;
@@ -19,8 +22,16 @@ pub(crate) struct Guest {
     pub(crate) uuid: [u8; 16],
     /// Held by whoever changes the guest's life, across all its waits.
     pub(crate) job: tokio::sync::Mutex<()>,
+    /// Its agent, whom nobody but those who ask it waits for.
+    pub(crate) agent: agent::Channel,
     /// Held while it is cleared away after its end.
     pub(crate) ending: tokio::sync::Mutex<()>,
+    /// The processor that has left it last.
+    pub(crate) vcpu_gone: watch::Sender<Option<u32>>,
+    /// What the last dump of its memory failed with, once that has ended.
+    pub(crate) dumped: watch::Sender<Option<String>>,
+    /// Held while its status file is written.
+    pub(crate) status: Mutex<()>,
     inner: Mutex<Inner>,
 }
 
@@ -46,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) checkpoints: Moments<Checkpoint>,
     /// MiB per second that a migration may take, if somebody has said so.
     pub(crate) migration_speed: Option<u64>,
+    /// How long its agent may take, seconds; negative numbers are `VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_…`.
+    pub(crate) agent_timeout: i32,
     /// What clients have opened for it.
     pub(crate) fds: Vec<Group>,
 }
@@ -78,6 +91,8 @@ pub(crate) struct Live {
     pub(crate) restart: bool,
     /// The highest number that the source of a disk was given in this run.
     pub(crate) last_source: u32,
+    /// Work on the images of its disks.
+    pub(crate) block_jobs: Vec<BlockJob>,
     /// Why it will end, if somebody has decided that.
     pub(crate) ending: Option<Ending>,
 }
@@ -95,6 +110,8 @@ pub(crate) enum Ending {
     Crashed,
     /// Its memory has gone into a file.
     Saved,
+    /// Its memory has been put into a file for others to look at.
+    Dumped,
     /// It goes back to a snapshot, or was to end with one.
     FromSnapshot,
 }
@@ -115,10 +132,14 @@ impl Guest {
             snapshots: Moments::default(),
             checkpoints: Moments::default(),
             migration_speed: None,
+            agent_timeout: agent::BLOCK,
             fds: Vec::new(),
         };
         let (job, ending) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
-        Self { name, uuid, job, ending, inner: Mutex::new(inner) }
+        let agent = agent::Channel::default();
+        let (vcpu_gone, dumped) = (watch::Sender::new(None), watch::Sender::new(None));
+        let status = Mutex::default();
+        Self { name, uuid, job, agent, ending, vcpu_gone, dumped, status, inner: Mutex::new(inner) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {

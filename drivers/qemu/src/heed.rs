@@ -9,9 +9,10 @@ use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::{Cont, SystemReset};
 use virtwire_qmp::events::{Event as QmpEvent, EventKind};
 
-use crate::absent::agent_ports;
+use crate::agent::{Deed, agent_ports};
 use crate::driver::Qemu;
-use crate::guest::{Ending, Guest};
+use crate::graphics::{self, Phase};
+use crate::guest::{Ending, Guest, Live};
 use crate::state::{Lifecycle, State};
 use crate::{live, status};
 
@@ -45,8 +46,14 @@ impl Qemu {
     /// What an event of QEMU's means for the guest.
     async fn heed(&self, guest: &Arc<Guest>, event: &EventKind) {
         match event {
-            EventKind::Shutdown { guest: by_guest, .. } => self.powered_off(guest, *by_guest).await,
-            EventKind::Reset { .. } => self.emit(crate::state::reboot(guest.handle())),
+            EventKind::Shutdown { guest: by_guest, .. } => {
+                guest.agent.does(Deed::ShutDown);
+                self.powered_off(guest, *by_guest).await;
+            }
+            EventKind::Reset { .. } => {
+                guest.agent.does(Deed::Reset);
+                self.emit(crate::state::reboot(guest.handle()));
+            }
             EventKind::Stop {} => {
                 let by_client = guest.lock().pausing;
                 let paused = if by_client { State::PAUSED_USER } else { State::PAUSED_UNKNOWN };
@@ -66,13 +73,25 @@ impl Qemu {
             }
             EventKind::GuestPanicked { .. } => self.panicked(guest).await,
             EventKind::Suspend {} => {
+                guest.agent.does(Deed::Sleep);
+                self.emit(status::sleeps(guest.handle()));
                 self.change(guest, State::runs, State::PMSUSPENDED, Lifecycle::PMSUSPENDED_MEMORY);
             }
+            EventKind::SuspendDisk {} => {
+                guest.agent.does(Deed::Sleep);
+                self.emit(status::sleeps_on_disk(guest.handle()));
+                self.change(guest, State::runs, State::PMSUSPENDED, Lifecycle::PMSUSPENDED_DISK);
+            }
             EventKind::Wakeup {} => {
+                self.emit(status::wakes(guest.handle()));
                 let asleep = |state: State| state == State::PMSUSPENDED;
                 self.change(guest, asleep, State::RUNNING_WAKEUP, Lifecycle::STARTED_BOOTED);
             }
-            EventKind::DeviceDeleted { device: Some(alias), .. } => self.unplugged(guest, alias),
+            EventKind::DeviceDeleted { device: Some(alias), .. } => {
+                self.vcpu_unplugged(guest, alias);
+                self.unplugged(guest, alias);
+            }
+            EventKind::DumpCompleted { error, .. } => drop(guest.dumped.send_replace(error.clone())),
             EventKind::VserportChange { id, open } => self.port_changed(guest, id, *open),
             EventKind::RtcChange { offset } => self.emit(status::rtc_change(guest.handle(), *offset)),
             EventKind::BalloonChange { actual } => {
@@ -84,8 +103,36 @@ impl Qemu {
             EventKind::BlockWriteThreshold { node_name, amount_exceeded, write_threshold } => {
                 self.threshold_passed(guest, node_name, *write_threshold, *amount_exceeded);
             }
-            EventKind::BlockIoError { .. } => {
-                self.change(guest, State::runs, State::PAUSED_IOERROR, Lifecycle::SUSPENDED_IOERROR);
+            EventKind::JobStatusChange { id, status } => self.job_changed(guest, id, status),
+            EventKind::BlockIoError { .. } => self.image_failed(guest, event),
+            EventKind::DeviceTrayMoved { id, tray_open, .. } => self.tray_moved(guest, id, *tray_open),
+            EventKind::DeviceUnplugGuestError { device: Some(alias), .. } => {
+                self.emit(status::keeps(guest.handle(), alias));
+            }
+            EventKind::GuestCrashloaded { .. } => {
+                self.emit(Lifecycle::CRASHED_CRASHLOADED.of(guest.handle()));
+            }
+            EventKind::MemoryFailure { recipient, action, flags } => {
+                self.emit(status::memory_failure(guest.handle(), recipient, action, *flags));
+            }
+            EventKind::MemoryDeviceSizeChange { id: Some(alias), size } => {
+                let known = |live: Live| {
+                    let mut modules = live.domain.devices.memories.iter();
+                    modules.any(|it| it.info.alias.as_ref().is_some_and(|own| own.name == *alias))
+                };
+                if guest.live().is_ok_and(known) {
+                    self.emit(status::memory_size(guest.handle(), alias, *size));
+                }
+            }
+            EventKind::VncConnected { server, client } | EventKind::SpiceConnected { server, client } => {
+                self.emit(graphics::told(guest.handle(), Phase::Connect, server, client));
+            }
+            EventKind::VncInitialized { server, client } | EventKind::SpiceInitialized { server, client } => {
+                self.emit(graphics::told(guest.handle(), Phase::Initialize, server, client));
+            }
+            EventKind::VncDisconnected { server, client }
+            | EventKind::SpiceDisconnected { server, client } => {
+                self.emit(graphics::told(guest.handle(), Phase::Disconnect, server, client));
             }
             _ => {}
         }
@@ -127,6 +174,7 @@ impl Qemu {
             agent_ports(&live.domain).any(|info| info.alias.as_ref().is_some_and(|known| known.name == alias))
         };
         if is_agent {
+            guest.agent.changed();
             self.emit(status::agent_lifecycle(guest.handle(), open, false));
         }
         self.save_status(guest);

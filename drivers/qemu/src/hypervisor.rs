@@ -4,9 +4,9 @@ use virtwire_driver_api::{HypervisorDriver, serve};
 
 use crate::driver::Qemu;
 use crate::{
-    absent, actions, autostart, caps, checkpoint, console, control, define, devices, disks, fds, graphics,
-    info, iothreads, jobs, list, machine, memory, metadata, monitor, nodedev, pin, power, rename, save,
-    screen, snapshot, stats, throttle, tune, vcpus,
+    absent, actions, agent, autostart, blockjob, caps, checkpoint, console, control, define, devices, disks,
+    dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata, monitor, nodedev, pin,
+    power, rename, save, screen, snapshot, stats, throttle, tune, vcpus,
 };
 
 serve! {
@@ -114,6 +114,13 @@ serve! {
         domain_block_peek = disks::peek;
         domain_memory_peek = disks::peek_memory;
         domain_set_block_threshold = disks::set_threshold;
+        domain_block_pull = blockjob::pull;
+        domain_block_rebase = blockjob::rebase;
+        domain_block_commit = blockjob::commit;
+        domain_block_copy = blockjob::copy;
+        domain_block_job_abort = blockjob::abort;
+        domain_get_block_job_info = blockjob::info;
+        domain_block_job_set_speed = blockjob::set_speed;
 
         domain_migrate_set_max_speed = jobs::set_max_speed;
         domain_migrate_get_max_speed = jobs::max_speed;
@@ -145,19 +152,22 @@ serve! {
         domain_set_block_io_tune = throttle::set;
 
         connect_get_sysinfo = absent::sysinfo;
-        domain_get_time = absent::time;
-        domain_set_time = absent::set_time;
-        domain_get_hostname = absent::hostname;
-        domain_get_fsinfo = absent::fsinfo;
-        domain_fsfreeze = absent::fsfreeze;
-        domain_fsthaw = absent::fsthaw;
-        domain_fstrim = absent::fstrim;
-        domain_get_guest_info = absent::guest_info;
-        domain_get_guest_vcpus = absent::guest_vcpus;
-        domain_set_user_password = absent::set_user_password;
-        domain_pm_suspend_for_duration = absent::pm_suspend;
-        domain_authorized_ssh_keys_get = absent::ssh_keys;
-        domain_interface_addresses = absent::interface_addresses;
+        domain_get_time = agent::time;
+        domain_set_time = agent::set_time;
+        domain_get_hostname = agent::hostname;
+        domain_get_fsinfo = agent::fsinfo;
+        domain_fsfreeze = agent::fsfreeze;
+        domain_fsthaw = agent::fsthaw;
+        domain_fstrim = agent::fstrim;
+        domain_get_guest_info = agent::guest_info;
+        domain_get_guest_vcpus = agent::guest_vcpus;
+        domain_set_user_password = agent::set_user_password;
+        domain_pm_suspend_for_duration = agent::pm_suspend;
+        domain_authorized_ssh_keys_get = agent::ssh_keys;
+        domain_authorized_ssh_keys_set = agent::set_ssh_keys;
+        domain_agent_set_response_timeout = agent::set_response_timeout;
+        domain_set_guest_vcpus = agent::set_guest_vcpus;
+        domain_interface_addresses = agent::interface_addresses;
         domain_get_disk_errors = absent::disk_errors;
         domain_abort_job = absent::abort_job;
 
@@ -166,6 +176,9 @@ serve! {
         node_get_sev_info = absent::sev_info;
         domain_set_vcpus = vcpus::set;
         domain_set_vcpus_flags = vcpus::set_flags;
+        domain_set_vcpu = vcpus::set_one;
+        domain_core_dump = dump::dump;
+        domain_core_dump_with_format = dump::with_format;
         domain_interface_stats = stats::interface;
 
         domain_attach_device = devices::attach;
@@ -212,7 +225,7 @@ serve! {
         domain_managed_save_get_xml_desc = save::managed_xml;
         domain_managed_save_define_xml = save::managed_define;
 
-        qemu_domain_agent_command = absent::agent_command;
+        qemu_domain_agent_command = agent::command;
         qemu_domain_monitor_command = monitor::command;
         qemu_domain_monitor_command_with_files = monitor::command_with_files;
     }

@@ -7,7 +7,7 @@ use virtwire_conf::table::Cpuset;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::QueryCpusFast;
 
-use crate::absent::no_agent;
+use crate::agent;
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
@@ -191,7 +191,7 @@ pub(crate) async fn vcpus_flags(
     check_flags(args.flags, LIVE | CONFIG | MAXIMUM | GUEST, "qemuDomainGetVcpusFlags")?;
     let guest = driver.guest(&args.dom)?;
     if args.flags & GUEST != 0 {
-        return Err(no_agent(&guest.live()?.domain));
+        return Ok(DomainGetVcpusFlagsRet { num: agent::count_vcpus(&guest).await? });
     }
     let domain = one_definition(&guest.lock(), args.flags)?;
     let vcpu = domain.vcpu.as_ref();

@@ -16,9 +16,10 @@ use virtwire_qmp::commands::{Cont, ExpirePassword, QueryChardev, SetAction, SetL
 use virtwire_qmp::events::Event as QmpEvent;
 use virtwire_qmp::{Monitor, QmpError};
 
-use crate::absent::has_agent;
+use crate::agent::has_agent;
 use crate::argv;
 use crate::begin::{Begin, Memory};
+use crate::blockjob::BlockJob;
 use crate::chain;
 use crate::command::shell;
 use crate::devices::is_up;
@@ -83,6 +84,7 @@ impl Qemu {
             dir,
             restart: false,
             last_source: 0,
+            block_jobs: Vec::new(),
             ending: None,
         };
         {
@@ -183,7 +185,7 @@ impl Qemu {
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
 
         // A daemon that comes after this one, killed now, would not know of it otherwise.
-        if let Err(error) = self.write_status(domain, State::PAUSED_STARTING_UP, process.pid(), dir) {
+        if let Err(error) = self.write_status(domain, &[], State::PAUSED_STARTING_UP, process.pid(), dir) {
             process.signal(Signal::KILL);
             let path = self.shared.dirs.status(&domain.name);
             let what = format_args!("Failed to create file '{}.new'", path.display());
@@ -320,7 +322,9 @@ impl Qemu {
                     (State::SHUTOFF_DESTROYED, Lifecycle::STOPPED_DESTROYED)
                 }
                 Some(Ending::Shutdown) => (State::SHUTOFF_SHUTDOWN, Lifecycle::STOPPED_SHUTDOWN),
-                Some(Ending::Crashed) => (State::SHUTOFF_CRASHED, Lifecycle::STOPPED_CRASHED),
+                Some(Ending::Crashed | Ending::Dumped) => {
+                    (State::SHUTOFF_CRASHED, Lifecycle::STOPPED_CRASHED)
+                }
                 Some(Ending::Saved) => (State::SHUTOFF_SAVED, Lifecycle::STOPPED_SAVED),
                 Some(Ending::FromSnapshot) => {
                     (State::SHUTOFF_FROM_SNAPSHOT, Lifecycle::STOPPED_FROM_SNAPSHOT)
@@ -332,6 +336,7 @@ impl Qemu {
             inner.updated = false;
             (handle, event, inner.persistent.is_none(), live)
         };
+        guest.agent.changed();
         // A QEMU that only closed its monitor must not run on behind our back.
         live.process.signal(Signal::KILL);
         let words = guest.lock().state.words();
@@ -360,7 +365,10 @@ impl Qemu {
             }
             self.remove(guest);
         }
-        if matches!(live.ending, Some(Ending::Destroyed | Ending::Saved | Ending::FromSnapshot)) {
+        if matches!(
+            live.ending,
+            Some(Ending::Destroyed | Ending::Saved | Ending::Dumped | Ending::FromSnapshot)
+        ) {
             // QEMU announces an end that it is asked for; its own word may come too late to be heard.
             self.emit(Lifecycle::SHUTDOWN_HOST.of(handle.clone()));
         }
@@ -370,19 +378,29 @@ impl Qemu {
 
     /// Writes down what a daemon that comes after this one needs to find the guest again.
     pub(crate) fn save_status(&self, guest: &Guest) {
+        // What is read here is older than what the next one reads, and is to be written before it.
+        let _one = guest.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (live, state) = {
             let inner = guest.lock();
             let Some(live) = &inner.live else { return };
             (live.clone(), inner.state)
         };
-        if let Err(error) = self.write_status(&live.domain, state, live.process.pid(), &live.dir) {
+        let pid = live.process.pid();
+        if let Err(error) = self.write_status(&live.domain, &live.block_jobs, state, pid, &live.dir) {
             tracing::warn!(guest = guest.name, %error, "its status cannot be saved");
         }
     }
 
-    fn write_status(&self, domain: &Domain, state: State, pid: u32, dir: &Path) -> std::io::Result<()> {
+    fn write_status(
+        &self,
+        domain: &Domain,
+        jobs: &[BlockJob],
+        state: State,
+        pid: u32,
+        dir: &Path,
+    ) -> std::io::Result<()> {
         let xml = domain.to_xml(&FormatOptions { secure: true, ..FormatOptions::default() });
-        let text = status::write(state, pid, &dir.join("monitor.sock"), &xml);
+        let text = status::write(state, pid, &dir.join("monitor.sock"), jobs, &xml);
         let dirs = &self.shared.dirs;
         virtwire_store::write(&dirs.status(&domain.name), &text)?;
         fs::write(dirs.pid(&domain.name), format!("{pid}\n"))

@@ -33,6 +33,7 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
     domain
         .resource
         .get_or_insert_with(|| Resource { partition: Some("/machine".to_owned()), ..Resource::default() });
+    domain.vcpus.iter_mut().for_each(|vcpus| crate::vcpus::order(&mut vcpus.vcpu));
     align_memory(&mut domain);
     say_usual(&mut domain);
     name_devices(&mut domain);
@@ -402,11 +403,7 @@ pub(crate) fn fill_in_terminals(domain: &mut Domain, chardevs: &[ChardevInfo]) {
             chardev.source = vec![source];
         }
     };
-    for chardev in chardevs {
-        if let Some(alias) = chardev.label.strip_prefix("char") {
-            set_channel_state(domain, alias, chardev.frontend_open);
-        }
-    }
+    fill_in_ports(domain, chardevs);
     for serial in &mut domain.devices.serials {
         fill(&mut serial.chardev, &serial.info.alias);
     }
@@ -417,6 +414,15 @@ pub(crate) fn fill_in_terminals(domain: &mut Domain, chardevs: &[ChardevInfo]) {
         fill(&mut console.chardev, &console.info.alias);
         if console.chardev.type_ == CharType::Pty {
             console.chardev.tty = console.chardev.source.first().and_then(|source| source.path.clone());
+        }
+    }
+}
+
+/// Which ports somebody in the guest has open becomes known.
+pub(crate) fn fill_in_ports(domain: &mut Domain, chardevs: &[ChardevInfo]) {
+    for chardev in chardevs {
+        if let Some(alias) = chardev.label.strip_prefix("char") {
+            set_channel_state(domain, alias, chardev.frontend_open);
         }
     }
 }

@@ -170,6 +170,9 @@ impl Qemu {
         flags: u32,
     ) -> Result<()> {
         let live = guest.live()?;
+        if !live.block_jobs.is_empty() {
+            return Err(QEMU.operation_invalid("domain has active block job"));
+        }
         let ran = guest.lock().state.runs();
         let mut domain = of_run(&live);
         if let Some(xml) = xml {

@@ -61,6 +61,8 @@ states! {
     PAUSED_MIGRATION = 3 2 "paused" "migration";
     /// Being saved.
     PAUSED_SAVE = 3 3 "paused" "save";
+    /// Its memory is put into a file for others to look at.
+    PAUSED_DUMP = 3 4 "paused" "dump";
     /// Its memory goes into a snapshot.
     PAUSED_SNAPSHOT = 3 9 "paused" "creating snapshot";
     /// Went back to a snapshot.
@@ -132,7 +134,9 @@ impl Lifecycle {
     pub(crate) const SHUTDOWN_GUEST: Self = Self(6, 1);
     pub(crate) const SHUTDOWN_HOST: Self = Self(6, 2);
     pub(crate) const PMSUSPENDED_MEMORY: Self = Self(7, 0);
+    pub(crate) const PMSUSPENDED_DISK: Self = Self(7, 1);
     pub(crate) const CRASHED_PANICKED: Self = Self(8, 0);
+    pub(crate) const CRASHED_CRASHLOADED: Self = Self(8, 1);
 
     /// Whether a guest has started.
     pub(crate) fn is_start(&self) -> bool {

@@ -6,7 +6,9 @@ use virtwire_conf::xml::Document;
 use virtwire_conf::{Domain, ParseOptions};
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
+use virtwire_qmp::events::MemoryFlags;
 
+use crate::blockjob::{self, BlockJob};
 use crate::state::State;
 use virtwire_store::with_warning;
 
@@ -15,18 +17,20 @@ pub(crate) struct Status {
     pub(crate) state: State,
     pub(crate) pid: u32,
     pub(crate) monitor: PathBuf,
+    pub(crate) block_jobs: Vec<BlockJob>,
     pub(crate) domain: Domain,
 }
 
 /// The text of a status file.
-pub(crate) fn write(state: State, pid: u32, monitor: &Path, domain: &str) -> String {
+pub(crate) fn write(state: State, pid: u32, monitor: &Path, jobs: &[BlockJob], domain: &str) -> String {
     let (state, reason) = state.words();
     let indented: String = domain.lines().map(|line| format!("  {line}\n")).collect();
     let monitor =
         monitor.display().to_string().replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;");
     let text = format!(
         "<domstatus state='{state}' reason='{reason}' pid='{pid}'>\n  \
-         <monitor path='{monitor}' type='unix'/>\n{indented}</domstatus>\n"
+         <monitor path='{monitor}' type='unix'/>\n{}{indented}</domstatus>\n",
+        blockjob::write(jobs)
     );
     with_warning("edit", &text)
 }
@@ -47,7 +51,7 @@ pub(crate) fn read(text: &str) -> Result<Status, String> {
     let end = text.rfind("</domain>").ok_or("no definition")? + "</domain>".len();
     let domain = text.get(begin..end).ok_or("no definition")?;
     let domain = Domain::parse(domain, &ParseOptions::default()).map_err(|error| error.message)?;
-    Ok(Status { state, pid, monitor, domain })
+    Ok(Status { state, pid, monitor, block_jobs: blockjob::read(root), domain })
 }
 
 /// The watchdog of a guest has run out.
@@ -81,6 +85,55 @@ pub(crate) fn agent_lifecycle(dom: NonnullDomain, connected: bool, by_start: boo
     Event::DomainAgentLifecycle(DomainEventCallbackAgentLifecycleMsg { callback_id: 0, dom, state, reason })
 }
 
+/// A guest sleeps.
+pub(crate) fn sleeps(dom: NonnullDomain) -> Event {
+    let msg = DomainEventPmsuspendMsg { dom };
+    Event::DomainPmsuspend(DomainEventCallbackPmsuspendMsg { callback_id: 0, reason: 0, msg })
+}
+
+/// A guest sleeps, with its memory on disk.
+pub(crate) fn sleeps_on_disk(dom: NonnullDomain) -> Event {
+    let msg = DomainEventPmsuspendDiskMsg { dom };
+    Event::DomainPmsuspendDisk(DomainEventCallbackPmsuspendDiskMsg { callback_id: 0, reason: 0, msg })
+}
+
+/// A guest has woken up.
+pub(crate) fn wakes(dom: NonnullDomain) -> Event {
+    let msg = DomainEventPmwakeupMsg { dom };
+    Event::DomainPmwakeup(DomainEventCallbackPmwakeupMsg { callback_id: 0, reason: 0, msg })
+}
+
+/// A guest does not let a device go.
+pub(crate) fn keeps(dom: NonnullDomain, alias: &str) -> Event {
+    let dev_alias = alias.into();
+    Event::DomainDeviceRemovalFailed(DomainEventCallbackDeviceRemovalFailedMsg {
+        callback_id: 0,
+        dom,
+        dev_alias,
+    })
+}
+
+/// Memory of a guest has failed.
+pub(crate) fn memory_failure(dom: NonnullDomain, recipient: &str, action: &str, flags: MemoryFlags) -> Event {
+    // VIR_DOMAIN_EVENT_MEMORY_FAILURE_…
+    let number = |words: &[&str], word| words.iter().position(|known| *known == word).unwrap_or_default();
+    let recipient = number(&["hypervisor", "guest"], recipient) as i32;
+    let action = number(&["ignore", "inject", "fatal", "reset"], action) as i32;
+    let flags = u32::from(flags.action_required) | u32::from(flags.recursive) << 1;
+    Event::DomainMemoryFailure(DomainEventMemoryFailureMsg { callback_id: 0, dom, recipient, action, flags })
+}
+
+/// A guest's memory device has another size; in bytes.
+pub(crate) fn memory_size(dom: NonnullDomain, alias: &str, size: u64) -> Event {
+    let (alias, size) = (alias.into(), size / 1024);
+    Event::DomainMemoryDeviceSizeChange(DomainEventMemoryDeviceSizeChangeMsg {
+        callback_id: 0,
+        dom,
+        alias,
+        size,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,7 +141,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let domain = "<domain type='kvm' id='7'>\n  <name>a</name>\n  <memory>1024</memory>\n  <os><type>hvm</type></os>\n</domain>";
-        let text = write(State::RUNNING_BOOTED, 42, Path::new("/x/domain-7-a/monitor.sock"), domain);
+        let text = write(State::RUNNING_BOOTED, 42, Path::new("/x/domain-7-a/monitor.sock"), &[], domain);
         let status = read(&text).unwrap();
         assert_eq!((status.state, status.pid), (State::RUNNING_BOOTED, 42));
         assert_eq!(status.monitor, Path::new("/x/domain-7-a/monitor.sock"));

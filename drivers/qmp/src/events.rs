@@ -16,6 +16,34 @@ pub struct Event {
     pub microseconds: i64,
 }
 
+/// One end of a connection to a screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct ScreenEnd {
+    /// The address.
+    pub host: String,
+    /// The port, or what stands for it.
+    #[serde(alias = "port")]
+    pub service: String,
+    /// `ipv4`, `ipv6`, `unix` and more.
+    pub family: String,
+    /// How clients say who they are, at our end.
+    pub auth: Option<String>,
+    /// Whose certificate a client has.
+    pub x509_dname: Option<String>,
+    /// Who a client is by SASL.
+    pub sasl_username: Option<String>,
+}
+
+/// What else is known of memory that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct MemoryFlags {
+    /// Something has to be done about it.
+    pub action_required: bool,
+    /// It failed while that was done.
+    pub recursive: bool,
+}
+
 /// The rows are `"WIRE_NAME" Variant { member: type, … }`; names on the wire have dashes for underscores.
 macro_rules! events {
     ($(
@@ -152,6 +180,13 @@ events! {
         /// The error's text.
         reason: String,
     }
+    /// a job is in another state.
+    "JOB_STATUS_CHANGE" JobStatusChange {
+        /// Its name.
+        id: String,
+        /// `running`, `ready`, `concluded` and more.
+        status: String,
+    }
     /// a node was written above its threshold.
     "BLOCK_WRITE_THRESHOLD" BlockWriteThreshold {
         /// The node.
@@ -171,23 +206,51 @@ events! {
     /// a VNC client came.
     "VNC_CONNECTED" VncConnected {
         /// Our end.
-        server: serde_json::Value,
+        server: ScreenEnd,
         /// Its end.
-        client: serde_json::Value,
+        client: ScreenEnd,
     }
     /// a VNC client is ready.
     "VNC_INITIALIZED" VncInitialized {
         /// Our end.
-        server: serde_json::Value,
+        server: ScreenEnd,
         /// Its end.
-        client: serde_json::Value,
+        client: ScreenEnd,
     }
     /// a VNC client left.
     "VNC_DISCONNECTED" VncDisconnected {
         /// Our end.
-        server: serde_json::Value,
+        server: ScreenEnd,
         /// Its end.
-        client: serde_json::Value,
+        client: ScreenEnd,
+    }
+    /// a SPICE client came.
+    "SPICE_CONNECTED" SpiceConnected {
+        /// Our end.
+        server: ScreenEnd,
+        /// Its end.
+        client: ScreenEnd,
+    }
+    /// a SPICE client is ready.
+    "SPICE_INITIALIZED" SpiceInitialized {
+        /// Our end.
+        server: ScreenEnd,
+        /// Its end.
+        client: ScreenEnd,
+    }
+    /// a SPICE client left.
+    "SPICE_DISCONNECTED" SpiceDisconnected {
+        /// Our end.
+        server: ScreenEnd,
+        /// Its end.
+        client: ScreenEnd,
+    }
+    /// memory has been put into a file, or not.
+    "DUMP_COMPLETED" DumpCompleted {
+        /// How far it came.
+        result: serde_json::Value,
+        /// What it failed with.
+        error: Option<String>,
     }
     /// a network device's filter changed.
     "NIC_RX_FILTER_CHANGED" NicRxFilterChanged {
@@ -203,7 +266,14 @@ events! {
         /// `ignore`, `inject`, `fatal` or `reset`.
         action: String,
         /// More.
-        flags: serde_json::Value,
+        flags: MemoryFlags,
+    }
+    /// a memory device has another size.
+    "MEMORY_DEVICE_SIZE_CHANGE" MemoryDeviceSizeChange {
+        /// The device's id.
+        id: Option<String>,
+        /// Bytes.
+        size: u64,
     }
 }
 

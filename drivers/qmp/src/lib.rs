@@ -1,4 +1,4 @@
-//! A client of QEMU's monitor protocol (QMP), and a scripted peer for tests.
+//! A client of QEMU's monitor protocol (QMP), one of the guest agent's, and a scripted peer for tests.
 //!
 //! A [`Monitor`] speaks over one connected unix socket: commands are values of the types in [`commands`], many may be
 //! under way at once, replies are routed by id, and events arrive on a channel in the order QEMU sent them.
@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+pub mod agent;
 pub mod commands;
 mod error;
 pub mod events;

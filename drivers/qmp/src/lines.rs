@@ -6,8 +6,9 @@ use crate::error::ProtocolError;
 pub const LINE_MAX: usize = 16 << 20;
 
 /// Takes bytes however they were cut; whole lines come out.
-#[derive(Default)]
 pub(crate) struct LineReader {
+    /// The longest line accepted.
+    limit: usize,
     buf: Vec<u8>,
     /// Where the next line begins.
     start: usize,
@@ -15,7 +16,18 @@ pub(crate) struct LineReader {
     scanned: usize,
 }
 
+impl Default for LineReader {
+    fn default() -> Self {
+        Self::with_limit(LINE_MAX)
+    }
+}
+
 impl LineReader {
+    /// Lines of at most `limit` bytes.
+    pub(crate) fn with_limit(limit: usize) -> Self {
+        Self { limit, buf: Vec::new(), start: 0, scanned: 0 }
+    }
+
     /// The buffer to append to. Lines already taken are forgotten first.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         self.buf.drain(..self.start);
@@ -31,8 +43,8 @@ impl LineReader {
             Some(offset) => self.scanned + offset,
             None => self.buf.len(),
         };
-        if end - self.start > LINE_MAX {
-            return Err(ProtocolError::LineTooLong { limit: LINE_MAX });
+        if end - self.start > self.limit {
+            return Err(ProtocolError::LineTooLong { limit: self.limit });
         }
         if found.is_none() {
             self.scanned = end;

@@ -6,24 +6,37 @@ use serde_json::value::RawValue;
 use tracing::field::Empty;
 use tracing::{Level, Span};
 
-use crate::{Event, QmpError};
+use crate::Event;
 
 /// The span of a command, until its answer is there.
 pub(crate) fn command<A: Serialize>(command: &str, arguments: &A) -> Span {
     let span = tracing::trace_span!(
         target: "virtwire::trace", "qmp", command, arguments = Empty, result = Empty, error = Empty
     );
+    told(span, arguments)
+}
+
+/// A span with the arguments of its command.
+fn told<A: Serialize>(span: Span, arguments: &A) -> Span {
     if !span.is_disabled() {
         let arguments = serde_json::to_string(arguments).unwrap_or_default();
-        if arguments != "{}" {
+        if arguments != "{}" && arguments != "null" {
             span.record("arguments", arguments.as_str());
         }
     }
     span
 }
 
+/// The span of a command to the guest's agent.
+pub(crate) fn agent<A: Serialize>(command: &str, arguments: &A) -> Span {
+    let span = tracing::trace_span!(
+        target: "virtwire::trace", "agent", command, arguments = Empty, result = Empty, error = Empty
+    );
+    told(span, arguments)
+}
+
 /// What came of it.
-pub(crate) fn result(span: &Span, result: &Result<Box<RawValue>, QmpError>) {
+pub(crate) fn result(span: &Span, result: &Result<Box<RawValue>, impl std::error::Error>) {
     if span.is_disabled() {
         return;
     }

@@ -21,6 +21,8 @@ use virtwire_qmp::commands::{Cont, QueryBlock, SnapshotSave, Stop, Transaction};
 use super::disks::{check_disks, disks, file, format, memory, target};
 use super::image::{job, overlay, qemu_img};
 use super::{external, on_wire};
+use crate::agent;
+use crate::blockjob::check_idle;
 use crate::checkpoint::bitmaps;
 use crate::define::replace;
 use crate::driver::Qemu;
@@ -180,6 +182,10 @@ fn described(guest: &Guest, asked: Snapshot, flags: u32) -> Result<Moment<Snapsh
     let place = if outside { Location::External } else { Location::Internal };
     let disks = disks(&domain, &name, asked_disks, place)?;
     check_disks(&domain, &disks, place, running)?;
+    if let Some(live) = &inner.live {
+        let taken = disks.iter().filter(|disk| disk.snapshot != Some(Location::No));
+        taken.map(|disk| &disk.name).try_for_each(|name| check_idle(live, name))?;
+    }
     let state = match (running, disk_only) {
         (false, _) => SnapshotState::Shutoff,
         (true, true) => SnapshotState::DiskSnapshot,
@@ -255,7 +261,7 @@ async fn take(driver: &Qemu, guest: &Arc<Guest>, snapshot: &Snapshot, name: &str
         Ok(live) => {
             let memory = snapshot.memory.as_ref().and_then(|memory| memory.file.as_deref());
             let Some(memory) = memory else {
-                return put_upon_running(driver, guest, &live, &external, flags).await;
+                return put_upon_quiet(driver, guest, &live, &external, flags).await;
             };
             let ran = guest.lock().state.runs();
             if ran && flags & flag::LIVE == 0 {
@@ -356,6 +362,24 @@ async fn put_upon_stored(
         upon(own, disk, None, false);
     }
     replace(driver, guest, stored)
+}
+
+/// The same after the guest has been asked to write what it has to write, where that is wanted.
+async fn put_upon_quiet(
+    driver: &Qemu,
+    guest: &Arc<Guest>,
+    live: &Live,
+    external: &[&SnapshotDisk],
+    flags: u32,
+) -> Result<()> {
+    if flags & flag::QUIESCE == 0 {
+        return put_upon_running(driver, guest, live, external, flags).await;
+    }
+    const PROCEDURE: &str = "DomainSnapshotCreateXML";
+    agent::freeze_all(guest, PROCEDURE).await?;
+    let put = put_upon_running(driver, guest, live, external, flags).await;
+    let thawed = agent::thaw_all(guest, PROCEDURE).await;
+    put.and(thawed.map(drop))
 }
 
 async fn put_upon_running(

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// It is not there, or says no.
-pub(super) async fn qemu_img(args: &[&str]) -> Result<()> {
+pub(crate) async fn qemu_img(args: &[&str]) -> Result<()> {
     let output = Command::new("qemu-img").args(args).stdin(Stdio::null()).kill_on_drop(true).output().await;
     let output = output.map_err(|_| QEMU.internal_error("unable to find qemu-img"))?;
     if output.status.success() {

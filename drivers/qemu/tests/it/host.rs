@@ -116,6 +116,33 @@ impl Host {
         tokio::time::timeout(PATIENCE, removed).await.expect("a device that leaves")
     }
 
+    /// What a client of a screen does next.
+    pub(crate) async fn screen(&mut self) -> i32 {
+        let told = async {
+            loop {
+                if let Event::Remote(remote::Event::DomainGraphics(event)) = self.events.recv().await.unwrap()
+                {
+                    return event.msg.phase;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("a client of a screen")
+    }
+
+    /// What is next told of a block job: its kind, and how it is.
+    pub(crate) async fn block_job(&mut self) -> (i32, i32) {
+        let told = async {
+            loop {
+                if let Event::Remote(remote::Event::DomainBlockJob2(event)) =
+                    self.events.recv().await.unwrap()
+                {
+                    return (event.r#type, event.status);
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("a job that ends")
+    }
+
     async fn life(&mut self) -> (i32, i32) {
         loop {
             match self.events.recv().await.unwrap() {

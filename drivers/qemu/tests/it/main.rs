@@ -1,7 +1,9 @@
 //! Real guests under a real QEMU. Where it is not installed, each test says that it was skipped.
 
+mod blockjobs;
 mod chains;
 mod changes;
+mod descriptors;
 mod host;
 mod lives;
 mod moments;

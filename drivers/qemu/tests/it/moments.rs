@@ -13,7 +13,7 @@ use crate::lives::daemon;
 use crate::qemu;
 
 /// A guest whose image keeps snapshots.
-async fn keeping(host: &Host, name: &str) -> Option<NonnullDomain> {
+pub(crate) async fn keeping(host: &Host, name: &str) -> Option<NonnullDomain> {
     qemu()?;
     let convert = ["convert", "-f", "raw", "-O", "qcow2", "disk.img", "disk.qcow2"];
     let converted = Command::new("qemu-img").args(convert).current_dir(&host.dir).status();
@@ -25,7 +25,12 @@ async fn keeping(host: &Host, name: &str) -> Option<NonnullDomain> {
     Some(host.define(name, &devices).await)
 }
 
-async fn snapshot(host: &Host, dom: &NonnullDomain, name: &str, flags: u32) -> NonnullDomainSnapshot {
+pub(crate) async fn snapshot(
+    host: &Host,
+    dom: &NonnullDomain,
+    name: &str,
+    flags: u32,
+) -> NonnullDomainSnapshot {
     let xml_desc = format!("<domainsnapshot><name>{name}</name></domainsnapshot>").as_str().into();
     let args = DomainSnapshotCreateXmlArgs { dom: dom.clone(), xml_desc, flags };
     host.driver.domain_snapshot_create_xml(&CallCx::default(), args).await.unwrap().snap
@@ -37,16 +42,16 @@ async fn names(host: &Host, dom: &NonnullDomain, flags: u32) -> Vec<String> {
     all.iter().map(|snap| snap.name.to_string()).collect()
 }
 
-async fn start(host: &Host, dom: &NonnullDomain) {
+pub(crate) async fn start(host: &Host, dom: &NonnullDomain) {
     host.driver.domain_create(&CallCx::default(), DomainCreateArgs { dom: dom.clone() }).await.unwrap();
 }
 
-async fn destroy(host: &Host, dom: &NonnullDomain) {
+pub(crate) async fn destroy(host: &Host, dom: &NonnullDomain) {
     host.driver.domain_destroy(&CallCx::default(), DomainDestroyArgs { dom: dom.clone() }).await.unwrap();
 }
 
 /// The guest answers as one that has booted long ago.
-async fn answers(host: &Host, dom: &NonnullDomain) {
+pub(crate) async fn answers(host: &Host, dom: &NonnullDomain) {
     let mut console = host.console(dom).await;
     console.say("x").await;
     console.hear("x").await;
@@ -133,7 +138,7 @@ async fn memory_comes_back_from_a_file() {
 }
 
 /// Where a guest's disk is, in what runs and in what is stored.
-async fn images(host: &Host, dom: &NonnullDomain) -> [String; 2] {
+pub(crate) async fn images(host: &Host, dom: &NonnullDomain) -> [String; 2] {
     let mut found = [String::new(), String::new()];
     for (found, flags) in found.iter_mut().zip([0, 2]) {
         let args = DomainGetXmlDescArgs { dom: dom.clone(), flags };
@@ -145,7 +150,7 @@ async fn images(host: &Host, dom: &NonnullDomain) -> [String; 2] {
 }
 
 /// The images of a guest's disk.
-fn files(host: &Host) -> Vec<String> {
+pub(crate) fn files(host: &Host) -> Vec<String> {
     let all = std::fs::read_dir(&host.dir).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = all.map(|name| name.to_string_lossy().into_owned()).collect();
     names.retain(|name| name.starts_with("disk.") && name != "disk.img");

@@ -1,4 +1,5 @@
 //! The monitor against scripted peers and against the installed QEMU.
 
+mod agent;
 mod installed;
 mod scripted;

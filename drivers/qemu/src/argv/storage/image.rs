@@ -96,7 +96,7 @@ impl<'a> Image<'a> {
     }
 
     /// All nodes, the lowest first.
-    pub(super) fn nodes(&self) -> Vec<String> {
+    pub(crate) fn nodes(&self) -> Vec<String> {
         let layers =
             [("storage", true), ("slice-sto", self.slice().is_some()), ("format", self.has_format_node())];
         layers.into_iter().filter(|(_, is)| *is).map(|(layer, _)| self.named(layer)).collect()
@@ -165,7 +165,7 @@ impl<'a> Image<'a> {
     }
 
     /// All nodes, the lowest first.
-    pub(super) fn add(&self, line: &mut CommandLine, context: &Context<'_>) -> Result<(), VirtError> {
+    pub(crate) fn add(&self, line: &mut CommandLine, context: &Context<'_>) -> Result<(), VirtError> {
         super::objects::add(line, self, context)?;
         let (has_format, slice) = (self.has_format_node(), self.slice());
         let storage = protocol::storage(self)?.with_if("filename", self.opened(line, context)?);

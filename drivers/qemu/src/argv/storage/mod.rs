@@ -15,7 +15,8 @@ use super::boot::boot_index;
 use super::{Context, Json, alias};
 use crate::command::{CommandLine, escape};
 pub(crate) use disk::has_one_number;
-use image::{Image, is_on};
+use image::is_on;
+pub(crate) use image::{Image, chain};
 pub(super) use objects::managed_helper;
 pub(crate) use objects::secrets_of;
 
@@ -71,7 +72,7 @@ fn boot_indexes(domain: &Domain) -> Vec<Option<u32>> {
 
 /// All nodes of a disk; the name of the one that the device uses, `None` for an empty drive.
 fn backend(line: &mut CommandLine, disk: &Disk, context: &Context<'_>) -> Result<Option<String>, VirtError> {
-    let chain = image::chain(disk);
+    let chain = chain(disk);
     let Some(top) = chain.first() else { return Ok(None) };
     for image in chain.iter().rev() {
         image.add(line, context)?;
@@ -96,7 +97,7 @@ fn backend(line: &mut CommandLine, disk: &Disk, context: &Context<'_>) -> Result
 /// The last number that disks have in the names of their nodes.
 pub(crate) fn last_number(domain: &Domain) -> u32 {
     let last = |disk: &Disk| {
-        let image = image::chain(disk).iter().map(|image| image.number).max().unwrap_or_default();
+        let image = chain(disk).iter().map(|image| image.number).max().unwrap_or_default();
         let index = disk.source.as_ref().and_then(|source| source.index).unwrap_or_default();
         let filters = disk.throttlefilters.as_ref().map_or(0, |filters| filters.throttlefilter.len());
         image.max(index) + u32::try_from(filters).unwrap_or_default()
@@ -120,7 +121,7 @@ pub(super) fn iscsi_node(
 
 /// The node that a disk's format is, without what limits it; `None` for an empty drive.
 pub(crate) fn top_node(disk: &Disk) -> Option<String> {
-    image::chain(disk).first().map(Image::node)
+    chain(disk).first().map(Image::node)
 }
 
 /// The node of the storage behind the image of this number.
@@ -130,7 +131,7 @@ pub(crate) fn storage_node(number: u32) -> String {
 
 /// The names of a disk's nodes in the order in which they are made.
 pub(crate) fn nodes(disk: &Disk) -> Vec<String> {
-    let chain = image::chain(disk);
+    let chain = chain(disk);
     if chain.is_empty() {
         return Vec::new();
     }
