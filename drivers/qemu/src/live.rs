@@ -22,6 +22,8 @@ use crate::error::{QEMU, Result, file};
 
 /// VNC's ports, as qemu.conf has them by default.
 const VNC_PORTS: std::ops::RangeInclusive<u16> = 5900..=65535;
+/// SPICE's port on the command line of a guest that does not run.
+const UNUSED_SPICE: u16 = 5901;
 
 /// The definition of a run.
 ///
@@ -40,16 +42,34 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
     number_sources(&mut domain);
     place_channels(&mut domain, dirs);
     let dir = dirs.domain(id, &domain.name);
+    let mut taken = Vec::new();
     for graphics in &mut domain.devices.graphics {
         place_rendering(graphics)?;
         place_screen(graphics, &dir, || dirs.screen_bus(id, &stored.name));
-        if graphics.type_ == GraphicsType::Vnc
-            && graphics.socket.is_none()
-            && graphics.port.is_none_or(|port| port < 0)
-        {
-            graphics.port = Some(free_port()?.into());
+        let listens = graphics
+            .listens
+            .first()
+            .is_none_or(|listen| matches!(listen.type_, ListenType::Address | ListenType::Network));
+        let automatic = match graphics.type_ {
+            GraphicsType::Vnc => graphics.socket.is_none(),
+            GraphicsType::Spice => listens && graphics.autoport == Some(YesNo::Yes),
+            _ => false,
+        };
+        if automatic && graphics.port.is_none_or(|port| port < 0) {
+            // Of a guest that does not run, libvirt makes up SPICE's.
+            let port = match graphics.type_ {
+                GraphicsType::Spice if id < 0 => UNUSED_SPICE,
+                _ => free_port(&taken)?,
+            };
+            taken.push(port);
+            graphics.port = Some(port.into());
         }
-        if graphics.type_ == GraphicsType::Vnc && graphics.socket.is_none() {
+        let shown = match graphics.type_ {
+            GraphicsType::Vnc => graphics.socket.is_none(),
+            GraphicsType::Spice => listens && graphics.port.is_some_and(|port| port > 0),
+            _ => false,
+        };
+        if shown {
             let address = graphics.listen_attr.get_or_insert_with(|| "127.0.0.1".to_owned()).clone();
             for listen in graphics.listens.iter_mut().filter(|listen| listen.type_ == ListenType::Address) {
                 listen.address.get_or_insert_with(|| address.clone());
@@ -122,6 +142,12 @@ fn place_screen(screen: &mut Graphics, dir: &Path, bus: impl Fn() -> PathBuf) {
                 let socket = listen.socket.get_or_insert_with(|| dir.join("vnc.sock").display().to_string());
                 screen.socket = Some(socket.clone());
             }
+        }
+        GraphicsType::Spice => {
+            let listen = screen.listens.first_mut().filter(|listen| listen.type_ == ListenType::Socket);
+            listen.into_iter().for_each(|listen| {
+                listen.socket.get_or_insert_with(|| dir.join("spice.sock").display().to_string());
+            });
         }
         GraphicsType::Dbus if screen.p2p != Some(YesNo::Yes) => {
             screen.address.get_or_insert_with(|| format!("unix:path={}", bus().display()));
@@ -266,8 +292,9 @@ pub(crate) fn end_chain(disk: &mut Disk) {
     }
 }
 
-fn free_port() -> Result<u16> {
-    let free = VNC_PORTS.clone().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+fn free_port(taken: &[u16]) -> Result<u16> {
+    let mut ports = VNC_PORTS.clone().filter(|port| !taken.contains(port));
+    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.ok_or_else(|| {
         let (first, last) = (VNC_PORTS.start(), VNC_PORTS.end());
         QEMU.internal_error(format_args!("Unable to find an unused port in range 'vnc' ({first}-{last})"))

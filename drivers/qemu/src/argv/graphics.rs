@@ -4,7 +4,7 @@ use virtwire_conf::domain::display::{Gl, Graphics, GraphicsType, Listen, ListenT
 use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 
-use super::audio;
+use super::{audio, spice};
 use crate::command::{CommandLine, Options};
 use crate::error::QEMU;
 
@@ -39,7 +39,11 @@ pub(super) fn graphics(line: &mut CommandLine, domain: &Domain) -> Result<(), Vi
             }
             GraphicsType::Dbus => dbus(domain, screen),
             GraphicsType::Spice => {
-                return Err(QEMU.config_unsupported("spice graphics are not supported with this QEMU"));
+                line.option("-spice", spice::spice(screen)?);
+                if let Some(keymap) = &screen.keymap {
+                    line.option("-k", keymap);
+                }
+                continue;
             }
             GraphicsType::Rdp => {
                 return Err(QEMU.config_unsupported("rdp graphics are not supported with this QEMU"));
@@ -58,7 +62,7 @@ fn gl(screen: &Graphics) -> Option<&'static str> {
     Some(if enabled == YesNo::Yes { "on" } else { "off" })
 }
 
-fn rendernode(screen: &Graphics) -> Option<&String> {
+pub(super) fn rendernode(screen: &Graphics) -> Option<&String> {
     screen.gl.as_ref().and_then(|gl: &Gl| gl.rendernode.as_ref())
 }
 

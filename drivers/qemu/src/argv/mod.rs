@@ -25,6 +25,7 @@ mod overrides;
 mod peripherals;
 pub(crate) mod refused;
 mod serial;
+mod spice;
 pub(crate) mod storage;
 mod sysinfo;
 mod tpm;
