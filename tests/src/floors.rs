@@ -213,6 +213,14 @@ const ATTACKS: &[(&str, Attack)] = &[
         let xml = "<domain>".repeat(128 << 10);
         peer.call(Procedure::DOMAIN_DEFINE_XML, &DomainDefineXmlArgs { xml: xml.as_str().into() }).map(drop)
     }),
+    ("documents of four megabytes that are good", |socket| {
+        let mut peer = connect(socket)?;
+        peer.open(URI)?;
+        let all: String = (0..170_000).map(|n| format!("<a xmlns='urn:{n}'/>")).collect();
+        let head = "<domain type='test'><name>large</name><memory>8192</memory><os><type>hvm</type></os>";
+        let xml = format!("{head}<metadata>{all}</metadata></domain>");
+        peer.call(Procedure::DOMAIN_DEFINE_XML, &DomainDefineXmlArgs { xml: xml.as_str().into() }).map(drop)
+    }),
     ("registrations for events", |socket| {
         let mut peer = connect(socket)?;
         peer.open(URI)?;

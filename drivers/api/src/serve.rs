@@ -32,7 +32,7 @@ pub fn check_flags(domain: ErrorDomain, flags: u32, known: u32, function: &str) 
 /// Implements a family for a driver: a row for each procedure says which function serves it. The function is given the
 /// driver and the call's arguments, stream and descriptors, as far as the procedure has them; in a row like
 /// `domain_create_xml(cx) = create_xml;` also, before these, the call's context. With `for Driver by run`, functions do
-/// not wait: each is given what the method `run` of the driver hands out.
+/// not wait: each is given what the method `run` of the driver hands out when it is its turn.
 #[macro_export]
 macro_rules! serve {
     ($trait:ident for $driver:ident { $($name:ident $(($cx:ident))? = $function:path;)* }) => {
@@ -59,7 +59,7 @@ macro_rules! method {
     };
     ($name:ident($($arg:ident: $type:ty),*) -> $ret:ty, by $run:ident = $function:path) => {
         $crate::method! {
-            $name(cx, $($arg: $type),*) -> $ret, |this| async move { this.$run(|host| $function(host $(, $arg)*)) }
+            $name(cx, $($arg: $type),*) -> $ret, |this| async move { this.$run(|host| $function(host $(, $arg)*)).await }
         }
     };
     ($name:ident($cx:ident, $($arg:ident: $type:ty),*) -> $ret:ty, |$this:ident| $answer:expr) => {

@@ -19,13 +19,13 @@ pub struct TestDriver {
 
 /// A host and those who listen to it.
 struct World {
-    host: Mutex<Host>,
+    host: tokio::sync::Mutex<Host>,
     events: Arc<EventHub>,
 }
 
 impl World {
     fn new(host: Host) -> Arc<Self> {
-        Arc::new(Self { host: Mutex::new(host), events: EventHub::new() })
+        Arc::new(Self { host: tokio::sync::Mutex::new(host), events: EventHub::new() })
     }
 }
 
@@ -35,9 +35,13 @@ pub struct TestConnection {
 }
 
 impl TestConnection {
-    /// Does one thing to the host and tells of what it led to, in the same order as others see the changes.
-    pub(crate) fn run<T>(&self, work: impl FnOnce(&mut Host) -> Result<T>) -> Result<T> {
-        let mut host = self.world.host.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Does one thing to the host and tells of what it led to, in the same order as others see the changes. Who has to
+    /// wait while another's document is read holds up no thread.
+    pub(crate) async fn run<T>(&self, work: impl FnOnce(&mut Host) -> Result<T>) -> Result<T> {
+        let mut host = match self.world.host.try_lock() {
+            Ok(host) => host,
+            Err(_) => self.world.host.lock().await,
+        };
         let result = work(&mut host);
         for event in host.take_events() {
             self.world.events.emit(event);

@@ -126,3 +126,10 @@ fn many_disks_are_put_in_order() {
     let order = domain.devices.disks.iter().map(|disk| disk.target.clone().unwrap().dev.unwrap());
     assert!(order.eq((0..600).map(|n| format!("sd{}", letters(n)))));
 }
+
+#[test]
+fn a_guest_has_so_many_devices_and_no_more() {
+    let serials = |count: usize| guest("a", "65536", &"<serial type='null'/>".repeat(count));
+    assert_eq!(Domain::parse(&serials(4096), &ParseOptions::test()).unwrap().devices.serials.len(), 4096);
+    assert_eq!(refused(&serials(4097)), "XML error: too many devices: 4097, at most 4096 are allowed");
+}
