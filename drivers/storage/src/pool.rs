@@ -332,7 +332,19 @@ const OVERWRITE: u32 = 8;
 
 pub(crate) async fn build(pools: &Pools, args: StoragePoolBuildArgs) -> Result<()> {
     pools.with(&args.pool, |pool| pool.check_stopped("already"))?;
-    check_flags(STORAGE, args.flags, NO_OVERWRITE | OVERWRITE, "virStorageBackendFileSystemBuild")?;
+    let function = "virStorageBackendFileSystemBuild";
+    check_flags(STORAGE, args.flags, NO_OVERWRITE | OVERWRITE, function)?;
+    if args.flags == NO_OVERWRITE | OVERWRITE {
+        let flags = ["OVERWRITE", "NO_OVERWRITE"].map(|flag| format!("'VIR_STORAGE_POOL_BUILD_{flag}'"));
+        return Err(VirtError {
+            message: format!("Flags {} are mutually exclusive", flags.join(" and ")),
+            str1: Some(function.to_owned()),
+            str2: Some("ctl".to_owned()),
+            int1: 0,
+            int2: 0,
+            ..STORAGE.invalid_arg("")
+        });
+    }
     make(pools, &args.pool, args.flags).await?;
     pools.tell(args.pool, Lifecycle::Created);
     Ok(())
