@@ -36,8 +36,9 @@ impl OpenCompanions for Beside {
             NodeDevices::new(virtwire_driver_nodedev::Places::default(), host_uuid, Arc::clone(&events));
         devices.follow();
         let filters = Nwfilters::open(config.join("nwfilter"), run.join("nwfilter-binding"))?;
-        let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
         let (secrets, networks) = (Arc::new(secrets), Arc::new(networks));
+        let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
+        let pools = pools.with_secrets(secrets.clone());
         let (filters, pools) = (Arc::new(filters), Arc::new(pools));
         Ok(Companions {
             kept: vec![secrets.clone(), filters.clone(), networks.clone(), pools.clone()],

@@ -17,6 +17,7 @@ use crate::probe::{ProbeError, QemuCaps, probe, probe_cpus};
 /// Answers of programs, asked again when the program's file or the host under it has changed.
 pub struct CapsCache {
     dir: PathBuf,
+    daemon: DaemonIdentity,
     host: HostIdentity,
     programs: Known<PathBuf, QemuCaps>,
     /// By program, and whether it uses KVM.
@@ -29,14 +30,21 @@ type Known<K, V> = Mutex<HashMap<K, (Identity, Arc<V>)>>;
 /// Tells a file from what was there before, and a host from what it was.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Identity {
-    /// Another version of ours may ask for more.
-    asked_by: String,
+    /// Another daemon may ask for more.
+    asked_by: DaemonIdentity,
     file: (u64, u64),
     size: u64,
     changed: (i64, i64),
     /// Whether KVM can be used.
     kvm: bool,
     host: HostIdentity,
+}
+
+/// Tells this daemon's program from another build of it: its file's size, and when that was changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct DaemonIdentity {
+    size: u64,
+    changed: (i64, i64),
 }
 
 /// What of a host stays the same as long as the daemon runs.
@@ -56,9 +64,9 @@ struct Kept<T> {
 impl CapsCache {
     /// Keeps what it learns below `dir`.
     pub fn new(dir: &Path) -> Self {
-        let host = HostIdentity::read();
+        let (daemon, host) = (DaemonIdentity::read(), HostIdentity::read());
         let dir = dir.join("virtwire-capabilities");
-        Self { dir, host, programs: Mutex::default(), cpus: Mutex::default() }
+        Self { dir, daemon, host, programs: Mutex::default(), cpus: Mutex::default() }
     }
 
     /// What `program` can do. Whoever comes while it is asked waits for the same answer.
@@ -97,7 +105,7 @@ impl CapsCache {
     fn identity(&self, program: &Path) -> io::Result<Identity> {
         let meta = fs::metadata(program)?;
         Ok(Identity {
-            asked_by: env!("CARGO_PKG_VERSION").to_owned(),
+            asked_by: self.daemon.clone(),
             file: (meta.dev(), meta.ino()),
             size: meta.size(),
             changed: (meta.ctime(), meta.ctime_nsec()),
@@ -138,6 +146,14 @@ impl CapsCache {
 /// A program's file: its path, with nothing in it that would be another directory.
 fn file_name(program: &Path, what: &str) -> String {
     format!("{}{what}.json", program.display().to_string().replace('%', "%%").replace('/', "%"))
+}
+
+impl DaemonIdentity {
+    fn read() -> Self {
+        let meta = fs::metadata("/proc/self/exe");
+        let known = meta.map(|meta| Self { size: meta.size(), changed: (meta.ctime(), meta.ctime_nsec()) });
+        known.unwrap_or(Self { size: 0, changed: (0, 0) })
+    }
 }
 
 impl HostIdentity {

@@ -3,6 +3,7 @@
 
 mod capabilities;
 mod content;
+mod encryption;
 mod image;
 mod listing;
 mod lookup;
@@ -13,11 +14,11 @@ mod serve;
 mod volume;
 
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use virtwire_conf::{ParseOptions, QemuHost, StoragePool};
-use virtwire_driver_api::{EventHub, Kept, async_trait};
+use virtwire_driver_api::{EventHub, Kept, SecretDriver, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_store::{self as store, Place};
 
@@ -38,6 +39,7 @@ struct Shared {
     config: PathBuf,
     state: PathBuf,
     events: Arc<EventHub>,
+    secrets: OnceLock<Arc<dyn SecretDriver>>,
     pools: Mutex<Vec<Pool>>,
 }
 
@@ -52,7 +54,8 @@ impl Pools {
         for dir in [&config, &autostart, &state] {
             store::make_dir(dir, 0o755)?;
         }
-        let shared = Shared { config, state, events, pools: Mutex::default() };
+        encryption::forget(&state);
+        let shared = Shared { config, state, events, secrets: OnceLock::new(), pools: Mutex::default() };
         let driver = Self { shared: Arc::new(shared) };
         driver.load()?;
         let mut active = Vec::new();
@@ -120,6 +123,22 @@ impl Pools {
             }
         }
         Ok(())
+    }
+
+    /// Has passphrases of encrypted volumes looked for in these secrets. Only the first call does anything.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Arc<dyn SecretDriver>) -> Self {
+        let _ = self.shared.secrets.set(secrets);
+        self
+    }
+
+    fn secrets(&self) -> Option<Arc<dyn SecretDriver>> {
+        self.shared.secrets.get().cloned()
+    }
+
+    /// The directory for what is there as long as the daemon runs.
+    fn state(&self) -> &Path {
+        &self.shared.state
     }
 
     fn pools(&self) -> MutexGuard<'_, Vec<Pool>> {

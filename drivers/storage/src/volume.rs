@@ -11,6 +11,7 @@ use virtwire_conf::{FormatOptions, StorageVol};
 use virtwire_driver_api::check_flags;
 use virtwire_protocol::remote::*;
 
+use crate::encryption::Passphrase;
 use crate::image::look;
 use crate::pool::{Pool, permissions};
 use crate::program::run;
@@ -31,6 +32,11 @@ impl Volume {
     pub(crate) fn format(&self) -> &str {
         let format = self.definition.target.as_ref().and_then(|target| target.format.as_ref());
         format.map_or("raw", |format| format.type_.as_str())
+    }
+
+    /// Whether its content is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.definition.target.as_ref().is_some_and(|target| target.encryption.is_some())
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -139,7 +145,7 @@ pub(crate) async fn create(pools: &Pools, args: StorageVolCreateXmlArgs) -> Resu
     check_flags(STORAGE, args.flags, CREATE_FLAGS, "storageVolCreateXML")?;
     let taken = |name: &str| STORAGE.storage_vol_exist(format_args!("'{name}'"));
     let mut volume = reserve(pools, &args.pool, &args.xml.to_str_lossy(), taken)?;
-    let made = make(&volume, args.flags).await;
+    let made = make(pools, &volume, args.flags).await;
     if made.is_ok() && volume.definition.capacity.is_none() {
         volume.definition.capacity = found_capacity(Path::new(volume.path()));
     }
@@ -227,7 +233,7 @@ async fn settle(
 /// The mode of a new volume that says nothing of it.
 const MODE: u32 = 0o600;
 
-async fn make(volume: &Volume, flags: u32) -> Result<()> {
+async fn make(pools: &Pools, volume: &Volume, flags: u32) -> Result<()> {
     let target = volume.definition.target.clone().unwrap_or_default();
     let path = PathBuf::from(volume.path());
     if path.symlink_metadata().is_ok() {
@@ -236,11 +242,29 @@ async fn make(volume: &Volume, flags: u32) -> Result<()> {
     }
     let (capacity, allocation) = (volume.capacity(), volume.definition.allocation.unwrap_or_default().0);
     match volume.format() {
-        "raw" => raw(path.clone(), capacity, allocation).await?,
+        "raw" if target.encryption.is_none() => raw(path.clone(), capacity, allocation).await?,
         "dir" => fs::create_dir(&path)
             .map_err(|e| file(&e, format_args!("cannot create path '{}'", path.display())))?,
         format => {
+            // What is in an image of a disc is for whoever writes it.
+            let format = match (format, &target.encryption) {
+                ("raw", Some(_)) => "luks",
+                ("iso", _) => "raw",
+                (format, _) => format,
+            };
+            let mut args = vec!["create".to_owned(), "-f".to_owned(), format.to_owned()];
             let mut options = Vec::new();
+            let mut passphrase = None;
+            if let Some(encryption) = &target.encryption {
+                if !matches!(format, "luks" | "qcow2") {
+                    let text = format_args!("{format} images cannot be encrypted");
+                    return Err(STORAGE.config_unsupported(text));
+                }
+                let given = passphrase.insert(Passphrase::of(pools, &volume.name, encryption).await?);
+                let (object, own) = given.words(format, encryption);
+                args.extend(object);
+                options.extend(own);
+            }
             if let Some(compat) = &target.compat {
                 options.push(format!("compat={compat}"));
             }
@@ -255,9 +279,6 @@ async fn make(volume: &Volume, flags: u32) -> Result<()> {
             if flags & PREALLOC_METADATA != 0 {
                 options.push("preallocation=metadata".to_owned());
             }
-            // What is in an image of a disc is for whoever writes it.
-            let format = if format == "iso" { "raw" } else { format };
-            let mut args = vec!["create".to_owned(), "-f".to_owned(), format.to_owned()];
             if let Some(backing) = &volume.definition.backing_store {
                 let format = backing.format.as_ref().map_or("raw", |format| format.type_.as_str());
                 args.extend(["-F".to_owned(), format.to_owned(), "-b".to_owned()]);
@@ -270,6 +291,7 @@ async fn make(volume: &Volume, flags: u32) -> Result<()> {
             // Without a size of its own, an image is as large as what is behind it.
             args.extend(volume.definition.capacity.map(|size| format!("{}K", size.0.div_ceil(1024))));
             run("qemu-img", &args).await?;
+            drop(passphrase);
         }
     }
     own(volume, if volume.format() == "dir" { 0o711 } else { MODE }, &path)
@@ -306,6 +328,9 @@ fn own(volume: &Volume, usual: u32, path: &Path) -> Result<()> {
 }
 
 async fn copy(from: &Volume, to: &Volume) -> Result<()> {
+    if [from, to].iter().any(|volume| volume.is_encrypted()) {
+        return Err(STORAGE.config_unsupported("encrypted volumes cannot be copied"));
+    }
     let formats = ["convert", "-f", from.format(), "-O", to.format()];
     let args: Vec<_> = formats.into_iter().chain([from.path(), to.path()]).collect();
     run("qemu-img", &args).await?;
