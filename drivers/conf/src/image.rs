@@ -16,6 +16,10 @@ pub struct Image {
     pub backing: Option<(PathBuf, Option<String>)>,
     /// What only qcow2 has.
     pub qcow2: Option<Qcow2>,
+    /// How the content is encrypted, `luks`.
+    pub encryption: Option<&'static str>,
+    /// Bytes before the content of a raw image that is encrypted.
+    pub header: u64,
 }
 
 /// What only qcow2 has.
@@ -47,11 +51,18 @@ const FORMATS: &[(&str, usize, &[u8], Size)] = &[
     ("iso", 32769, b"CD001", None),
 ];
 
+const LUKS: &[u8] = b"LUKS\xba\xbe\0\x01";
+
 /// Reads the first [`HEAD`] bytes of an image in `dir`; less is enough where the image is shorter.
 pub fn read(head: &[u8], dir: &Path) -> Image {
     let is = |&&(_, at, magic, _): &&(&str, usize, &[u8], Size)| {
         head.get(at..).is_some_and(|rest| rest.starts_with(magic))
     };
+    if head.starts_with(LUKS) {
+        // The header (LUKS On-Disk Format Specification 1) counts in sectors.
+        let header = number(head, 104).map_or(0, |sectors| u64::from(sectors) * 512);
+        return Image { format: "raw", encryption: Some("luks"), header, ..Image::default() };
+    }
     let Some((format, _, _, size)) = FORMATS.iter().find(is) else {
         return Image { format: "raw", ..Image::default() };
     };
@@ -62,6 +73,8 @@ pub fn read(head: &[u8], dir: &Path) -> Image {
     let mut image = Image { format, capacity, ..Image::default() };
     if *format == "qcow2" {
         image.qcow2 = Some(qcow2(head));
+        // `crypt_method`
+        image.encryption = number(head, 32).filter(|method| *method == 2).map(|_| "luks");
         image.backing = backing(head).map(|(path, format)| (dir.join(path), format));
     }
     image
@@ -139,6 +152,18 @@ mod tests {
         assert_eq!(image.backing, Some(("/pool/base".into(), Some("raw".to_owned()))));
         let qcow2 = image.qcow2.unwrap();
         assert_eq!((qcow2.compat, qcow2.cluster_size, qcow2.lazy_refcounts), ("1.1", 65536, true));
+    }
+
+    #[test]
+    fn encryption_is_seen() {
+        let mut head = header();
+        head[35] = 2;
+        assert_eq!(read(&head, Path::new("/")).encryption, Some("luks"));
+        let mut head = vec![0; 592];
+        head[..8].copy_from_slice(LUKS);
+        head[106] = 0x10;
+        let image = read(&head, Path::new("/"));
+        assert_eq!((image.format, image.encryption, image.header), ("raw", Some("luks"), 2 << 20));
     }
 
     #[test]

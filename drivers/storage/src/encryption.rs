@@ -40,17 +40,10 @@ impl Passphrase {
     /// The passphrase of a volume's encryption, if it has one, written where only this daemon can read it.
     ///
     /// # Errors
-    /// The secret driver's: there is no such secret, or it has no value. `VIR_ERR_CONFIG_UNSUPPORTED` for another format.
+    /// The secret driver's: there is no such secret, or it has no value. `VIR_ERR_INVALID_ARG` for another number of
+    /// secrets than one.
     pub(crate) async fn of(pools: &Pools, volume: &str, wanted: &Encryption) -> Result<Self> {
-        if wanted.format != "luks" {
-            let text = format_args!("volumes with encryption format '{}' cannot be made", wanted.format);
-            return Err(STORAGE.config_unsupported(text));
-        }
-        let secret = match &wanted.secret[..] {
-            [secret] => secret,
-            [] => return Err(STORAGE.xml_error("no secret provided for luks encryption")),
-            _ => return Err(STORAGE.xml_error("too many secrets for luks encryption")),
-        };
+        let secret = single(wanted)?;
         let secrets = pools.secrets().ok_or_else(|| STORAGE.no_support("virSecretGetValue"))?;
         let value = value(&*secrets, secret).await?;
         let path = pools.state().join(format!("{}{SUFFIX}", Uuid::new_v4()));
@@ -85,6 +78,34 @@ impl Passphrase {
         }
         (object, options)
     }
+}
+
+/// Whether an image of this format (`luks` for a raw one) can be made with such encryption.
+///
+/// # Errors
+/// It cannot.
+pub(crate) fn check(format: &str, wanted: &Encryption) -> Result<()> {
+    match (format, wanted.format.as_str()) {
+        ("luks" | "qcow2", "luks") => Ok(()),
+        ("luks", _) => Err(STORAGE.internal_error("Only luks encryption is supported for raw files")),
+        ("qcow2", _) => Err(STORAGE.config_unsupported("creation of qcow2 encrypted image is not supported")),
+        (format, _) => {
+            let text = format_args!("volume encryption unsupported with format {format}");
+            Err(STORAGE.config_unsupported(text))
+        }
+    }
+}
+
+/// The one secret of a volume's encryption.
+///
+/// # Errors
+/// There is none, or more than one.
+pub(crate) fn single(wanted: &Encryption) -> Result<&SecretReference> {
+    let [secret] = &wanted.secret[..] else {
+        let text = "A single <secret type='passphrase'...> element is expected in encryption description";
+        return Err(STORAGE.invalid_arg(text));
+    };
+    Ok(secret)
 }
 
 async fn value(secrets: &dyn SecretDriver, reference: &SecretReference) -> Result<Vec<u8>> {

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use virtwire_conf::domain::disk::Encryption;
 use virtwire_conf::image::Image;
 use virtwire_conf::storage::{ClusterSize, PoolFormat, Timestamps, VolFeatures, VolTarget, VolType};
 use virtwire_conf::table::Bytes;
@@ -11,7 +12,7 @@ use virtwire_conf::{FormatOptions, StorageVol};
 use virtwire_driver_api::check_flags;
 use virtwire_protocol::remote::*;
 
-use crate::encryption::Passphrase;
+use crate::encryption::{self, Passphrase};
 use crate::image::look;
 use crate::pool::{Pool, permissions};
 use crate::program::run;
@@ -34,9 +35,9 @@ impl Volume {
         format.map_or("raw", |format| format.type_.as_str())
     }
 
-    /// Whether its content is encrypted.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.definition.target.as_ref().is_some_and(|target| target.encryption.is_some())
+    /// How its content is encrypted.
+    pub(crate) fn encryption(&self) -> Option<&Encryption> {
+        self.definition.target.as_ref()?.encryption.as_ref()
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -116,6 +117,8 @@ fn describe(name: &str, path: &Path, meta: &fs::Metadata) -> Option<StorageVol> 
     let format = |name: &str| Some(PoolFormat { type_: name.to_owned() });
     let mut target =
         VolTarget { path: Some(text.clone()), format: format(image.format), ..VolTarget::default() };
+    target.encryption =
+        image.encryption.map(|format| Encryption { format: format.to_owned(), ..Encryption::default() });
     if let Some(qcow2) = image.qcow2 {
         target.compat = Some(qcow2.compat.to_owned());
         target.cluster_size = Some(ClusterSize(qcow2.cluster_size));
@@ -126,7 +129,7 @@ fn describe(name: &str, path: &Path, meta: &fs::Metadata) -> Option<StorageVol> 
         type_,
         name: Some(name.to_owned()),
         key: Some(text),
-        capacity: Some(Bytes(image.capacity.unwrap_or(meta.len()))),
+        capacity: Some(Bytes(image.capacity.unwrap_or(meta.len().saturating_sub(image.header)))),
         target: Some(target),
         backing_store: image.backing.map(|(path, of)| VolTarget {
             path: Some(path.display().to_string()),
@@ -256,10 +259,7 @@ async fn make(pools: &Pools, volume: &Volume, flags: u32) -> Result<()> {
             let mut options = Vec::new();
             let mut passphrase = None;
             if let Some(encryption) = &target.encryption {
-                if !matches!(format, "luks" | "qcow2") {
-                    let text = format_args!("{format} images cannot be encrypted");
-                    return Err(STORAGE.config_unsupported(text));
-                }
+                encryption::check(format, encryption)?;
                 let given = passphrase.insert(Passphrase::of(pools, &volume.name, encryption).await?);
                 let (object, own) = given.words(format, encryption);
                 args.extend(object);
@@ -328,7 +328,8 @@ fn own(volume: &Volume, usual: u32, path: &Path) -> Result<()> {
 }
 
 async fn copy(from: &Volume, to: &Volume) -> Result<()> {
-    if [from, to].iter().any(|volume| volume.is_encrypted()) {
+    if let Some(encryption) = from.encryption().or(to.encryption()) {
+        encryption::single(encryption)?;
         return Err(STORAGE.config_unsupported("encrypted volumes cannot be copied"));
     }
     let formats = ["convert", "-f", from.format(), "-O", to.format()];
@@ -366,6 +367,12 @@ pub(crate) async fn resize(pools: &Pools, args: StorageVolResizeArgs) -> Result<
     if capacity < current && args.flags & SHRINK == 0 {
         let text = "Can't shrink capacity below current capacity unless shrink flag explicitly specified";
         return Err(STORAGE.invalid_arg(text));
+    }
+    if let Some(encryption) = volume.encryption() {
+        if encryption.secret.is_empty() {
+            return Err(STORAGE.xml_error("no secret provided for luks encryption"));
+        }
+        return Err(STORAGE.config_unsupported("encrypted volumes cannot be resized"));
     }
     if volume.format() == "raw" {
         resize_raw(volume.path(), capacity).await?;
