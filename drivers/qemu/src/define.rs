@@ -16,7 +16,7 @@ use crate::guest::{Definition, Guest};
 use crate::plug::HostEnds;
 use crate::probe::check_program;
 use crate::state::{Lifecycle, State};
-use crate::{kept, live, prepare};
+use crate::{kept, live, prepare, tpm};
 use virtwire_store as store;
 
 /// `VIR_DOMAIN_DEFINE_VALIDATE`
@@ -142,6 +142,9 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
         driver.forget_saved(&guest)?;
         kept::forget_all::<Snapshot>(dirs, &guest.name);
         kept::forget_all::<Checkpoint>(dirs, &guest.name);
+        if let Some(stored) = guest.lock().next() {
+            tpm::forget(driver, &stored, args.flags);
+        }
     }
     let path = dirs.definition(&guest.name);
     let cannot = |e| file(&e, format_args!("cannot remove config {}", path.display()));

@@ -25,6 +25,10 @@ pub struct Dirs {
     pub cache: PathBuf,
     /// Sockets of channels that have no path of their own.
     pub channels: PathBuf,
+    /// The state of emulated TPMs, a folder for each guest.
+    pub tpms: PathBuf,
+    /// What those emulators wrote.
+    pub tpm_logs: PathBuf,
     /// Where drivers keep what is theirs, each in a directory of its own.
     pub beside: Beside,
 }
@@ -58,6 +62,8 @@ impl Dirs {
             lib: root.join("var/lib/libvirt/qemu"),
             log: root.join("var/log/libvirt/qemu"),
             cache: root.join("var/cache/libvirt/qemu"),
+            tpms: root.join("var/lib/libvirt/swtpm"),
+            tpm_logs: root.join("var/log/swtpm/libvirt/qemu"),
         }
     }
 
@@ -78,6 +84,8 @@ impl Dirs {
             channels: run.join("channel"),
             run,
             log: cache.join("log"),
+            tpms: config_home.join("libvirt/qemu/swtpm"),
+            tpm_logs: cache.join("log/swtpm"),
             cache: cache.join("cache"),
         }
     }
@@ -172,6 +180,21 @@ impl Dirs {
         self.run.join("dbus").join(format!("{}-dbus.sock", short(id, name)))
     }
 
+    /// The state of a guest's emulated TPM.
+    pub fn tpm_state(&self, uuid: &str) -> PathBuf {
+        self.tpms.join(uuid)
+    }
+
+    /// What a running guest's TPM emulator wrote.
+    pub fn tpm_log(&self, name: &str) -> PathBuf {
+        self.tpm_logs.join(format!("{name}-swtpm.log"))
+    }
+
+    /// What the files of a running guest's TPM emulator are called.
+    pub fn tpm_name(&self, id: i32, name: &str) -> String {
+        format!("{}-swtpm", short(id, name))
+    }
+
     /// Where a running guest's memory would be backed by files.
     pub fn domain_memory(&self, id: i32, name: &str) -> PathBuf {
         self.lib.join("ram").join(short(id, name))
@@ -207,6 +230,8 @@ mod tests {
         assert_eq!(dirs.status("a"), Path::new("/run/libvirt/qemu/a.xml"));
         assert_eq!(dirs.log("a"), Path::new("/var/log/libvirt/qemu/a.log"));
         assert_eq!(dirs.domain(7, "a"), Path::new("/var/lib/libvirt/qemu/domain-7-a"));
+        assert_eq!(dirs.tpm_state("u"), Path::new("/var/lib/libvirt/swtpm/u"));
+        assert_eq!(dirs.tpm_log("a"), Path::new("/var/log/swtpm/libvirt/qemu/a-swtpm.log"));
     }
 
     #[test]

@@ -72,6 +72,7 @@ mod stats;
 mod status;
 mod strays;
 mod throttle;
+mod tpm;
 mod tune;
 mod usb;
 mod vcpus;

@@ -34,7 +34,7 @@ use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
-use crate::{kept, live, lock, memory, modules, overlay, prepare, usb};
+use crate::{kept, live, lock, memory, modules, overlay, prepare, tpm, usb};
 
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -66,6 +66,7 @@ impl Qemu {
             Err(error) => {
                 plug::disconnect(self, &Owner::of(&domain), &domain.devices.interfaces).await;
                 overlay::remove_all(&domain);
+                tpm::end(self, &domain);
                 let _ = fs::remove_dir_all(&dir);
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
@@ -130,7 +131,8 @@ impl Qemu {
         argv::refused::check(domain)?;
         prepare::variables(domain)?;
         let taps = plug::connect(self, domain).await?;
-        let found = prepare::volumes(self, domain).await?;
+        let mut found = prepare::volumes(self, domain).await?.into_owned();
+        tpm::begin(self, &mut found).await?;
         let vault = prepare::unlock(self, &found, argv::Vault::new()).await?;
         write_key(&dir.join(prepare::KEY_FILE), vault.key())
             .map_err(|e| file(&e, "cannot write the guest's key"))?;
@@ -351,6 +353,7 @@ impl Qemu {
         }
         plug::disconnect(self, &Owner::of(&live.domain), &live.domain.devices.interfaces).await;
         overlay::remove_all(&live.domain);
+        tpm::end(self, &live.domain);
         for socket in live::listening(&live.domain) {
             let _ = fs::remove_file(socket);
         }
@@ -362,6 +365,7 @@ impl Qemu {
             if live.ending != Some(Ending::FromSnapshot) {
                 kept::forget_all::<Snapshot>(&self.shared.dirs, &guest.name);
                 kept::forget_all::<Checkpoint>(&self.shared.dirs, &guest.name);
+                tpm::forget(self, &live.domain, 0);
             }
             self.remove(guest);
         }

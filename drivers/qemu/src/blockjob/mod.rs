@@ -180,6 +180,12 @@ async fn say(live: &Live, command: &str, arguments: Value) -> Result<()> {
     Ok(())
 }
 
+/// QEMU's name of an image of a disk, and the names of all of its nodes, the uppermost first.
+pub(crate) fn nodes_of(disk: &Disk, path: &str) -> Option<(String, Vec<String>)> {
+    let (images, _) = layers(disk);
+    images.iter().find(|image| image.path() == Some(path)).map(|image| layers::nodes(disk, image))
+}
+
 /// The highest number of an image that is the other side of a job.
 pub(crate) fn last_number(domain: &Domain) -> u32 {
     let numbers = domain.devices.disks.iter().filter_map(|disk| layers::other_side(disk)?.index);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Chosen;
 use super::cpus::GuestCpus;
-use crate::probe::QemuCaps;
+use crate::probe::{QemuCaps, find_in_path};
 
 /// When a value is offered.
 #[derive(Clone, Copy, Debug)]
@@ -14,9 +14,11 @@ enum When {
     Device(&'static str),
     /// The machine has this.
     Machine(fn(&str) -> bool),
+    /// The host has this program. A row of nothing but such values is not there without it.
+    Program(&'static str),
 }
 
-use When::{Always, Device, Machine};
+use When::{Always, Device, Machine, Program};
 
 /// `<enum name=…>` with its values.
 type Row = (&'static str, &'static [(&'static str, When)]);
@@ -101,7 +103,11 @@ const DEVICES: &[(&str, &[Row])] = &[
         "tpm",
         &[
             ("model", &[("tpm-tis", Device("tpm-tis")), ("tpm-crb", Device("tpm-crb"))]),
-            ("backendModel", &[("passthrough", Always)]),
+            (
+                "backendModel",
+                &[("passthrough", Always), ("emulator", Program("swtpm")), ("external", Program("swtpm"))],
+            ),
+            ("backendVersion", &[("1.2", Program("swtpm")), ("2.0", Program("swtpm"))]),
         ],
     ),
     ("redirdev", &[("bus", &[("usb", Device("usb-redir"))])]),
@@ -227,6 +233,7 @@ fn devices(out: &mut Text, caps: &QemuCaps, machine: &str) {
         Always => true,
         Device(kind) => caps.has_device(kind),
         Machine(has) => has(machine),
+        Program(name) => find_in_path(name).is_some(),
     };
     for (element, rows) in DEVICES {
         let first = rows.first().map_or(&[][..], |(_, values)| values);
@@ -236,6 +243,9 @@ fn devices(out: &mut Text, caps: &QemuCaps, machine: &str) {
         }
         out.line(2, format_args!("<{element} supported='yes'>"));
         for (name, values) in *rows {
+            if values.iter().all(|(_, when)| matches!(when, Program(_)) && !offered(*when)) {
+                continue;
+            }
             let values = values.iter().filter(|(_, when)| offered(*when)).map(|(value, _)| *value);
             out.values(3, name, &values.collect::<Vec<_>>());
         }

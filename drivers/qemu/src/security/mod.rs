@@ -24,6 +24,9 @@ use files::{File, files};
 pub(crate) use label::{Credentials, Ids};
 use settings::Settings;
 
+/// Who emulators of TPMs run as where nothing is configured: the user and group that Debian's package makes.
+const TPM_USER: &str = "tss";
+
 /// The name of this driver.
 pub(crate) const DAC: &str = "dac";
 /// The name of having none.
@@ -33,6 +36,8 @@ pub(crate) const NONE: &str = "none";
 pub(crate) struct Dac {
     /// Of guests that say nothing else.
     pub(crate) ids: Ids,
+    /// Who emulators of TPMs run as, by name: user and group (`swtpm_user`, `swtpm_group`).
+    emulators: [String; 2],
     /// Whether files change hands (`dynamic_ownership`).
     dynamic: bool,
     /// Whether former owners are written down (`remember_owner`).
@@ -47,7 +52,9 @@ impl Dac {
     /// # Errors
     /// The file cannot be read or understood, or names a user or group that there is not.
     pub(crate) fn open(file: &Path) -> io::Result<Self> {
-        let Settings { user, group, dynamic_ownership, remember_owner } = Settings::read(file)?;
+        let settings = Settings::read(file)?;
+        let Settings { user, group, swtpm_user, swtpm_group, dynamic_ownership, remember_owner } = settings;
+        let emulators = [swtpm_user, swtpm_group].map(|name| name.unwrap_or_else(|| TPM_USER.to_owned()));
         let ids = match (user, group) {
             (None, None) => label::of_guests(),
             (user, group) => {
@@ -59,7 +66,17 @@ impl Dac {
                 }
             }
         };
-        Ok(Self { ids, dynamic: dynamic_ownership, remember: remember_owner, attributes: Mutex::default() })
+        let attributes = Mutex::default();
+        Ok(Self { ids, emulators, dynamic: dynamic_ownership, remember: remember_owner, attributes })
+    }
+
+    /// Who emulators of TPMs run as.
+    ///
+    /// # Errors
+    /// There is no such user or group.
+    pub(crate) fn of_emulators(&self) -> Result<Ids> {
+        let [user, group] = &self.emulators;
+        Ok(Ids { user: label::user(user)?, group: label::group(group)? })
     }
 
     /// The definition of a run gets its label.

@@ -12,6 +12,10 @@ pub(super) struct Settings {
     pub(super) user: Option<String>,
     /// The group they run in.
     pub(super) group: Option<String>,
+    /// Who emulators of TPMs run as.
+    pub(super) swtpm_user: Option<String>,
+    /// The group they run in.
+    pub(super) swtpm_group: Option<String>,
     /// Whether files of a guest are given to it.
     pub(super) dynamic_ownership: bool,
     /// Whether former owners are written down.
@@ -20,7 +24,14 @@ pub(super) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { user: None, group: None, dynamic_ownership: true, remember_owner: true }
+        Self {
+            user: None,
+            group: None,
+            swtpm_user: None,
+            swtpm_group: None,
+            dynamic_ownership: true,
+            remember_owner: true,
+        }
     }
 }
 
@@ -52,6 +63,8 @@ impl Settings {
             match set.key.as_str() {
                 "user" => settings.user = name()?,
                 "group" => settings.group = name()?,
+                "swtpm_user" => settings.swtpm_user = name()?,
+                "swtpm_group" => settings.swtpm_group = name()?,
                 "dynamic_ownership" => settings.dynamic_ownership = flag()?,
                 "remember_owner" => settings.remember_owner = flag()?,
                 _ => {}

@@ -16,6 +16,7 @@ use virtwire_conf::{Domain, Snapshot};
 use super::create::upon;
 use super::disks::{beside, file, format, target};
 use super::image::{backing_file, job, overlay, qemu_img};
+use crate::blockjob::nodes_of;
 use crate::define::replace;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor};
@@ -260,35 +261,18 @@ fn chains(domain: Option<&Domain>) -> Vec<String> {
     found
 }
 
-/// QEMU's names of the nodes of an image that a running guest has.
-fn nodes(live: &Live, disk: &str, path: &str) -> Option<[String; 2]> {
-    let own = disk_of(&live.domain, disk)?;
-    let top = own.source.as_ref().filter(|source| source.file.as_deref() == Some(path));
-    let index = match top {
-        Some(top) => top.index?,
-        None => {
-            let mut below = std::iter::successors(own.backing_store.as_deref(), |below: &&BackingStore| {
-                below.backing_store.as_deref()
-            });
-            below
-                .find(|below| below.source.as_ref().is_some_and(|it| it.file.as_deref() == Some(path)))?
-                .index?
-        }
-    };
-    Some([format!("libvirt-{index}-format"), format!("libvirt-{index}-storage")])
-}
-
 /// Has QEMU merge an image into the one below it.
 async fn commit(driver: &Qemu, live: &Live, merge: &Merge, active: bool) -> Result<()> {
     let missing = || QEMU.internal_error(format_args!("an image of '{}' is not in its chain", merge.disk));
     let base = file(&merge.base).unwrap_or_default();
-    let top = disk_of(&live.domain, &merge.disk).and_then(file).ok_or_else(missing)?;
-    let find = |path: &str| nodes(live, &merge.disk, path).ok_or_else(missing);
-    let ([device, _], gone, [below, _]) = (find(top)?, find(&merge.gone)?, find(base)?);
+    let own = disk_of(&live.domain, &merge.disk).ok_or_else(missing)?;
+    let find = |path: &str| nodes_of(own, path).ok_or_else(missing);
+    let top = file(own).ok_or_else(missing)?;
+    let ((device, _), (gone, all), (below, _)) = (find(top)?, find(&merge.gone)?, find(base)?);
     let given =
         driver.shared.security.as_ref().map(|dac| dac.give_disk(&live.domain, &merge.base)).transpose()?;
-    let id = format!("commit-{}-{}", merge.disk, gone[0]);
-    let mut arguments = json!({"job-id": id, "device": device, "top-node": gone[0], "base-node": below,
+    let id = format!("commit-{}-{gone}", merge.disk);
+    let mut arguments = json!({"job-id": id, "device": device, "top-node": gone, "base-node": below,
         "auto-finalize": true, "auto-dismiss": false});
     if !active {
         arguments["backing-file"] = json!(base);
@@ -296,7 +280,7 @@ async fn commit(driver: &Qemu, live: &Live, merge: &Merge, active: bool) -> Resu
     raw(live, "block-commit", arguments).await?;
     job(&live.monitor, &id).await?;
     given.into_iter().for_each(crate::security::Given::keep);
-    for node in gone {
+    for node in all {
         // What QEMU keeps of it does no harm.
         if let Err(error) = raw(live, "blockdev-del", json!({"node-name": node})).await {
             tracing::warn!(node, %error, "QEMU keeps an image that was merged");

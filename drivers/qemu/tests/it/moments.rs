@@ -219,6 +219,22 @@ async fn images_are_merged_while_the_guest_is_off() {
     destroy(&host, &dom).await;
 }
 
+#[tokio::test]
+async fn a_raw_image_gets_back_what_was_written_upon_it() {
+    if qemu().is_none() {
+        return;
+    }
+    let (host, cx) = (Host::new().await, CallCx::default());
+    let dom = host.define("raw", &host.talking()).await;
+    start(&host, &dom).await;
+    let top = snapshot(&host, &dom, "top", 1 << 4).await;
+    assert_eq!(images(&host, &dom).await, ["disk.top", "disk.top"]);
+    let delete = DomainSnapshotDeleteArgs { snap: top, flags: 0 };
+    host.driver.domain_snapshot_delete(&cx, delete).await.unwrap();
+    assert_eq!(images(&host, &dom).await, ["disk.img", "disk.img"]);
+    destroy(&host, &dom).await;
+}
+
 async fn checkpoint(host: &Host, dom: &NonnullDomain, name: &str) -> NonnullDomainCheckpoint {
     let xml_desc = format!("<domaincheckpoint><name>{name}</name></domaincheckpoint>").as_str().into();
     let args = DomainCheckpointCreateXmlArgs { dom: dom.clone(), xml_desc, flags: 0 };
