@@ -25,7 +25,11 @@ impl Qemu {
                 driver.pass_on(&guest, &event);
                 driver.heed(&guest, &event.kind()).await;
             }
-            driver.ended(&guest, id).await;
+            // The daemon's own end is not the guest's.
+            let monitor = guest.lock().live.as_ref().map(|live| live.monitor.clone());
+            if monitor.is_none_or(|monitor| monitor.is_over()) {
+                driver.ended(&guest, id).await;
+            }
         });
     }
 

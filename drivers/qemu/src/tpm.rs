@@ -111,9 +111,9 @@ pub(crate) async fn begin(driver: &Qemu, domain: &mut Domain) -> Result<()> {
         None => None,
     };
     let is_new = fs::read_dir(&places.state).map_or(true, |mut found| found.next().is_none());
-    places.make(who.as_ref()).map_err(|e| {
-        file(&e, format_args!("Could not create TPM directory {}", places.state.display()))
-    })?;
+    places
+        .make(who.as_ref())
+        .map_err(|e| file(&e, format_args!("Could not create TPM directory {}", places.state.display())))?;
     if is_new {
         let made = set_up(&places, who.as_ref(), &manufacture(domain, &backend, &places)).await;
         if made.is_err() {
@@ -176,8 +176,16 @@ fn reconfigure(banks: &PcrBanks, places: &Places) -> Vec<String> {
     let names: Vec<_> = all.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect();
     let state = places.state.display().to_string();
     let log = places.log.display().to_string();
-    let words =
-        ["--tpm2", "--tpm-state", &state, "--logfile", &log, "--pcr-banks", &names.join(","), "--reconfigure"];
+    let words = [
+        "--tpm2",
+        "--tpm-state",
+        &state,
+        "--logfile",
+        &log,
+        "--pcr-banks",
+        &names.join(","),
+        "--reconfigure",
+    ];
     words.map(str::to_owned).to_vec()
 }
 

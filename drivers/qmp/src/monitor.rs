@@ -127,6 +127,16 @@ impl Monitor {
         Ok((monitor, events))
     }
 
+    /// Whether QEMU has left, or said what nobody could mean. A runtime that ends also ends the events, but QEMU runs on.
+    pub fn is_over(&self) -> bool {
+        match &self.shared.lock().ended {
+            None => false,
+            // tokio's own errors have no number.
+            Some(QmpError::Io(error)) => error.raw_os_error().is_some(),
+            Some(_) => true,
+        }
+    }
+
     /// What QEMU said first.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting

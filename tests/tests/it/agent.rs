@@ -73,15 +73,36 @@ fn virsh_shows_of_agents_what_libvirtd_shows() {
 
 /// What QEMU says by itself, as an agent has it said: word, content.
 const TOLD: &[(&str, &str)] = &[
-    ("VNC_CONNECTED", r#"{"server":{"auth":"none","family":"ipv4","service":"5901","host":"0.0.0.0"},"client":{"family":"ipv6","service":"58425","host":"::1"}}"#),
-    ("VNC_INITIALIZED", r#"{"server":{"auth":"vnc","family":"unix","service":"","host":"/x"},"client":{"family":"vsock","service":"1","host":"2","x509_dname":"CN=x","sasl_username":"ann"}}"#),
+    (
+        "VNC_CONNECTED",
+        r#"{"server":{"auth":"none","family":"ipv4","service":"5901","host":"0.0.0.0"},"client":{"family":"ipv6","service":"58425","host":"::1"}}"#,
+    ),
+    (
+        "VNC_INITIALIZED",
+        r#"{"server":{"auth":"vnc","family":"unix","service":"","host":"/x"},"client":{"family":"vsock","service":"1","host":"2","x509_dname":"CN=x","sasl_username":"ann"}}"#,
+    ),
     ("VNC_DISCONNECTED", r#"{"server":{},"client":{}}"#),
-    ("SPICE_INITIALIZED", r#"{"server":{"auth":"spice","port":"5921","family":"ipv4","host":"127.0.0.1"},"client":{"port":"49004","family":"ipv4","host":"127.0.0.1","channel-type":3,"connection-id":1,"channel-id":0,"tls":true}}"#),
-    ("SPICE_DISCONNECTED", r#"{"server":{"port":"5920","family":"ipv4","host":"127.0.0.1"},"client":{"port":"49004","family":"ipv4","host":"127.0.0.1"}}"#),
-    ("BLOCK_IO_ERROR", r#"{"device":"","qom-path":"/machine/peripheral/virtio-disk0/virtio-backend","operation":"write","action":"report","nospace":true,"reason":"full"}"#),
-    ("BLOCK_IO_ERROR", r#"{"device":"","node-name":"nosuch","qom-path":"/x","operation":"read","action":"ignore","reason":"bad"}"#),
+    (
+        "SPICE_INITIALIZED",
+        r#"{"server":{"auth":"spice","port":"5921","family":"ipv4","host":"127.0.0.1"},"client":{"port":"49004","family":"ipv4","host":"127.0.0.1","channel-type":3,"connection-id":1,"channel-id":0,"tls":true}}"#,
+    ),
+    (
+        "SPICE_DISCONNECTED",
+        r#"{"server":{"port":"5920","family":"ipv4","host":"127.0.0.1"},"client":{"port":"49004","family":"ipv4","host":"127.0.0.1"}}"#,
+    ),
+    (
+        "BLOCK_IO_ERROR",
+        r#"{"device":"","qom-path":"/machine/peripheral/virtio-disk0/virtio-backend","operation":"write","action":"report","nospace":true,"reason":"full"}"#,
+    ),
+    (
+        "BLOCK_IO_ERROR",
+        r#"{"device":"","node-name":"nosuch","qom-path":"/x","operation":"read","action":"ignore","reason":"bad"}"#,
+    ),
     ("DEVICE_UNPLUG_GUEST_ERROR", r#"{"device":"virtio-disk0","path":"/machine/peripheral/virtio-disk0"}"#),
-    ("MEMORY_FAILURE", r#"{"recipient":"guest","action":"fatal","flags":{"action-required":true,"recursive":false}}"#),
+    (
+        "MEMORY_FAILURE",
+        r#"{"recipient":"guest","action":"fatal","flags":{"action-required":true,"recursive":false}}"#,
+    ),
     ("MEMORY_DEVICE_SIZE_CHANGE", r#"{"id":"nosuch","size":1048576,"qom-path":"/x"}"#),
     ("WATCHDOG", r#"{"action":"inject-nmi"}"#),
     ("RTC_CHANGE", r#"{"offset":42,"qom-path":"/x"}"#),
@@ -107,7 +128,8 @@ fn told(daemon: &Daemon) -> String {
     }
     let heard = listener.wait_for("PMSuspended Disk");
     daemon.virsh_ok(SYSTEM, &["destroy", "fine"]);
-    let lines = heard.lines().filter(|line| !line.contains("metadata-change") && !line.contains("'agent-lifecycle'"));
+    let lines =
+        heard.lines().filter(|line| !line.contains("metadata-change") && !line.contains("'agent-lifecycle'"));
     canonical(&lines.collect::<Vec<_>>().join("\n"))
 }
 

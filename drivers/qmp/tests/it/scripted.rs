@@ -1,7 +1,7 @@
 //! Against a scripted QEMU that keeps the protocol, and against ones that do not.
 
 use std::future::poll_fn;
-use std::io::{IoSliceMut, Read};
+use std::io::{BufRead, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -288,4 +288,38 @@ async fn the_last_handle_closes_the_connection() {
     let mut qemu = ScriptedQmp::new().run().await;
     drop(qemu.monitor);
     assert!(qemu.events.recv().await.is_none());
+}
+
+/// A QEMU in a thread of its own, with the monitor of a runtime that has ended.
+#[test]
+fn the_end_of_a_runtime_is_not_qemus() {
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let qemu = std::thread::spawn(move || {
+        let version = r#"{"qemu": {"micro": 0, "minor": 0, "major": 10}, "package": ""}"#;
+        writeln!(theirs, r#"{{"QMP": {{"version": {version}, "capabilities": []}}}}"#).unwrap();
+        let mut lines = std::io::BufReader::new(theirs.try_clone().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        writeln!(theirs, r#"{{"return": {{}}, "id": 1}}"#).unwrap();
+        // Until the other side has gone.
+        assert!(lines.next().is_none());
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let connected = runtime.block_on(async {
+        ours.set_nonblocking(true).unwrap();
+        Monitor::connect(tokio::net::UnixStream::from_std(ours).unwrap()).await
+    });
+    let (monitor, mut events) = connected.unwrap();
+    drop(runtime);
+    assert!(events.blocking_recv().is_none());
+    assert!(!monitor.is_over());
+    drop(monitor);
+    qemu.join().unwrap();
+}
+
+#[tokio::test]
+async fn qemus_end_is_known() {
+    let mut qemu = ScriptedQmp::new().hangup().run().await;
+    assert!(qemu.events.recv().await.is_none());
+    assert!(qemu.monitor.is_over());
+    qemu.finish().await;
 }
