@@ -243,7 +243,8 @@ fn devices(out: &mut Text, caps: &QemuCaps, machine: &str) {
         }
         out.line(2, format_args!("<{element} supported='yes'>"));
         for (name, values) in *rows {
-            if values.iter().all(|(_, when)| matches!(when, Program(_)) && !offered(*when)) {
+            let absent = |(_, when): &(_, When)| matches!(when, Program(_)) && !offered(*when);
+            if !values.is_empty() && values.iter().all(absent) {
                 continue;
             }
             let values = values.iter().filter(|(_, when)| offered(*when)).map(|(value, _)| *value);
