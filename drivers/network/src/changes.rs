@@ -62,12 +62,10 @@ impl Networks {
 
     pub(crate) fn write(&self, definition: &Definition) -> Result<()> {
         let path = self.places.definition(&definition.name);
-        let xml = definition.to_xml(&FormatOptions { inactive: true, ..FormatOptions::default() });
-        let text = store::with_warning(&format!("net-edit {}", definition.name), &xml);
         let cannot = |e| {
             VirtError::system(NETWORK, &e, format_args!("Failed to create file '{}.new'", path.display()))
         };
-        store::write(&path, &text).map_err(cannot)
+        store::write(&path, &stored(definition)).map_err(cannot)
     }
 
     /// Starts a stored network.
@@ -294,4 +292,10 @@ pub(crate) async fn set_autostart(networks: &Networks, args: NetworkSetAutostart
         network.autostart = wanted;
         Ok(())
     })
+}
+
+/// A network as it is kept.
+pub(crate) fn stored(definition: &Definition) -> String {
+    let xml = definition.to_xml(&FormatOptions { inactive: true, ..FormatOptions::default() });
+    store::with_warning(&format!("net-edit {}", definition.name), &xml)
 }

@@ -24,7 +24,7 @@ use virtwire_conf::{Network as Definition, ParseOptions};
 use virtwire_driver_api::{EventHub, Kept, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
-use virtwire_store::{self as store, Place};
+use virtwire_store::{self as store, Found, Place};
 
 use run::Live;
 
@@ -147,9 +147,14 @@ impl Networks {
 
     /// Reads the networks that are stored.
     fn load(&self) -> io::Result<()> {
-        let read = |text: &str| match Definition::parse(text, &ParseOptions::default()) {
-            Ok(definition) => Ok((definition.name.clone(), definition)),
-            Err(error) => Err(error.message),
+        // libvirt's `default` comes without a UUID.
+        let read = |text: &str| {
+            let mut definition =
+                Definition::parse(text, &ParseOptions::default()).map_err(|error| error.message)?;
+            let is_nameless = definition.uuid.is_none();
+            definition.uuid.get_or_insert_with(Uuid::new_v4);
+            let completed = is_nameless.then(|| changes::stored(&definition));
+            Ok(Found { name: definition.name.clone(), object: definition, completed })
         };
         let found = store::load(&self.places.config, read)?;
         let mut all = self.all();

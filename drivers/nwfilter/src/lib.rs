@@ -15,7 +15,7 @@ use virtwire_conf::{FormatOptions, Nwfilter, NwfilterBinding, ParseOptions, Qemu
 use virtwire_driver_api::Kept;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::NonnullNwfilter;
-use virtwire_store::{self as store, Place};
+use virtwire_store::{self as store, Found, Place};
 
 type Result<T, E = VirtError> = std::result::Result<T, E>;
 
@@ -33,6 +33,12 @@ pub struct Nwfilters {
 
 fn uuid(filter: &Nwfilter) -> Uuid {
     filter.uuid.unwrap_or_default()
+}
+
+/// A filter as it is kept.
+fn stored(filter: &Nwfilter) -> String {
+    let xml = filter.to_xml(&FormatOptions::default());
+    store::with_warning(&format!("nwfilter-edit {}", filter.name), &xml)
 }
 
 fn handle(filter: &Nwfilter) -> NonnullNwfilter {
@@ -65,9 +71,14 @@ impl Nwfilters {
     fn load(&self) -> io::Result<()> {
         // Nobody changes one while it is read.
         let mut all = self.all();
-        let read = |text: &str| match Nwfilter::parse(text, &ParseOptions::default()) {
-            Ok(filter) => Ok((filter.name.clone(), filter)),
-            Err(error) => Err(error.message),
+        // Those of libvirt's package come without a UUID.
+        let read = |text: &str| {
+            let mut filter =
+                Nwfilter::parse(text, &ParseOptions::default()).map_err(|error| error.message)?;
+            let is_nameless = filter.uuid.is_none();
+            filter.uuid.get_or_insert_with(Uuid::new_v4);
+            let completed = is_nameless.then(|| stored(&filter));
+            Ok(Found { name: filter.name.clone(), object: filter, completed })
         };
         for filter in store::load(&self.config, read)? {
             let known = all.iter().map(|known| (known.name.as_str(), uuid(known)));
@@ -129,9 +140,7 @@ impl Nwfilters {
         if filter.name.contains('/') {
             return Err(cannot(io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error())));
         }
-        let xml = filter.to_xml(&FormatOptions::default());
-        store::write(&path, &store::with_warning(&format!("nwfilter-edit {}", filter.name), &xml))
-            .map_err(cannot)
+        store::write(&path, &stored(filter)).map_err(cannot)
     }
 
     fn undefine(&self, wanted: &NonnullNwfilter) -> Result<()> {
@@ -196,6 +205,22 @@ mod tests {
         let shown = again.all()[0].to_xml(&FormatOptions::default());
         assert!(shown.starts_with("<filter name='a' chain='arp' priority='-500'>"), "{shown}");
         assert!(shown.contains("<arp opcode='Request'/>"), "{shown}");
+    }
+
+    #[test]
+    fn filters_without_a_uuid_get_one_for_good() {
+        let scratch = store::Scratch::new();
+        let config = scratch.path().join("config");
+        std::fs::create_dir(&config).unwrap();
+        for name in ["a", "b"] {
+            std::fs::write(config.join(format!("{name}.xml")), format!("<filter name='{name}'/>")).unwrap();
+        }
+        let filters = open(scratch.path());
+        let uuids = |filters: &Nwfilters| filters.all().iter().map(uuid).collect::<Vec<_>>();
+        let first = uuids(&filters);
+        assert!(first.len() == 2 && first[0] != first[1] && !first.contains(&Uuid::nil()), "{first:?}");
+        filters.load().unwrap();
+        assert_eq!((uuids(&filters), uuids(&open(scratch.path()))), (first.clone(), first));
     }
 
     #[test]

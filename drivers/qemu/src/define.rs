@@ -13,7 +13,6 @@ use crate::command::shell;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
-use crate::plug::HostEnds;
 use crate::probe::check_program;
 use crate::state::{Lifecycle, State};
 use crate::{kept, live, prepare, tpm};
@@ -89,11 +88,15 @@ async fn store_definition(driver: &Qemu, domain: Domain) -> Result<(Arc<Guest>, 
     Ok((guest, Lifecycle::DEFINED_ADDED))
 }
 
+/// A definition as it is kept.
+pub(crate) fn stored(name: &str, xml: &str) -> String {
+    store::with_warning(&format!("edit {name}"), xml)
+}
+
 /// Puts a definition on disk.
 pub(crate) fn write(driver: &Qemu, name: &str, xml: &str) -> Result<()> {
     let path = driver.shared.dirs.definition(name);
-    let text = store::with_warning(&format!("edit {name}"), xml);
-    store::write(&path, &text).map_err(|e| {
+    store::write(&path, &stored(name, xml)).map_err(|e| {
         VirtError::system(
             ErrorDomain::NONE,
             &e,
@@ -225,16 +228,7 @@ pub(crate) async fn to_native(
     argv::refused::check(&domain)?;
     let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
-    let taps = HostEnds::new();
-    let context = argv::Context {
-        dir: &dir,
-        memory: &memory,
-        caps: &caps,
-        monitor: None,
-        vault,
-        taps,
-        opened: Vec::new(),
-    };
+    let context = argv::Context::apart(&dir, &memory, &caps, vault);
     let line = argv::build(&domain, context)?;
     let env = argv::environment(&domain, &dir);
     let text = shell(&env, &program.to_string_lossy(), line.args()).replace(" \\\n", " ");

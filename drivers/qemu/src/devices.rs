@@ -19,11 +19,12 @@ use crate::audit;
 use crate::blockjob::check_idle;
 use crate::command::CommandLine;
 use crate::define::replace;
+use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::info::one_definition;
-use crate::plug::{self, HostEnds, Owner};
+use crate::plug::{self, Owner};
 use crate::state::Lifecycle;
 use crate::{argv, chain, live, overlay, prepare};
 
@@ -42,10 +43,6 @@ fn pluggable(device: &Device) -> Result<()> {
             Err(QEMU.config_unsupported(text))
         }
     }
-}
-
-fn target(disk: &Disk) -> &str {
-    disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
 }
 
 fn source(disk: &Disk) -> Option<&str> {
@@ -206,15 +203,7 @@ pub(crate) async fn line_of(
     let caps = driver.caps_of(Path::new(domain.devices.emulator.as_deref().unwrap_or_default())).await?;
     let found = prepare::volumes(driver, domain).await?;
     let vault = prepare::unlock(driver, &found, prepare::vault_of(&dir)?).await?;
-    let context = argv::Context {
-        dir: &dir,
-        memory: &memory,
-        caps: &caps,
-        monitor: None,
-        vault,
-        taps: HostEnds::new(),
-        opened: Vec::new(),
-    };
+    let context = argv::Context::apart(&dir, &memory, &caps, vault);
     let mut line = CommandLine::to_plug();
     add(&mut line, &found, &context)?;
     Ok(line)

@@ -135,6 +135,11 @@ impl Dirs {
         self.beside.config.join("qemu.conf")
     }
 
+    /// What only one daemon at a time has locked.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.run.join("virtwired.lock")
+    }
+
     /// The definition of the guest called `name`.
     pub fn definition(&self, name: &str) -> PathBuf {
         self.config.join(format!("{name}.xml"))

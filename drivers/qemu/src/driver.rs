@@ -1,6 +1,7 @@
 //! The driver: its guests, where it keeps them, what it serves.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -28,8 +29,8 @@ use crate::probe::{QemuCaps, find_in_path, find_program};
 use crate::rotation::Rotation;
 use crate::security::{self, Dac};
 use crate::state::Lifecycle;
-use crate::{checkpoint, kept};
-use virtwire_store as store;
+use crate::{checkpoint, define, kept, strays};
+use virtwire_store::{self as store, Found};
 
 /// Features (`VIR_DRV_FEATURE_…`) of this driver: string parameters and the order of a network update's parts.
 const FEATURES: &[i32] = &[9, 16];
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     companions: OnceLock<Companions>,
     /// Keeps guests' logs small for as long as there is this.
     _rotation: Rotation,
+    /// Tells a daemon that comes later whether this one, and all that it had begun, is gone.
+    _alive: File,
 }
 
 /// All guests, by UUID in the order of their definition.
@@ -114,6 +117,7 @@ impl Qemu {
         for dir in dirs.of_guests() {
             security::make_dir(security.as_ref(), &dir)?;
         }
+        let alive = strays::claim(&dirs.lock()).await?;
         let shared = Shared {
             uri,
             host: Host::default(),
@@ -128,6 +132,7 @@ impl Qemu {
             bound: Mutex::default(),
             companions: OnceLock::new(),
             _rotation: Rotation::of(&dirs)?,
+            _alive: alive,
             dirs,
         };
         let driver = Self { shared: Arc::new(shared) };
@@ -140,12 +145,16 @@ impl Qemu {
     fn reload(&self) -> io::Result<()> {
         let dirs = &self.shared.dirs;
         // What is stored is complete already.
-        let read = |text: &str| match Domain::parse(text, &ParseOptions::default()) {
-            Ok(domain) => Ok((domain.name.clone(), domain)),
-            Err(error) => Err(error.message),
+        let read = |text: &str| {
+            let mut domain = Domain::parse(text, &ParseOptions::default()).map_err(|error| error.message)?;
+            let is_nameless = domain.uuid.is_none();
+            domain.uuid.get_or_insert_with(Uuid::new_v4);
+            let completed =
+                is_nameless.then(|| define::stored(&domain.name, &Definition::new(domain.clone()).xml));
+            Ok(Found { name: domain.name.clone(), object: domain, completed })
         };
         for domain in store::load(&dirs.config, read)? {
-            let (name, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_else(Uuid::new_v4).into_bytes());
+            let (name, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_default().into_bytes());
             let known = self.by_uuid(&uuid).filter(|known| known.name == name);
             let (guest, new) = match known {
                 Some(known) => (known, false),

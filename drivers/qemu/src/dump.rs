@@ -83,11 +83,13 @@ async fn put(guest: &Arc<Guest>, live: &Live, path: &Path, format: &(&str, &str)
     let mut options = OpenOptions::new();
     let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
     let out = opened.map_err(|e| file(&e, format_args!("Failed to create file '{}'", path.display())))?;
+    let is_file = out.metadata().is_ok_and(|made| made.is_file());
     let filled = match flags & flag::MEMORY_ONLY {
         0 => migrate::out(&live.monitor, out).await,
         _ => memory_only(guest, live, out, format.1).await,
     };
-    if filled.is_err() {
+    // A device stays where it is.
+    if filled.is_err() && is_file {
         let _ = fs::remove_file(path);
     }
     filled

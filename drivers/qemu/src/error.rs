@@ -1,6 +1,7 @@
 //! Errors in libvirt's words.
 
 use std::fmt::Display;
+use std::process::Output;
 
 use uuid::Uuid;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
@@ -47,6 +48,12 @@ pub(crate) fn monitor(error: QmpError) -> VirtError {
         QmpError::Closed => QEMU.operation_failed("domain is no longer running"),
         other => QEMU.internal_error(other),
     }
+}
+
+/// A program that failed, and what it said.
+pub(crate) fn child(line: &str, output: &Output) -> VirtError {
+    let (status, said) = (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr));
+    QEMU.internal_error(format_args!("Child process ({line}) unexpected exit status {status}: {said}"))
 }
 
 /// A file that cannot be written, read or removed.

@@ -12,9 +12,9 @@ use virtwire_qmp::events::{Event as QmpEvent, EventKind};
 use crate::agent::{Deed, agent_ports};
 use crate::driver::Qemu;
 use crate::graphics::{self, Phase};
-use crate::guest::{Ending, Guest, Live};
+use crate::guest::{Ending, Guest};
 use crate::state::{Lifecycle, State};
-use crate::{live, status};
+use crate::{live, modules, status};
 
 impl Qemu {
     /// Follows what QEMU tells until it has ended.
@@ -120,11 +120,13 @@ impl Qemu {
                 self.emit(status::memory_failure(guest.handle(), recipient, action, *flags));
             }
             EventKind::MemoryDeviceSizeChange { id: Some(alias), size } => {
-                let known = |live: Live| {
-                    let mut modules = live.domain.devices.memories.iter();
-                    modules.any(|it| it.info.alias.as_ref().is_some_and(|own| own.name == *alias))
-                };
-                if guest.live().is_ok_and(known) {
+                let known = guest
+                    .lock()
+                    .live
+                    .as_mut()
+                    .is_some_and(|live| modules::resized(Arc::make_mut(&mut live.domain), alias, *size));
+                if known {
+                    self.save_status(guest);
                     self.emit(status::memory_size(guest.handle(), alias, *size));
                 }
             }

@@ -43,6 +43,18 @@ fn note(domain: &mut Domain, told: &[MemoryDevice]) {
     }
 }
 
+/// A running guest has more or less of a module than before; whether there is such a module.
+pub(crate) fn resized(domain: &mut Domain, alias: &str, size: u64) -> bool {
+    let mut modules = domain.devices.memories.iter_mut();
+    let module = modules.find(|module| module.info.alias.as_ref().is_some_and(|own| own.name == alias));
+    let Some(target) = module.and_then(|module| module.target.as_mut()) else { return false };
+    let before = target.current.replace(KiB(size / 1024)).map_or(0, |before| before.0);
+    if let Some(current) = &mut domain.current_memory {
+        current.0 = current.0.saturating_sub(before).saturating_add(size / 1024);
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -72,6 +84,14 @@ mod tests {
             "<address type='dimm' slot='0' base='0x100000000'/>",
             "<current unit='KiB'>65536</current>\n        <address base='0x140000000'/>",
         ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        assert!(resized(&mut domain, "virtiomem0", 128 << 20));
+        assert!(!resized(&mut domain, "virtiomem1", 128 << 20));
+        let shown = domain.to_xml(&FormatOptions::default());
+        for part in
+            ["<currentMemory unit='KiB'>393216</currentMemory>", "<current unit='KiB'>131072</current>"]
+        {
             assert!(shown.contains(part), "{part} in {shown}");
         }
     }

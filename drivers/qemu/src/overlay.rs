@@ -25,7 +25,7 @@ fn suffix(guest: &str) -> String {
 pub(crate) async fn lay_all(domain: &mut Domain) -> Result<()> {
     let mut number = crate::argv::storage::last_number(domain);
     for at in 0..domain.devices.disks.len() {
-        number += 1;
+        number += u32::from(domain.devices.disks[at].transient.is_some());
         if let Err(error) = lay(&domain.name, &mut domain.devices.disks[at], number).await {
             remove_all(domain);
             return Err(error);
@@ -76,7 +76,27 @@ pub(crate) fn remove(guest: &str, disk: &Disk) {
     }
 }
 
-/// Whether a guest has disks that forget.
-pub(crate) fn has_any(domain: &Domain) -> bool {
-    domain.devices.disks.iter().any(|disk| disk.transient.is_some())
+/// Checks that a guest could go on elsewhere, where what its disks forget with the run would be missing.
+///
+/// # Errors
+/// It has disks that forget.
+pub(crate) fn check_movable(domain: &Domain) -> Result<()> {
+    match domain.devices.disks.iter().any(|disk| disk.transient.is_some()) {
+        true => Err(QEMU.operation_invalid("migration with transient disk is not supported")),
+        false => Ok(()),
+    }
+}
+
+/// Checks that work on the images of a disk would be kept.
+///
+/// # Errors
+/// It forgets.
+pub(crate) fn check_lasting(disk: &Disk) -> Result<()> {
+    match disk.transient {
+        Some(_) => Err(QEMU.operation_unsupported(format_args!(
+            "block jobs are not supported on transient disk '{}'",
+            target(disk)
+        ))),
+        None => Ok(()),
+    }
 }

@@ -12,7 +12,7 @@ use virtwire_conf::{Domain, YesNo};
 use crate::argv::alias;
 use crate::command::quote;
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result, file};
+use crate::error::{Result, child, file};
 use crate::log::GuestLog;
 use crate::probe::find_in_path;
 use crate::process::Process;
@@ -65,8 +65,7 @@ pub(crate) async fn start(driver: &Qemu, domain: &Domain, interface: &Interface)
     if output.status.success() {
         return Ok(socket);
     }
-    let (status, why) = (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr));
-    Err(QEMU.internal_error(format_args!("Child process ({line}) unexpected exit status {status}: {why}")))
+    Err(child(&line, &output))
 }
 
 /// Ends one that QEMU has not come to, and removes what is left of it.

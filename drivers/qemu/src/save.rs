@@ -124,14 +124,6 @@ fn check_state(flags: u32, function: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a guest could go on elsewhere: what disks forget with the run would be missing there.
-fn movable(guest: &Guest) -> Result<()> {
-    if overlay::has_any(&guest.live()?.domain) {
-        return Err(QEMU.operation_invalid("migration with transient disk is not supported"));
-    }
-    Ok(())
-}
-
 pub(crate) async fn save(driver: &Qemu, args: DomainSaveArgs) -> Result<()> {
     save_flags(driver, DomainSaveFlagsArgs { dom: args.dom, to: args.to, dxml: None, flags: 0 }).await
 }
@@ -141,7 +133,7 @@ pub(crate) async fn save_flags(driver: &Qemu, args: DomainSaveFlagsArgs) -> Resu
     check_state(args.flags, "virDomainSaveFlags")?;
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
-    movable(&guest)?;
+    overlay::check_movable(&guest.live()?.domain)?;
     driver.save(&guest, Path::new(&*args.to.to_str_lossy()), args.dxml, args.flags).await
 }
 
@@ -154,7 +146,7 @@ pub(crate) async fn managed_save(driver: &Qemu, args: DomainManagedSaveArgs) -> 
     if guest.lock().persistent.is_none() {
         return Err(QEMU.operation_invalid("cannot do managed save for transient domain"));
     }
-    movable(&guest)?;
+    overlay::check_movable(&guest.live()?.domain)?;
     driver.save(&guest, &driver.shared.dirs.saved(&guest.name), None, args.flags).await?;
     guest.lock().saved = true;
     Ok(())
@@ -276,7 +268,8 @@ pub(crate) async fn put(live: &Live, path: &Path, domain: &Domain, running: bool
     let length = (HEADER + xml.len() + cookie.len() + 2 + ROOM) as u64;
     let image = Image { xml, cookie, running, length };
     let saved = write(&live.monitor, path, &image).await;
-    if saved.is_err() {
+    // A device stays where it is.
+    if saved.is_err() && fs::metadata(path).is_ok_and(|made| made.is_file()) {
         let _ = fs::remove_file(path);
     }
     saved

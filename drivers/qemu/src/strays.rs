@@ -1,13 +1,41 @@
 //! Emulators that a killed daemon had started and not yet written down.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
+use tokio::time::{sleep, timeout};
 
 use crate::driver::Qemu;
 use crate::process::Process;
+
+/// How long is waited for what a killed daemon had begun.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked for.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Locks a file for as long as what is returned is open. A process that this daemon begins shares the lock until it has
+/// become the program that it is to be: whoever gets it after a daemon was killed knows that all emulators of that one
+/// can be told by their command lines.
+///
+/// # Errors
+/// The file cannot be made.
+pub(crate) async fn claim(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    let locked = async {
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            sleep(PAUSE).await;
+        }
+    };
+    if timeout(PATIENCE, locked).await.is_err() {
+        tracing::warn!(path = %path.display(), "another daemon has it; emulators may be overlooked");
+    }
+    Ok(file)
+}
 
 impl Qemu {
     /// Ends what runs in directories of guests other than the known ones: nobody was told that it had started, and
@@ -33,4 +61,34 @@ fn running_in(dir: &Path) -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid| Process::adopt_if(pid, names_it).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use virtwire_store::Scratch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_daemon_waits_for_the_one_before_and_not_for_its_programs() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("lock");
+        let first = claim(&path).await.unwrap();
+        let mut program = Command::new("sleep").arg("1000").spawn().unwrap();
+        let second = tokio::spawn({
+            let path = path.clone();
+            async move { claim(&path).await.unwrap() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        let second = second.await.unwrap();
+        let other = File::open(&path).unwrap();
+        assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_err());
+        drop(second);
+        flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+        program.kill().and_then(|()| program.wait()).unwrap();
+    }
 }

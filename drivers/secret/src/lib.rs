@@ -14,7 +14,7 @@ use virtwire_conf::{FormatOptions, ParseOptions, Secret, YesNo};
 use virtwire_driver_api::{EventHub, Kept, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullSecret, SecretEventLifecycleMsg, SecretEventValueChangedMsg};
-use virtwire_store as store;
+use virtwire_store::{self as store, Found};
 
 type Result<T, E = VirtError> = std::result::Result<T, E>;
 
@@ -87,7 +87,10 @@ impl Secrets {
         // Nobody changes one while it is read.
         let mut all = self.all();
         let read = |text: &str| match Secret::parse(text, &ParseOptions::default()) {
-            Ok(definition) => Ok((definition.uuid.unwrap_or_default().to_string(), definition)),
+            Ok(definition) => {
+                let name = definition.uuid.unwrap_or_default().to_string();
+                Ok(Found { name, object: definition, completed: None })
+            }
             Err(error) => Err(error.message),
         };
         for definition in store::load(&self.dir, read)? {

@@ -17,10 +17,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use uuid::Uuid;
 use virtwire_conf::{ParseOptions, QemuHost, StoragePool};
 use virtwire_driver_api::{EventHub, Kept, SecretDriver, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
-use virtwire_store::{self as store, Place};
+use virtwire_store::{self as store, Found, Place};
 
 use pool::Pool;
 
@@ -87,9 +88,13 @@ impl Pools {
     fn load(&self) -> io::Result<()> {
         // Nobody changes one while it is read.
         let mut pools = self.pools();
-        let read = |text: &str| match StoragePool::parse(text, &ParseOptions::default()) {
-            Ok(definition) => Ok((definition.name.clone().unwrap_or_default(), definition)),
-            Err(error) => Err(error.message),
+        let read = |text: &str| {
+            let mut definition =
+                StoragePool::parse(text, &ParseOptions::default()).map_err(|error| error.message)?;
+            let is_nameless = definition.uuid.is_none();
+            definition.uuid.get_or_insert_with(Uuid::new_v4);
+            let completed = is_nameless.then(|| pool::stored(&definition));
+            Ok(Found { name: definition.name.clone().unwrap_or_default(), object: definition, completed })
         };
         for definition in store::load(&self.shared.config, read)? {
             let mut new = Pool { persistent: true, ..Pool::new(definition) };

@@ -224,6 +224,12 @@ fn xml(definition: &StoragePool) -> String {
     definition.to_xml(&FormatOptions::default())
 }
 
+/// A pool as it is kept.
+pub(crate) fn stored(definition: &StoragePool) -> String {
+    let name = definition.name.as_deref().unwrap_or_default();
+    store::with_warning(&format!("pool-edit {name}"), &xml(definition))
+}
+
 fn write(path: &Path, text: &str) -> Result<()> {
     let cannot = |e| file(&e, format_args!("Failed to create file '{}.new'", path.display()));
     store::write(path, text).map_err(cannot)
@@ -236,8 +242,7 @@ pub(crate) async fn define(pools: &Pools, args: StoragePoolDefineXmlArgs) -> Res
     let definition = StoragePool::parse(&args.xml.to_str_lossy(), &options)?;
     pools.check(&definition)?;
     let new = Pool::new(definition);
-    let text = store::with_warning(&format!("pool-edit {}", new.name), &xml(&new.definition));
-    write(&pools.definition_file(&new.name), &text)?;
+    write(&pools.definition_file(&new.name), &stored(&new.definition))?;
     let mut all = pools.pools();
     let pool = match all.iter_mut().find(|pool| pool.name == new.name) {
         Some(old) => {

@@ -59,18 +59,36 @@ pub fn read_all(dir: &Path) -> io::Result<Vec<(String, io::Result<String>)>> {
     Ok(found)
 }
 
-/// What is kept in a directory as `NAME.xml`, each object as `read` understands its text and with the name that it has
-/// there. One that cannot be read, or has another name than its file, is left alone, with a line in the log.
+/// What a file holds.
+#[derive(Debug)]
+pub struct Found<T> {
+    /// The name that the text says.
+    pub name: String,
+    /// The object.
+    pub object: T,
+    /// What the file is to say from now on, if something was made up for the object that is to stay the same.
+    pub completed: Option<String>,
+}
+
+/// What is kept in a directory as `NAME.xml`, each object as `read` understands its text. One that cannot be read, or has
+/// another name than its file, is left alone, with a line in the log.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn load<T>(dir: &Path, read: impl Fn(&str) -> Result<(String, T), String>) -> io::Result<Vec<T>> {
+pub fn load<T>(dir: &Path, read: impl Fn(&str) -> Result<Found<T>, String>) -> io::Result<Vec<T>> {
     let mut found = Vec::new();
     for (name, text) in read_all(dir)? {
         let file = dir.join(format!("{name}.xml"));
         match text.map_err(|error| error.to_string()).and_then(|text| read(&text)) {
-            Ok((own, object)) if own == name => found.push(object),
-            Ok((own, _)) => tracing::warn!(?file, own, "the file is not named like what it defines"),
+            Ok(Found { name: own, object, completed }) if own == name => {
+                if let Some(Err(error)) = completed.map(|text| write(&file, &text)) {
+                    tracing::warn!(?file, %error, "what was made up for it is not kept");
+                }
+                found.push(object);
+            }
+            Ok(Found { name: own, .. }) => {
+                tracing::warn!(?file, own, "the file is not named like what it defines");
+            }
             Err(error) => tracing::warn!(?file, error, "a definition cannot be read"),
         }
     }
@@ -161,16 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_loaded_is_named_like_its_file() {
+    fn what_is_loaded_is_named_like_its_file_and_completed_there() {
         let dir = Scratch::new();
         for (file, text) in [("a", "a"), ("b", "other"), ("c", "bad")] {
             write(&dir.path().join(format!("{file}.xml")), text).unwrap();
         }
         let read = |text: &str| match text {
             "bad" => Err("bad".to_owned()),
-            name => Ok((name.to_owned(), name.len())),
+            name => {
+                let completed = (!name.ends_with('!')).then(|| format!("{name}!"));
+                Ok(Found { name: name.trim_end_matches('!').to_owned(), object: name.len(), completed })
+            }
         };
         assert_eq!(load(dir.path(), read).unwrap(), [1]);
+        assert_eq!(load(dir.path(), read).unwrap(), [2]);
+        assert_eq!(std::fs::read_to_string(dir.path().join("b.xml")).unwrap(), "other");
     }
 
     #[test]

@@ -31,6 +31,7 @@ use virtwire_qmp::agent::{Agent, AgentError, Patience};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags};
 use crate::guest::Guest;
+use crate::process::connect;
 
 pub(crate) use files::{freeze_all, fsfreeze, fsinfo, fsthaw, fstrim, thaw_all};
 pub(crate) use info::guest_info;
@@ -228,7 +229,7 @@ async fn exchange(
     let talk = async {
         let mut agent = match before {
             Some(agent) => agent,
-            None => Agent::connect(&path).await?,
+            None => Agent::on(connect(&path).await?),
         };
         let answer = agent.execute(command, patience(seconds)).await;
         Ok((answer, agent))

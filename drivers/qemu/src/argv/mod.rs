@@ -66,6 +66,13 @@ pub struct Context<'a> {
     pub opened: Vec<Group>,
 }
 
+impl<'a> Context<'a> {
+    /// Of a line that starts nothing: it is shown, or said to a QEMU that runs.
+    pub(crate) fn apart(dir: &'a Path, memory: &'a Path, caps: &'a QemuCaps, vault: Vault) -> Self {
+        Self { dir, memory, caps, monitor: None, vault, taps: HostEnds::new(), opened: Vec::new() }
+    }
+}
+
 impl Context<'_> {
     /// The guest's machine, as QEMU describes it.
     fn machine(&self, domain: &Domain) -> Option<&MachineInfo> {

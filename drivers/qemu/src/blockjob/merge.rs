@@ -14,6 +14,7 @@ use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, not_running};
 use crate::guest::Live;
+use crate::overlay::check_lasting;
 use crate::security::Given;
 
 /// `VIR_DOMAIN_BLOCK_PULL_BANDWIDTH_BYTES`
@@ -170,6 +171,7 @@ pub(crate) async fn commit(driver: &Qemu, args: DomainBlockCommitArgs) -> Result
     let now = guest.lock().current().ok_or_else(not_running)?;
     let disk = meant(&now, &path)?;
     if let Ok(live) = guest.live() {
+        check_lasting(disk)?;
         check_idle(&live, target(disk))?;
     }
     let (images, _) = layers(disk);

@@ -25,6 +25,7 @@ use crate::disks::{find, path_of, target};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor};
 use crate::guest::{Guest, Live};
+use crate::overlay::check_lasting;
 use layers::{Layer, layers};
 
 pub(crate) use control::{abort, info, set_speed};
@@ -146,6 +147,7 @@ pub(crate) fn check_idle(live: &Live, disk: &str) -> Result<()> {
 /// The disk on which a client wants a new job, and its images.
 fn free_disk<'l>(live: &'l Live, path: &str) -> Result<(&'l Disk, Vec<Layer>)> {
     let disk = meant(&live.domain, path)?;
+    check_lasting(disk)?;
     check_idle(live, target(disk))?;
     Ok((disk, layers(disk).0))
 }

@@ -11,10 +11,12 @@ use virtwire_protocol::remote::*;
 
 use super::bitmaps::{self, Bitmaps, followed};
 use super::{CHECKPOINT, on_wire};
+use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags};
 use crate::guest::Guest;
 use crate::kept;
+use crate::overlay::check_lasting;
 use crate::snapshot::of_run;
 
 /// `VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE`, `…_REDEFINE_VALIDATE`
@@ -90,6 +92,11 @@ fn described(guest: &Guest, asked: Checkpoint) -> Result<Moment<Checkpoint>> {
     let name = asked.name.filter(|name| !name.is_empty()).unwrap_or_else(|| now.to_string());
     let live = inner.live.as_ref().ok_or_else(crate::error::not_running)?;
     let disks = disks(&live.domain, &name, asked.disks.map(|disks| disks.disk).unwrap_or_default(), false)?;
+    let remembered = |own: &&Disk| {
+        let mut all = disks.iter().filter(|disk| disk.checkpoint == Some(CheckpointType::Bitmap));
+        all.any(|disk| disk.name == target(own))
+    };
+    live.domain.devices.disks.iter().filter(remembered).try_for_each(check_lasting)?;
     if inner.checkpoints.get(&name).is_some() {
         return Err(ErrorDomain::DOMAIN.operation_failed(format_args!("domain moment {name} already exists")));
     }
@@ -110,10 +117,6 @@ fn completed(disk: CheckpointDisk, checkpoint: &str) -> CheckpointDisk {
     let bitmap = disk.bitmap.filter(|_| type_ == CheckpointType::Bitmap);
     let bitmap = bitmap.or_else(|| (type_ == CheckpointType::Bitmap).then(|| checkpoint.to_owned()));
     CheckpointDisk { checkpoint: Some(type_), bitmap, size: None, name: disk.name }
-}
-
-fn target(disk: &Disk) -> &str {
-    disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
 }
 
 fn file(disk: &Disk) -> Option<&str> {

@@ -18,17 +18,19 @@ use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{Cont, QueryBlock, SnapshotSave, Stop, Transaction};
 
-use super::disks::{check_disks, disks, file, format, memory, target};
+use super::disks::{check_disks, disks, file, format, memory};
 use super::image::{job, overlay, qemu_img};
 use super::{external, on_wire};
 use crate::agent;
 use crate::blockjob::check_idle;
 use crate::checkpoint::bitmaps;
 use crate::define::replace;
+use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::kept;
+use crate::overlay::{check_lasting, check_movable};
 use crate::save;
 use crate::state::{Lifecycle, State};
 
@@ -185,6 +187,16 @@ fn described(guest: &Guest, asked: Snapshot, flags: u32) -> Result<Moment<Snapsh
     if let Some(live) = &inner.live {
         let taken = disks.iter().filter(|disk| disk.snapshot != Some(Location::No));
         taken.map(|disk| &disk.name).try_for_each(|name| check_idle(live, name))?;
+        match disk_only {
+            true => {
+                let taken = |own: &&Disk| {
+                    let mut taken = disks.iter().filter(|disk| disk.snapshot != Some(Location::No));
+                    taken.any(|disk| disk.name == target(own))
+                };
+                domain.devices.disks.iter().filter(taken).try_for_each(check_lasting)?;
+            }
+            false => check_movable(&domain)?,
+        }
     }
     let state = match (running, disk_only) {
         (false, _) => SnapshotState::Shutoff,

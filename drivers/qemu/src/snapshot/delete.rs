@@ -5,9 +5,10 @@ use virtwire_conf::{Domain, Snapshot};
 use virtwire_protocol::remote::DomainSnapshotDeleteArgs;
 use virtwire_qmp::commands::SnapshotDelete;
 
-use super::disks::{file, target};
+use super::disks::file;
 use super::image::{job, qemu_img};
 use super::{create, external, find, guest_of, is_external};
+use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::Guest;

@@ -7,6 +7,7 @@ use virtwire_conf::domain::disk::{Disk, DiskDriver, DiskSnapshot, DiskSource, St
 use virtwire_conf::snapshot::{SnapshotDisk, SnapshotLocation as Location, SnapshotMemory};
 use virtwire_protocol::error::ErrorDomain;
 
+use crate::disks::target;
 use crate::error::{QEMU, Result};
 
 const SNAPSHOT: ErrorDomain = ErrorDomain::DOMAIN_SNAPSHOT;
@@ -36,10 +37,6 @@ pub(super) fn memory(asked: Option<SnapshotMemory>, there: bool) -> Result<Snaps
     }
     let place = place.unwrap_or(if there { Location::Internal } else { Location::No });
     Ok(SnapshotMemory { snapshot: Some(place), file: asked.file })
-}
-
-pub(super) fn target(disk: &Disk) -> &str {
-    disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
 }
 
 pub(super) fn file(disk: &Disk) -> Option<&str> {

@@ -14,10 +14,11 @@ use virtwire_conf::snapshot::{SnapshotDisk, SnapshotDisks, SnapshotLocation as L
 use virtwire_conf::{Domain, Snapshot};
 
 use super::create::upon;
-use super::disks::{beside, file, format, target};
+use super::disks::{beside, file, format};
 use super::image::{backing_file, job, overlay, qemu_img};
 use crate::blockjob::nodes_of;
 use crate::define::replace;
+use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor};
 use crate::guest::{Guest, Live};

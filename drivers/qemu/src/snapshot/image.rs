@@ -8,7 +8,7 @@ use tokio::process::Command;
 use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::{JobDismiss, QueryJobs};
 
-use crate::error::{QEMU, Result, monitor};
+use crate::error::{QEMU, Result, child, monitor};
 
 /// How often QEMU is asked how far a job is: it does not tell in words of its own.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -23,12 +23,7 @@ pub(crate) async fn qemu_img(args: &[&str]) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let status = output.status.code().unwrap_or_default();
-    let line = args.join(" ");
-    let text =
-        format_args!("Child process (qemu-img {line}) unexpected exit status {status}: {}", said.trim_end());
-    Err(QEMU.internal_error(text))
+    Err(child(&format!("qemu-img {}", args.join(" ")), &output))
 }
 
 /// The image that one says it is upon.

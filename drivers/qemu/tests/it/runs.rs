@@ -37,6 +37,14 @@ async fn what_a_disk_forgets_is_gone_with_the_run() {
     let error = host.driver.domain_managed_save(&cx, args).await.unwrap_err();
     let text = "Requested operation is not valid: migration with transient disk is not supported";
     assert_eq!(error.message, text);
+    let args = DomainBlockPullArgs { dom: dom.clone(), path: "vdb".into(), bandwidth: 0, flags: 0 };
+    let error = host.driver.domain_block_pull(&cx, args).await.unwrap_err();
+    let text = "Operation not supported: block jobs are not supported on transient disk 'vdb'";
+    assert_eq!(error.message, text);
+    let xml_desc = "<domainsnapshot><disks><disk name='vdb' snapshot='external'/></disks></domainsnapshot>";
+    let disk_only = 1 << 4;
+    let args = DomainSnapshotCreateXmlArgs { dom: dom.clone(), xml_desc: xml_desc.into(), flags: disk_only };
+    assert_eq!(host.driver.domain_snapshot_create_xml(&cx, args).await.unwrap_err().message, text);
 
     host.driver.domain_destroy(&cx, DomainDestroyArgs { dom: dom.clone() }).await.unwrap();
     assert!(!forgotten.exists());

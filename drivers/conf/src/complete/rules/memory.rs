@@ -56,31 +56,31 @@ fn module(memory: &Memory) -> Result<(), VirtError> {
     match model {
         MemoryModel::Nvdimm => {
             refuse! {
-            !path => DOMAIN.xml_detail("path is required for model '{}'", model.as_str());
-            discards => DOMAIN.config_unsupported("discard is not supported for nvdimms");
-            label.is_some_and(|label| label >= size) =>
-                DOMAIN.xml_error("label size must be smaller than NVDIMM size");
-            label.is_some_and(|label| label < LEAST_LABEL) =>
-                DOMAIN.xml_error("nvdimm label must be at least {LEAST_LABEL}KiB");
+                !path => DOMAIN.xml_detail("path is required for model '{}'", model.as_str());
+                discards => DOMAIN.config_unsupported("discard is not supported for nvdimms");
+                label.is_some_and(|label| label >= size) =>
+                    DOMAIN.xml_error("label size must be smaller than NVDIMM size");
+                label.is_some_and(|label| label < LEAST_LABEL) =>
+                    DOMAIN.xml_error("nvdimm label must be at least {LEAST_LABEL}KiB");
             }
         }
         MemoryModel::VirtioPmem => {
             refuse! {
-            !path => DOMAIN.xml_detail("path is required for model '{}'", model.as_str());
-            discards => DOMAIN.config_unsupported("discard is not supported for model '{}'", model.as_str());
-            memory.access == Some(MemAccess::Private) =>
-                DOMAIN.config_unsupported("shared access mode required for virtio-pmem device");
-            target.node.is_some() => DOMAIN.config_unsupported("virtio-pmem does not support NUMA nodes");
+                !path => DOMAIN.xml_detail("path is required for model '{}'", model.as_str());
+                discards => DOMAIN.config_unsupported("discard is not supported for model '{}'", model.as_str());
+                memory.access == Some(MemAccess::Private) =>
+                    DOMAIN.config_unsupported("shared access mode required for virtio-pmem device");
+                target.node.is_some() => DOMAIN.config_unsupported("virtio-pmem does not support NUMA nodes");
             }
         }
         MemoryModel::VirtioMem => {
             refuse! {
-            requested > size => DOMAIN.xml_detail(
-                "requested size must be smaller than or equal to @size ({size}KiB)");
-            !block.is_power_of_two() => DOMAIN.xml_detail("block size must be a power of two");
-            block < HUGE_PAGE => DOMAIN.xml_detail("block size too small, must be at least {HUGE_PAGE}KiB");
-            !requested.is_multiple_of(block) =>
-                DOMAIN.xml_detail("requested size must be an integer multiple of block size");
+                requested > size => DOMAIN.xml_detail(
+                    "requested size must be smaller than or equal to @size ({size}KiB)");
+                !block.is_power_of_two() => DOMAIN.xml_detail("block size must be a power of two");
+                block < HUGE_PAGE => DOMAIN.xml_detail("block size too small, must be at least {HUGE_PAGE}KiB");
+                !requested.is_multiple_of(block) =>
+                    DOMAIN.xml_detail("requested size must be an integer multiple of block size");
             }
         }
         MemoryModel::Dimm | MemoryModel::SgxEpc => {}
