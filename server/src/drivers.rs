@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
 use virtwire_conf::schemas::{self, Schemas};
 use virtwire_driver_api::{Driver, async_trait};
 use virtwire_driver_network::{Networks, Places};
@@ -52,12 +53,16 @@ impl OpenCompanions for Beside {
 }
 
 /// All drivers; clients that name no URI get the first that has a default. The QEMU driver keeps its files below
-/// `root`, gives up on a QEMU that does not answer within `answer_limit`, and finds the guests that an earlier daemon
-/// left running before anybody can ask.
-pub async fn all(root: Option<&Path>, answer_limit: Duration) -> io::Result<Vec<Arc<dyn Driver>>> {
+/// `root`, gives up on a QEMU that does not answer within `answer_limit`, knows the host by `uuid` where that is given,
+/// and finds the guests that an earlier daemon left running before anybody can ask.
+pub async fn all(
+    root: Option<&Path>,
+    answer_limit: Duration,
+    uuid: Option<Uuid>,
+) -> io::Result<Vec<Arc<dyn Driver>>> {
     schemas::provide(Schemas::new(|file| std::fs::read_to_string(Path::new(SCHEMAS).join(file)).ok()));
     let qemu = QemuDriver::new(root.unwrap_or(Path::new("/")).to_owned()).with(Box::new(Beside));
-    let qemu = qemu.answers_within(answer_limit);
+    let qemu = qemu.answers_within(answer_limit).known_as(uuid);
     qemu.load().await?;
     Ok(vec![Arc::new(qemu), Arc::new(TestDriver::new())])
 }

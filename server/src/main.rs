@@ -113,7 +113,7 @@ async fn serve(options: &Arc<Options>, config: &Config, log: Log) -> io::Result<
         Vec::new()
     } else {
         let limit = Duration::from_secs(config.settings.qemu_answer_limit.into());
-        virtwired::drivers::all(options.root.as_deref(), limit).await?
+        virtwired::drivers::all(options.root.as_deref(), limit, config.settings.host_uuid()?).await?
     };
     let daemon = Daemon::bind(config, drivers, log.clone())?;
     daemon.service().set_timeout(options.timeout());

@@ -24,11 +24,6 @@ empty! {
     launch_security(DomainGetLaunchSecurityInfoArgs) -> DomainGetLaunchSecurityInfoRet;
 }
 
-pub(crate) async fn abort_job(driver: &Qemu, args: DomainAbortJobArgs) -> Result<()> {
-    driver.guest(&args.dom)?.live()?;
-    Err(QEMU.operation_invalid("no job is active on the domain"))
-}
-
 pub(crate) async fn sysinfo(_: &Qemu, _: ConnectGetSysinfoArgs) -> Result<ConnectGetSysinfoRet> {
     Err(QEMU.config_unsupported("Host SMBIOS information is not available"))
 }

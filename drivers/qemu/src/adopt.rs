@@ -11,6 +11,7 @@ use virtwire_qmp::{Monitor, QmpError};
 use crate::driver::Qemu;
 use crate::guest::{Guest, Live};
 use crate::live;
+use crate::migration::{Phase, Record, Way};
 use crate::process::{Process, connect};
 use crate::state::State;
 use crate::status;
@@ -81,6 +82,11 @@ impl Qemu {
             process.signal(Signal::KILL);
             return Err(std::io::ErrorKind::Interrupted.into());
         }
+        if status.moving == Some(Record { way: Way::In, phase: Phase::Prepared }) {
+            // It is where it came from.
+            process.signal(Signal::KILL);
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
         let stored = self.by_name(name);
         let guest = match &stored {
             Some(guest) => Arc::clone(guest),
@@ -144,6 +150,9 @@ impl Qemu {
         }
         self.follow(&guest, id, events);
         self.resume_jobs(&guest).await;
+        if let Some(moving) = status.moving {
+            self.recover(&guest, moving).await;
+        }
         Ok(())
     }
 }

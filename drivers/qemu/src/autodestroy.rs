@@ -30,6 +30,13 @@ impl Qemu {
     }
 }
 
+impl Qemu {
+    /// Whether what runs of the guest ends with a client.
+    pub(crate) fn is_bound(&self, guest: &Arc<Guest>) -> bool {
+        self.bound().iter().filter_map(Bound::run).any(|bound| Arc::ptr_eq(&bound, guest))
+    }
+}
+
 impl Bound {
     /// The guest, if it is still that run.
     fn run(&self) -> Option<Arc<Guest>> {
@@ -44,9 +51,10 @@ impl Drop for Guard {
         self.driver.close_groups(self.client);
         let gone: Vec<_> = self.driver.bound().extract_if(.., |bound| bound.client == self.client).collect();
         // Without a runtime the daemon itself ends.
-        let (false, Ok(runtime)) = (gone.is_empty(), tokio::runtime::Handle::try_current()) else { return };
-        let driver = self.driver.clone();
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (driver, client) = (self.driver.clone(), self.client);
         runtime.spawn(async move {
+            driver.unmanaged(client).await;
             for guest in gone.iter().filter_map(Bound::run) {
                 driver.kill(&guest, Ending::Destroyed).await;
             }

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::sync::Arc;
 
 use virtwire_conf::Domain;
+use virtwire_conf::domain::features::Cpu;
 use virtwire_conf::snapshot::SnapshotDisk;
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
 use crate::guest::Guest;
+use crate::migration::Incoming;
 use crate::state::{Lifecycle, State};
 use crate::{migrate, snapshot};
 
@@ -29,32 +31,48 @@ pub(crate) enum Memory {
     Saved(File),
     /// What it was at a snapshot, which a file holds from where it stands.
     Outside(File),
+    /// What another host sends.
+    Incoming(Box<Incoming>),
 }
 
 impl Memory {
     /// The state that a guest is in then, and the events of coming there.
-    pub(crate) fn leads_to(&self, paused: bool) -> (State, [Lifecycle; 2]) {
+    pub(crate) fn leads_to(&self, paused: bool) -> (State, &'static [Lifecycle]) {
         match (self, paused) {
             (Self::Fresh, true) => {
-                (State::PAUSED_USER, [Lifecycle::STARTED_BOOTED, Lifecycle::SUSPENDED_PAUSED])
+                (State::PAUSED_USER, &[Lifecycle::STARTED_BOOTED, Lifecycle::SUSPENDED_PAUSED])
             }
             (Self::Fresh, false) => {
-                (State::RUNNING_BOOTED, [Lifecycle::RESUMED_UNPAUSED, Lifecycle::STARTED_BOOTED])
+                (State::RUNNING_BOOTED, &[Lifecycle::RESUMED_UNPAUSED, Lifecycle::STARTED_BOOTED])
             }
             (Self::Snapshot { .. } | Self::Outside(_), true) => (
                 State::PAUSED_FROM_SNAPSHOT,
-                [Lifecycle::STARTED_FROM_SNAPSHOT, Lifecycle::SUSPENDED_FROM_SNAPSHOT],
+                &[Lifecycle::STARTED_FROM_SNAPSHOT, Lifecycle::SUSPENDED_FROM_SNAPSHOT],
             ),
             (Self::Snapshot { .. } | Self::Outside(_), false) => (
                 State::RUNNING_FROM_SNAPSHOT,
-                [Lifecycle::STARTED_FROM_SNAPSHOT, Lifecycle::RESUMED_FROM_SNAPSHOT],
+                &[Lifecycle::STARTED_FROM_SNAPSHOT, Lifecycle::RESUMED_FROM_SNAPSHOT],
             ),
             (Self::Saved(_), true) => {
-                (State::PAUSED_MIGRATION, [Lifecycle::STARTED_RESTORED, Lifecycle::SUSPENDED_RESTORED])
+                (State::PAUSED_MIGRATION, &[Lifecycle::STARTED_RESTORED, Lifecycle::SUSPENDED_RESTORED])
             }
             (Self::Saved(_), false) => {
-                (State::RUNNING_RESTORED, [Lifecycle::STARTED_RESTORED, Lifecycle::RESUMED_FROM_SNAPSHOT])
+                (State::RUNNING_RESTORED, &[Lifecycle::STARTED_RESTORED, Lifecycle::RESUMED_FROM_SNAPSHOT])
             }
+            (Self::Incoming(_), _) => (State::PAUSED_MIGRATION, &[Lifecycle::STARTED_MIGRATED]),
+        }
+    }
+
+    /// Whether QEMU has to be started so that it waits for it.
+    pub(crate) fn comes_in(&self) -> bool {
+        matches!(self, Self::Saved(_) | Self::Outside(_) | Self::Incoming(_))
+    }
+
+    /// The processor that what comes in needs.
+    pub(crate) fn cpu(&self) -> Option<&Cpu> {
+        match self {
+            Self::Incoming(incoming) => incoming.cpu.as_ref(),
+            _ => None,
         }
     }
 }
@@ -88,6 +106,7 @@ impl Qemu {
             Memory::Fresh => Ok(()),
             Memory::Snapshot { name, disks } => snapshot::load_memory(&live, &name, &disks).await,
             Memory::Saved(file) | Memory::Outside(file) => migrate::into(&live.monitor, file).await,
+            Memory::Incoming(incoming) => incoming.wait(guest).await,
         }
     }
 }

@@ -72,7 +72,7 @@ pub(crate) async fn create_with_flags(
 
 pub(crate) async fn suspend(driver: &Qemu, args: DomainSuspendArgs) -> Result<()> {
     let guest = driver.guest(&args.dom)?;
-    let _job = guest.job.lock().await;
+    let _turn = guest.turn_aside().await;
     let live = guest.live()?;
     if guest.lock().state == State::PMSUSPENDED {
         return Err(QEMU.operation_invalid("domain is pmsuspended"));
@@ -91,7 +91,7 @@ pub(crate) async fn suspend(driver: &Qemu, args: DomainSuspendArgs) -> Result<()
 
 pub(crate) async fn resume(driver: &Qemu, args: DomainResumeArgs) -> Result<()> {
     let guest = driver.guest(&args.dom)?;
-    let _job = guest.job.lock().await;
+    let _turn = guest.turn_aside().await;
     let live = guest.live()?;
     match guest.lock().state {
         State::PMSUSPENDED => return Err(QEMU.operation_invalid("domain is pmsuspended")),

@@ -140,13 +140,21 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
         return Err(QEMU.operation_invalid("cannot undefine transient domain"));
     }
     check_leavings(&guest, args.flags)?;
+    remove(driver, &guest, args.flags)
+}
+
+/// Forgets a stored guest with all that is kept of it; the caller has its job.
+///
+/// # Errors
+/// Its files cannot be removed.
+pub(crate) fn remove(driver: &Qemu, guest: &Arc<Guest>, flags: u32) -> Result<()> {
     let dirs = &driver.shared.dirs;
     if guest.lock().live.is_none() {
-        driver.forget_saved(&guest)?;
+        driver.forget_saved(guest)?;
         kept::forget_all::<Snapshot>(dirs, &guest.name);
         kept::forget_all::<Checkpoint>(dirs, &guest.name);
         if let Some(stored) = guest.lock().next() {
-            tpm::forget(driver, &stored, args.flags);
+            tpm::forget(driver, &stored, flags);
         }
     }
     let path = dirs.definition(&guest.name);
@@ -164,7 +172,7 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
         (guest.handle_of(&inner), inner.live.is_some())
     };
     if !runs {
-        driver.remove(&guest);
+        driver.remove(guest);
     }
     driver.emit(Lifecycle::UNDEFINED_REMOVED.of(handle));
     Ok(())

@@ -25,6 +25,7 @@ use crate::dirs::{Beside, Dirs};
 use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
+use crate::migration::Entrance;
 use crate::probe::{QemuCaps, find_in_path, find_program};
 use crate::rotation::Rotation;
 use crate::security::{self, Dac};
@@ -32,8 +33,10 @@ use crate::state::Lifecycle;
 use crate::{checkpoint, define, kept, strays};
 use virtwire_store::{self as store, Found};
 
-/// Features (`VIR_DRV_FEATURE_…`) of this driver: string parameters and the order of a network update's parts.
-const FEATURES: &[i32] = &[9, 16];
+/// Features (`VIR_DRV_FEATURE_…`) of this driver: migration in its third version, where what moves is protected from
+/// changes, string parameters, XML for hosts that may be older, migration of guests that do not run, migration with
+/// parameters, and the order of a network update's parts.
+const FEATURES: &[i32] = &[6, 7, 9, 11, 12, 13, 16];
 
 /// `qemu:///system` or `qemu:///session`: a set of guests below some directories.
 #[derive(Clone)]
@@ -50,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) caps: CapsCache,
     /// Who guests run as; `None` where they run as the daemon does.
     pub(crate) security: Option<Dac>,
+    /// Where guests from other hosts come in.
+    pub(crate) entrance: Entrance,
     /// How long QEMU may take to answer a command, and to answer at all when it starts.
     pub(crate) answer_limit: Duration,
     options: OnceCell<ParseOptions>,
@@ -81,30 +86,34 @@ impl Qemu {
     /// # Errors
     /// The directories cannot be made or read.
     pub async fn system(root: &Path) -> io::Result<Self> {
-        Self::system_within(root, ANSWER_LIMIT).await
+        Self::system_within(root, ANSWER_LIMIT, None).await
     }
 
-    /// Like [`system`](Self::system), with another limit for QEMU's answers.
+    /// Like [`system`](Self::system), with another limit for QEMU's answers, and another UUID for the host than its own.
     ///
     /// # Errors
     /// The directories cannot be made or read.
-    pub async fn system_within(root: &Path, answer_limit: Duration) -> io::Result<Self> {
+    pub async fn system_within(
+        root: &Path,
+        answer_limit: Duration,
+        host_uuid: Option<Uuid>,
+    ) -> io::Result<Self> {
         let dirs = Dirs::system(root);
         let security = match rustix::process::geteuid().is_root() {
             true => Some(Dac::open(&dirs.settings())?),
             false => None,
         };
-        Self::open("qemu:///system", dirs, security, answer_limit).await
+        Self::open("qemu:///system", dirs, security, answer_limit, host_uuid).await
     }
 
     /// The guests of one user.
     ///
     /// # Errors
     /// The user has no home, or the directories cannot be made or read.
-    pub async fn session(answer_limit: Duration) -> io::Result<Self> {
+    pub async fn session(answer_limit: Duration, host_uuid: Option<Uuid>) -> io::Result<Self> {
         let dirs = Dirs::session_from_env()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory"))?;
-        Self::open("qemu:///session", dirs, None, answer_limit).await
+        Self::open("qemu:///session", dirs, None, answer_limit, host_uuid).await
     }
 
     async fn open(
@@ -112,6 +121,7 @@ impl Qemu {
         dirs: Dirs,
         security: Option<Dac>,
         answer_limit: Duration,
+        host_uuid: Option<Uuid>,
     ) -> io::Result<Self> {
         dirs.create()?;
         for dir in dirs.of_guests() {
@@ -121,10 +131,11 @@ impl Qemu {
         let shared = Shared {
             uri,
             host: Host::default(),
-            host_uuid: crate::caps::host::host_uuid(),
+            host_uuid: host_uuid.unwrap_or_else(crate::caps::host::host_uuid),
             events: EventHub::new(),
             caps: CapsCache::new(&dirs.cache),
             security,
+            entrance: Entrance::open(&dirs.settings())?,
             answer_limit,
             options: OnceCell::new(),
             guests: Mutex::default(),
@@ -403,6 +414,7 @@ pub struct QemuDriver {
     session: OnceCell<Opened>,
     privileged: bool,
     answer_limit: Duration,
+    host_uuid: Option<Uuid>,
 }
 
 impl QemuDriver {
@@ -410,13 +422,21 @@ impl QemuDriver {
     pub fn new(root: PathBuf) -> Self {
         let privileged = rustix::process::geteuid().is_root();
         let (system, session) = (OnceCell::new(), OnceCell::new());
-        Self { root, companions: None, system, session, privileged, answer_limit: ANSWER_LIMIT }
+        let answer_limit = ANSWER_LIMIT;
+        Self { root, companions: None, system, session, privileged, answer_limit, host_uuid: None }
     }
 
     /// With another limit for QEMU's answers than [`ANSWER_LIMIT`].
     #[must_use]
     pub fn answers_within(mut self, limit: Duration) -> Self {
         self.answer_limit = limit;
+        self
+    }
+
+    /// With another UUID for the host than its own.
+    #[must_use]
+    pub fn known_as(mut self, host_uuid: Option<Uuid>) -> Self {
+        self.host_uuid = host_uuid;
         self
     }
 
@@ -428,12 +448,14 @@ impl QemuDriver {
     }
 
     async fn system(&self) -> io::Result<&Opened> {
-        let open = async || self.opened(Qemu::system_within(&self.root, self.answer_limit).await?).await;
+        let (limit, uuid) = (self.answer_limit, self.host_uuid);
+        let open = async || self.opened(Qemu::system_within(&self.root, limit, uuid).await?).await;
         self.system.get_or_try_init(open).await
     }
 
     async fn session(&self) -> io::Result<&Opened> {
-        let open = async || self.opened(Qemu::session(self.answer_limit).await?).await;
+        let (limit, uuid) = (self.answer_limit, self.host_uuid);
+        let open = async || self.opened(Qemu::session(limit, uuid).await?).await;
         self.session.get_or_try_init(open).await
     }
 

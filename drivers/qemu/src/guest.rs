@@ -13,6 +13,7 @@ use crate::agent;
 use crate::blockjob::BlockJob;
 use crate::error::{Result, not_running};
 use crate::fds::Group;
+use crate::migration::{Moving, Stats, Way};
 use crate::process::Process;
 use crate::state::State;
 
@@ -21,7 +22,11 @@ pub(crate) struct Guest {
     pub(crate) name: String,
     pub(crate) uuid: [u8; 16],
     /// Held by whoever changes the guest's life, across all its waits.
-    pub(crate) job: tokio::sync::Mutex<()>,
+    pub(crate) job: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever changes what may be changed also while the guest goes to another host.
+    aside: tokio::sync::Mutex<()>,
+    /// Whether it goes to another host.
+    leaves: watch::Sender<bool>,
     /// Its agent, whom nobody but those who ask it waits for.
     pub(crate) agent: agent::Channel,
     /// Held while it is cleared away after its end.
@@ -30,6 +35,8 @@ pub(crate) struct Guest {
     pub(crate) vcpu_gone: watch::Sender<Option<u32>>,
     /// What the last dump of its memory failed with, once that has ended.
     pub(crate) dumped: watch::Sender<Option<String>>,
+    /// What QEMU has told last of a migration.
+    pub(crate) told: watch::Sender<String>,
     /// Held while its status file is written.
     pub(crate) status: Mutex<()>,
     inner: Mutex<Inner>,
@@ -55,6 +62,10 @@ pub(crate) struct Inner {
     pub(crate) saved: bool,
     pub(crate) snapshots: Moments<Snapshot>,
     pub(crate) checkpoints: Moments<Checkpoint>,
+    /// It goes to another host, or comes from one.
+    pub(crate) moving: Option<Moving>,
+    /// The last migration that was completed, and which way it went.
+    pub(crate) completed: Option<(Way, Stats)>,
     /// MiB per second that a migration may take, if somebody has said so.
     pub(crate) migration_speed: Option<u64>,
     /// How long its agent may take, seconds; negative numbers are `VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_…`.
@@ -114,6 +125,10 @@ pub(crate) enum Ending {
     Dumped,
     /// It goes back to a snapshot, or was to end with one.
     FromSnapshot,
+    /// It runs on another host.
+    Migrated,
+    /// It did not come in from another host.
+    Failed,
 }
 
 impl Guest {
@@ -131,15 +146,18 @@ impl Guest {
             saved: false,
             snapshots: Moments::default(),
             checkpoints: Moments::default(),
+            moving: None,
+            completed: None,
             migration_speed: None,
             agent_timeout: agent::BLOCK,
             fds: Vec::new(),
         };
-        let (job, ending) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
+        let (job, aside, ending) = (Arc::default(), Default::default(), Default::default());
         let agent = agent::Channel::default();
         let (vcpu_gone, dumped) = (watch::Sender::new(None), watch::Sender::new(None));
-        let status = Mutex::default();
-        Self { name, uuid, job, agent, ending, vcpu_gone, dumped, status, inner: Mutex::new(inner) }
+        let (told, leaves) = (watch::Sender::default(), watch::Sender::default());
+        let (status, inner) = (Mutex::default(), Mutex::new(inner));
+        Self { name, uuid, job, aside, leaves, agent, ending, vcpu_gone, dumped, told, status, inner }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -154,6 +172,22 @@ impl Guest {
     pub(crate) fn handle_of(&self, inner: &Inner) -> NonnullDomain {
         let id = inner.live.as_ref().map_or(-1, |live| live.id);
         NonnullDomain { name: self.name.as_str().into(), uuid: self.uuid, id }
+    }
+
+    /// Waits for a turn with what may be done also while the guest goes to another host.
+    pub(crate) async fn turn_aside(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut leaves = self.leaves.subscribe();
+        let leaving = async { leaves.wait_for(|leaves| *leaves).await.is_ok() };
+        tokio::select! {
+            turn = self.job.lock() => turn,
+            true = leaving => self.aside.lock().await,
+        }
+    }
+
+    /// Something else goes on with the guest.
+    pub(crate) fn set_moving(&self, moving: Option<Moving>) -> Option<Moving> {
+        self.leaves.send_replace(moving.as_ref().is_some_and(|moving| moving.way == Way::Out));
+        std::mem::replace(&mut self.lock().moving, moving)
     }
 
     /// What runs of it.

@@ -59,15 +59,18 @@ impl Qemu {
                 self.emit(crate::state::reboot(guest.handle()));
             }
             EventKind::Stop {} => {
-                let by_client = guest.lock().pausing;
-                let paused = if by_client { State::PAUSED_USER } else { State::PAUSED_UNKNOWN };
-                self.change(guest, State::runs, paused, Lifecycle::SUSPENDED_PAUSED);
+                let (state, event) = guest.stops();
+                self.change(guest, State::runs, state, event);
             }
             EventKind::Resume {} => {
                 let paused = |state: State| {
                     state.state == State::PAUSED_USER.state && state != State::PAUSED_STARTING_UP
                 };
-                self.change(guest, paused, State::RUNNING_UNPAUSED, Lifecycle::RESUMED_UNPAUSED);
+                let (state, event) = guest.resumes();
+                self.change(guest, paused, state, event);
+            }
+            EventKind::Migration { .. } | EventKind::MigrationPass { .. } => {
+                self.heed_migration(guest, event);
             }
             EventKind::Watchdog { action } => {
                 self.emit(status::watchdog(guest.handle(), action));

@@ -5,7 +5,7 @@ use virtwire_driver_api::{HypervisorDriver, serve};
 use crate::driver::Qemu;
 use crate::{
     absent, actions, agent, autostart, blockjob, caps, checkpoint, console, control, define, devices, disks,
-    dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata, monitor, nodedev, pin,
+    dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata, migration, monitor, nodedev, pin,
     power, rename, save, screen, snapshot, stats, throttle, tune, vcpus,
 };
 
@@ -122,6 +122,16 @@ serve! {
         domain_get_block_job_info = blockjob::info;
         domain_block_job_set_speed = blockjob::set_speed;
 
+        domain_migrate_begin3(cx) = migration::begin3;
+        domain_migrate_begin3_params(cx) = migration::begin3_params;
+        domain_migrate_prepare3(cx) = migration::prepare3;
+        domain_migrate_prepare3_params(cx) = migration::prepare3_params;
+        domain_migrate_perform3(cx) = migration::perform3;
+        domain_migrate_perform3_params(cx) = migration::perform3_params;
+        domain_migrate_finish3 = migration::finish3;
+        domain_migrate_finish3_params = migration::finish3_params;
+        domain_migrate_confirm3 = migration::confirm3;
+        domain_migrate_confirm3_params = migration::confirm3_params;
         domain_migrate_set_max_speed = jobs::set_max_speed;
         domain_migrate_get_max_speed = jobs::max_speed;
         domain_migrate_set_max_downtime = jobs::set_max_downtime;
@@ -169,7 +179,7 @@ serve! {
         domain_set_guest_vcpus = agent::set_guest_vcpus;
         domain_interface_addresses = agent::interface_addresses;
         domain_get_disk_errors = absent::disk_errors;
-        domain_abort_job = absent::abort_job;
+        domain_abort_job = jobs::abort_job;
 
         domain_get_perf_events = tune::perf_events;
         domain_get_launch_security_info = absent::launch_security;

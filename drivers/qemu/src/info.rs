@@ -12,6 +12,7 @@ use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
 use crate::security;
+use crate::migration;
 use crate::state::State;
 use crate::stats::{cpu_time, thread_time};
 
@@ -151,8 +152,7 @@ pub(crate) async fn scheduler_type(
 }
 
 pub(crate) async fn job_info(driver: &Qemu, args: DomainGetJobInfoArgs) -> Result<DomainGetJobInfoRet> {
-    driver.guest(&args.dom)?.live()?;
-    Ok(DomainGetJobInfoRet::default())
+    migration::info(&*driver.guest(&args.dom)?).await
 }
 
 /// Bytes of a map of this many processors.

@@ -7,11 +7,12 @@ use virtwire_protocol::remote::*;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, monitor};
 use crate::guest::Live;
+use crate::migration;
 
 /// `VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY`
 const POSTCOPY: u32 = 1;
 /// MiB per second that QEMU is not kept from, unless somebody says otherwise.
-const NO_LIMIT: u64 = i64::MAX as u64 / (1 << 20);
+pub(crate) const NO_LIMIT: u64 = i64::MAX as u64 / (1 << 20);
 
 /// One of QEMU's parameters of migration.
 async fn parameter(live: &Live, name: &str) -> Result<u64> {
@@ -33,7 +34,7 @@ pub(crate) async fn set_max_speed(driver: &Qemu, args: DomainMigrateSetMaxSpeedA
         let text = format_args!("bandwidth must be less than {}", NO_LIMIT + 1);
         return Err(QEMU.overflow(text));
     }
-    let _job = guest.job.lock().await;
+    let _turn = guest.turn_aside().await;
     let live = guest.lock().live.clone();
     if args.flags & POSTCOPY != 0 {
         return set_parameter(&guest.live()?, "max-postcopy-bandwidth", args.bandwidth << 20).await;
@@ -88,8 +89,7 @@ pub(crate) async fn cache(
 
 pub(crate) async fn start_post_copy(driver: &Qemu, args: DomainMigrateStartPostCopyArgs) -> Result<()> {
     check_flags(args.flags, 0, "qemuDomainMigrateStartPostCopy")?;
-    driver.guest(&args.dom)?.live()?;
-    Err(QEMU.operation_invalid("post-copy can only be started while outgoing migration is in progress"))
+    migration::post_copy(&*driver.guest(&args.dom)?).await
 }
 
 /// `VIR_DOMAIN_JOB_STATS_…`
@@ -99,10 +99,11 @@ const KEEP_COMPLETED: u32 = 2;
 pub(crate) async fn stats(driver: &Qemu, args: DomainGetJobStatsArgs) -> Result<DomainGetJobStatsRet> {
     check_flags(args.flags, COMPLETED | KEEP_COMPLETED, "qemuDomainGetJobStats")?;
     let guest = driver.guest(&args.dom)?;
-    if args.flags & COMPLETED == 0 {
-        guest.live()?;
-    }
-    Ok(DomainGetJobStatsRet::default())
+    migration::statistics(&guest, args.flags & COMPLETED != 0, args.flags & KEEP_COMPLETED != 0).await
+}
+
+pub(crate) async fn abort_job(driver: &Qemu, args: DomainAbortJobArgs) -> Result<()> {
+    migration::abort(&*driver.guest(&args.dom)?).await
 }
 
 /// `VIR_DOMAIN_ABORT_JOB_POSTCOPY`
@@ -110,11 +111,12 @@ const ABORT_POSTCOPY: u32 = 1;
 
 pub(crate) async fn abort(driver: &Qemu, args: DomainAbortJobFlagsArgs) -> Result<()> {
     check_flags(args.flags, ABORT_POSTCOPY, "qemuDomainAbortJobFlags")?;
-    driver.guest(&args.dom)?.live()?;
-    Err(match args.flags & ABORT_POSTCOPY {
-        0 => QEMU.operation_invalid("no job is active on the domain"),
-        _ => QEMU.operation_invalid("current job is not outgoing migration in post-copy mode"),
-    })
+    let guest = driver.guest(&args.dom)?;
+    if args.flags & ABORT_POSTCOPY == 0 {
+        return migration::abort(&guest).await;
+    }
+    guest.live()?;
+    Err(QEMU.operation_invalid("current job is not outgoing migration in post-copy mode"))
 }
 
 /// `VIR_DOMAIN_DIRTYRATE_MODE_…`: by a bitmap, by the processors' rings; by samples where neither is said.

@@ -50,6 +50,7 @@ mod machine;
 mod memory;
 mod metadata;
 mod migrate;
+mod migration;
 mod modules;
 mod monitor;
 mod nodedev;

@@ -18,7 +18,7 @@ use virtwire_qmp::{Monitor, QmpError};
 
 use crate::agent::has_agent;
 use crate::argv;
-use crate::begin::{Begin, Memory};
+use crate::begin::Begin;
 use crate::blockjob::BlockJob;
 use crate::chain;
 use crate::command::shell;
@@ -28,6 +28,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file, monitor};
 use crate::guest::{Ending, Guest, Live};
 use crate::log::GuestLog;
+use crate::migration::Record;
 use crate::plug::{self, Owner};
 use crate::probe::check_program;
 use crate::process::{Process, Start, connect, listen};
@@ -46,6 +47,9 @@ impl Qemu {
         let (state, changes) = begin.memory.leads_to(begin.paused);
         let mut domain = live::domain(stored, id, &self.shared.dirs)?;
         live::number_vsock(&mut domain, &self.vsocks());
+        if let Some(cpu) = begin.memory.cpu() {
+            domain.cpu = Some(cpu.clone());
+        }
         let found = domain.devices.disks.iter_mut().try_for_each(chain::find);
         live::number_sources(&mut domain);
         let prepared = found.and_then(|()| security::prepare(self.shared.security.as_ref(), &mut domain));
@@ -55,12 +59,11 @@ impl Qemu {
             Err(error) => Err(error),
         };
         if let Err(error) = prepared {
-            self.audit_start(&guest.handle(), &domain, &changes, None);
+            self.audit_start(&guest.handle(), &domain, changes, None);
             return Err(error);
         }
         let dir = self.shared.dirs.domain(id, &guest.name);
-        let incoming = matches!(begin.memory, Memory::Saved(_) | Memory::Outside(_));
-        let started = self.launch(&mut domain, &dir, incoming).await;
+        let started = self.launch(&mut domain, &dir, begin.memory.comes_in()).await;
         let (process, monitor_of, events) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -72,7 +75,7 @@ impl Qemu {
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
                 self.forget_status(&guest.name);
                 guest.lock().state = State::SHUTOFF_FAILED;
-                self.audit_start(&guest.handle(), &domain, &changes, None);
+                self.audit_start(&guest.handle(), &domain, changes, None);
                 return Err(error);
             }
         };
@@ -106,10 +109,10 @@ impl Qemu {
             return Err(error);
         }
         guest.lock().state = state;
-        changes.into_iter().for_each(|event| self.emit(event.of(guest.handle())));
+        changes.iter().for_each(|event| self.emit(event.of(guest.handle())));
         self.save_status(guest);
         if let Ok(live) = guest.live() {
-            self.audit_start(&guest.handle(), &live.domain, &changes, Some(live.process.pid()));
+            self.audit_start(&guest.handle(), &live.domain, changes, Some(live.process.pid()));
         }
         Ok(())
     }
@@ -187,7 +190,7 @@ impl Qemu {
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
 
         // A daemon that comes after this one, killed now, would not know of it otherwise.
-        if let Err(error) = self.write_status(domain, &[], State::PAUSED_STARTING_UP, process.pid(), dir) {
+        if let Err(error) = self.write_status(domain, (&[], None), State::PAUSED_STARTING_UP, process.pid(), dir) {
             process.signal(Signal::KILL);
             let path = self.shared.dirs.status(&domain.name);
             let what = format_args!("Failed to create file '{}.new'", path.display());
@@ -331,6 +334,8 @@ impl Qemu {
                 Some(Ending::FromSnapshot) => {
                     (State::SHUTOFF_FROM_SNAPSHOT, Lifecycle::STOPPED_FROM_SNAPSHOT)
                 }
+                Some(Ending::Migrated) => (State::SHUTOFF_MIGRATED, Lifecycle::STOPPED_MIGRATED),
+                Some(Ending::Failed) => (State::SHUTOFF_FAILED, Lifecycle::STOPPED_FAILED),
                 // Without a word before: it must have crashed.
                 None => (State::SHUTOFF_CRASHED, Lifecycle::STOPPED_FAILED),
             };
@@ -384,13 +389,13 @@ impl Qemu {
     pub(crate) fn save_status(&self, guest: &Guest) {
         // What is read here is older than what the next one reads, and is to be written before it.
         let _one = guest.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (live, state) = {
+        let (live, state, moving) = {
             let inner = guest.lock();
             let Some(live) = &inner.live else { return };
-            (live.clone(), inner.state)
+            (live.clone(), inner.state, inner.moving.as_ref().map(Record::from))
         };
-        let pid = live.process.pid();
-        if let Err(error) = self.write_status(&live.domain, &live.block_jobs, state, pid, &live.dir) {
+        let (pid, jobs) = (live.process.pid(), (live.block_jobs.as_slice(), moving));
+        if let Err(error) = self.write_status(&live.domain, jobs, state, pid, &live.dir) {
             tracing::warn!(guest = guest.name, %error, "its status cannot be saved");
         }
     }
@@ -398,7 +403,7 @@ impl Qemu {
     fn write_status(
         &self,
         domain: &Domain,
-        jobs: &[BlockJob],
+        jobs: (&[BlockJob], Option<Record>),
         state: State,
         pid: u32,
         dir: &Path,

@@ -236,7 +236,7 @@ impl Qemu {
 const SECURE_INACTIVE: u32 = 1 | 2;
 
 /// A definition in the place of another one, of the same guest.
-async fn replacement(driver: &Qemu, domain: &Domain, xml: &str) -> Result<Domain> {
+pub(crate) async fn replacement(driver: &Qemu, domain: &Domain, xml: &str) -> Result<Domain> {
     let new = Domain::parse(xml, driver.options().await?)?;
     if domain.type_ != new.type_ {
         let (source, target) = (domain.type_.as_str(), new.type_.as_str());

@@ -51,13 +51,19 @@ states! {
     RUNNING_UNPAUSED = 1 5 "running" "unpaused";
     /// Reset after a crash.
     RUNNING_CRASHED = 1 10 "running" "crashed";
+    /// Came from another host.
+    RUNNING_MIGRATED = 1 2 "running" "migrated";
+    /// Did not go to another host after all.
+    RUNNING_MIGRATION_CANCELED = 1 6 "running" "migration canceled";
+    /// Came from another host, where some of its memory still is.
+    RUNNING_POSTCOPY = 1 11 "running" "post-copy";
     /// Woken up.
     RUNNING_WAKEUP = 1 8 "running" "wakeup";
     /// Stopped for nobody knows what.
     PAUSED_UNKNOWN = 3 0 "paused" "unknown";
     /// Suspended by a client, or started that way.
     PAUSED_USER = 3 1 "paused" "user";
-    /// Its memory came out of a file.
+    /// Goes to another host or comes from one, or its memory came out of a file.
     PAUSED_MIGRATION = 3 2 "paused" "migration";
     /// Being saved.
     PAUSED_SAVE = 3 3 "paused" "save";
@@ -73,6 +79,8 @@ states! {
     PAUSED_WATCHDOG = 3 6 "paused" "watchdog";
     /// Its kernel gave up.
     PAUSED_CRASHED = 3 10 "paused" "crashed";
+    /// Runs on another host, and some of its memory is still here.
+    PAUSED_POSTCOPY = 3 12 "paused" "post-copy";
     /// Being started.
     PAUSED_STARTING_UP = 3 11 "paused" "starting up";
     /// Has powered off; QEMU is about to end.
@@ -87,6 +95,8 @@ states! {
     SHUTOFF_CRASHED = 5 3 "shutoff" "crashed";
     /// Its memory is in a file.
     SHUTOFF_SAVED = 5 5 "shutoff" "saved";
+    /// Runs on another host.
+    SHUTOFF_MIGRATED = 5 4 "shutoff" "migrated";
     /// Went back to a snapshot.
     SHUTOFF_FROM_SNAPSHOT = 5 7 "shutoff" "from snapshot";
     /// Could not be started.
@@ -116,18 +126,24 @@ impl Lifecycle {
     pub(crate) const UNDEFINED_REMOVED: Self = Self(1, 0);
     pub(crate) const UNDEFINED_RENAMED: Self = Self(1, 1);
     pub(crate) const STARTED_BOOTED: Self = Self(2, 0);
+    pub(crate) const STARTED_MIGRATED: Self = Self(2, 1);
     pub(crate) const STARTED_RESTORED: Self = Self(2, 2);
     pub(crate) const STARTED_FROM_SNAPSHOT: Self = Self(2, 3);
     pub(crate) const SUSPENDED_PAUSED: Self = Self(3, 0);
+    pub(crate) const SUSPENDED_MIGRATED: Self = Self(3, 1);
     pub(crate) const SUSPENDED_IOERROR: Self = Self(3, 2);
     pub(crate) const SUSPENDED_WATCHDOG: Self = Self(3, 3);
     pub(crate) const SUSPENDED_RESTORED: Self = Self(3, 4);
     pub(crate) const SUSPENDED_FROM_SNAPSHOT: Self = Self(3, 5);
+    pub(crate) const SUSPENDED_POSTCOPY: Self = Self(3, 7);
     pub(crate) const RESUMED_UNPAUSED: Self = Self(4, 0);
+    pub(crate) const RESUMED_MIGRATED: Self = Self(4, 1);
     pub(crate) const RESUMED_FROM_SNAPSHOT: Self = Self(4, 2);
+    pub(crate) const RESUMED_POSTCOPY: Self = Self(4, 3);
     pub(crate) const STOPPED_SHUTDOWN: Self = Self(5, 0);
     pub(crate) const STOPPED_DESTROYED: Self = Self(5, 1);
     pub(crate) const STOPPED_CRASHED: Self = Self(5, 2);
+    pub(crate) const STOPPED_MIGRATED: Self = Self(5, 3);
     pub(crate) const STOPPED_SAVED: Self = Self(5, 4);
     pub(crate) const STOPPED_FAILED: Self = Self(5, 5);
     pub(crate) const STOPPED_FROM_SNAPSHOT: Self = Self(5, 6);

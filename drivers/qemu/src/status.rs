@@ -9,6 +9,7 @@ use virtwire_protocol::remote::*;
 use virtwire_qmp::events::MemoryFlags;
 
 use crate::blockjob::{self, BlockJob};
+use crate::migration::{self, Record};
 use crate::state::State;
 use virtwire_store::with_warning;
 
@@ -18,18 +19,26 @@ pub(crate) struct Status {
     pub(crate) pid: u32,
     pub(crate) monitor: PathBuf,
     pub(crate) block_jobs: Vec<BlockJob>,
+    pub(crate) moving: Option<Record>,
     pub(crate) domain: Domain,
 }
 
 /// The text of a status file.
-pub(crate) fn write(state: State, pid: u32, monitor: &Path, jobs: &[BlockJob], domain: &str) -> String {
+pub(crate) fn write(
+    state: State,
+    pid: u32,
+    monitor: &Path,
+    (jobs, moving): (&[BlockJob], Option<Record>),
+    domain: &str,
+) -> String {
     let (state, reason) = state.words();
     let indented: String = domain.lines().map(|line| format!("  {line}\n")).collect();
+    let moving = moving.map(|moving| format!("  {}", moving.write())).unwrap_or_default();
     let monitor =
         monitor.display().to_string().replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;");
     let text = format!(
         "<domstatus state='{state}' reason='{reason}' pid='{pid}'>\n  \
-         <monitor path='{monitor}' type='unix'/>\n{}{indented}</domstatus>\n",
+         <monitor path='{monitor}' type='unix'/>\n{moving}{}{indented}</domstatus>\n",
         blockjob::write(jobs)
     );
     with_warning("edit", &text)
@@ -51,7 +60,8 @@ pub(crate) fn read(text: &str) -> Result<Status, String> {
     let end = text.rfind("</domain>").ok_or("no definition")? + "</domain>".len();
     let domain = text.get(begin..end).ok_or("no definition")?;
     let domain = Domain::parse(domain, &ParseOptions::default()).map_err(|error| error.message)?;
-    Ok(Status { state, pid, monitor, block_jobs: blockjob::read(root), domain })
+    let moving = migration::read_record(root);
+    Ok(Status { state, pid, monitor, block_jobs: blockjob::read(root), moving, domain })
 }
 
 /// The watchdog of a guest has run out.
@@ -141,7 +151,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let domain = "<domain type='kvm' id='7'>\n  <name>a</name>\n  <memory>1024</memory>\n  <os><type>hvm</type></os>\n</domain>";
-        let text = write(State::RUNNING_BOOTED, 42, Path::new("/x/domain-7-a/monitor.sock"), &[], domain);
+        let text = write(State::RUNNING_BOOTED, 42, Path::new("/x/domain-7-a/monitor.sock"), (&[], None), domain);
         let status = read(&text).unwrap();
         assert_eq!((status.state, status.pid), (State::RUNNING_BOOTED, 42));
         assert_eq!(status.monitor, Path::new("/x/domain-7-a/monitor.sock"));

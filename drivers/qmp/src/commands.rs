@@ -370,6 +370,15 @@ commands! {
         /// Where from, as in `fd:name`.
         uri: String,
     } -> Empty;
+    /// Keeps a guest that is being sent.
+    "migrate_cancel" MigrateCancel {} -> Empty;
+    /// Goes on where sending waits.
+    "migrate-continue" MigrateContinue {
+        /// What it waits in, as in `pre-switchover`.
+        state: String,
+    } -> Empty;
+    /// Lets a guest run where it is being sent, and sends the rest after it.
+    "migrate-start-postcopy" MigrateStartPostcopy {} -> Empty;
     /// How far sending or receiving is.
     "query-migrate" QueryMigrate {} -> MigrationInfo;
 

@@ -113,6 +113,16 @@ events! {
     "SUSPEND_DISK" SuspendDisk {}
     /// the guest woke up.
     "WAKEUP" Wakeup {}
+    /// sending or receiving a guest is further.
+    "MIGRATION" Migration {
+        /// `MigrationStatus`, as in `active`, `completed`.
+        status: String,
+    }
+    /// memory is sent once more, as far as it has changed.
+    "MIGRATION_PASS" MigrationPass {
+        /// How often it has been sent, from 1.
+        pass: i64,
+    }
     /// the watchdog ran out.
     "WATCHDOG" Watchdog {
         /// `WatchdogAction`, as in `reset`, `poweroff`, `pause`.

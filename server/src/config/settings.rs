@@ -1,12 +1,18 @@
 //! Every setting of libvirtd.conf and virtqemud.conf: its key, type, default and meaning, in one table.
 
 use std::fmt::Write;
+use std::io;
+
+use uuid::Uuid;
 
 use super::setting::{Auth, Mode, Setting};
 use super::{Access, Program};
 use super::{Assignment, Value};
 use crate::access::DRIVERS;
 use crate::auth::MECHANISMS;
+
+/// A source of the host's UUID that is not its firmware.
+const MACHINE_ID: &str = "machine-id";
 
 /// What is said of a mechanism that is not there.
 const MECHANISMS_KNOWN: &str = if cfg!(feature = "gssapi") {
@@ -184,10 +190,8 @@ settings! {
     /// Whether audit records go to the log as well.
     audit_logging: bool = false;
     /// The host's UUID, in the place of the firmware's.
-    /// Understood, without effect yet.
     host_uuid: Option<String> = None;
     /// Where the host's UUID comes from: smbios or machine-id.
-    /// Understood, without effect yet.
     host_uuid_source: Option<String> = None;
     /// Seconds of silence after which a client is pinged; -1 never.
     keepalive_interval: i32 = 5;
@@ -262,6 +266,21 @@ impl Settings {
         }
     }
 
+    /// The host's UUID, where it is not to be the firmware's.
+    ///
+    /// # Errors
+    /// The host has no id of its own.
+    pub fn host_uuid(&self) -> io::Result<Option<Uuid>> {
+        if let Some(given) = self.host_uuid.as_deref().and_then(|text| Uuid::parse_str(text).ok()) {
+            return Ok(Some(given));
+        }
+        if self.host_uuid_source.as_deref() != Some(MACHINE_ID) {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string("/etc/machine-id")?;
+        Uuid::parse_str(text.trim()).map(Some).map_err(io::Error::other)
+    }
+
     /// Values that are each possible and do not go together, or that promise what cannot be kept.
     fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         const UNKNOWN_DRIVER: &str = "access_drivers: only 'none', 'polkit' and 'rules' are known";
@@ -300,6 +319,16 @@ impl Settings {
                 self.sasl_mechanisms.iter().any(|name| MECHANISMS.iter().all(|row| row.0 != name)),
                 "sasl_mechanisms",
                 MECHANISMS_KNOWN,
+            ),
+            (
+                self.host_uuid.as_deref().is_some_and(|text| Uuid::parse_str(text).is_err()),
+                "host_uuid",
+                "host_uuid: this is no UUID",
+            ),
+            (
+                self.host_uuid_source.as_deref().is_some_and(|word| word != "smbios" && word != MACHINE_ID),
+                "host_uuid_source",
+                "host_uuid_source: only 'smbios' and 'machine-id' are known",
             ),
             (
                 self.access_drivers.iter().any(|name| !DRIVERS.contains(&name.as_str())),

@@ -128,6 +128,12 @@ impl<'o> Writer<'o> {
         self.close(name);
     }
 
+    /// Elements that are XML already, as they are.
+    pub fn verbatim(&mut self, xml: &str) {
+        self.end_tag_head();
+        self.out.push_str(xml);
+    }
+
     /// One line that is XML already.
     pub(super) fn raw_line(&mut self, depth: usize, xml: &str) {
         self.end_tag_head();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 use virtwire_driver_api::{
     CallCx, Event, EventHub, EventSink, FromClient, HypervisorDriver, StreamEnd, ToClient, stream,
 };
@@ -61,17 +62,32 @@ impl EventSink for Sink {
     }
 }
 
+/// A directory with a disk in it.
+fn directory() -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("vw-{}", Uuid::new_v4().simple()));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("disk.img"), disk()).unwrap();
+    dir
+}
+
 impl Host {
     pub(crate) async fn new() -> Self {
-        let dir = std::env::temp_dir().join(format!("vw-{}", uuid::Uuid::new_v4().simple()));
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::write(dir.join("disk.img"), disk()).unwrap();
-        Self::at(dir).await
+        Self::at(directory()).await
+    }
+
+    /// A driver that takes its host for another one.
+    pub(crate) async fn known_as(uuid: Uuid) -> Self {
+        let dir = directory();
+        let driver = Qemu::system_within(&dir, PATIENCE, Some(uuid)).await.unwrap();
+        Self::with(driver, dir)
     }
 
     /// A driver on directories that may hold something.
     pub(crate) async fn at(dir: PathBuf) -> Self {
-        let driver = Qemu::system(&dir).await.unwrap();
+        Self::with(Qemu::system(&dir).await.unwrap(), dir)
+    }
+
+    fn with(driver: Qemu, dir: PathBuf) -> Self {
         driver.autostart();
         let (sender, events) = mpsc::unbounded_channel();
         let sink: Arc<dyn EventSink> = Arc::new(Sink(Mutex::new(sender)));

@@ -6,6 +6,7 @@ mod changes;
 mod descriptors;
 mod host;
 mod lives;
+mod migrations;
 mod moments;
 mod native;
 mod probing;

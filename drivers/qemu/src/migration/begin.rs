@@ -1,0 +1,75 @@
+//! The first step, at the source: what leaves, and whether it may.
+
+use std::sync::Arc;
+
+use virtwire_conf::table::write_document;
+use virtwire_conf::{Domain, FormatOptions};
+use virtwire_driver_api::CallCx;
+use virtwire_protocol::remote::NonnullDomain;
+
+use super::capabilities::{self, Side};
+use super::cookie::Cookie;
+use super::params::{Asked, flag, name};
+use super::{Moving, Phase, Way, allowed, turn};
+use crate::define::text;
+use crate::driver::Qemu;
+use crate::error::{Result, not_running};
+use crate::guest::{Guest, Live};
+use crate::save::replacement;
+use crate::snapshot::of_run;
+
+/// `VIR_DOMAIN_XML_SECURE`, `…_INACTIVE` and `…_MIGRATABLE`: all of it, nothing of this run, for hosts that may be older.
+const LEAVES: u32 = 1 | 2 | 8;
+
+/// Says what leaves: the cookie for the target, and the definition there.
+///
+/// # Errors
+/// The guest may not leave.
+pub(super) async fn begin(
+    driver: &Qemu,
+    cx: &CallCx,
+    dom: &NonnullDomain,
+    asked: &Asked,
+) -> Result<(Vec<u8>, String)> {
+    let guest = driver.guest(dom)?;
+    let job = turn(&guest.job).await?;
+    let begun = describe(driver, &guest, asked).await?;
+    if asked.has(flag::CHANGE_PROTECTION) {
+        guest.set_moving(Some(Moving::new(Way::Out, Phase::Begun, asked, cx, job)));
+        driver.save_status(&guest);
+    }
+    Ok(begun)
+}
+
+/// What [`begin`] says; the caller has the guest's job.
+pub(super) async fn describe(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result<(Vec<u8>, String)> {
+    let live = guest.lock().live.clone();
+    if live.is_none() && !asked.has(flag::OFFLINE) {
+        return Err(not_running());
+    }
+    if asked.has(flag::OFFLINE) {
+        allowed::offline(guest, asked)?;
+    }
+    allowed::leave(driver, guest, asked)?;
+    let domain = leaving(guest, live.as_ref())?;
+    let domain = match asked.text(name::DEST_XML) {
+        Some(xml) => replacement(driver, &domain, &xml).await?,
+        None => domain,
+    };
+    let uuid = domain.uuid.unwrap_or_default();
+    let mut cookie = Cookie::new(driver, &guest.name, uuid);
+    cookie.features.push("lockstate");
+    if let Some(live) = &live {
+        cookie.cpu = live.domain.cpu.as_ref().map(|cpu| write_document("cpu", cpu, &FormatOptions::default()));
+        cookie.capabilities = capabilities::of(&live.monitor, Side::Source).await?;
+    }
+    Ok((cookie.write(), text(&domain, LEAVES)))
+}
+
+/// The definition of what leaves.
+fn leaving(guest: &Guest, live: Option<&Live>) -> Result<Domain> {
+    match live {
+        Some(live) => Ok(of_run(live)),
+        None => guest.lock().next().map(|domain| (*domain).clone()).ok_or_else(not_running),
+    }
+}

@@ -1,0 +1,226 @@
+//! What QEMU can do while it sends or receives a guest, and how it is told to.
+
+use serde_json::{Map, Value, json};
+use virtwire_qmp::Monitor;
+
+use super::params::{Asked, flag, name};
+use crate::error::{QEMU, Result, monitor};
+
+/// One end of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Source,
+    Target,
+}
+
+/// What has to do with a capability.
+enum Use {
+    /// Nobody asks for it.
+    Never,
+    /// A flag does, of both sides.
+    Flag(u32),
+    /// This side has it by itself, where both know it.
+    Always(Side),
+}
+
+/// QEMU's capabilities, in libvirt's order.
+const ALL: [(&str, Use); 13] = [
+    ("xbzrle", Use::Flag(flag::COMPRESSED)),
+    ("auto-converge", Use::Flag(flag::AUTO_CONVERGE)),
+    ("rdma-pin-all", Use::Never),
+    ("postcopy-ram", Use::Flag(flag::POSTCOPY)),
+    ("pause-before-switchover", Use::Always(Side::Source)),
+    ("late-block-activate", Use::Always(Side::Target)),
+    ("multifd", Use::Flag(flag::PARALLEL)),
+    ("dirty-bitmaps", Use::Never),
+    ("return-path", Use::Never),
+    ("zero-copy-send", Use::Never),
+    ("postcopy-preempt", Use::Never),
+    ("switchover-ack", Use::Never),
+    ("mapped-ram", Use::Never),
+];
+
+/// A capability, as one side tells the other of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Capability {
+    pub(super) name: String,
+    /// That side has it by itself.
+    pub(super) auto: bool,
+}
+
+/// What a QEMU can do.
+///
+/// # Errors
+/// What QEMU says.
+pub(super) async fn of(qemu: &Monitor, side: Side) -> Result<Vec<Capability>> {
+    let told = qemu.execute_raw("query-migrate-capabilities", &Map::new()).await.map_err(monitor)?;
+    let told: Vec<Value> = serde_json::from_str(told.get()).map_err(|error| QEMU.internal_error(error))?;
+    let has = |name: &str| told.iter().any(|row| row["capability"] == name);
+    let known = ALL.iter().filter(|(name, _)| has(name));
+    Ok(known
+        .map(|(name, of)| Capability {
+            name: (*name).to_owned(),
+            auto: matches!(of, Use::Always(by) if *by == side),
+        })
+        .collect())
+}
+
+/// Which capabilities a migration is to have on this side.
+///
+/// # Errors
+/// One that is asked for and not known to both.
+fn wanted(asked: &Asked, side: Side, own: &[Capability], other: &[Capability]) -> Result<Vec<&'static str>> {
+    let has = |all: &[Capability], name: &str| all.iter().any(|known| known.name == name);
+    let mut wanted = Vec::new();
+    for (name, of) in &ALL {
+        let on = match of {
+            Use::Never => false,
+            Use::Flag(flag::COMPRESSED) => asked.has(flag::COMPRESSED) && compresses(asked, name),
+            Use::Flag(by) => asked.has(*by),
+            Use::Always(by) => *by == side && has(own, name),
+        };
+        if !on {
+            continue;
+        }
+        if !has(own, name) {
+            let text = format_args!("Migration option '{name}' is not supported by QEMU binary");
+            return Err(QEMU.operation_invalid(text));
+        }
+        // A side that tells of none at all is too old to.
+        if matches!(of, Use::Flag(_)) && !other.is_empty() && !has(other, name) {
+            let party = if side == Side::Source { "target" } else { "source" };
+            let text = format_args!("Migration option '{name}' is not supported by {party} of migration");
+            return Err(QEMU.operation_invalid(text));
+        }
+        wanted.push(*name);
+    }
+    Ok(wanted)
+}
+
+/// Whether memory is compressed by a method: the usual one, where none is named.
+fn compresses(asked: &Asked, method: &str) -> bool {
+    let named = asked.texts(name::COMPRESSION);
+    named.is_empty() || named.iter().any(|named| named == method)
+}
+
+/// Numbers of a client's that are QEMU's, with what one of them is worth there.
+const NUMBERS: [(&str, &str, u64); 9] = [
+    (name::BANDWIDTH, "max-bandwidth", 1 << 20),
+    ("bandwidth.postcopy", "max-postcopy-bandwidth", 1 << 20),
+    ("bandwidth.avail.switchover", "avail-switchover-bandwidth", 1),
+    ("compression.xbzrle.cache", "xbzrle-cache-size", 1),
+    ("compression.zlib.level", "multifd-zlib-level", 1),
+    ("compression.zstd.level", "multifd-zstd-level", 1),
+    ("auto_converge.initial", "cpu-throttle-initial", 1),
+    ("auto_converge.increment", "cpu-throttle-increment", 1),
+    ("parallel.connections", "multifd-channels", 1),
+];
+
+/// Ways of compressing that only parallel connections have.
+const PARALLEL_METHODS: [&str; 2] = ["zlib", "zstd"];
+
+/// Tells QEMU how it is to send or receive a guest. What was there before is returned.
+///
+/// # Errors
+/// What is asked for is not to be had.
+pub(super) async fn set(
+    qemu: &Monitor,
+    asked: &Asked,
+    side: Side,
+    own: &[Capability],
+    other: &[Capability],
+) -> Result<Before> {
+    let wanted = wanted(asked, side, own, other)?;
+    let mut arguments = Map::new();
+    for (from, to, worth) in NUMBERS {
+        if let Some(number) = asked.number(from) {
+            let most = i64::MAX as u64 / worth;
+            if number > most {
+                let text = format_args!("{from} parameter must be less than {}", most + 1);
+                return Err(QEMU.overflow(text));
+            }
+            arguments.insert(to.to_owned(), (number * worth).into());
+        }
+    }
+    let methods = asked.texts(name::COMPRESSION);
+    if let Some(method) = methods.iter().find(|method| PARALLEL_METHODS.contains(&method.as_str())) {
+        if !asked.has(flag::PARALLEL) {
+            let text = format_args!("Compression method '{method}' isn't supported in this configuration");
+            return Err(QEMU.config_unsupported(text));
+        }
+        arguments.insert("multifd-compression".to_owned(), method.as_str().into());
+    }
+    let before = qemu.execute_raw("query-migrate-parameters", &Map::new()).await.map_err(monitor)?;
+    let before: Map<String, Value> = serde_json::from_str(before.get()).unwrap_or_default();
+    let before = before.into_iter().filter(|(name, _)| arguments.contains_key(name)).collect();
+    switch(qemu, own, &wanted).await?;
+    parameters(qemu, &arguments).await?;
+    Ok(Before { parameters: before, capabilities: own.to_vec() })
+}
+
+/// How a QEMU would have sent its guest before it was told how.
+#[derive(Default)]
+pub(super) struct Before {
+    parameters: Map<String, Value>,
+    capabilities: Vec<Capability>,
+}
+
+impl Before {
+    /// Takes back what QEMU was told.
+    ///
+    /// # Errors
+    /// What QEMU says.
+    pub(super) async fn again(&self, qemu: &Monitor) -> Result<()> {
+        switch(qemu, &self.capabilities, &[]).await?;
+        parameters(qemu, &self.parameters).await
+    }
+}
+
+/// Has QEMU tell how a migration goes, and have no capabilities but these.
+async fn switch(qemu: &Monitor, known: &[Capability], wanted: &[&str]) -> Result<()> {
+    let known = known.iter().map(|known| (known.name.as_str(), wanted.contains(&known.name.as_str())));
+    let all = known.chain([("events", true)]);
+    let all: Vec<_> = all.map(|(name, state)| json!({"capability": name, "state": state})).collect();
+    let arguments = Map::from_iter([("capabilities".to_owned(), all.into())]);
+    qemu.execute_raw("migrate-set-capabilities", &arguments).await.map_err(monitor)?;
+    Ok(())
+}
+
+async fn parameters(qemu: &Monitor, arguments: &Map<String, Value>) -> Result<()> {
+    if !arguments.is_empty() {
+        qemu.execute_raw("migrate-set-parameters", arguments).await.map_err(monitor)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(side: Side) -> Vec<Capability> {
+        let auto = |of: &Use| matches!(of, Use::Always(by) if *by == side);
+        ALL.iter().map(|(name, of)| Capability { name: (*name).to_owned(), auto: auto(of) }).collect()
+    }
+
+    fn of(flags: u32, side: Side, other: &[Capability]) -> Result<Vec<&'static str>> {
+        let asked = Asked::new(Vec::new(), flags, "f").unwrap();
+        wanted(&asked, side, &all(side), other)
+    }
+
+    #[test]
+    fn each_side_has_its_own_and_what_is_asked_for() {
+        let (source, target) = (all(Side::Source), all(Side::Target));
+        let flags = flag::LIVE | flag::AUTO_CONVERGE;
+        let expected = Ok(vec!["auto-converge", "pause-before-switchover"]);
+        assert_eq!(of(flags, Side::Source, &target), expected);
+        assert_eq!(of(flags, Side::Target, &source), Ok(vec!["auto-converge", "late-block-activate"]));
+        assert_eq!(of(flag::COMPRESSED, Side::Target, &[]), Ok(vec!["xbzrle", "late-block-activate"]));
+    }
+
+    #[test]
+    fn what_the_other_side_lacks_is_refused() {
+        let old = vec![Capability { name: "xbzrle".to_owned(), auto: false }];
+        let error = of(flag::PARALLEL, Side::Source, &old).unwrap_err();
+        assert!(error.message.ends_with("'multifd' is not supported by target of migration"), "{error}");
+    }
+}

@@ -1,0 +1,97 @@
+//! The last step, at the source: it ends what is left there, or lets the guest go on.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use virtwire_protocol::remote::NonnullDomain;
+use virtwire_qmp::commands::Cont;
+
+use super::cookie::Cookie;
+use super::params::{Asked, flag};
+use super::{Phase, Way, perform};
+use crate::define;
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result};
+use crate::guest::{Ending, Guest};
+use crate::state::{Lifecycle, State};
+
+/// Ends what is left of a guest that has gone, or lets it go on where nothing came of it.
+///
+/// # Errors
+/// The guest is not being sent.
+pub(super) async fn confirm(
+    driver: &Qemu,
+    dom: &NonnullDomain,
+    asked: &Asked,
+    cookie: &[u8],
+    canceled: bool,
+) -> Result<()> {
+    let guest = driver.guest(dom)?;
+    let phase = guest.with_moving(Way::Out, |moving| moving.phase);
+    if asked.has(flag::OFFLINE) {
+        guest.set_moving(None);
+        if !canceled {
+            forget(driver, &guest, asked)?;
+        }
+        return Ok(());
+    }
+    let Some(phase) = phase else {
+        return Err(QEMU.operation_invalid("domain is not being migrated"));
+    };
+    if canceled || phase < Phase::Performed {
+        stay(driver, &guest).await;
+        return Ok(());
+    }
+    guest.with_moving(Way::Out, |moving| moving.phase = Phase::Confirming);
+    driver.save_status(&guest);
+    leave(driver, &guest, asked, cookie).await
+}
+
+/// The guest has gone.
+async fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) -> Result<()> {
+    let live = guest.live()?;
+    let mut stats = guest.lock().moving.as_ref().map(|moving| moving.stats.clone()).unwrap_or_default();
+    if guest.with_moving(Way::Out, |moving| moving.post_copy) == Some(true) {
+        stats = perform::followed(guest, &live).await?;
+    }
+    if let Ok(cookie) = Cookie::read(driver, cookie, &guest.name, Uuid::from_bytes(guest.uuid)) {
+        stats = cookie.stats.unwrap_or(stats);
+    }
+    guest.lock().completed = Some((Way::Out, stats));
+    driver.kill(guest, Ending::Migrated).await;
+    guest.set_moving(None);
+    forget(driver, guest, asked)
+}
+
+/// A guest that is not to stay known here is not.
+fn forget(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result<()> {
+    if !asked.has(flag::UNDEFINE_SOURCE) || guest.lock().persistent.is_none() {
+        return Ok(());
+    }
+    define::remove(driver, guest, 0)
+}
+
+/// The guest goes on here.
+pub(super) async fn stay(driver: &Qemu, guest: &Arc<Guest>) {
+    let stopped = guest.with_moving(Way::Out, |moving| {
+        moving.phase = Phase::Staying;
+        (moving.stopped, std::mem::take(&mut moving.before))
+    });
+    let Some((stopped, before)) = stopped else { return };
+    if let Ok(live) = guest.live() {
+        if let Err(error) = before.again(&live.monitor).await {
+            tracing::debug!(guest = guest.name, %error, "QEMU keeps what it was told of the migration");
+        }
+        let paused = guest.lock().state == State::PAUSED_MIGRATION;
+        if stopped && paused && live.monitor.execute(&Cont {}).await.is_ok() {
+            driver.change(
+                guest,
+                |state| !state.runs(),
+                State::RUNNING_MIGRATION_CANCELED,
+                Lifecycle::RESUMED_MIGRATED,
+            );
+        }
+    }
+    guest.set_moving(None);
+    driver.save_status(guest);
+}

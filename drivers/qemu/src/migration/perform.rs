@@ -1,0 +1,244 @@
+//! The third step, at the source: the guest is sent.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use virtwire_driver_api::CallCx;
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_protocol::remote::{NonnullDomain, TypedParam};
+use virtwire_qmp::commands::{Getfd, Migrate, MigrateContinue, QueryMigrate};
+
+use super::capabilities::{self, Side};
+use super::cookie::Cookie;
+use super::params::{Asked, flag, name};
+use super::place::Goal;
+use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, confirm, turn};
+use crate::define::text;
+use crate::driver::Qemu;
+use crate::error::{QEMU, Result, monitor, not_running};
+use crate::guest::{Guest, Live};
+use crate::jobs::NO_LIMIT;
+use crate::process::connect;
+use crate::save::replacement;
+
+/// QEMU's name of the connection.
+const CONNECTION: &str = "migrate";
+/// `VIR_DOMAIN_XML_SECURE` and `…_INACTIVE`
+const SECURE_INACTIVE: u32 = 1 | 2;
+/// Sends a guest. Where that fails a client that does not go on to the last step finds it running here again.
+///
+/// # Errors
+/// It is called off, or cannot be sent; it is at the source still.
+pub(super) async fn perform(
+    driver: &Qemu,
+    cx: &CallCx,
+    dom: &NonnullDomain,
+    asked: Asked,
+    cookie: Vec<u8>,
+) -> Result<Vec<u8>> {
+    let guest = driver.guest(dom)?;
+    enter(driver, &guest, cx, &asked).await?;
+    let sent = send(driver, &guest, &asked, &cookie).await;
+    let (abandoned, managed) = guest
+        .with_moving(Way::Out, |moving| {
+            if sent.is_ok() {
+                moving.phase = Phase::Performed;
+            }
+            (moving.abandoned, moving.flags & flag::CHANGE_PROTECTION != 0)
+        })
+        .unwrap_or_default();
+    driver.save_status(&guest);
+    if abandoned && sent.is_ok() {
+        driver.unmanaged(cx.client).await;
+    } else if sent.is_err() && (abandoned || !managed) {
+        // Nobody comes for the last step.
+        confirm::stay(driver, &guest).await;
+    }
+    sent
+}
+
+/// Goes on from the first step, or begins without it.
+async fn enter(driver: &Qemu, guest: &Arc<Guest>, cx: &CallCx, asked: &Asked) -> Result<()> {
+    let begun = guest.with_moving(Way::Out, |moving| {
+        let begun = moving.phase == Phase::Begun;
+        if begun {
+            moving.phase = Phase::Performing;
+        }
+        begun
+    });
+    match begun {
+        Some(true) => {}
+        Some(false) => {
+            return Err(QEMU.operation_invalid("another migration job is already running for domain"));
+        }
+        None if asked.has(flag::CHANGE_PROTECTION) => {
+            return Err(QEMU.operation_invalid("domain is not being migrated"));
+        }
+        None => {
+            let job = turn(&guest.job).await?;
+            guest.live()?;
+            allowed::leave(driver, guest, asked)?;
+            guest.set_moving(Some(Moving::new(Way::Out, Phase::Performing, asked, cx, job)));
+        }
+    }
+    driver.save_status(guest);
+    Ok(())
+}
+
+async fn send(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) -> Result<Vec<u8>> {
+    let live = guest.live()?;
+    let uuid = uuid::Uuid::from_bytes(guest.uuid);
+    let cookie = Cookie::read(driver, cookie, &guest.name, uuid)?;
+    let uri = asked.text(name::URI).ok_or_else(|| QEMU.internal_error("no URI to migrate to"))?;
+    let goal = Goal::parse(&uri)?;
+    tell(guest, &live, asked, &cookie).await?;
+    start(guest, &live, asked, &goal).await?;
+    driver.watch(guest, &live).await?;
+    let mut left = Cookie::new(driver, &guest.name, uuid);
+    let stats = guest.lock().moving.as_ref().map(|moving| moving.stats.clone()).unwrap_or_default();
+    let mut stats = stats.ask(&live.monitor).await?;
+    stats.sent();
+    guest.with_moving(Way::Out, |moving| moving.stats = stats.clone());
+    left.stats = Some(stats);
+    if asked.has(flag::PERSIST_DEST) {
+        left.features.push("persistent");
+        left.persistent = Some(kept(driver, guest, asked).await?);
+    }
+    Ok(left.write())
+}
+
+/// The definition that is to be kept at the target.
+async fn kept(driver: &Qemu, guest: &Guest, asked: &Asked) -> Result<String> {
+    if let Some(xml) = asked.text(name::PERSIST_XML) {
+        let stored = guest.lock().next().ok_or_else(not_running)?;
+        let new = replacement(driver, &stored, &xml).await?;
+        return Ok(text(&new, SECURE_INACTIVE));
+    }
+    let stored = guest.lock().next().ok_or_else(not_running)?;
+    Ok(text(&stored, SECURE_INACTIVE | 8))
+}
+
+/// Tells QEMU how it is to send.
+async fn tell(guest: &Guest, live: &Live, asked: &Asked, cookie: &Cookie) -> Result<()> {
+    let own = capabilities::of(&live.monitor, Side::Source).await?;
+    let limit = guest.lock().migration_speed.unwrap_or(NO_LIMIT);
+    let usual = TypedParam::new(name::BANDWIDTH, limit);
+    let asked = asked.or(usual);
+    let before = capabilities::set(&live.monitor, &asked, Side::Source, &own, &cookie.capabilities).await?;
+    guest.with_moving(Way::Out, |moving| moving.before = before);
+    Ok(())
+}
+
+/// Has QEMU begin.
+async fn start(guest: &Guest, live: &Live, asked: &Asked, goal: &Goal) -> Result<()> {
+    let uri = match goal {
+        // Several connections are QEMU's own business.
+        Goal::Tcp(host, Some(port)) if asked.has(flag::PARALLEL) => {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+            format!("tcp:{host}:{port}")
+        }
+        Goal::Unix(path) if asked.has(flag::PARALLEL) => format!("unix:{path}"),
+        goal => {
+            let name = Getfd { fdname: CONNECTION.to_owned() };
+            let connection = dial(goal).await?;
+            live.monitor.execute_with_fds(&name, vec![connection]).await.map_err(monitor)?;
+            format!("fd:{CONNECTION}")
+        }
+    };
+    if guest.with_moving(Way::Out, |moving| moving.canceled).unwrap_or(true) {
+        return Err(canceled());
+    }
+    guest.told.send_replace(String::new());
+    live.monitor.execute(&Migrate { uri }).await.map_err(monitor)?;
+    Ok(())
+}
+
+/// Connects to where the guest goes.
+async fn dial(goal: &Goal) -> Result<OwnedFd> {
+    match goal {
+        Goal::Tcp(host, port) => {
+            let port = port.ok_or_else(|| QEMU.internal_error("no port to migrate to"))?;
+            let cannot = |error: io::Error| {
+                let what = format_args!("unable to connect to server at '{host}:{port}'");
+                VirtError::system(ErrorDomain::RPC, &error, what)
+            };
+            let stream = TcpStream::connect((host.as_str(), port)).await.map_err(cannot)?;
+            let stream = stream.into_std().map_err(cannot)?;
+            stream.set_nonblocking(false).map_err(cannot)?;
+            Ok(stream.into())
+        }
+        Goal::Unix(path) => {
+            let cannot = |error: io::Error| {
+                let what = format_args!("Failed to connect socket to '{path}'");
+                VirtError::system(ErrorDomain::RPC, &error, what)
+            };
+            let stream = connect(path.as_ref()).await.map_err(cannot)?.into_std().map_err(cannot)?;
+            stream.set_nonblocking(false).map_err(cannot)?;
+            Ok(stream.into())
+        }
+    }
+}
+
+fn canceled() -> VirtError {
+    QEMU.operation_aborted("job 'migration out' canceled by client")
+}
+
+impl Qemu {
+    /// Waits until QEMU has sent a guest, or until the guest runs at the target while the rest follows.
+    async fn watch(&self, guest: &Guest, live: &Live) -> Result<()> {
+        let mut told = guest.told.subscribe();
+        loop {
+            let status = told.borrow_and_update().clone();
+            match status.as_str() {
+                "completed" | "postcopy-active" => return Ok(()),
+                "failed" | "cancelled" => return Err(why(guest, live).await),
+                "pre-switchover" => {
+                    let state = "pre-switchover".to_owned();
+                    live.monitor.execute(&MigrateContinue { state }).await.map_err(monitor)?;
+                }
+                _ => {}
+            }
+            tokio::select! {
+                changed = told.changed() => changed.map_err(|_| not_running())?,
+                true = live.process.ended_within(FOR_EVER) => {
+                    return Err(QEMU.operation_failed("domain is not running"));
+                }
+            }
+        }
+    }
+}
+
+/// Why a guest has not been sent.
+async fn why(guest: &Guest, live: &Live) -> VirtError {
+    if guest.with_moving(Way::Out, |moving| moving.canceled) == Some(true) {
+        return canceled();
+    }
+    let told = live.monitor.execute(&QueryMigrate {}).await;
+    let said = told.ok().and_then(|told| told.error_desc);
+    let said = said.unwrap_or_else(|| "unexpectedly failed".to_owned());
+    QEMU.operation_failed(format_args!("job 'migration out' failed: {said}"))
+}
+
+/// Waits until the last of a guest's memory has followed it.
+///
+/// # Errors
+/// Some of it has not.
+pub(super) async fn followed(guest: &Guest, live: &Live) -> Result<Stats> {
+    let mut told = guest.told.subscribe();
+    loop {
+        let status = told.borrow_and_update().clone();
+        match status.as_str() {
+            "completed" => break,
+            "failed" | "cancelled" | "postcopy-paused" => return Err(why(guest, live).await),
+            _ => {}
+        }
+        tokio::select! {
+            changed = told.changed() => changed.map_err(|_| not_running())?,
+            true = live.process.ended_within(FOR_EVER) => return Err(not_running()),
+        }
+    }
+    let stats = guest.lock().moving.as_ref().map(|moving| moving.stats.clone()).unwrap_or_default();
+    stats.ask(&live.monitor).await
+}

@@ -1,0 +1,283 @@
+//! Guests that go from one driver to another, each with a host of its own, step by step as a client asks.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+use virtwire_driver_api::{CallCx, HypervisorDriver};
+use virtwire_protocol::VirtError;
+use virtwire_protocol::remote::*;
+
+use crate::host::{GREETING, Host};
+use crate::qemu;
+
+/// `VIR_MIGRATE_…`
+const LIVE: u32 = 1;
+const PERSIST_DEST: u32 = 8;
+const UNDEFINE_SOURCE: u32 = 16;
+const PAUSED: u32 = 32;
+const CHANGE_PROTECTION: u32 = 256;
+const OFFLINE: u32 = 1024;
+/// What the client's library adds at the source.
+const AT_SOURCE: u32 = CHANGE_PROTECTION;
+
+/// A guest's life in events: `virDomainEventType` and its details.
+const DEFINED: (i32, i32) = (0, 0);
+const UNDEFINED: (i32, i32) = (1, 0);
+const STARTED: (i32, i32) = (2, 0);
+const STARTED_MIGRATED: (i32, i32) = (2, 1);
+const SUSPENDED_PAUSED: (i32, i32) = (3, 0);
+const SUSPENDED_MIGRATED: (i32, i32) = (3, 1);
+const RESUMED: (i32, i32) = (4, 0);
+const RESUMED_MIGRATED: (i32, i32) = (4, 1);
+const STOPPED_MIGRATED: (i32, i32) = (5, 3);
+const STOPPED_FAILED: (i32, i32) = (5, 5);
+
+const RUNNING_MIGRATED: (i32, i32) = (1, 2);
+
+/// Two hosts and the steps between them.
+struct Pair {
+    source: Host,
+    target: Host,
+    cx: CallCx,
+    params: Vec<TypedParam>,
+}
+
+/// What the first step says.
+struct Begun {
+    cookie: Vec<u8>,
+    xml: String,
+}
+
+impl Pair {
+    async fn new() -> Self {
+        let source = Host::new().await;
+        let target = Host::known_as(Uuid::new_v4()).await;
+        let socket = source.dir.join("incoming");
+        let params = vec![TypedParam::new("migrate_uri", format!("unix://{}", socket.display()).as_str())];
+        Self { source, target, cx: CallCx { client: 7, ..CallCx::default() }, params }
+    }
+
+    fn with(&self, name: &str, value: &str) -> Vec<TypedParam> {
+        let mut params = self.params.clone();
+        params.push(TypedParam::new(name, value));
+        params
+    }
+
+    async fn begin(&self, dom: &NonnullDomain, flags: u32) -> Result<Begun, VirtError> {
+        let args = DomainMigrateBegin3ParamsArgs {
+            dom: dom.clone(),
+            params: self.params.clone(),
+            flags: flags | AT_SOURCE,
+        };
+        let begun = self.source.driver.domain_migrate_begin3_params(&self.cx, args).await?;
+        Ok(Begun { cookie: begun.cookie_out, xml: begun.xml.to_string() })
+    }
+
+    async fn prepare(&self, begun: &Begun, flags: u32) -> Result<Vec<u8>, VirtError> {
+        let args = DomainMigratePrepare3ParamsArgs {
+            params: self.with("destination_xml", &begun.xml),
+            cookie_in: begun.cookie.clone(),
+            flags,
+        };
+        Ok(self.target.driver.domain_migrate_prepare3_params(&self.cx, args).await?.cookie_out)
+    }
+
+    async fn perform(&self, dom: &NonnullDomain, cookie: Vec<u8>, flags: u32) -> Result<Vec<u8>, VirtError> {
+        let args = DomainMigratePerform3ParamsArgs {
+            dom: dom.clone(),
+            dconnuri: None,
+            params: self.params.clone(),
+            cookie_in: cookie,
+            flags: flags | AT_SOURCE,
+        };
+        Ok(self.source.driver.domain_migrate_perform3_params(&self.cx, args).await?.cookie_out)
+    }
+
+    async fn finish(
+        &self,
+        name: &str,
+        cookie: Vec<u8>,
+        flags: u32,
+        cancelled: bool,
+    ) -> Result<DomainMigrateFinish3ParamsRet, VirtError> {
+        let params = self.with("destination_name", name);
+        let args =
+            DomainMigrateFinish3ParamsArgs { params, cookie_in: cookie, flags, cancelled: cancelled.into() };
+        self.target.driver.domain_migrate_finish3_params(&self.cx, args).await
+    }
+
+    async fn confirm(
+        &self,
+        dom: &NonnullDomain,
+        cookie: Vec<u8>,
+        flags: u32,
+        cancelled: bool,
+    ) -> Result<(), VirtError> {
+        let args = DomainMigrateConfirm3ParamsArgs {
+            dom: dom.clone(),
+            params: self.params.clone(),
+            cookie_in: cookie,
+            flags: flags | AT_SOURCE,
+            cancelled: cancelled.into(),
+        };
+        self.source.driver.domain_migrate_confirm3_params(&self.cx, args).await
+    }
+
+    /// All steps, as the client's library takes them; the guest over there.
+    async fn migrate(&self, dom: &NonnullDomain, name: &str, flags: u32) -> Result<NonnullDomain, VirtError> {
+        let begun = self.begin(dom, flags).await?;
+        let prepared = match self.prepare(&begun, flags).await {
+            Ok(cookie) => cookie,
+            Err(error) => {
+                self.confirm(dom, Vec::new(), flags, true).await?;
+                return Err(error);
+            }
+        };
+        let performed = self.perform(dom, prepared, flags).await;
+        let (cookie, failed) = match performed {
+            Ok(cookie) => (cookie, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let finished = self.finish(name, cookie, flags, failed.is_some()).await;
+        let there = match (finished, failed) {
+            (Ok(finished), None) => Ok(finished),
+            (_, Some(error)) | (Err(error), None) => Err(error),
+        };
+        let cookie = there.as_ref().map(|there| there.cookie_out.clone()).unwrap_or_default();
+        self.confirm(dom, cookie, flags, there.is_err()).await?;
+        Ok(there?.dom)
+    }
+
+    /// A guest at the source that speaks, with its disk where the target finds it too.
+    async fn talking(&mut self) -> NonnullDomain {
+        let devices = self.source.talking().replace("</disk>", "<readonly/></disk>");
+        let dom = self.source.define("speaks", &devices).await;
+        let start = DomainCreateArgs { dom: dom.clone() };
+        self.source.driver.domain_create(&self.cx, start).await.unwrap();
+        assert_eq!(self.source.lives().await, [DEFINED, RESUMED, STARTED]);
+        dom
+    }
+
+    async fn destroy_there(&self, dom: NonnullDomain) {
+        self.target.driver.domain_destroy(&self.cx, DomainDestroyArgs { dom }).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_guest_goes_on_at_another_host() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.talking().await;
+    pair.source.console(&dom).await.hear(GREETING).await;
+    let there = pair.migrate(&dom, "speaks", LIVE | PERSIST_DEST | UNDEFINE_SOURCE).await.unwrap();
+    assert_eq!(pair.target.state(&there).await, RUNNING_MIGRATED);
+    let mut console = pair.target.console(&there).await;
+    console.say("x").await;
+    console.hear("x").await;
+    assert_eq!(pair.source.lives().await, [SUSPENDED_MIGRATED, STOPPED_MIGRATED, UNDEFINED]);
+    assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, DEFINED, RESUMED_MIGRATED]);
+    let known = DomainLookupByUuidArgs { uuid: dom.uuid };
+    assert!(pair.source.driver.domain_lookup_by_uuid(&pair.cx, known).await.is_err());
+    pair.destroy_there(there).await;
+}
+
+#[tokio::test]
+async fn a_guest_may_come_paused_and_under_another_name() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.talking().await;
+    pair.params.push(TypedParam::new("destination_name", "other"));
+    let there = {
+        let flags = LIVE | PAUSED;
+        let begun = pair.begin(&dom, flags).await.unwrap();
+        let cookie = pair.prepare(&begun, flags).await.unwrap();
+        let cookie = pair.perform(&dom, cookie, flags).await.unwrap();
+        let args = DomainMigrateFinish3ParamsArgs {
+            params: pair.params.clone(),
+            cookie_in: cookie,
+            flags,
+            cancelled: 0,
+        };
+        let there = pair.target.driver.domain_migrate_finish3_params(&pair.cx, args).await.unwrap();
+        pair.confirm(&dom, there.cookie_out, flags, false).await.unwrap();
+        there.dom
+    };
+    assert_eq!(there.name, "other");
+    assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, SUSPENDED_PAUSED]);
+    assert_eq!(pair.target.state(&there).await.0, 3);
+    // At the source it is stored still, and off.
+    assert_eq!(pair.source.lives().await, [SUSPENDED_MIGRATED, STOPPED_MIGRATED]);
+    assert_eq!(pair.source.state(&dom).await, (5, 4));
+    pair.destroy_there(there).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_does_not_run_goes_as_a_definition() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.source.define("rests", "").await;
+    let flags = OFFLINE | PERSIST_DEST | UNDEFINE_SOURCE;
+    let begun = pair.begin(&dom, flags).await.unwrap();
+    pair.prepare(&begun, flags).await.unwrap();
+    let there = pair.finish("rests", Vec::new(), flags, false).await.unwrap();
+    pair.confirm(&dom, there.cookie_out, flags, false).await.unwrap();
+    assert_eq!((there.dom.uuid, there.dom.id), (dom.uuid, -1));
+    assert_eq!(pair.source.lives().await, [DEFINED, UNDEFINED]);
+    assert_eq!(pair.target.lives().await, [DEFINED]);
+}
+
+#[tokio::test]
+async fn a_guest_does_not_come_from_its_own_host() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.talking().await;
+    let begun = pair.begin(&dom, LIVE).await.unwrap();
+    let args = DomainMigratePrepare3ParamsArgs {
+        params: pair.with("destination_xml", &begun.xml),
+        cookie_in: begun.cookie,
+        flags: LIVE,
+    };
+    let error = pair.source.driver.domain_migrate_prepare3_params(&pair.cx, args).await.unwrap_err();
+    assert!(error.message.contains("Attempt to migrate guest to the same host"), "{error}");
+    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
+    assert_eq!(pair.source.state(&dom).await.0, 1, "it runs on");
+}
+
+/// Whatever ends a migration before its end, the guest runs at the source and nothing of it is at the target.
+async fn stays(pair: &mut Pair, dom: &NonnullDomain) {
+    assert_eq!(pair.source.state(dom).await.0, 1, "it runs on");
+    let mut console = pair.source.console(dom).await;
+    console.say("x").await;
+    console.hear("x").await;
+    let known = DomainLookupByUuidArgs { uuid: dom.uuid };
+    let there = pair.target.driver.domain_lookup_by_uuid(&pair.cx, known).await;
+    assert!(there.is_err(), "nothing of it is there");
+}
+
+#[tokio::test]
+async fn a_guest_stays_where_nobody_listens() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.talking().await;
+    let begun = pair.begin(&dom, LIVE).await.unwrap();
+    let cookie = pair.prepare(&begun, LIVE).await.unwrap();
+    let listening = std::mem::take(&mut pair.params);
+    pair.params = vec![TypedParam::new("migrate_uri", "unix:///nowhere/at/all")];
+    let error = pair.perform(&dom, cookie, LIVE).await.unwrap_err();
+    assert_eq!(error.code.0, 38, "{error}");
+    pair.params = listening;
+    pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
+    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
+    assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, STOPPED_FAILED]);
+    stays(&mut pair, &dom).await;
+}
