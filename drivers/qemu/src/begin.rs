@@ -9,7 +9,7 @@ use virtwire_conf::snapshot::SnapshotDisk;
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
-use crate::guest::Guest;
+use crate::guest::{Ending, Guest};
 use crate::migration::Incoming;
 use crate::state::{Lifecycle, State};
 use crate::{migrate, snapshot};
@@ -66,6 +66,14 @@ impl Memory {
     /// Whether QEMU has to be started so that it waits for it.
     pub(crate) fn comes_in(&self) -> bool {
         matches!(self, Self::Saved(_) | Self::Outside(_) | Self::Incoming(_))
+    }
+
+    /// Why a guest ends whose memory it has not become.
+    pub(crate) fn missed(&self) -> Ending {
+        match self {
+            Self::Incoming(_) => Ending::Failed,
+            _ => Ending::Destroyed,
+        }
     }
 
     /// The processor that what comes in needs.

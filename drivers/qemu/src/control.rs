@@ -72,7 +72,7 @@ pub(crate) async fn create_with_flags(
 
 pub(crate) async fn suspend(driver: &Qemu, args: DomainSuspendArgs) -> Result<()> {
     let guest = driver.guest(&args.dom)?;
-    let _turn = guest.turn_aside().await;
+    let _turn = guest.turn_aside().await?;
     let live = guest.live()?;
     if guest.lock().state == State::PMSUSPENDED {
         return Err(QEMU.operation_invalid("domain is pmsuspended"));
@@ -85,13 +85,18 @@ pub(crate) async fn suspend(driver: &Qemu, args: DomainSuspendArgs) -> Result<()
     let stopped = live.monitor.execute(&Stop {}).await;
     guest.lock().pausing = false;
     stopped.map_err(monitor)?;
-    driver.change(&guest, State::runs, State::PAUSED_USER, Lifecycle::SUSPENDED_PAUSED);
+    // Of a guest that goes to another host, this is the end of its time here.
+    let (state, event) = match guest.stops() {
+        (State::PAUSED_UNKNOWN, event) => (State::PAUSED_USER, event),
+        stops => stops,
+    };
+    driver.change(&guest, State::runs, state, event);
     Ok(())
 }
 
 pub(crate) async fn resume(driver: &Qemu, args: DomainResumeArgs) -> Result<()> {
     let guest = driver.guest(&args.dom)?;
-    let _turn = guest.turn_aside().await;
+    let _turn = guest.turn_aside().await?;
     let live = guest.live()?;
     match guest.lock().state {
         State::PMSUSPENDED => return Err(QEMU.operation_invalid("domain is pmsuspended")),

@@ -140,14 +140,16 @@ pub(crate) async fn undefine_flags(driver: &Qemu, args: DomainUndefineFlagsArgs)
         return Err(QEMU.operation_invalid("cannot undefine transient domain"));
     }
     check_leavings(&guest, args.flags)?;
-    remove(driver, &guest, args.flags)
+    let handle = remove(driver, &guest, args.flags)?;
+    driver.emit(Lifecycle::UNDEFINED_REMOVED.of(handle));
+    Ok(())
 }
 
 /// Forgets a stored guest with all that is kept of it; the caller has its job.
 ///
 /// # Errors
 /// Its files cannot be removed.
-pub(crate) fn remove(driver: &Qemu, guest: &Arc<Guest>, flags: u32) -> Result<()> {
+pub(crate) fn remove(driver: &Qemu, guest: &Arc<Guest>, flags: u32) -> Result<NonnullDomain> {
     let dirs = &driver.shared.dirs;
     if guest.lock().live.is_none() {
         driver.forget_saved(guest)?;
@@ -174,8 +176,7 @@ pub(crate) fn remove(driver: &Qemu, guest: &Arc<Guest>, flags: u32) -> Result<()
     if !runs {
         driver.remove(guest);
     }
-    driver.emit(Lifecycle::UNDEFINED_REMOVED.of(handle));
-    Ok(())
+    Ok(handle)
 }
 
 /// A guest that is off does not leave behind what only it could use, unless that is asked for.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use virtwire_conf::moments::Moments;
 use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
+use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::Monitor;
 
@@ -13,7 +14,7 @@ use crate::agent;
 use crate::blockjob::BlockJob;
 use crate::error::{Result, not_running};
 use crate::fds::Group;
-use crate::migration::{Moving, Stats, Way};
+use crate::migration::{Moving, Stats, TURN, Way};
 use crate::process::Process;
 use crate::state::State;
 
@@ -175,13 +176,20 @@ impl Guest {
     }
 
     /// Waits for a turn with what may be done also while the guest goes to another host.
-    pub(crate) async fn turn_aside(&self) -> tokio::sync::MutexGuard<'_, ()> {
+    ///
+    /// # Errors
+    /// Somebody else has it for too long.
+    pub(crate) async fn turn_aside(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
         let mut leaves = self.leaves.subscribe();
         let leaving = async { leaves.wait_for(|leaves| *leaves).await.is_ok() };
-        tokio::select! {
-            turn = self.job.lock() => turn,
-            true = leaving => self.aside.lock().await,
-        }
+        let turn = async {
+            tokio::select! {
+                turn = self.job.lock() => turn,
+                true = leaving => self.aside.lock().await,
+            }
+        };
+        let turn = tokio::time::timeout(TURN, turn).await;
+        turn.map_err(|_| ErrorDomain::NONE.operation_timeout("cannot acquire state change lock"))
     }
 
     /// Something else goes on with the guest.

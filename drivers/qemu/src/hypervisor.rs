@@ -5,8 +5,8 @@ use virtwire_driver_api::{HypervisorDriver, serve};
 use crate::driver::Qemu;
 use crate::{
     absent, actions, agent, autostart, blockjob, caps, checkpoint, console, control, define, devices, disks,
-    dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata, migration, monitor, nodedev, pin,
-    power, rename, save, screen, snapshot, stats, throttle, tune, vcpus,
+    dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata, migration, monitor, nodedev,
+    pin, power, rename, save, screen, snapshot, stats, throttle, tune, vcpus,
 };
 
 serve! {

@@ -11,8 +11,8 @@ use crate::agent;
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
-use crate::security;
 use crate::migration;
+use crate::security;
 use crate::state::State;
 use crate::stats::{cpu_time, thread_time};
 

@@ -34,7 +34,7 @@ pub(crate) async fn set_max_speed(driver: &Qemu, args: DomainMigrateSetMaxSpeedA
         let text = format_args!("bandwidth must be less than {}", NO_LIMIT + 1);
         return Err(QEMU.overflow(text));
     }
-    let _turn = guest.turn_aside().await;
+    let _turn = guest.turn_aside().await?;
     let live = guest.lock().live.clone();
     if args.flags & POSTCOPY != 0 {
         return set_parameter(&guest.live()?, "max-postcopy-bandwidth", args.bandwidth << 20).await;

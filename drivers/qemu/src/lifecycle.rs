@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use virtwire_conf::domain::LifecycleAction;
 use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::commands::{Cont, ExpirePassword, QueryChardev, SetAction, SetLink, SetPassword};
 use virtwire_qmp::events::Event as QmpEvent;
 use virtwire_qmp::{Monitor, QmpError};
@@ -100,12 +101,13 @@ impl Qemu {
         if has_agent(&guest.live()?.domain) {
             self.emit(status::agent_lifecycle(guest.handle(), false, true));
         }
+        let ending = begin.memory.missed();
         let mut begun = self.fill(guest, begin.memory).await;
         if begun.is_ok() && !begin.paused {
             begun = monitor_of.execute(&Cont {}).await.map(drop).map_err(monitor);
         }
         if let Err(error) = begun {
-            self.kill(guest, Ending::Destroyed).await;
+            self.kill(guest, ending).await;
             return Err(error);
         }
         guest.lock().state = state;
@@ -190,7 +192,9 @@ impl Qemu {
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
 
         // A daemon that comes after this one, killed now, would not know of it otherwise.
-        if let Err(error) = self.write_status(domain, (&[], None), State::PAUSED_STARTING_UP, process.pid(), dir) {
+        if let Err(error) =
+            self.write_status(domain, (&[], None), State::PAUSED_STARTING_UP, process.pid(), dir)
+        {
             process.signal(Signal::KILL);
             let path = self.shared.dirs.status(&domain.name);
             let what = format_args!("Failed to create file '{}.new'", path.display());
@@ -315,13 +319,14 @@ impl Qemu {
     /// QEMU has gone: the guest is off. Whoever notices first does this; the second waits for it and finds nothing to do.
     pub(crate) async fn ended(&self, guest: &Arc<Guest>, id: i32) {
         let _alone = guest.ending.lock().await;
-        let (handle, event, transient, live) = {
+        let (handle, event, transient, live, begun) = {
             let mut inner = guest.lock();
             if inner.live.as_ref().is_none_or(|live| live.id != id) {
                 return;
             }
             let handle = guest.handle_of(&inner);
             let Some(live) = inner.live.take() else { return };
+            let begun = inner.state != State::PAUSED_STARTING_UP;
             let (state, event) = match live.ending {
                 Some(Ending::Destroyed | Ending::Killed) => {
                     (State::SHUTOFF_DESTROYED, Lifecycle::STOPPED_DESTROYED)
@@ -341,7 +346,7 @@ impl Qemu {
             };
             inner.state = state;
             inner.updated = false;
-            (handle, event, inner.persistent.is_none(), live)
+            (handle, event, inner.persistent.is_none(), live, begun)
         };
         guest.agent.changed();
         // A QEMU that only closed its monitor must not run on behind our back.
@@ -376,13 +381,25 @@ impl Qemu {
         }
         if matches!(
             live.ending,
-            Some(Ending::Destroyed | Ending::Saved | Ending::Dumped | Ending::FromSnapshot)
+            Some(
+                Ending::Destroyed
+                    | Ending::Saved
+                    | Ending::Dumped
+                    | Ending::FromSnapshot
+                    | Ending::Migrated
+                    | Ending::Failed
+            )
         ) {
             // QEMU announces an end that it is asked for; its own word may come too late to be heard.
             self.emit(Lifecycle::SHUTDOWN_HOST.of(handle.clone()));
         }
         self.audit_stop(&handle, event);
-        self.emit(event.of(handle));
+        let known = matches!(live.ending, Some(Ending::Destroyed | Ending::Migrated | Ending::Failed));
+        let id = if known { -1 } else { handle.id };
+        // Of one that should have come from elsewhere nobody was told that it had started.
+        if begun || live.ending != Some(Ending::Failed) {
+            self.emit(event.of(NonnullDomain { id, ..handle }));
+        }
     }
 
     /// Writes down what a daemon that comes after this one needs to find the guest again.

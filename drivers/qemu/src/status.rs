@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let domain = "<domain type='kvm' id='7'>\n  <name>a</name>\n  <memory>1024</memory>\n  <os><type>hvm</type></os>\n</domain>";
-        let text = write(State::RUNNING_BOOTED, 42, Path::new("/x/domain-7-a/monitor.sock"), (&[], None), domain);
+        let text =
+            write(State::RUNNING_BOOTED, 42, Path::new("/x/domain-7-a/monitor.sock"), (&[], None), domain);
         let status = read(&text).unwrap();
         assert_eq!((status.state, status.pid), (State::RUNNING_BOOTED, 42));
         assert_eq!(status.monitor, Path::new("/x/domain-7-a/monitor.sock"));

@@ -161,6 +161,8 @@ replies! { "kebab-case";
         status: Option<String>,
         /// What it failed with.
         error_desc: Option<String>,
+        /// Why there can be none.
+        blocked_reasons: Option<Vec<String>>,
     }
     /// A virtual CPU.
     CpuInfo {

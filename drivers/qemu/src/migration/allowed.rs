@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::statfs;
-use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{Disk, DiskCache, StorageType};
+
+use virtwire_qmp::Monitor;
+use virtwire_qmp::commands::QueryMigrate;
 
 use super::params::{Asked, flag};
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result};
+use crate::error::{QEMU, Result, monitor};
 use crate::guest::Guest;
 use crate::{disks, overlay};
 
@@ -33,19 +35,19 @@ pub(crate) fn is_shared(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| SHARED.contains(&(found.f_type as u32)))
 }
 
-/// A guest that does not run may go, by what is asked.
+/// A guest may go as far as its QEMU can tell.
 ///
 /// # Errors
-/// It may not.
-pub(super) fn offline(guest: &Guest, asked: &Asked) -> Result<()> {
-    if !asked.has(flag::PERSIST_DEST) {
-        let text = "offline migration must be specified with the persistent flag set";
-        return Err(QEMU.operation_invalid(text));
+/// QEMU names a device or a state that would be lost.
+pub(super) async fn by_qemu(qemu: &Monitor) -> Result<()> {
+    let told = qemu.execute(&QueryMigrate {}).await.map_err(monitor)?;
+    match told.blocked_reasons.as_deref() {
+        None | Some([]) => Ok(()),
+        Some(reasons) => {
+            let text = format_args!("cannot migrate domain: {}", reasons.join("; "));
+            Err(QEMU.operation_invalid(text))
+        }
     }
-    if guest.lock().live.is_some() {
-        return Err(QEMU.operation_invalid("offline migration is not possible with active domain"));
-    }
-    Ok(())
 }
 
 /// A guest may go.
@@ -75,20 +77,7 @@ pub(super) fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result<
         return Err(QEMU.operation_invalid("domain has active block job"));
     }
     overlay::check_movable(&domain)?;
-    devices(&domain)?;
     if asked.has(flag::UNSAFE) { Ok(()) } else { domain.devices.disks.iter().try_for_each(safe) }
-}
-
-/// Devices that are this host's.
-fn devices(domain: &Domain) -> Result<()> {
-    let devices = &domain.devices;
-    if !devices.hostdevs.is_empty() {
-        return Err(QEMU.operation_invalid("cannot migrate a domain with <hostdev mode='subsystem' type='usb'>"));
-    }
-    if !devices.shmems.is_empty() {
-        return Err(QEMU.operation_invalid("migration with shmem device is not supported"));
-    }
-    Ok(())
 }
 
 /// Both hosts see the same of a disk at once.

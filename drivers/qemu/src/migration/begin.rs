@@ -10,12 +10,11 @@ use virtwire_protocol::remote::NonnullDomain;
 use super::capabilities::{self, Side};
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
-use super::{Moving, Phase, Way, allowed, turn};
+use super::{Moving, Phase, Way, alike, allowed, turn};
 use crate::define::text;
 use crate::driver::Qemu;
-use crate::error::{Result, not_running};
+use crate::error::{QEMU, Result, not_running};
 use crate::guest::{Guest, Live};
-use crate::save::replacement;
 use crate::snapshot::of_run;
 
 /// `VIR_DOMAIN_XML_SECURE`, `…_INACTIVE` and `…_MIGRATABLE`: all of it, nothing of this run, for hosts that may be older.
@@ -43,24 +42,33 @@ pub(super) async fn begin(
 
 /// What [`begin`] says; the caller has the guest's job.
 pub(super) async fn describe(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result<(Vec<u8>, String)> {
-    let live = guest.lock().live.clone();
+    let live = guest.lock().live.clone().filter(|_| !asked.has(flag::OFFLINE));
     if live.is_none() && !asked.has(flag::OFFLINE) {
         return Err(not_running());
     }
-    if asked.has(flag::OFFLINE) {
-        allowed::offline(guest, asked)?;
+    if asked.has(flag::OFFLINE) && !asked.has(flag::PERSIST_DEST) {
+        let text = "offline migration must be specified with the persistent flag set";
+        return Err(QEMU.operation_invalid(text));
     }
     allowed::leave(driver, guest, asked)?;
+    if let Some(live) = &live {
+        allowed::by_qemu(&live.monitor).await?;
+    }
     let domain = leaving(guest, live.as_ref())?;
     let domain = match asked.text(name::DEST_XML) {
-        Some(xml) => replacement(driver, &domain, &xml).await?,
+        Some(xml) => {
+            let new = Domain::parse(&xml, driver.options().await?)?;
+            alike::check(&domain, &new)?;
+            new
+        }
         None => domain,
     };
     let uuid = domain.uuid.unwrap_or_default();
     let mut cookie = Cookie::new(driver, &guest.name, uuid);
     cookie.features.push("lockstate");
     if let Some(live) = &live {
-        cookie.cpu = live.domain.cpu.as_ref().map(|cpu| write_document("cpu", cpu, &FormatOptions::default()));
+        cookie.cpu =
+            live.domain.cpu.as_ref().map(|cpu| write_document("cpu", cpu, &FormatOptions::default()));
         cookie.capabilities = capabilities::of(&live.monitor, Side::Source).await?;
     }
     Ok((cookie.write(), text(&domain, LEAVES)))

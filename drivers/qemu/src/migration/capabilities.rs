@@ -84,17 +84,63 @@ fn wanted(asked: &Asked, side: Side, own: &[Capability], other: &[Capability]) -
         }
         if !has(own, name) {
             let text = format_args!("Migration option '{name}' is not supported by QEMU binary");
-            return Err(QEMU.operation_invalid(text));
+            return Err(QEMU.argument_unsupported(text));
         }
         // A side that tells of none at all is too old to.
         if matches!(of, Use::Flag(_)) && !other.is_empty() && !has(other, name) {
             let party = if side == Side::Source { "target" } else { "source" };
             let text = format_args!("Migration option '{name}' is not supported by {party} of migration");
-            return Err(QEMU.operation_invalid(text));
+            return Err(QEMU.argument_unsupported(text));
         }
         wanted.push(*name);
     }
     Ok(wanted)
+}
+
+/// What else has to be asked for with a parameter, and what is said where it is not.
+const TUNED: [(&str, u32, &str); 3] = [
+    ("parallel.connections", flag::PARALLEL, "Turn parallel migration on to tune it"),
+    ("compression.xbzrle.cache", flag::COMPRESSED, "Turn xbzrle compression on to tune it"),
+    (name::COMPRESSION, flag::COMPRESSED, "Turn compression on to tune it"),
+];
+
+/// Ways of compressing: those that only parallel connections have, the usual one, and one that QEMU has no more.
+const METHODS: [&str; 4] = ["zlib", "zstd", "xbzrle", "mt"];
+
+/// Checks that what is asked goes together.
+///
+/// # Errors
+/// It does not.
+pub(super) fn check(asked: &Asked) -> Result<()> {
+    for method in asked.texts(name::COMPRESSION) {
+        match METHODS.iter().position(|known| method == *known) {
+            None => return Err(QEMU.invalid_arg(format_args!("Unsupported compression method '{method}'"))),
+            Some(0 | 1) if !asked.has(flag::PARALLEL) => {
+                let text =
+                    format_args!("Compression method '{method}' is only supported with parallel migration");
+                return Err(QEMU.invalid_arg(text));
+            }
+            Some(3) => {
+                let text = "Migration option 'compress' is not supported by QEMU binary";
+                return Err(QEMU.argument_unsupported(text));
+            }
+            Some(_) => {}
+        }
+    }
+    tuned(asked, &TUNED)
+}
+
+/// The same of what the source alone is told.
+const TUNED_AT_SOURCE: [(&str, u32, &str); 2] = [
+    ("auto_converge.initial", flag::AUTO_CONVERGE, "Turn auto convergence on to tune it"),
+    ("auto_converge.increment", flag::AUTO_CONVERGE, "Turn auto convergence on to tune it"),
+];
+
+fn tuned(asked: &Asked, rows: &[(&str, u32, &str)]) -> Result<()> {
+    match rows.iter().find(|(name, flag, _)| asked.has_param(name) && !asked.has(*flag)) {
+        Some((.., text)) => Err(QEMU.invalid_arg(text)),
+        None => Ok(()),
+    }
 }
 
 /// Whether memory is compressed by a method: the usual one, where none is named.
@@ -116,9 +162,6 @@ const NUMBERS: [(&str, &str, u64); 9] = [
     ("parallel.connections", "multifd-channels", 1),
 ];
 
-/// Ways of compressing that only parallel connections have.
-const PARALLEL_METHODS: [&str; 2] = ["zlib", "zstd"];
-
 /// Tells QEMU how it is to send or receive a guest. What was there before is returned.
 ///
 /// # Errors
@@ -130,24 +173,18 @@ pub(super) async fn set(
     own: &[Capability],
     other: &[Capability],
 ) -> Result<Before> {
+    if side == Side::Source {
+        tuned(asked, &TUNED_AT_SOURCE)?;
+    }
     let wanted = wanted(asked, side, own, other)?;
     let mut arguments = Map::new();
     for (from, to, worth) in NUMBERS {
         if let Some(number) = asked.number(from) {
-            let most = i64::MAX as u64 / worth;
-            if number > most {
-                let text = format_args!("{from} parameter must be less than {}", most + 1);
-                return Err(QEMU.overflow(text));
-            }
-            arguments.insert(to.to_owned(), (number * worth).into());
+            arguments.insert(to.to_owned(), number.min(i64::MAX as u64 / worth).saturating_mul(worth).into());
         }
     }
     let methods = asked.texts(name::COMPRESSION);
-    if let Some(method) = methods.iter().find(|method| PARALLEL_METHODS.contains(&method.as_str())) {
-        if !asked.has(flag::PARALLEL) {
-            let text = format_args!("Compression method '{method}' isn't supported in this configuration");
-            return Err(QEMU.config_unsupported(text));
-        }
+    if let Some(method) = methods.iter().find(|method| METHODS[..2].contains(&method.as_str())) {
         arguments.insert("multifd-compression".to_owned(), method.as_str().into());
     }
     let before = qemu.execute_raw("query-migrate-parameters", &Map::new()).await.map_err(monitor)?;
@@ -210,7 +247,7 @@ mod tests {
     #[test]
     fn each_side_has_its_own_and_what_is_asked_for() {
         let (source, target) = (all(Side::Source), all(Side::Target));
-        let flags = flag::LIVE | flag::AUTO_CONVERGE;
+        let flags = flag::AUTO_CONVERGE;
         let expected = Ok(vec!["auto-converge", "pause-before-switchover"]);
         assert_eq!(of(flags, Side::Source, &target), expected);
         assert_eq!(of(flags, Side::Target, &source), Ok(vec!["auto-converge", "late-block-activate"]));

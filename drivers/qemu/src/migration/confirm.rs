@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use uuid::Uuid;
-use virtwire_protocol::remote::NonnullDomain;
+use virtwire_protocol::remote::{DomainEventCallbackJobCompletedMsg, Event, NonnullDomain};
 use virtwire_qmp::commands::Cont;
 
 use super::cookie::Cookie;
 use super::params::{Asked, flag};
-use super::{Phase, Way, perform};
+use super::{Moving, Phase, Way, perform};
 use crate::define;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
@@ -57,9 +57,12 @@ async fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) 
     if let Ok(cookie) = Cookie::read(driver, cookie, &guest.name, Uuid::from_bytes(guest.uuid)) {
         stats = cookie.stats.unwrap_or(stats);
     }
+    let params = stats.params(Moving::operation(Way::Out));
     guest.lock().completed = Some((Way::Out, stats));
     driver.kill(guest, Ending::Migrated).await;
     guest.set_moving(None);
+    let msg = DomainEventCallbackJobCompletedMsg { callback_id: 0, dom: guest.handle(), params };
+    driver.emit(Event::DomainJobCompleted(msg));
     forget(driver, guest, asked)
 }
 
@@ -68,7 +71,8 @@ fn forget(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result<()> {
     if !asked.has(flag::UNDEFINE_SOURCE) || guest.lock().persistent.is_none() {
         return Ok(());
     }
-    define::remove(driver, guest, 0)
+    // No event tells of it: the guest has not gone, it is elsewhere.
+    define::remove(driver, guest, 0).map(drop)
 }
 
 /// The guest goes on here.

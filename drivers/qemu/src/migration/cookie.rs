@@ -1,9 +1,9 @@
 //! What the two daemons of a migration tell each other, by way of whoever manages it: one XML document with every step.
 
+use uuid::Uuid;
 use virtwire_conf::FormatOptions;
 use virtwire_conf::xml::{Document, Node, Raw, Writer};
 use virtwire_protocol::error::ErrorDomain;
-use uuid::Uuid;
 
 use super::capabilities::Capability;
 use super::stats::Stats;
@@ -114,14 +114,11 @@ impl Cookie {
         let root = document.root();
         let word = |name: &str| {
             let child = root.child(name).map(|child| child.text().into_owned());
-            child.ok_or_else(|| {
-                QEMU.internal_error(format_args!("missing {name} element in migration data"))
-            })
+            child.ok_or_else(|| QEMU.internal_error(format_args!("missing {name} element in migration data")))
         };
         let uuid = |name: &str| {
-            let malformed = |_| {
-                QEMU.internal_error(format_args!("malformed {name} element in migration data"))
-            };
+            let malformed =
+                |_| QEMU.internal_error(format_args!("malformed {name} element in migration data"));
             Uuid::parse_str(&word(name)?).map_err(malformed)
         };
         for feature in root.children().filter(|child| child.name() == "feature") {

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use virtwire_conf::Domain;
-use virtwire_protocol::remote::{
-    DomainEventCallbackJobCompletedMsg, Event, NonnullDomain,
-};
+use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::commands::{Cont, QueryMigrate};
 
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
-use super::{FOR_EVER, Moving, Phase, Stats, Way};
+use super::{FOR_EVER, Phase, Stats, Way};
 use crate::define;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor, no_name, not_running};
@@ -36,7 +34,9 @@ pub(super) async fn finish(
         begun.then(|| (moving.origin.clone(), moving.offline.clone()))
     });
     let Some(Some((origin, offline))) = begun else {
-        return Err(QEMU.operation_failed(format_args!("domain '{name}' is not processing incoming migration")));
+        return Err(
+            QEMU.operation_failed(format_args!("domain '{name}' is not processing incoming migration"))
+        );
     };
     driver.save_status(&guest);
     if canceled {
@@ -52,7 +52,6 @@ pub(super) async fn finish(
             let mut answer = Cookie::new(driver, &origin, Uuid::from_bytes(guest.uuid));
             if let Some(stats) = &stats {
                 guest.lock().completed = Some((Way::In, stats.clone()));
-                completed(driver, &guest, Way::In, stats);
             }
             answer.stats = stats;
             let handle = guest.handle();
@@ -65,13 +64,6 @@ pub(super) async fn finish(
             Err(error)
         }
     }
-}
-
-/// The event of a job that is over.
-pub(super) fn completed(driver: &Qemu, guest: &Guest, way: Way, stats: &Stats) {
-    let params = stats.params(Moving::operation(way));
-    let msg = DomainEventCallbackJobCompletedMsg { callback_id: 0, dom: guest.handle(), params };
-    driver.emit(Event::DomainJobCompleted(msg));
 }
 
 /// The guest comes in, and runs.
@@ -135,7 +127,8 @@ async fn wait_for(guest: &Guest, live: &Live, words: &[&str]) -> Result<()> {
         }
         if status == "failed" {
             let told = live.monitor.execute(&QueryMigrate {}).await.ok();
-            let said = told.and_then(|told| told.error_desc).unwrap_or_else(|| "unexpectedly failed".to_owned());
+            let said =
+                told.and_then(|told| told.error_desc).unwrap_or_else(|| "unexpectedly failed".to_owned());
             return Err(QEMU.operation_failed(format_args!("job 'migration in' failed: {said}")));
         }
         tokio::select! {

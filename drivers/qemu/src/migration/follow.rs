@@ -39,7 +39,6 @@ impl Guest {
         let mut inner = self.lock();
         let by_client = inner.pausing;
         match &mut inner.moving {
-            _ if by_client => (State::PAUSED_USER, Lifecycle::SUSPENDED_PAUSED),
             Some(moving) if moving.is_under_way() => {
                 moving.stopped = true;
                 moving.stats.stopped = Some(super::stats::now());
@@ -49,6 +48,7 @@ impl Guest {
                     (State::PAUSED_MIGRATION, Lifecycle::SUSPENDED_MIGRATED)
                 }
             }
+            _ if by_client => (State::PAUSED_USER, Lifecycle::SUSPENDED_PAUSED),
             _ => (State::PAUSED_UNKNOWN, Lifecycle::SUSPENDED_PAUSED),
         }
     }
@@ -110,7 +110,10 @@ impl Qemu {
                 (Way::Out, Phase::Begun | Phase::Performed) => {
                     if left.1 == Phase::Performed {
                         // Whether the guest runs at the target nobody here can tell: it must not run here as well.
-                        tracing::warn!(guest = guest.name, "its migration was left when all was sent; it stays paused");
+                        tracing::warn!(
+                            guest = guest.name,
+                            "its migration was left when all was sent; it stays paused"
+                        );
                     }
                     guest.set_moving(None);
                     self.save_status(&guest);
@@ -142,15 +145,14 @@ async fn cancel(guest: &Guest) -> Result<()> {
 /// `virDomainAbortJob`
 pub(crate) async fn abort(guest: &Guest) -> Result<()> {
     guest.live()?;
-    let under_way = guest.lock().moving.as_ref().map(|moving| (moving.is_under_way(), moving.way, moving.post_copy));
+    let under_way =
+        guest.lock().moving.as_ref().map(|moving| (moving.is_under_way(), moving.way, moving.post_copy));
     match under_way {
         None => Err(QEMU.operation_invalid("no job is active on the domain")),
         Some((_, Way::In, _)) => {
             Err(QEMU.operation_invalid("cannot abort incoming migration; use virDomainDestroy instead"))
         }
-        Some((_, Way::Out, true)) => {
-            Err(QEMU.operation_invalid("cannot abort migration in post-copy mode"))
-        }
+        Some((_, Way::Out, true)) => Err(QEMU.operation_invalid("cannot abort migration in post-copy mode")),
         Some((true, ..)) => cancel(guest).await,
         // QEMU has nothing to end yet: it is not begun.
         Some((false, ..)) => {
@@ -163,15 +165,16 @@ pub(crate) async fn abort(guest: &Guest) -> Result<()> {
 /// `virDomainMigrateStartPostCopy`
 pub(crate) async fn post_copy(guest: &Guest) -> Result<()> {
     let live = guest.live()?;
-    let flags = guest.lock().moving.as_ref().filter(|moving| moving.is_under_way()).map(|moving| moving.flags);
+    let flags =
+        guest.lock().moving.as_ref().filter(|moving| moving.is_under_way()).map(|moving| moving.flags);
     match flags {
         None => {
             let text = "post-copy can only be started while outgoing migration is in progress";
             Err(QEMU.operation_invalid(text))
         }
-        Some(flags) if flags & flag::POSTCOPY == 0 => {
-            Err(QEMU.operation_invalid("switching to post-copy requires migration to be started with VIR_MIGRATE_POSTCOPY flag"))
-        }
+        Some(flags) if flags & flag::POSTCOPY == 0 => Err(QEMU.operation_invalid(
+            "switching to post-copy requires migration to be started with VIR_MIGRATE_POSTCOPY flag",
+        )),
         Some(_) => {
             live.monitor.execute(&MigrateStartPostcopy {}).await.map_err(monitor)?;
             Ok(())
@@ -184,6 +187,9 @@ async fn now(guest: &Guest) -> Result<Option<(i32, Stats, i32)>> {
     let live = guest.live()?;
     let moving = guest.lock().moving.as_ref().map(|moving| (moving.way, moving.phase, moving.stats.clone()));
     let Some((way, phase, stats)) = moving else { return Ok(None) };
+    if way == Way::In {
+        return Err(QEMU.operation_unsupported("migration statistics are available only on the source host"));
+    }
     let stats = if phase == Phase::Performing { stats.ask(&live.monitor).await? } else { stats };
     Ok(Some((UNBOUNDED, stats, Moving::operation(way))))
 }

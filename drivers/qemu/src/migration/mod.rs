@@ -7,6 +7,7 @@
 //! What goes on with a guest is its [`Moving`], from the first step to the last; whoever changes a guest's life waits
 //! for its end.
 
+mod alike;
 mod allowed;
 mod begin;
 mod capabilities;
@@ -29,10 +30,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 use virtwire_conf::Domain;
 use virtwire_driver_api::CallCx;
+use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result};
+use crate::error::Result;
 use crate::guest::Guest;
 use capabilities::Before;
 use params::{Asked, Older, older_flags};
@@ -45,7 +47,7 @@ pub(crate) use record::{Record, read as read_record};
 pub(crate) use stats::Stats;
 
 /// How long a migration waits for whoever changes the guest's life.
-const TURN: Duration = Duration::from_secs(30);
+pub(crate) const TURN: Duration = Duration::from_secs(30);
 
 /// Longer than any guest runs.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -129,7 +131,7 @@ impl Moving {
 /// Somebody else has it for too long.
 async fn turn(job: &Arc<Mutex<()>>) -> Result<OwnedMutexGuard<()>> {
     let turn = timeout(TURN, Arc::clone(job).lock_owned()).await;
-    turn.map_err(|_| QEMU.operation_timeout("cannot acquire state change lock"))
+    turn.map_err(|_| ErrorDomain::NONE.operation_timeout("cannot acquire state change lock"))
 }
 
 impl Guest {
@@ -175,12 +177,8 @@ pub(crate) async fn prepare3(
     cx: &CallCx,
     args: DomainMigratePrepare3Args,
 ) -> Result<DomainMigratePrepare3Ret> {
-    let older = Older {
-        xml: Some(args.dom_xml),
-        name: args.dname,
-        uri: args.uri_in,
-        bandwidth: args.resource,
-    };
+    let older =
+        Older { xml: Some(args.dom_xml), name: args.dname, uri: args.uri_in, bandwidth: args.resource };
     let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigratePrepare3")?;
     let (cookie_out, uri_out) = prepare::prepare(driver, cx, &asked, &args.cookie_in).await?;
     Ok(DomainMigratePrepare3Ret { cookie_out, uri_out: uri_out.map(Into::into) })
@@ -216,7 +214,10 @@ pub(crate) async fn finish3_params(
     Ok(DomainMigrateFinish3ParamsRet { dom, cookie_out })
 }
 
-pub(crate) async fn finish3(driver: &Qemu, args: DomainMigrateFinish3Args) -> Result<DomainMigrateFinish3Ret> {
+pub(crate) async fn finish3(
+    driver: &Qemu,
+    args: DomainMigrateFinish3Args,
+) -> Result<DomainMigrateFinish3Ret> {
     let older = Older { name: Some(args.dname), uri: args.uri, ..Older::default() };
     let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigrateFinish3")?;
     let (dom, cookie_out) = finish::finish(driver, &asked, &args.cookie_in, args.cancelled != 0).await?;

@@ -4,12 +4,11 @@ use virtwire_driver_api::params::{self, Kind};
 use virtwire_protocol::XdrString;
 use virtwire_protocol::remote::TypedParam;
 
+use super::capabilities;
 use crate::error::{QEMU, Result, check_flags};
 
 /// `VIR_MIGRATE_…`
 pub(super) mod flag {
-    pub(crate) const LIVE: u32 = 1;
-    pub(crate) const PEER2PEER: u32 = 1 << 1;
     pub(crate) const TUNNELLED: u32 = 1 << 2;
     pub(crate) const PERSIST_DEST: u32 = 1 << 3;
     pub(crate) const UNDEFINE_SOURCE: u32 = 1 << 4;
@@ -20,9 +19,7 @@ pub(super) mod flag {
     pub(crate) const UNSAFE: u32 = 1 << 9;
     pub(crate) const OFFLINE: u32 = 1 << 10;
     pub(crate) const COMPRESSED: u32 = 1 << 11;
-    pub(crate) const ABORT_ON_ERROR: u32 = 1 << 12;
     pub(crate) const AUTO_CONVERGE: u32 = 1 << 13;
-    pub(crate) const RDMA_PIN_ALL: u32 = 1 << 14;
     pub(crate) const POSTCOPY: u32 = 1 << 15;
     pub(crate) const TLS: u32 = 1 << 16;
     pub(crate) const PARALLEL: u32 = 1 << 17;
@@ -76,13 +73,12 @@ const KNOWN: [(&str, Kind); 24] = [
 const LISTS: [&str; 3] = ["migrate_disks", "migrate_disks_detect_zeroes", name::COMPRESSION];
 
 /// What is not served, by the flag that asks for it.
-const REFUSED: [(u32, &str); 8] = [
+const REFUSED: [(u32, &str); 7] = [
     (flag::TUNNELLED, "tunnelled migration is not supported"),
     (flag::NON_SHARED_DISK, "migration with a copy of non-shared storage is not supported"),
     (flag::NON_SHARED_INC, "migration with a copy of non-shared storage is not supported"),
     (flag::SYNCHRONOUS_WRITES, "migration with a copy of non-shared storage is not supported"),
     (flag::TLS, "migration over TLS is not supported"),
-    (flag::RDMA_PIN_ALL, "migration over RDMA is not supported"),
     (flag::POSTCOPY_RESUME, "post-copy migration that has failed cannot be recovered"),
     (flag::ZEROCOPY, "migration without copies of sent memory is not supported"),
 ];
@@ -111,9 +107,11 @@ impl Asked {
         };
         let once: Vec<_> = params.iter().filter(once).cloned().collect();
         params::validate(&once, &KNOWN)?;
+        let asked = Self { flags, params };
+        capabilities::check(&asked)?;
         match REFUSED.iter().find(|(refused, _)| flags & refused != 0) {
             Some((_, text)) => Err(QEMU.operation_unsupported(text)),
-            None => Ok(Self { flags, params }),
+            None => Ok(asked),
         }
     }
 
@@ -140,6 +138,11 @@ impl Asked {
     pub(super) fn texts(&self, name: &str) -> Vec<String> {
         let of = self.params.iter().filter(|param| param.field == name);
         of.filter_map(|param| params::text(std::slice::from_ref(param), name)).collect()
+    }
+
+    /// Whether a parameter is given.
+    pub(super) fn has_param(&self, name: &str) -> bool {
+        self.params.iter().any(|param| param.field == name)
     }
 
     /// A number.
@@ -186,8 +189,8 @@ mod tests {
     #[test]
     fn lists_may_repeat_and_nothing_else() {
         let twice = |name: &str| vec![TypedParam::new(name, "a"), TypedParam::new(name, "b")];
-        let asked = Asked::new(twice("compression"), flag::LIVE, "f").unwrap();
-        assert_eq!(asked.texts("compression"), ["a", "b"]);
+        let asked = Asked::new(twice("migrate_disks"), 0, "f").unwrap();
+        assert_eq!(asked.texts("migrate_disks"), ["a", "b"]);
         let error = Asked::new(twice("migrate_uri"), 0, "f").err().unwrap();
         assert_eq!(error.message, "invalid argument: parameter 'migrate_uri' occurs multiple times");
     }
@@ -196,7 +199,10 @@ mod tests {
     fn older_arguments_are_parameters() {
         let older = Older { name: Some("n".into()), bandwidth: 7, ..Older::default() };
         let asked = Asked::new(older.params(), older_flags(1), "f").unwrap();
-        assert_eq!((asked.text(name::DEST_NAME).as_deref(), asked.number(name::BANDWIDTH)), (Some("n"), Some(7)));
+        assert_eq!(
+            (asked.text(name::DEST_NAME).as_deref(), asked.number(name::BANDWIDTH)),
+            (Some("n"), Some(7))
+        );
         assert!(Asked::new(Vec::new(), older_flags(1 << 40), "f").is_err());
     }
 }

@@ -148,7 +148,7 @@ async fn start(guest: &Guest, live: &Live, asked: &Asked, goal: &Goal) -> Result
         }
     };
     if guest.with_moving(Way::Out, |moving| moving.canceled).unwrap_or(true) {
-        return Err(canceled());
+        return Err(QEMU.operation_aborted("migration out: canceled by client"));
     }
     guest.told.send_replace(String::new());
     live.monitor.execute(&Migrate { uri }).await.map_err(monitor)?;

@@ -213,7 +213,8 @@ impl Door {
             (None, None) => {
                 let name = entrance.host.as_deref().unwrap_or(own_name);
                 if is_local(name) {
-                    let text = "hostname on destination resolved to localhost, but migration requires an FQDN";
+                    let text =
+                        "hostname on destination resolved to localhost, but migration requires an FQDN";
                     return Err(QEMU.internal_error(text));
                 }
                 Some(format!("tcp:{}:{number}", bracketed(name)))

@@ -36,7 +36,10 @@ impl Qemu {
         let mut told = guest.told.subscribe();
         loop {
             let now = live.monitor.execute(&QueryMigrate {}).await.map_err(monitor)?;
-            if !matches!(now.status.as_deref(), Some("setup" | "active" | "pre-switchover" | "device" | "cancelling")) {
+            if !matches!(
+                now.status.as_deref(),
+                Some("setup" | "active" | "pre-switchover" | "device" | "cancelling")
+            ) {
                 break;
             }
             tokio::select! {

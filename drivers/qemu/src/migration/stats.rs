@@ -44,6 +44,15 @@ const MEGABIT: u64 = 1_000_000 / 8;
 /// The one figure that is an `int`.
 const THROTTLE: &str = "auto_converge_throttle";
 
+/// Figures that are not shown while they are 0.
+const OMITTED: [&str; 6] =
+    ["memory_bps", "memory_constant", "memory_normal", "memory_normal_bytes", "memory_page_size", "disk_bps"];
+
+/// What a figure is before QEMU has told of it.
+fn default(name: &str) -> Option<u64> {
+    ROWS.iter().find(|row| row.0 == name).and_then(|row| row.4)
+}
+
 /// Milliseconds since 1970.
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -122,10 +131,8 @@ impl Stats {
 
     /// The parameters of `virDomainGetJobStats`, behind which operation it is.
     pub(super) fn params(&self, operation: i32) -> Vec<TypedParam> {
-        let mut params = vec![
-            TypedParam::new("operation", operation),
-            TypedParam::new("time_elapsed", self.elapsed()),
-        ];
+        let mut params =
+            vec![TypedParam::new("operation", operation), TypedParam::new("time_elapsed", self.elapsed())];
         let net = |time: u64| self.delta.map(|delta| time.saturating_add_signed(-delta));
         let mut add = |name: &str, value: Option<u64>| {
             params.extend(value.map(|value| TypedParam::new(name, value)));
@@ -133,12 +140,23 @@ impl Stats {
         add("time_elapsed_net", net(self.elapsed()));
         add("downtime", self.downtime);
         add("downtime_net", self.downtime.and_then(net));
-        for (Row(_, name, ..), value) in ROWS.iter().zip(self.figures) {
-            if *name != THROTTLE {
-                add(name, value);
+        let figure = |name: &str| {
+            let at = ROWS.iter().position(|row| row.0 == name);
+            at.and_then(|at| self.figures.get(at).copied().flatten())
+        };
+        add("setup_time", figure("setup_time"));
+        for what in ["total", "processed", "remaining"] {
+            let of = |kind: &str| figure(&format!("{kind}_{what}")).unwrap_or_default();
+            add(&format!("data_{what}"), Some(of("memory") + of("disk")));
+        }
+        for (Row(_, name, ..), value) in ROWS.iter().zip(self.figures).skip(1) {
+            let shown = !OMITTED.contains(name) || value.is_some_and(|value| value > 0);
+            if shown && *name != THROTTLE {
+                add(name, if OMITTED.contains(name) { value } else { value.or(default(name)) });
             }
         }
-        let throttle = self.figures.last().copied().flatten().and_then(|percent| i32::try_from(percent).ok());
+        let throttle = figure(THROTTLE).filter(|percent| *percent > 0);
+        let throttle = throttle.and_then(|percent| i32::try_from(percent).ok());
         params.extend(throttle.map(|percent| TypedParam::new(THROTTLE, percent)));
         params
     }

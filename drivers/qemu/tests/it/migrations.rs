@@ -1,7 +1,5 @@
 //! Guests that go from one driver to another, each with a host of its own, step by step as a client asks.
 
-use std::time::Duration;
-
 use uuid::Uuid;
 use virtwire_driver_api::{CallCx, HypervisorDriver};
 use virtwire_protocol::VirtError;
@@ -22,7 +20,6 @@ const AT_SOURCE: u32 = CHANGE_PROTECTION;
 
 /// A guest's life in events: `virDomainEventType` and its details.
 const DEFINED: (i32, i32) = (0, 0);
-const UNDEFINED: (i32, i32) = (1, 0);
 const STARTED: (i32, i32) = (2, 0);
 const STARTED_MIGRATED: (i32, i32) = (2, 1);
 const SUSPENDED_PAUSED: (i32, i32) = (3, 0);
@@ -31,6 +28,8 @@ const RESUMED: (i32, i32) = (4, 0);
 const RESUMED_MIGRATED: (i32, i32) = (4, 1);
 const STOPPED_MIGRATED: (i32, i32) = (5, 3);
 const STOPPED_FAILED: (i32, i32) = (5, 5);
+
+const SHUTDOWN: (i32, i32) = (6, 2);
 
 const RUNNING_MIGRATED: (i32, i32) = (1, 2);
 
@@ -52,8 +51,7 @@ impl Pair {
     async fn new() -> Self {
         let source = Host::new().await;
         let target = Host::known_as(Uuid::new_v4()).await;
-        let socket = source.dir.join("incoming");
-        let params = vec![TypedParam::new("migrate_uri", format!("unix://{}", socket.display()).as_str())];
+        let params = vec![TypedParam::new("migrate_uri", "tcp://127.0.0.1")];
         Self { source, target, cx: CallCx { client: 7, ..CallCx::default() }, params }
     }
 
@@ -73,13 +71,17 @@ impl Pair {
         Ok(Begun { cookie: begun.cookie_out, xml: begun.xml.to_string() })
     }
 
-    async fn prepare(&self, begun: &Begun, flags: u32) -> Result<Vec<u8>, VirtError> {
+    /// From then on the port is known.
+    async fn prepare(&mut self, begun: &Begun, flags: u32) -> Result<Vec<u8>, VirtError> {
         let args = DomainMigratePrepare3ParamsArgs {
             params: self.with("destination_xml", &begun.xml),
             cookie_in: begun.cookie.clone(),
             flags,
         };
-        Ok(self.target.driver.domain_migrate_prepare3_params(&self.cx, args).await?.cookie_out)
+        let prepared = self.target.driver.domain_migrate_prepare3_params(&self.cx, args).await?;
+        self.params.retain(|param| param.field != "migrate_uri");
+        self.params.push(TypedParam::new("migrate_uri", &*prepared.uri_out.unwrap().to_str_lossy()));
+        Ok(prepared.cookie_out)
     }
 
     async fn perform(&self, dom: &NonnullDomain, cookie: Vec<u8>, flags: u32) -> Result<Vec<u8>, VirtError> {
@@ -124,7 +126,12 @@ impl Pair {
     }
 
     /// All steps, as the client's library takes them; the guest over there.
-    async fn migrate(&self, dom: &NonnullDomain, name: &str, flags: u32) -> Result<NonnullDomain, VirtError> {
+    async fn migrate(
+        &mut self,
+        dom: &NonnullDomain,
+        name: &str,
+        flags: u32,
+    ) -> Result<NonnullDomain, VirtError> {
         let begun = self.begin(dom, flags).await?;
         let prepared = match self.prepare(&begun, flags).await {
             Ok(cookie) => cookie,
@@ -176,7 +183,7 @@ async fn a_guest_goes_on_at_another_host() {
     let mut console = pair.target.console(&there).await;
     console.say("x").await;
     console.hear("x").await;
-    assert_eq!(pair.source.lives().await, [SUSPENDED_MIGRATED, STOPPED_MIGRATED, UNDEFINED]);
+    assert_eq!(pair.source.lives().await, [SUSPENDED_MIGRATED, SHUTDOWN, STOPPED_MIGRATED]);
     assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, DEFINED, RESUMED_MIGRATED]);
     let known = DomainLookupByUuidArgs { uuid: dom.uuid };
     assert!(pair.source.driver.domain_lookup_by_uuid(&pair.cx, known).await.is_err());
@@ -210,7 +217,7 @@ async fn a_guest_may_come_paused_and_under_another_name() {
     assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, SUSPENDED_PAUSED]);
     assert_eq!(pair.target.state(&there).await.0, 3);
     // At the source it is stored still, and off.
-    assert_eq!(pair.source.lives().await, [SUSPENDED_MIGRATED, STOPPED_MIGRATED]);
+    assert_eq!(pair.source.lives().await, [SUSPENDED_MIGRATED, SHUTDOWN, STOPPED_MIGRATED]);
     assert_eq!(pair.source.state(&dom).await, (5, 4));
     pair.destroy_there(there).await;
 }
@@ -228,7 +235,7 @@ async fn a_guest_that_does_not_run_goes_as_a_definition() {
     let there = pair.finish("rests", Vec::new(), flags, false).await.unwrap();
     pair.confirm(&dom, there.cookie_out, flags, false).await.unwrap();
     assert_eq!((there.dom.uuid, there.dom.id), (dom.uuid, -1));
-    assert_eq!(pair.source.lives().await, [DEFINED, UNDEFINED]);
+    assert_eq!(pair.source.lives().await, [DEFINED]);
     assert_eq!(pair.target.lives().await, [DEFINED]);
 }
 
@@ -272,12 +279,12 @@ async fn a_guest_stays_where_nobody_listens() {
     let begun = pair.begin(&dom, LIVE).await.unwrap();
     let cookie = pair.prepare(&begun, LIVE).await.unwrap();
     let listening = std::mem::take(&mut pair.params);
-    pair.params = vec![TypedParam::new("migrate_uri", "unix:///nowhere/at/all")];
+    pair.params = vec![TypedParam::new("migrate_uri", "tcp://127.0.0.1:1")];
     let error = pair.perform(&dom, cookie, LIVE).await.unwrap_err();
     assert_eq!(error.code.0, 38, "{error}");
     pair.params = listening;
     pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
     pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
-    assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, STOPPED_FAILED]);
+    assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, SHUTDOWN, STOPPED_FAILED]);
     stays(&mut pair, &dom).await;
 }
