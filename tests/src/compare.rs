@@ -1,7 +1,8 @@
 //! The same virsh commands to two daemons, and where their answers differ.
 //!
 //! A file of sessions has one virsh command per line; a blank line begins a new session, which is a virsh of its own;
-//! `#` begins a comment. `{dir}` is the folder of the sessions' file, `{tmp}` an empty one. Where `# differs:` and a
+//! `#` begins a comment. `{dir}` is the folder of the sessions' file, `{tmp}` an empty one; `{<…>}` stands for a file with
+//! the document between the braces. Where `# differs:` and a
 //! reason stand behind a command, its answers are known not to be the same. `virsh edit` is done by `editor.sh`.
 
 use std::fmt;
@@ -102,7 +103,8 @@ fn sessions(text: &str) -> Vec<Vec<&str>> {
 fn understood(shell: impl Fn() -> Command, mut session: Vec<&str>) -> Vec<&str> {
     // All is read before the first is done, and that one ends it.
     let takes = |commands: &[&str]| {
-        let commands: Vec<_> = commands.iter().map(|line| parts(line).0).collect();
+        let commands: Vec<_> =
+            commands.iter().map(|line| with_files(parts(line).0, |_| "file".to_owned())).collect();
         process::run(shell().arg(format!("quit; {}", commands.join("; ")))).status.success()
     };
     if !takes(&session) {
@@ -128,10 +130,31 @@ fn parts(line: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// A command with a file in the place of each document in it.
+fn with_files(command: &str, mut file: impl FnMut(&str) -> String) -> String {
+    let mut done = String::new();
+    let mut rest = command;
+    while let Some((before, after)) = rest.split_once("{<")
+        && let Some((document, behind)) = after.split_once(">}")
+    {
+        done.extend([before, &file(&format!("<{document}>"))]);
+        rest = behind;
+    }
+    done + rest
+}
+
 /// What one shell answers to each command of a session.
 fn answers(shell: Command, session: &[&str], folder: &Path) -> Vec<String> {
     const MARK: &str = "==== next ====";
     let empty = Folder::new();
+    let mut files = 0;
+    let mut written = |document: &str| {
+        files += 1;
+        let path = empty.join(format!("{files}.xml"));
+        std::fs::write(&path, document).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        path.display().to_string()
+    };
+    let session = session.iter().map(|command| with_files(command, &mut written)).collect::<Vec<_>>();
     let script: String = session.iter().map(|command| format!("{command}; echo '{MARK}'; ")).collect();
     let script =
         script.replace("{dir}", &folder.to_string_lossy()).replace("{tmp}", &empty.to_string_lossy());
@@ -220,6 +243,18 @@ mod tests {
     fn a_known_difference_is_part_of_the_line() {
         assert_eq!(parts("list --all"), ("list --all", None));
         assert_eq!(parts("list  # differs: by design"), ("list", Some("by design")));
+    }
+
+    #[test]
+    fn documents_in_a_command_become_files() {
+        let mut seen = Vec::new();
+        let line = with_files("attach g {<a b='{x}'/>} --live {<c/>}", |document| {
+            seen.push(document.to_owned());
+            format!("f{}", seen.len())
+        });
+        assert_eq!(line, "attach g f1 --live f2");
+        assert_eq!(seen, ["<a b='{x}'/>", "<c/>"]);
+        assert_eq!(with_files("echo {dir} {<", |_| String::new()), "echo {dir} {<");
     }
 
     #[test]

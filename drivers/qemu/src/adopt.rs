@@ -149,6 +149,7 @@ impl Qemu {
             };
         }
         self.follow(&guest, id, events);
+        self.find_gone(&guest).await;
         self.resume_jobs(&guest).await;
         if let Some(moving) = status.moving {
             self.recover(&guest, moving).await;

@@ -2,9 +2,10 @@
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::GuestMemory;
-use virtwire_conf::domain::chardev::Chardev;
+use virtwire_conf::domain::chardev::{Chardev, Rng};
 use virtwire_conf::domain::disk::Disk;
 use virtwire_conf::domain::net::Interface;
+use virtwire_conf::domain::one::Device;
 use virtwire_driver_api::{Amount, AuditFact, AuditRecord, Event, Resource};
 use virtwire_protocol::remote::NonnullDomain;
 
@@ -65,7 +66,7 @@ pub(crate) fn count(kind: &'static str, reason: &'static str, old: u64, new: u64
 }
 
 /// Disks and interfaces. An empty drive is none.
-pub(crate) fn devices<'a>(
+fn devices<'a>(
     disks: &'a [Disk],
     interfaces: &'a [Interface],
     reason: &'static str,
@@ -75,6 +76,24 @@ pub(crate) fn devices<'a>(
         named("disk", reason, source.file.clone().or_else(|| source.dev.clone()))
     });
     disks.chain(nets(interfaces, reason))
+}
+
+/// A device that comes or goes, of those that a record is made of.
+pub(crate) fn device(device: &Device, reason: &'static str) -> Vec<Resource> {
+    match device {
+        Device::Disk(disk) => devices(std::slice::from_ref(disk), &[], reason).collect(),
+        Device::Interface(net) => nets(std::slice::from_ref(net), reason).collect(),
+        Device::Rng(rng) => named("rng", reason, random(rng)).into_iter().collect(),
+        Device::Serial(serial) => named("chardev", reason, path(&serial.chardev)).into_iter().collect(),
+        Device::Channel(channel) => named("chardev", reason, path(&channel.chardev)).into_iter().collect(),
+        Device::Console(console) => named("chardev", reason, path(&console.chardev)).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Where a guest's randomness comes from.
+fn random(rng: &Rng) -> Option<String> {
+    rng.backend.as_ref()?.path.clone()
 }
 
 fn nets<'a>(interfaces: &'a [Interface], reason: &'static str) -> impl Iterator<Item = Resource> + 'a {
@@ -107,7 +126,7 @@ fn all(domain: &Domain) -> Vec<Resource> {
         devices.consoles.iter().filter(|console| console.is_virtio()).map(|console| &console.chardev);
     let chardevs = serials.chain(parallels).chain(channels).chain(consoles);
     all.extend(chardevs.filter_map(|chardev| named("chardev", START, path(chardev))));
-    all.extend(devices.rngs.iter().filter_map(|rng| named("rng", START, rng.backend.as_ref()?.path.clone())));
+    all.extend(devices.rngs.iter().filter_map(|rng| named("rng", START, random(rng))));
     all.push(count("mem", START, 0, domain.memory.as_ref().map_or(0, GuestMemory::kib)));
     let (current, _) = crate::vcpus::counts(domain);
     all.push(count("vcpu", START, 0, current.into()));

@@ -21,6 +21,18 @@ pub struct CommandLine {
     sockets: Option<Vec<PathBuf>>,
     /// Descriptors are named, and given with their names over a monitor.
     is_plugged: bool,
+    /// Sets of descriptors that are given over a monitor.
+    fdsets: Vec<FdSet>,
+}
+
+/// A descriptor in a set of its own.
+#[derive(Debug)]
+pub(crate) struct FdSet {
+    /// The set's number.
+    pub(crate) set: u32,
+    /// What it is for.
+    pub(crate) opaque: String,
+    pub(crate) fd: OwnedFd,
 }
 
 /// The mode of a socket that clients of a guest's channel connect to.
@@ -34,9 +46,9 @@ impl CommandLine {
         Self { sockets: Some(Vec::new()), ..Self::default() }
     }
 
-    /// One whose options are said to a running QEMU.
-    pub(crate) fn to_plug() -> Self {
-        Self { is_plugged: true, ..Self::default() }
+    /// One whose options are said to a running QEMU, which has this many sets of descriptors.
+    pub(crate) fn to_plug(sets: u32) -> Self {
+        Self { is_plugged: true, sets, sockets: Some(Vec::new()), ..Self::default() }
     }
 
     /// How a socket is named that QEMU listens on. For a start it is made here: QEMU's user need not be able to.
@@ -64,6 +76,11 @@ impl CommandLine {
         let file = file.append(true).create(true).mode(LOG_MODE).open(path)?;
         if !appends {
             file.set_len(0)?;
+        }
+        if self.is_plugged {
+            let set = self.next_set();
+            self.fdsets.push(FdSet { set, opaque: opaque.to_owned(), fd: file.into() });
+            return Ok(format!("/dev/fdset/{set}"));
         }
         let (set, fd) = (self.next_set(), self.pass(file.into()));
         self.option("-add-fd", Options::new("").with("set", set).with("fd", fd).with("opaque", opaque));
@@ -126,6 +143,11 @@ impl CommandLine {
         format!("fd{number}")
     }
 
+    /// Whether its options are said over a monitor.
+    pub(crate) fn is_said(&self) -> bool {
+        self.is_plugged
+    }
+
     /// The values of an option, to be changed.
     pub(crate) fn values_of<'a>(&'a mut self, option: &'a str) -> impl Iterator<Item = &'a mut String> {
         let mut before = false;
@@ -135,6 +157,11 @@ impl CommandLine {
     /// The words after the program's name.
     pub fn args(&self) -> &[String] {
         &self.args
+    }
+
+    /// The sets of descriptors that were made.
+    pub(crate) fn take_fdsets(&mut self) -> Vec<FdSet> {
+        std::mem::take(&mut self.fdsets)
     }
 
     /// Words and descriptors, for the one who starts it.

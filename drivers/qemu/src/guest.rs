@@ -12,6 +12,7 @@ use virtwire_qmp::Monitor;
 
 use crate::agent;
 use crate::blockjob::BlockJob;
+use crate::devices::Leaving;
 use crate::error::{Result, not_running};
 use crate::fds::Group;
 use crate::migration::{Moving, Stats, TURN, Way};
@@ -32,6 +33,8 @@ pub(crate) struct Guest {
     pub(crate) agent: agent::Channel,
     /// Held while it is cleared away after its end.
     pub(crate) ending: tokio::sync::Mutex<()>,
+    /// The device that is to leave it.
+    pub(crate) leaving: Leaving,
     /// The processor that has left it last.
     pub(crate) vcpu_gone: watch::Sender<Option<u32>>,
     /// What the last dump of its memory failed with, once that has ended.
@@ -157,8 +160,23 @@ impl Guest {
         let agent = agent::Channel::default();
         let (vcpu_gone, dumped) = (watch::Sender::new(None), watch::Sender::new(None));
         let (told, leaves) = (watch::Sender::default(), watch::Sender::default());
+        let leaving = Leaving::default();
         let (status, inner) = (Mutex::default(), Mutex::new(inner));
-        Self { name, uuid, job, aside, leaves, agent, ending, vcpu_gone, dumped, told, status, inner }
+        Self {
+            name,
+            uuid,
+            job,
+            aside,
+            leaves,
+            agent,
+            ending,
+            leaving,
+            vcpu_gone,
+            dumped,
+            told,
+            status,
+            inner,
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {

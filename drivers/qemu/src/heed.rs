@@ -114,6 +114,7 @@ impl Qemu {
             EventKind::BlockIoError { .. } => self.image_failed(guest, event),
             EventKind::DeviceTrayMoved { id, tray_open, .. } => self.tray_moved(guest, id, *tray_open),
             EventKind::DeviceUnplugGuestError { device: Some(alias), .. } => {
+                guest.leaving.kept(alias);
                 self.emit(status::keeps(guest.handle(), alias));
             }
             EventKind::GuestCrashloaded { .. } => {

@@ -68,6 +68,7 @@ mod save;
 mod screen;
 mod security;
 mod snapshot;
+mod startup;
 mod state;
 mod stats;
 mod status;

@@ -13,17 +13,17 @@ use virtwire_conf::domain::LifecycleAction;
 use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::NonnullDomain;
-use virtwire_qmp::commands::{Cont, ExpirePassword, QueryChardev, SetAction, SetLink, SetPassword};
+use virtwire_qmp::commands::{Cont, QueryChardev, SetAction, SetLink};
 use virtwire_qmp::events::Event as QmpEvent;
 use virtwire_qmp::{Monitor, QmpError};
 
 use crate::agent::has_agent;
 use crate::argv;
-use crate::begin::Begin;
+use crate::begin::{Begin, Memory};
 use crate::blockjob::BlockJob;
 use crate::chain;
 use crate::command::shell;
-use crate::devices::is_up;
+use crate::devices::{is_up, set_password};
 use crate::dirs::make_secret;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file, monitor};
@@ -36,7 +36,7 @@ use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
-use crate::{kept, live, lock, memory, modules, overlay, prepare, tpm, usb};
+use crate::{kept, live, lock, memory, modules, overlay, prepare, startup, tpm, usb};
 
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -51,8 +51,12 @@ impl Qemu {
         if let Some(cpu) = begin.memory.cpu() {
             domain.cpu = Some(cpu.clone());
         }
+        let cold = matches!(begin.memory, Memory::Fresh);
+        for missing in startup::drop_missing(&mut domain, cold) {
+            self.emit(missing.told(guest.handle()));
+        }
         let found = domain.devices.disks.iter_mut().try_for_each(chain::find);
-        live::number_sources(&mut domain);
+        let last_source = live::number_sources(&mut domain);
         let prepared = found.and_then(|()| security::prepare(self.shared.security.as_ref(), &mut domain));
         let prepared = prepared.and_then(|()| usb::find_all(&mut domain));
         let prepared = match prepared {
@@ -88,7 +92,7 @@ impl Qemu {
             process: Arc::new(process),
             dir,
             restart: false,
-            last_source: 0,
+            last_source,
             block_jobs: Vec::new(),
             ending: None,
         };
@@ -242,6 +246,7 @@ impl Qemu {
             let (monitor, events) = Monitor::connect_to(&name, connect(socket).await?, limit).await?;
             let chardevs = monitor.execute(&QueryChardev {}).await?;
             live::fill_in_terminals(domain, &chardevs);
+            live::fill_in_ports(domain, &chardevs);
             crate::cpu::settle(domain, &monitor).await?;
             modules::settle(domain, &monitor).await?;
             for net in domain.devices.interfaces.iter().filter(|net| !is_up(net)) {
@@ -257,17 +262,7 @@ impl Qemu {
                 monitor.execute(&SetAction { reboot, ..SetAction::default() }).await?;
             }
             for graphics in &domain.devices.graphics {
-                if let Some(password) = graphics.passwd.clone() {
-                    let protocol = graphics.type_.as_str().to_owned();
-                    let nobody = password
-                        .is_empty()
-                        .then(|| ExpirePassword { protocol: protocol.clone(), time: "now".to_owned() });
-                    monitor.execute(&SetPassword { protocol, password, connected: None }).await?;
-                    // An empty password is none that anybody could have: as in libvirt, nobody is let in.
-                    if let Some(expire) = nobody {
-                        monitor.execute(&expire).await?;
-                    }
-                }
+                set_password(&monitor, graphics).await?;
             }
             Ok((monitor, events))
         };
@@ -281,7 +276,7 @@ impl Qemu {
     }
 
     /// The numbers of the sockets between host and guests that are taken.
-    fn vsocks(&self) -> Vec<u32> {
+    pub(crate) fn vsocks(&self) -> Vec<u32> {
         let of = |guest: &Arc<Guest>| {
             guest.lock().live.as_ref()?.domain.devices.vsock.as_ref()?.cid.as_ref()?.address
         };
@@ -364,7 +359,7 @@ impl Qemu {
         plug::disconnect(self, &Owner::of(&live.domain), &live.domain.devices.interfaces).await;
         overlay::remove_all(&live.domain);
         tpm::end(self, &live.domain);
-        for socket in live::listening(&live.domain) {
+        for socket in live::listening(&live.domain.devices) {
             let _ = fs::remove_file(socket);
         }
         let _ = fs::remove_dir_all(&live.dir);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use virtwire_conf::domain::Devices;
 use virtwire_conf::domain::chardev::{Channel, CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
 use virtwire_conf::domain::disk::{Disk, DiskBus, DiskCache};
@@ -79,12 +80,22 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
     Ok(domain)
 }
 
+/// What a run adds to a device that comes to it.
+pub(crate) fn prepare(alone: &mut Domain, dirs: &Dirs) {
+    say_usual(alone);
+    place_channels(alone, dirs);
+}
+
 /// What a run has where the definition leaves it open.
 fn say_usual(domain: &mut Domain) {
     for disk in domain.devices.disks.iter_mut().filter(|disk| disk.shareable) {
         // What the host keeps of it, others would not see.
         let driver = disk.driver.get_or_insert_default();
         driver.cache.get_or_insert(DiskCache::None);
+    }
+    // A drive without a medium has none whose format could be known.
+    for disk in domain.devices.disks.iter_mut().filter(|disk| disk.source.is_none()) {
+        disk.driver.iter_mut().for_each(|driver| driver.type_ = None);
     }
     let devices = &mut domain.devices;
     let chardevs = (devices.serials.iter_mut().map(|serial| &mut serial.chardev))
@@ -235,8 +246,7 @@ pub(crate) fn own_channel_dir(domain: &Domain, dirs: &Dirs) -> Option<PathBuf> {
 }
 
 /// The sockets that were made for a guest to listen on.
-pub(crate) fn listening(domain: &Domain) -> impl Iterator<Item = &Path> {
-    let devices = &domain.devices;
+pub(crate) fn listening(devices: &Devices) -> impl Iterator<Item = &Path> {
     let serials = devices.serials.iter().map(|serial| &serial.chardev);
     let channels = devices.channels.iter().map(|channel| &channel.chardev);
     let consoles = devices.consoles.iter().filter(|console| console.is_virtio());
@@ -258,13 +268,13 @@ pub(crate) fn set_channel_state(domain: &mut Domain, alias: &str, open: bool) {
     }
 }
 
-/// Images are numbered from the last disk.
-pub(crate) fn number_sources(domain: &mut Domain) {
+/// Images are numbered from the last disk; the highest number is returned. A drive without a medium has one too.
+pub(crate) fn number_sources(domain: &mut Domain) -> u32 {
     // Cards in a board's slots have no block nodes.
     let has_nodes =
         |disk: &&mut Disk| disk.target.as_ref().is_none_or(|target| target.bus != Some(DiskBus::Sd));
     let disks = domain.devices.disks.iter_mut().rev().filter(has_nodes);
-    disks.fold(0, |last, disk| number_chain(disk, last + 1));
+    disks.fold(0, |last, disk| number_chain(disk, last + 1))
 }
 
 /// Numbers a disk's images, its own first, then the filters on top; the last number is returned.
@@ -430,7 +440,6 @@ pub(crate) fn fill_in_terminals(domain: &mut Domain, chardevs: &[ChardevInfo]) {
             chardev.source = vec![source];
         }
     };
-    fill_in_ports(domain, chardevs);
     for serial in &mut domain.devices.serials {
         fill(&mut serial.chardev, &serial.info.alias);
     }

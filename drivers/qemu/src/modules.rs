@@ -3,6 +3,7 @@
 use virtwire_conf::Domain;
 use virtwire_conf::domain::device::{Address, Alias};
 use virtwire_conf::domain::misc::{MemoryAddress, MemoryModel};
+use virtwire_conf::domain::one::Device;
 use virtwire_conf::table::{KiB, Wide};
 use virtwire_qmp::commands::QueryMemoryDevices;
 use virtwire_qmp::replies::MemoryDevice;
@@ -40,6 +41,27 @@ fn note(domain: &mut Domain, told: &[MemoryDevice]) {
     }
     if let (Some(current), Some(memory)) = (&mut domain.current_memory, &domain.memory) {
         current.0 = current.0.min(memory.size.0.saturating_sub(absent));
+    }
+}
+
+/// A module that comes to a run, or leaves it, is a part of the guest's memory.
+pub(crate) fn counted(domain: &mut Domain, device: &Device, comes: bool) {
+    let Device::Memory(module) = device else { return };
+    let target = module.target.as_ref();
+    let size = target.and_then(|target| target.size).map_or(0, |size| size.0);
+    // Of one that grows and shrinks, the guest has what is plugged in.
+    let has = match module.model {
+        MemoryModel::VirtioMem => target.and_then(|target| target.current).map_or(0, |current| current.0),
+        _ => size,
+    };
+    let count = |sum: &mut u64, part: u64| {
+        *sum = if comes { sum.saturating_add(part) } else { sum.saturating_sub(part) };
+    };
+    if let Some(memory) = &mut domain.memory {
+        count(&mut memory.size.0, size);
+    }
+    if let Some(current) = &mut domain.current_memory {
+        count(&mut current.0, has);
     }
 }
 

@@ -182,6 +182,36 @@ enum Socket {
     Nothing,
 }
 
+/// Plugs the tap of an interface, which a guest has, into another bridge.
+///
+/// # Errors
+/// There is no such network or bridge; it stays where it was.
+pub(crate) async fn replug(
+    driver: &Qemu,
+    domain: &Domain,
+    old: &Interface,
+    new: &mut Interface,
+) -> Result<()> {
+    let owner = Owner::of(domain);
+    let socket = match new.type_ {
+        InterfaceType::Network => allotted(driver, &owner, new).await?,
+        _ => Socket::Bridge(new.source.as_ref().and_then(|source| source.bridge.clone()).unwrap_or_default()),
+    };
+    let Socket::Bridge(bridge) = socket else {
+        disconnect(driver, &owner, std::slice::from_ref(new)).await;
+        let kind = old.type_;
+        let text = format_args!("unable to change config on '{kind}' network type");
+        return Err(QEMU.operation_unsupported(text));
+    };
+    let isolated = new.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
+    let attached = link::attach(device(old), &bridge, isolated).await;
+    if attached.is_err() {
+        disconnect(driver, &owner, std::slice::from_ref(new)).await;
+    }
+    attached
+        .map_err(|error| failed(&error, format_args!("Unable to add bridge {bridge} port {}", device(old))))
+}
+
 /// Takes a port of the network, which says what that is.
 async fn allotted(driver: &Qemu, owner: &Owner, interface: &mut Interface) -> Result<Socket> {
     let source = interface.source.get_or_insert_default();

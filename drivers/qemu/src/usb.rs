@@ -49,6 +49,25 @@ fn find_below(devices: &Path, hostdevs: &mut Vec<Hostdev>) -> Result<()> {
     Ok(())
 }
 
+/// Whether a device of the host is where a definition says that it is.
+///
+/// # Errors
+/// `VIR_ERR_INTERNAL_ERROR` where there is none.
+pub(crate) fn check_place(hostdev: &Hostdev) -> Result<()> {
+    let Some(path) = node(hostdev) else { return Ok(()) };
+    std::fs::read_dir(DEVICES).map_err(|e| file(&e, format_args!("cannot open directory '{DEVICES}'")))?;
+    let at = hostdev.source.as_ref().and_then(|source| source.address.as_ref());
+    let (bus, device) = at.map(|at| (at.bus.clone(), at.device)).unwrap_or_default();
+    match path.exists() {
+        true => Ok(()),
+        false => Err(QEMU.internal_error(format_args!(
+            "Did not find USB device bus:{} device:{}",
+            bus.unwrap_or_default(),
+            device.unwrap_or_default()
+        ))),
+    }
+}
+
 /// Vendor and product of a device that is not said to be anywhere.
 fn wanted(hostdev: &Hostdev) -> Option<(u64, u64)> {
     let source = hostdev.source.as_ref()?;

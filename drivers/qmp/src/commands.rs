@@ -436,6 +436,8 @@ commands! {
         /// Free text.
         opaque: Option<String>,
     } -> AddFdInfo;
+    /// The sets of descriptors.
+    "query-fdsets" QueryFdsets {} -> Vec<FdsetInfo>;
     /// Removes descriptors from a set.
     "remove-fd" RemoveFd {
         /// The set.

@@ -273,6 +273,11 @@ replies! { "kebab-case";
         /// Somebody is connected.
         frontend_open: bool,
     }
+    /// A set of descriptors.
+    FdsetInfo {
+        /// Its number.
+        fdset_id: u32,
+    }
     /// A descriptor in a set.
     AddFdInfo {
         /// The set.

@@ -17,9 +17,9 @@ const SESSION: &str = "qemu:///session";
 /// A user without rights: `nobody` on Debian.
 const NOBODY: u32 = 65534;
 
-#[test]
-fn virsh_shows_the_qemu_driver_as_libvirtd_has_it() {
-    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu, Peer::Kvm]) {
+/// Plays a file of sessions to both daemons.
+fn both_answer_alike(sessions: &str, needs: &[Peer]) {
+    if !peers::here(needs) {
         return;
     }
     // By the same means, so that both find the same files at the same paths.
@@ -30,10 +30,21 @@ fn virsh_shows_the_qemu_driver_as_libvirtd_has_it() {
                 .expect("the image is written");
         }
     }
-    let file = repo::file("compare/qemu_driver.txt");
+    let file = repo::file(sessions);
     let answers =
         compare(virsh, [&real.uri(SYSTEM), &own.uri(SYSTEM)], &file).expect("the sessions can be read");
     all_as_expected(&file, &answers);
+}
+
+#[test]
+fn virsh_shows_the_qemu_driver_as_libvirtd_has_it() {
+    let needs = [Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu, Peer::Kvm];
+    both_answer_alike("compare/qemu_driver.txt", &needs);
+}
+
+#[test]
+fn devices_come_change_and_go_as_with_libvirtd() {
+    both_answer_alike("compare/qemu_plug.txt", &[Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu]);
 }
 
 /// Defines the test guest and starts it paused.

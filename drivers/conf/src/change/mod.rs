@@ -5,6 +5,7 @@
 //! in which words, is a row of [`RULES`].
 
 mod network;
+mod plugged;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
@@ -16,6 +17,8 @@ use crate::domain::disk::Disk;
 use crate::domain::misc::{Hostdev, Memory};
 use crate::domain::net::Interface;
 use crate::domain::one::Device;
+
+pub use plugged::Plugged;
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -212,11 +215,15 @@ impl Domain {
             info.boot = None;
         }
         let address = device.info().and_then(|info| info.address.clone());
+        if matches!(device, Device::Disk(_)) {
+            // They are put in order, and one alone is the last.
+            domain.devices.disks.clear();
+        }
         alone.put(&mut domain.devices);
         domain.fill(options)?;
         let device = match device {
             // These have been put in order, and have what tells them apart anyway.
-            Device::Disk(_) | Device::Controller(_) => device.clone(),
+            Device::Controller(_) => device.clone(),
             _ => device.newest(&domain.devices).unwrap_or_else(|| device.clone()),
         };
         Ok(Completed { domain, device, address })
@@ -282,11 +289,29 @@ fn alike(device: &Device, other: &Device) -> bool {
             let bare = |device: &Device| {
                 let mut device = device.clone();
                 device.info_mut().map(std::mem::take);
+                forget_run(&mut device);
                 device
             };
             bare(device) == bare(other)
         }
     }
+}
+
+/// A character device without what a run adds to it.
+fn forget_run(device: &mut Device) {
+    let chardev = match device {
+        Device::Serial(serial) => &mut serial.chardev,
+        Device::Parallel(parallel) => &mut parallel.chardev,
+        Device::Console(console) => &mut console.chardev,
+        Device::Redirdev(redirdev) => &mut redirdev.chardev,
+        Device::Channel(channel) => {
+            channel.target.iter_mut().for_each(|target| target.state = None);
+            &mut channel.chardev
+        }
+        _ => return,
+    };
+    chardev.tty = None;
+    chardev.source.iter_mut().for_each(|source| source.tls = None);
 }
 
 /// Whether two devices of the host are one; what is to be done with them doesn't count.
@@ -319,6 +344,11 @@ fn name(device: &Device) -> String {
 fn is_serial(console: &Console) -> bool {
     let kind = console.target.as_ref().and_then(|target| target.type_);
     kind.is_none_or(|kind| kind == ConsoleTargetType::Serial)
+}
+
+/// libvirt's word for a device.
+pub fn called(device: &Device) -> &'static str {
+    rule_of(device).called
 }
 
 fn unsupported(what: &str, rule: &Rule) -> VirtError {

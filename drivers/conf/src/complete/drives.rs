@@ -42,7 +42,7 @@ fn target(disk: &Disk) -> &str {
 }
 
 /// Puts disks of one bus in the order of their targets, as if each were put in its place on arrival.
-pub(super) fn sort(domain: &mut Domain) {
+pub(crate) fn sort(domain: &mut Domain) {
     // Of many disks, what decides is moved about, and not the disks.
     let mut sorted: Vec<(Option<DiskBus>, Option<u32>, usize)> = Vec::new();
     for (at, disk) in domain.devices.disks.iter().enumerate() {
@@ -245,7 +245,7 @@ pub(super) fn add_controller(domain: &mut Domain, type_: ControllerType, index: 
 }
 
 /// Puts a controller after those of its kind with smaller numbers.
-pub(super) fn insert_controller(controllers: &mut Vec<Controller>, controller: Controller) {
+pub(crate) fn insert_controller(controllers: &mut Vec<Controller>, controller: Controller) {
     let mut place = None;
     for (n, other) in
         controllers.iter().enumerate().rev().filter(|(_, other)| other.type_ == controller.type_)

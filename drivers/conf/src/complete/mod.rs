@@ -20,7 +20,7 @@ mod companions;
 mod conflicts;
 mod devices;
 mod domain;
-mod drives;
+pub(crate) mod drives;
 mod firmware;
 mod forms;
 mod migratable;

@@ -249,7 +249,9 @@ const CARDS: &[(VideoType, &[&str], bool)] = &[
 fn video(around: &Around<'_>, video: &Video) -> Result {
     let Some(model) = &video.model else { return Ok(()) };
     let kind = model.type_;
-    let first = around.domain.devices.videos.first().filter(|_| around.adding != Some("video"));
+    let videos = &around.domain.devices.videos;
+    // One that is being added is the last, and never the first.
+    let first = videos.first().filter(|_| around.adding != Some("video") || videos.len() > 1);
     let first = first.is_some_and(|first| std::ptr::eq(first, video));
     let (devices, anywhere) = match CARDS.iter().find(|(card, ..)| *card == kind) {
         Some((_, devices, anywhere)) => (*devices, *anywhere),

@@ -49,10 +49,10 @@ element! {
         child backend: Option<InterfaceBackend>;
         child filterref: Option<FilterRef>;
         child tune: Option<InterfaceTune>;
+        child teaming: Option<Teaming>;
         child link: Option<InterfaceLink>;
         child mtu: Option<Mtu>;
         child coalesce: Option<Coalesce>;
-        child teaming: Option<Teaming>;
         flat info: DeviceInfo;
     }
 

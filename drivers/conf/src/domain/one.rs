@@ -11,6 +11,7 @@ use crate::xml::Document;
 /// Where a definition keeps its devices of one kind: a list, or a place for one.
 trait Place<T> {
     fn each(&self) -> std::slice::Iter<'_, T>;
+    fn last_one(&mut self) -> Option<&mut T>;
     fn put(&mut self, device: T);
     fn remove_at(&mut self, index: usize);
     fn put_at(&mut self, index: usize, device: T);
@@ -19,6 +20,10 @@ trait Place<T> {
 impl<T> Place<T> for Vec<T> {
     fn each(&self) -> std::slice::Iter<'_, T> {
         self.iter()
+    }
+
+    fn last_one(&mut self) -> Option<&mut T> {
+        self.last_mut()
     }
 
     fn put(&mut self, device: T) {
@@ -39,6 +44,10 @@ impl<T> Place<T> for Option<T> {
         self.as_slice().iter()
     }
 
+    fn last_one(&mut self) -> Option<&mut T> {
+        self.as_mut()
+    }
+
     fn put(&mut self, device: T) {
         *self = Some(device);
     }
@@ -50,6 +59,10 @@ impl<T> Place<T> for Option<T> {
     fn put_at(&mut self, _index: usize, device: T) {
         *self = Some(device);
     }
+}
+
+fn is_named(info: Option<&DeviceInfo>, name: &str) -> bool {
+    info.and_then(|info| info.alias.as_ref()).is_some_and(|alias| alias.name == name)
 }
 
 macro_rules! devices {
@@ -120,6 +133,16 @@ macro_rules! devices {
                 }
             }
 
+            /// Address, name and place in the boot order of the last of its kind.
+            pub fn newest_info<'d>(&self, devices: &'d mut Devices) -> Option<&'d mut DeviceInfo> {
+                match self {
+                    $(Self::$variant(_) => {
+                        let _device = devices.$list.last_one()?;
+                        info_mut!(_device $($info)?)
+                    })*
+                }
+            }
+
             /// Those of its kind, in order.
             pub fn siblings(&self, devices: &Devices) -> Vec<Self> {
                 match self {
@@ -148,6 +171,30 @@ macro_rules! devices {
                 let mut all = Vec::new();
                 $(all.extend(self.$list.each().filter_map(|_device| info!(_device $($info)?)));)*
                 all
+            }
+
+            /// The device of this name.
+            pub fn named(&self, name: &str) -> Option<Device> {
+                $(
+                    let is = |_device: &&$table| is_named(info!(_device $($info)?), name);
+                    if let Some(device) = self.$list.each().find(is) {
+                        return Some(Device::$variant(device.clone()));
+                    }
+                )*
+                None
+            }
+
+            /// Takes the device of this name out.
+            pub fn take_named(&mut self, name: &str) -> Option<Device> {
+                $(
+                    let is = |_device: &$table| is_named(info!(_device $($info)?), name);
+                    if let Some(at) = self.$list.each().position(is) {
+                        let device = self.$list.each().nth(at).cloned().map(Device::$variant);
+                        self.$list.remove_at(at);
+                        return device;
+                    }
+                )*
+                None
             }
 
             /// The same, to be changed.

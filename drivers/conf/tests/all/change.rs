@@ -207,3 +207,68 @@ fn a_new_root_port_takes_no_place_of_another() {
     let with = base.attach(card.clone(), &options()).unwrap();
     assert_eq!(said(with.detach(&card, &options())), "done");
 }
+
+/// A running machine with as many root ports as it needs, and one more.
+fn running() -> Domain {
+    let xml = "<domain type='qemu' id='1'><name>a</name><memory unit='MiB'>64</memory>
+        <os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
+        <controller type='pci' index='1' model='pcie-root-port'/><controller type='usb' model='qemu-xhci'/>
+        <controller type='pci' index='2' model='pcie-root-port'/><memballoon model='none'/>
+        <controller type='pci' index='3' model='pcie-root-port'/></devices></domain>";
+    Domain::parse(xml, &options()).unwrap()
+}
+
+#[test]
+fn a_running_machine_has_the_room_it_was_built_with() {
+    let mut domain = running();
+    let plug = |domain: &Domain, xml: &str| domain.plugged(&parse(xml), &options());
+    let rng = "<rng model='virtio'><backend model='builtin'/></rng>";
+    let mut places = Vec::new();
+    let refused = loop {
+        match plug(&domain, rng) {
+            Ok(plugged) => {
+                assert!(plugged.controllers.is_empty());
+                places.push(plugged.device.info().and_then(|info| info.address.clone()));
+                domain.put_plugged(plugged.device);
+            }
+            Err(error) => break error.message,
+        }
+    };
+    assert_eq!(refused, "internal error: No more available PCI slots");
+    assert!(!places.is_empty() && places.iter().all(Option::is_some), "{places:?}");
+    places.dedup();
+    assert_eq!(places.len(), domain.devices.rngs.len());
+    // USB has ports left.
+    let tablet = plug(&domain, "<input type='tablet' bus='usb'/>").unwrap();
+    assert!(tablet.device.info().is_some_and(|info| info.address.is_some()));
+}
+
+#[test]
+fn a_device_that_comes_brings_the_controller_that_it_sits_on() {
+    let disk = "<disk type='file'><source file='/x'/><target dev='sda' bus='scsi'/></disk>";
+    // Its usual controller is one for conventional PCI.
+    let xml = "<domain type='qemu' id='1'><name>a</name><memory unit='MiB'>64</memory>
+        <os><type arch='x86_64' machine='pc'>hvm</type></os><devices/></domain>";
+    let board = Domain::parse(xml, &options()).unwrap();
+    let plugged = board.plugged(&parse(disk), &options()).unwrap();
+    let kinds: Vec<_> = plugged.controllers.iter().map(|controller| controller.type_.as_str()).collect();
+    assert_eq!((kinds, plugged.device.kind()), (vec!["scsi"], "disk"));
+    let lost = "<channel type='null'><target type='virtio' name='x'/>\
+                <address type='virtio-serial' controller='4' bus='0' port='1'/></channel>";
+    let refused = running().plugged(&parse(lost), &options()).unwrap_err();
+    assert_eq!(refused.message, "XML error: virtio serial controller 4 is missing");
+}
+
+#[test]
+fn what_a_run_adds_does_not_make_another_device() {
+    let mut domain = base();
+    let live = "<channel type='unix'><source mode='bind' path='/run/a' tls='no'/>\
+                <target type='virtio' name='x' state='connected'/><alias name='channel0'/></channel>";
+    parse(live).put(&mut domain.devices);
+    let same =
+        "<channel type='unix'><source mode='bind' path='/run/a'/><target type='virtio' name='x'/></channel>";
+    assert!(domain.holds(&parse(same)));
+    assert!(!domain.holds(&parse(&same.replace("/run/a", "/run/b"))));
+    assert!(domain.devices.named("channel0").is_some());
+    assert!(domain.devices.take_named("channel0").is_some() && domain.devices.channels.is_empty());
+}

@@ -5,8 +5,7 @@ use virtwire_conf::domain::misc::{Controller, ControllerDriver, ControllerType};
 use virtwire_conf::{Domain, OnOff};
 use virtwire_protocol::VirtError;
 
-use super::device::controller;
-use super::{Json, alias, is_q35};
+use super::{Json, alias, device, is_q35};
 use crate::command::CommandLine;
 use crate::error::QEMU;
 
@@ -22,10 +21,20 @@ pub(super) fn controllers(line: &mut CommandLine, domain: &Domain) -> Result<(),
     ];
     for kind in ORDER {
         for controller in of_kind(domain, kind) {
-            if let Some(device) = device(domain, controller)? {
-                device.at(domain, &controller.info).add(line);
-            }
+            self::controller(line, domain, controller)?;
         }
+    }
+    Ok(())
+}
+
+/// One controller, unless the machine has it.
+pub(super) fn controller(
+    line: &mut CommandLine,
+    domain: &Domain,
+    controller: &Controller,
+) -> Result<(), VirtError> {
+    if let Some(device) = json(domain, controller)? {
+        device.at(domain, &controller.info).add(line);
     }
     Ok(())
 }
@@ -56,7 +65,7 @@ fn of_kind(domain: &Domain, kind: ControllerType) -> impl Iterator<Item = &Contr
 }
 
 /// The device without its place, `None` for what the machine has.
-fn device(domain: &Domain, controller: &Controller) -> Result<Option<Json>, VirtError> {
+fn json(domain: &Domain, controller: &Controller) -> Result<Option<Json>, VirtError> {
     Ok(match controller.type_ {
         ControllerType::Pci => pci(controller)?,
         ControllerType::Usb => usb(domain, controller),
@@ -123,15 +132,15 @@ fn usb(domain: &Domain, of: &Controller) -> Option<Json> {
         "vt82c686b-uhci" => "vt82c686b-usb-uhci",
         other => other,
     };
-    let device = Json::new(driver).with_if("p2", of.ports).with_if("p3", of.ports);
+    let json = Json::new(driver).with_if("p2", of.ports).with_if("p3", of.ports);
     // A companion shares the ports of the controller of the same number.
     Some(match &of.info.master {
         Some(master) => {
             let index = of.index.and_then(|index| u64::try_from(index).ok()).unwrap_or_default();
-            let bus = controller(domain, ControllerType::Usb, index).unwrap_or("usb");
-            device.with("masterbus", format!("{bus}.0")).with("firstport", master.startport)
+            let bus = device::controller(domain, ControllerType::Usb, index).unwrap_or("usb");
+            json.with("masterbus", format!("{bus}.0")).with("firstport", master.startport)
         }
-        None => device.with("id", alias(&of.info)),
+        None => json.with("id", alias(&of.info)),
     })
 }
 

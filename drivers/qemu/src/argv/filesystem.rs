@@ -3,19 +3,23 @@
 use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{AccessMode, Filesystem, FilesystemDriverType, Multidevs};
 
+use super::chardev::Backend;
 use super::{Context, Json, alias};
 use crate::command::{CommandLine, escape};
 
-pub(super) fn filesystems(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
-    for filesystem in &domain.devices.filesystems {
-        match filesystem.driver.as_ref().and_then(|driver| driver.type_) {
-            Some(FilesystemDriverType::Virtiofs) => virtiofs(line, filesystem, context),
-            Some(FilesystemDriverType::Mtp) => mtp(filesystem),
-            _ => plan9(line, filesystem),
-        }
-        .at(domain, &filesystem.info)
-        .add(line);
+pub(super) fn filesystem(
+    line: &mut CommandLine,
+    domain: &Domain,
+    filesystem: &Filesystem,
+    context: &Context<'_>,
+) {
+    match filesystem.driver.as_ref().and_then(|driver| driver.type_) {
+        Some(FilesystemDriverType::Virtiofs) => virtiofs(line, filesystem, context),
+        Some(FilesystemDriverType::Mtp) => mtp(filesystem),
+        _ => plan9(line, filesystem),
     }
+    .at(domain, &filesystem.info)
+    .add(line);
 }
 
 fn tag(filesystem: &Filesystem) -> Option<String> {
@@ -59,7 +63,7 @@ fn virtiofs(line: &mut CommandLine, filesystem: &Filesystem, context: &Context<'
     let id = format!("chr-vu-{name}");
     let socket = filesystem.source.as_ref().and_then(|source| source.socket.clone());
     let socket = socket.unwrap_or_else(|| context.dir.join(format!("{name}-fs.sock")).display().to_string());
-    line.option("-chardev", format!("socket,id={id},path={}", escape(&socket)));
+    Backend::new("socket").with("path", socket).add(line, &id);
     let driver = filesystem.driver.as_ref();
     let options = driver.map(|driver| &driver.virtio);
     Json::virtio("vhost-user-fs", filesystem.info.address.as_ref(), filesystem.model, options)

@@ -25,17 +25,26 @@ pub(super) fn hostdevs(
     // SCSI devices have nodes like disks, numbered on.
     let mut number = last_number(domain);
     for hostdev in domain.devices.hostdevs.iter().filter(|dev| dev.mode == HostdevMode::Subsystem) {
-        match hostdev.type_ {
-            HostdevType::Usb => usb(domain, hostdev)?.add(line),
-            HostdevType::Pci => pci(domain, hostdev)?.add(line),
-            HostdevType::Mdev => mediated(domain, hostdev).add(line),
-            HostdevType::Scsi => {
-                number += 1;
-                scsi(line, domain, hostdev, number, context)?;
-            }
-            HostdevType::ScsiHost => scsi_host(domain, hostdev)?.add(line),
-            HostdevType::Storage | HostdevType::Misc | HostdevType::Net => {}
-        }
+        number += u32::from(hostdev.type_ == HostdevType::Scsi);
+        self::hostdev(line, domain, (hostdev, number), context)?;
+    }
+    Ok(())
+}
+
+/// One device, and the number of its node if it has one.
+pub(super) fn hostdev(
+    line: &mut CommandLine,
+    domain: &Domain,
+    (hostdev, number): (&Hostdev, u32),
+    context: &Context<'_>,
+) -> Result<(), VirtError> {
+    match hostdev.type_ {
+        HostdevType::Usb => usb(domain, hostdev)?.add(line),
+        HostdevType::Pci => pci(domain, hostdev)?.add(line),
+        HostdevType::Mdev => mediated(domain, hostdev).add(line),
+        HostdevType::Scsi => scsi(line, domain, hostdev, number, context)?,
+        HostdevType::ScsiHost => scsi_host(domain, hostdev)?.add(line),
+        HostdevType::Storage | HostdevType::Misc | HostdevType::Net => {}
     }
     Ok(())
 }

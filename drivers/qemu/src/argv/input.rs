@@ -3,7 +3,7 @@
 use virtwire_conf::Domain;
 use virtwire_conf::YesNo;
 use virtwire_conf::domain::chardev::{
-    CharType, Chardev, Redirfilter, Smartcard, SmartcardMode, UsbDevFilter,
+    CharType, Chardev, Redirdev, Redirfilter, Smartcard, SmartcardMode, UsbDevFilter,
 };
 use virtwire_conf::domain::device::Address;
 use virtwire_conf::domain::display::{Input, InputBus, InputType};
@@ -22,21 +22,19 @@ pub(super) fn hubs(line: &mut CommandLine, domain: &Domain) {
 }
 
 /// PS/2 devices are the machine's own; others are plugged in.
-pub(super) fn inputs(line: &mut CommandLine, domain: &Domain) {
-    for input in &domain.devices.inputs {
-        match (input.type_, input.bus) {
-            (InputType::Evdev, _) => evdev(input).add(line),
-            (kind, Some(InputBus::Usb)) => {
-                let driver = match kind {
-                    InputType::Tablet => "usb-tablet",
-                    InputType::Keyboard => "usb-kbd",
-                    _ => "usb-mouse",
-                };
-                Json::new(driver).with("id", alias(&input.info)).at(domain, &input.info).add(line);
-            }
-            (_, Some(InputBus::Virtio)) => virtio_input(input).at(domain, &input.info).add(line),
-            _ => {}
+pub(super) fn input(line: &mut CommandLine, domain: &Domain, input: &Input) {
+    match (input.type_, input.bus) {
+        (InputType::Evdev, _) => evdev(input).add(line),
+        (kind, Some(InputBus::Usb)) => {
+            let driver = match kind {
+                InputType::Tablet => "usb-tablet",
+                InputType::Keyboard => "usb-kbd",
+                _ => "usb-mouse",
+            };
+            Json::new(driver).with("id", alias(&input.info)).at(domain, &input.info).add(line);
         }
+        (_, Some(InputBus::Virtio)) => virtio_input(input).at(domain, &input.info).add(line),
+        _ => {}
     }
 }
 
@@ -108,18 +106,20 @@ fn smart_card(line: &mut CommandLine, card: &Smartcard) -> Result<Json, VirtErro
     })
 }
 
-pub(super) fn redirected(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
-    for redirdev in &domain.devices.redirdevs {
-        let name = alias(&redirdev.info);
-        HostEnd::from(&redirdev.chardev).add(line, name)?;
-        Json::new("usb-redir")
-            .with("chardev", format!("char{name}"))
-            .with("id", name)
-            .with_if("filter", domain.devices.redirfilter.as_ref().map(filter))
-            .with_if("bootindex", redirdev.info.boot.as_ref().map(|boot| boot.order.get()))
-            .at(domain, &redirdev.info)
-            .add(line);
-    }
+pub(super) fn redirected(
+    line: &mut CommandLine,
+    domain: &Domain,
+    redirdev: &Redirdev,
+) -> Result<(), VirtError> {
+    let name = alias(&redirdev.info);
+    HostEnd::from(&redirdev.chardev).add(line, name)?;
+    Json::new("usb-redir")
+        .with("chardev", format!("char{name}"))
+        .with("id", name)
+        .with_if("filter", domain.devices.redirfilter.as_ref().map(filter))
+        .with_if("bootindex", redirdev.info.boot.as_ref().map(|boot| boot.order.get()))
+        .at(domain, &redirdev.info)
+        .add(line);
     Ok(())
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod memory;
 mod modules;
 pub(crate) mod net;
 mod numa;
+mod one;
 mod overrides;
 mod peripherals;
 pub(crate) mod refused;
@@ -45,7 +46,9 @@ use crate::plug::HostEnds;
 use crate::probe::QemuCaps;
 
 pub(crate) use device::{Json as Device, Json, alias, is_q35};
+
 pub(crate) use environment::environment;
+pub(crate) use one::{Made, one};
 pub use vault::Vault;
 
 /// What the line needs to know besides the definition.
@@ -112,23 +115,27 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     input::hubs(&mut line, domain);
     controllers::smart_card_controllers(&mut line, domain);
     storage::disks(&mut line, domain, &context)?;
-    filesystem::filesystems(&mut line, domain, &context);
+    let devices = &domain.devices;
+    devices
+        .filesystems
+        .iter()
+        .for_each(|filesystem| filesystem::filesystem(&mut line, domain, filesystem, &context));
     net::interfaces(&mut line, domain, std::mem::take(&mut context.taps))?;
     input::smart_cards(&mut line, domain)?;
     serial::ports(&mut line, domain)?;
-    serial::channels(&mut line, domain)?;
-    serial::consoles(&mut line, domain)?;
+    devices.channels.iter().try_for_each(|channel| serial::channel(&mut line, domain, channel))?;
+    devices.consoles.iter().try_for_each(|console| serial::console(&mut line, domain, console))?;
     tpm::tpms(&mut line, domain)?;
-    input::inputs(&mut line, domain);
+    devices.inputs.iter().for_each(|input| input::input(&mut line, domain, input));
     audio::backends(&mut line, domain);
     graphics::graphics(&mut line, domain)?;
     video::videos(&mut line, domain, &context)?;
     audio::cards(&mut line, domain)?;
     peripherals::watchdogs(&mut line, domain);
-    input::redirected(&mut line, domain)?;
+    devices.redirdevs.iter().try_for_each(|redirdev| input::redirected(&mut line, domain, redirdev))?;
     hostdev::hostdevs(&mut line, domain, &context)?;
     peripherals::balloon(&mut line, domain);
-    peripherals::rngs(&mut line, domain)?;
+    devices.rngs.iter().try_for_each(|rng| peripherals::rng(&mut line, domain, rng))?;
     machine::core_dumps(&mut line, domain);
     machine::launch_security(&mut line, domain, &context);
     for arg in domain.qemu_commandline.iter().flat_map(|more| &more.arg) {
@@ -136,9 +143,9 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     }
     line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     peripherals::panics(&mut line, domain);
-    peripherals::shared_memory(&mut line, domain);
-    peripherals::vsock(&mut line, domain)?;
-    peripherals::cryptos(&mut line, domain);
+    devices.shmems.iter().for_each(|shmem| peripherals::shared_memory(&mut line, domain, shmem));
+    devices.vsock.iter().try_for_each(|vsock| peripherals::vsock(&mut line, domain, vsock))?;
+    devices.cryptos.iter().for_each(|crypto| peripherals::crypto(&mut line, domain, crypto));
     peripherals::pstore(&mut line, domain);
     line.option("-msg", "timestamp=on");
     overrides::apply(&mut line, domain)?;

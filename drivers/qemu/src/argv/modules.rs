@@ -17,12 +17,20 @@ pub(super) fn modules(
     domain: &Domain,
     context: &Context<'_>,
 ) -> Result<(), VirtError> {
-    for module in &domain.devices.memories {
-        let id = format!("mem{}", alias(&module.info));
-        let piece = piece(domain, module, &id);
-        memory::object(line, domain, context, &piece)?.add(line);
-        device(domain, module, id)?.at(domain, &module.info).add(line);
-    }
+    domain.devices.memories.iter().try_for_each(|module| self::module(line, domain, module, context))
+}
+
+/// One module.
+pub(super) fn module(
+    line: &mut CommandLine,
+    domain: &Domain,
+    module: &Memory,
+    context: &Context<'_>,
+) -> Result<(), VirtError> {
+    let id = format!("mem{}", alias(&module.info));
+    let piece = piece(domain, module, &id);
+    memory::object(line, domain, context, &piece)?.add(line);
+    device(domain, module, id)?.at(domain, &module.info).add(line);
     Ok(())
 }
 

@@ -11,9 +11,10 @@ use virtwire_conf::domain::os::BootDevice;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::boot::boot_index;
+use super::chardev::Backend;
 use super::device::is_on;
 use super::{Device, Json, alias};
-use crate::command::{CommandLine, Options};
+use crate::command::CommandLine;
 use crate::error::QEMU;
 use crate::plug::{HostEnd, HostEnds, Tap};
 
@@ -23,11 +24,22 @@ pub(crate) fn interfaces(
     mut taps: HostEnds,
 ) -> Result<(), VirtError> {
     for (index, interface) in domain.devices.interfaces.iter().enumerate() {
-        let tap = taps.remove(alias(&interface.info));
-        host_end(line, interface, tap)?;
         let by_kind = if index == 0 { boot_index(domain, BootDevice::Network) } else { None };
-        guest_end(domain, interface, by_kind)?.add(line);
+        let made = taps.remove(alias(&interface.info));
+        self::interface(line, domain, (interface, by_kind), made)?;
     }
+    Ok(())
+}
+
+/// One card, and where it stands in the boot order by its kind.
+pub(super) fn interface(
+    line: &mut CommandLine,
+    domain: &Domain,
+    (interface, by_kind): (&Interface, Option<u32>),
+    made: Option<HostEnd>,
+) -> Result<(), VirtError> {
+    host_end(line, interface, made)?;
+    guest_end(domain, interface, by_kind)?.add(line);
     Ok(())
 }
 
@@ -92,14 +104,11 @@ fn vhost_user(line: &mut CommandLine, netdev: Json, interface: &Interface) -> Js
     let path = source.and_then(|source| source.path.as_deref()).unwrap_or_default();
     let listens = source.and_then(|source| source.mode.as_deref()) == Some("server");
     let again = source.and_then(|source| source.reconnect.as_ref()).and_then(|again| again.timeout);
-    line.option(
-        "-chardev",
-        Options::new("socket")
-            .with("id", &id)
-            .with("path", path)
-            .with_if("server", listens.then_some("on"))
-            .with_if("reconnect-ms", again.map(|seconds| u64::from(seconds) * 1000)),
-    );
+    Backend::new("socket")
+        .with("path", path)
+        .with_if("server", listens.then_some(true))
+        .with_if("reconnect-ms", again.map(|seconds| u64::from(seconds) * 1000))
+        .add(line, &id);
     let queues = interface.driver.as_ref().and_then(|driver| driver.queues).filter(|queues| *queues > 1);
     netdev.with("chardev", id).with_if("queues", queues)
 }
@@ -243,7 +252,7 @@ mod tests {
     #[test]
     fn taps_are_descriptors_one_for_each_queue() {
         let null = || OwnedFd::from(File::open("/dev/null").unwrap());
-        let mut line = CommandLine::to_plug();
+        let mut line = CommandLine::to_plug(0);
         let one = tap(
             &mut line,
             Json::begin("-netdev", "type", "tap"),

@@ -4,14 +4,14 @@ use virtwire_conf::domain::chardev::{Chardev, Rng, RngBackend, RngModel};
 use virtwire_conf::domain::device::Address;
 use virtwire_conf::domain::disk::VirtioModel;
 use virtwire_conf::domain::misc::{
-    IommuDriver, IommuModel, MemballoonModel, PanicModel, Shmem, WatchdogModel,
+    Crypto, IommuDriver, IommuModel, MemballoonModel, PanicModel, Shmem, Vsock, Watchdog, WatchdogModel,
 };
 use virtwire_conf::{Domain, OnOff};
 use virtwire_protocol::VirtError;
 
-use super::chardev::HostEnd;
+use super::chardev::{Backend, HostEnd};
 use super::{Json, alias};
-use crate::command::{CommandLine, escape};
+use crate::command::CommandLine;
 use crate::error::QEMU;
 
 /// What the watchdogs do; a Q35 has one of its own.
@@ -20,17 +20,25 @@ pub(super) fn watchdogs(line: &mut CommandLine, domain: &Domain) {
     for watchdog in watchdogs {
         match watchdog.model {
             WatchdogModel::Itco => line.option("-global", "ICH9-LPC.noreboot=off"),
-            model => {
-                let device = Json::new(model.as_str()).with("id", alias(&watchdog.info));
-                device.at(domain, &watchdog.info).add(line);
-            }
+            _ => self::watchdog(line, domain, watchdog),
         }
     }
     if let Some(last) = watchdogs.last() {
-        // QEMU only stops the guest; the dump is the daemon's to make.
-        let action = last.action.as_str();
-        line.option("-watchdog-action", if action == "dump" { "pause" } else { action });
+        line.option("-watchdog-action", action(last));
     }
+}
+
+/// What QEMU does when a watchdog runs out. It only stops the guest where the daemon is to make a dump.
+pub(crate) fn action(watchdog: &Watchdog) -> &str {
+    match watchdog.action.as_str() {
+        "dump" => "pause",
+        action => action,
+    }
+}
+
+pub(super) fn watchdog(line: &mut CommandLine, domain: &Domain, watchdog: &Watchdog) {
+    let device = Json::new(watchdog.model.as_str()).with("id", alias(&watchdog.info));
+    device.at(domain, &watchdog.info).add(line);
 }
 
 pub(super) fn balloon(line: &mut CommandLine, domain: &Domain) {
@@ -50,20 +58,18 @@ pub(super) fn balloon(line: &mut CommandLine, domain: &Domain) {
         .add(line);
 }
 
-pub(super) fn rngs(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
-    for rng in &domain.devices.rngs {
-        let name = alias(&rng.info);
-        source(line, rng)?.add(line);
-        let options = rng.driver.as_ref().map(|driver| &driver.virtio);
-        let rate = rng.rate.as_ref();
-        Json::virtio("virtio-rng", rng.info.address.as_ref(), Some(rng.model), options)
-            .with("rng", format!("obj{name}"))
-            .with("id", name)
-            .with_if("max-bytes", rate.map(|rate| rate.bytes))
-            .with_if("period", rate.map(|rate| rate.period.unwrap_or(DEFAULT_PERIOD)))
-            .at(domain, &rng.info)
-            .add(line);
-    }
+pub(super) fn rng(line: &mut CommandLine, domain: &Domain, rng: &Rng) -> Result<(), VirtError> {
+    let name = alias(&rng.info);
+    source(line, rng)?.add(line);
+    let options = rng.driver.as_ref().map(|driver| &driver.virtio);
+    let rate = rng.rate.as_ref();
+    Json::virtio("virtio-rng", rng.info.address.as_ref(), Some(rng.model), options)
+        .with("rng", format!("obj{name}"))
+        .with("id", name)
+        .with_if("max-bytes", rate.map(|rate| rate.bytes))
+        .with_if("period", rate.map(|rate| rate.period.unwrap_or(DEFAULT_PERIOD)))
+        .at(domain, &rng.info)
+        .add(line);
     Ok(())
 }
 
@@ -117,33 +123,31 @@ pub(super) fn panics(line: &mut CommandLine, domain: &Domain) {
 }
 
 /// Memory that guests share, by a file or a server.
-pub(super) fn shared_memory(line: &mut CommandLine, domain: &Domain) {
-    for shmem in &domain.devices.shmems {
-        let name = alias(&shmem.info);
-        if shmem.model.as_ref().is_some_and(|model| model.type_ == "ivshmem-doorbell") {
-            doorbell(shmem).at(domain, &shmem.info).add(line);
-            let path = shmem.server.as_ref().and_then(|server| server.path.clone());
-            let named = shmem.name.as_deref().unwrap_or_default();
-            let path = path.unwrap_or_else(|| format!("/var/lib/libvirt/shmem-{named}-sock"));
-            line.option("-chardev", format!("socket,id=char{name},path={}", escape(&path)));
-            continue;
-        }
-        let path = format!("/dev/shm/{}", shmem.name.as_deref().unwrap_or_default());
-        let bytes = shmem.size.map_or(DEFAULT_SHMEM, |size| size.0) << 20;
-        let memory = format!("shmmem-{name}");
-        Json::object("memory-backend-file", memory.as_str())
-            .with("mem-path", path)
-            .with("size", bytes)
-            .with("share", true)
-            .add(line);
-        let master = shmem.role.as_deref().map(|role| if role == "master" { "on" } else { "off" });
-        Json::new("ivshmem-plain")
-            .with("id", name)
-            .with("memdev", memory)
-            .with_if("master", master)
-            .at(domain, &shmem.info)
-            .add(line);
+pub(super) fn shared_memory(line: &mut CommandLine, domain: &Domain, shmem: &Shmem) {
+    let name = alias(&shmem.info);
+    if shmem.model.as_ref().is_some_and(|model| model.type_ == "ivshmem-doorbell") {
+        let path = shmem.server.as_ref().and_then(|server| server.path.clone());
+        let named = shmem.name.as_deref().unwrap_or_default();
+        let path = path.unwrap_or_else(|| format!("/var/lib/libvirt/shmem-{named}-sock"));
+        doorbell(shmem).at(domain, &shmem.info).add(line);
+        Backend::new("socket").with("path", path).add(line, &format!("char{name}"));
+        return;
     }
+    let path = format!("/dev/shm/{}", shmem.name.as_deref().unwrap_or_default());
+    let bytes = shmem.size.map_or(DEFAULT_SHMEM, |size| size.0) << 20;
+    let memory = format!("shmmem-{name}");
+    Json::object("memory-backend-file", memory.as_str())
+        .with("mem-path", path)
+        .with("size", bytes)
+        .with("share", true)
+        .add(line);
+    let master = shmem.role.as_deref().map(|role| if role == "master" { "on" } else { "off" });
+    Json::new("ivshmem-plain")
+        .with("id", name)
+        .with("memdev", memory)
+        .with_if("master", master)
+        .at(domain, &shmem.info)
+        .add(line);
 }
 
 /// MiB of shared memory, if nothing is said.
@@ -159,21 +163,19 @@ fn doorbell(shmem: &Shmem) -> Json {
         .switch("ioeventfd", msi.and_then(|msi| msi.ioeventfd))
 }
 
-pub(super) fn cryptos(line: &mut CommandLine, domain: &Domain) {
-    for crypto in &domain.devices.cryptos {
-        let name = alias(&crypto.info);
-        let (id, backend) = (format!("obj{name}"), crypto.backend.as_ref());
-        let model = backend.map_or("builtin", |backend| backend.model.as_str());
-        Json::object(&format!("cryptodev-backend-{model}"), id.as_str())
-            .with_some("queues", backend.and_then(|backend| backend.queues))
-            .add(line);
-        let options = crypto.driver.as_ref().map(|driver| &driver.virtio);
-        Json::virtio("virtio-crypto", crypto.info.address.as_ref(), None, options)
-            .with("cryptodev", id)
-            .with("id", name)
-            .at(domain, &crypto.info)
-            .add(line);
-    }
+pub(super) fn crypto(line: &mut CommandLine, domain: &Domain, crypto: &Crypto) {
+    let name = alias(&crypto.info);
+    let (id, backend) = (format!("obj{name}"), crypto.backend.as_ref());
+    let model = backend.map_or("builtin", |backend| backend.model.as_str());
+    Json::object(&format!("cryptodev-backend-{model}"), id.as_str())
+        .with_some("queues", backend.and_then(|backend| backend.queues))
+        .add(line);
+    let options = crypto.driver.as_ref().map(|driver| &driver.virtio);
+    Json::virtio("virtio-crypto", crypto.info.address.as_ref(), None, options)
+        .with("cryptodev", id)
+        .with("id", name)
+        .at(domain, &crypto.info)
+        .add(line);
 }
 
 /// The kernel's side of the socket between host and guest.
@@ -183,8 +185,7 @@ const VHOST_VSOCK: &str = "/dev/vhost-vsock";
 ///
 /// # Errors
 /// The kernel has no such socket.
-pub(super) fn vsock(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
-    let Some(vsock) = &domain.devices.vsock else { return Ok(()) };
+pub(super) fn vsock(line: &mut CommandLine, domain: &Domain, vsock: &Vsock) -> Result<(), VirtError> {
     let opened = line.device(VHOST_VSOCK);
     let opened = opened.map_err(|_| QEMU.config_unsupported("unable to open vhost-vsock device"))?;
     let options = vsock.driver.as_ref().map(|driver| &driver.virtio);

@@ -19,6 +19,8 @@ pub(super) const MASTER_KEY: &str = "masterKey0";
 pub struct Vault {
     key: [u8; 32],
     values: Vec<(SecretReference, Vec<u8>)>,
+    /// Whoever asks gets an empty value.
+    is_blank: bool,
 }
 
 impl Vault {
@@ -28,7 +30,7 @@ impl Vault {
         for half in key.chunks_exact_mut(16) {
             half.copy_from_slice(Uuid::new_v4().as_bytes());
         }
-        Self { key, values: Vec::new() }
+        Self { key, ..Self::default() }
     }
 
     /// The key: what QEMU finds in the file beside its monitor.
@@ -38,7 +40,12 @@ impl Vault {
 
     /// The same key, with the values of other secrets.
     pub(crate) fn with_key(key: [u8; 32]) -> Self {
-        Self { key, values: Vec::new() }
+        Self { key, ..Self::default() }
+    }
+
+    /// One for a line of which only the names count.
+    pub(crate) fn blank() -> Self {
+        Self { is_blank: true, ..Self::default() }
     }
 
     pub(crate) fn insert(&mut self, reference: SecretReference, value: Vec<u8>) {
@@ -49,7 +56,8 @@ impl Vault {
     pub(super) fn value(&self, reference: &SecretReference) -> Result<&[u8], VirtError> {
         let known = self.values.iter().find(|(known, _)| known == reference);
         let missing = || QEMU.internal_error("the value of a secret was not looked up");
-        known.map(|(_, value)| value.as_slice()).ok_or_else(missing)
+        let blank = self.is_blank.then_some(&[][..]);
+        known.map(|(_, value)| value.as_slice()).or(blank).ok_or_else(missing)
     }
 
     /// The object by which QEMU knows a secret.

@@ -192,14 +192,14 @@ async fn mirror_to(
     }
     let mut only = Domain::clone(&live.domain);
     only.devices.disks = vec![chained];
-    let line = devices::line_of(driver, &only, |line, domain, context| {
+    let line = devices::line_of(driver, live, &only, |line, domain, context| {
         let mut own = domain.devices.disks.iter().filter_map(|disk| chain(disk).into_iter().next());
         own.try_for_each(|image| image.add(line, context))
     });
     let line = line.await?;
     let dac = driver.shared.security.as_ref();
     let given = dac.map(|dac| dac.give_disk(&live.domain, &copy)).transpose()?;
-    devices::run(live, line).await?;
+    devices::run(&live.monitor, line).await?;
     let (node, all) = nodes(disk, new);
     let name = format!("copy-{}-{device}", target(disk));
     let mut arguments = json!({"job-id": name, "device": device, "target": node,

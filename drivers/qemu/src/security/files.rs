@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use virtwire_conf::domain::chardev::{CharType, Chardev};
+use virtwire_conf::domain::Devices;
+use virtwire_conf::domain::chardev::{CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::DeviceSeclabel;
 use virtwire_conf::domain::disk::{Disk, DiskDevice, DiskSource};
 use virtwire_conf::{Domain, YesNo};
@@ -39,13 +40,19 @@ impl File {
 
 /// All files of a guest, each before those that stand upon it.
 pub(super) fn files(domain: &Domain) -> Vec<File> {
-    let disks = domain.devices.disks.iter().flat_map(of_disk);
-    let sources = chardevs(domain).flat_map(of_chardev);
     let os = &domain.os;
     let nvram = os.nvram.iter().filter_map(|nvram| nvram.path.as_deref()).map(File::new);
     let kernel = [&os.kernel, &os.initrd, &os.dtb].into_iter().flatten().map(File::new);
-    let usb = domain.devices.hostdevs.iter().filter_map(usb::node).map(File::new);
-    disks.chain(sources).chain(nvram).chain(kernel).chain(usb).collect()
+    let [before, after] = of_devices(&domain.devices);
+    before.into_iter().chain(nvram).chain(kernel).chain(after).collect()
+}
+
+/// The files of devices: those that come before a guest's firmware, and those behind it.
+pub(super) fn of_devices(devices: &Devices) -> [Vec<File>; 2] {
+    let disks = devices.disks.iter().flat_map(of_disk);
+    let sources = chardevs(devices).flat_map(of_chardev);
+    let usb = devices.hostdevs.iter().filter_map(usb::node).map(File::new);
+    [disks.chain(sources).collect(), usb.collect()]
 }
 
 /// The images of a disk: its own, and those below it.
@@ -74,6 +81,9 @@ fn of_chardev(chardev: &Chardev) -> Vec<File> {
     let Some(path) = source.path.as_deref() else { return Vec::new() };
     let labelled = |path: &str| File::labelled(path, &source.seclabel, true);
     match chardev.type_ {
+        CharType::Unix if matches!(source.mode, Some(CharMode::Connect | CharMode::Client)) => {
+            labelled(path).into_iter().collect()
+        }
         CharType::Dev => labelled(path).into_iter().collect(),
         CharType::File => labelled(path).map(|file| File { made: true, ..file }).into_iter().collect(),
         CharType::Pipe => {
@@ -84,8 +94,7 @@ fn of_chardev(chardev: &Chardev) -> Vec<File> {
     }
 }
 
-fn chardevs(domain: &Domain) -> impl Iterator<Item = &Chardev> {
-    let devices = &domain.devices;
+fn chardevs(devices: &Devices) -> impl Iterator<Item = &Chardev> {
     let serials = devices.serials.iter().map(|serial| &serial.chardev);
     let parallels = devices.parallels.iter().map(|parallel| &parallel.chardev);
     let channels = devices.channels.iter().map(|channel| &channel.chardev);
@@ -98,6 +107,6 @@ fn chardevs(domain: &Domain) -> impl Iterator<Item = &Chardev> {
 pub(super) fn models(domain: &Domain) -> impl Iterator<Item = Option<&str>> {
     let disks = domain.devices.disks.iter().filter_map(|disk| disk.source.as_ref());
     let of_disks = disks.flat_map(|source| &source.seclabel);
-    let sources = chardevs(domain).flat_map(|chardev| &chardev.source);
+    let sources = chardevs(&domain.devices).flat_map(|chardev| &chardev.source);
     of_disks.chain(sources.flat_map(|source| &source.seclabel)).map(|label| label.model.as_deref())
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use virtwire_conf::domain::disk::Disk;
-use virtwire_conf::domain::{Seclabel, SeclabelType};
+use virtwire_conf::domain::{Devices, Seclabel, SeclabelType};
 use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
@@ -147,6 +147,17 @@ impl Dac {
         }
     }
 
+    /// Gives a running guest the files of new devices.
+    ///
+    /// # Errors
+    /// As of [`give`](Self::give).
+    pub(crate) fn give_devices(&self, domain: &Domain, devices: &Devices) -> Result<Given<'_>> {
+        match self.owner_of_files(domain)? {
+            Some(owner) => self.give_all(files::of_devices(devices).into_iter().flatten().collect(), owner),
+            None => Ok(Given { dac: self, files: Vec::new() }),
+        }
+    }
+
     fn give_all(&self, files: Vec<File>, owner: Ids) -> Result<Given<'_>> {
         let mut given = Given { dac: self, files: Vec::new() };
         for file in files {
@@ -184,6 +195,13 @@ impl Dac {
     pub(crate) fn take_back_disk(&self, domain: &Domain, disk: &Disk) {
         if let Ok(Some(_)) = self.owner_of_files(domain) {
             self.take_back_all(files::of_disk(disk));
+        }
+    }
+
+    /// Gives back the files of devices that have left a guest.
+    pub(crate) fn take_back_devices(&self, domain: &Domain, devices: &Devices) {
+        if let Ok(Some(_)) = self.owner_of_files(domain) {
+            self.take_back_all(files::of_devices(devices).into_iter().flatten().collect());
         }
     }
 

@@ -54,7 +54,8 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     let channels = devices.channels.iter().map(|channel| &channel.chardev);
     let consoles = devices.consoles.iter().map(|console| &console.chardev);
     let parallels = devices.parallels.iter().map(|parallel| &parallel.chardev);
-    for end in serials.chain(channels).chain(consoles).chain(parallels) {
+    let redirected = devices.redirdevs.iter().map(|redirdev| &redirdev.chardev);
+    for end in serials.chain(channels).chain(consoles).chain(parallels).chain(redirected) {
         let of_spice = matches!(end.type_, CharType::Spicevmc | CharType::Spiceport);
         refuse! {
             of_spice && !spice =>

@@ -12,6 +12,7 @@ use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 
 use super::boot::boot_index;
+use super::chardev::Backend;
 use super::{Context, Json, alias};
 use crate::command::{CommandLine, escape};
 pub(crate) use disk::has_one_number;
@@ -34,14 +35,25 @@ pub(crate) fn disks(line: &mut CommandLine, domain: &Domain, context: &Context<'
             sd_card(line, disk);
             continue;
         }
-        let end = match disk.type_ {
-            StorageType::Vhostuser => Some(disk::End::Chardev(vhost_user(line, disk))),
-            _ => backend(line, disk, context)?.map(disk::End::Node),
-        };
         // A floppy's place in the boot order is its controller's to know.
         let boot = boot.filter(|_| bus(disk) != Some(DiskBus::Fdc));
-        disk::device(domain, disk, end, boot)?.add(line);
+        self::disk(line, domain, (disk, boot), context)?;
     }
+    Ok(())
+}
+
+/// One disk, and where it stands in the boot order.
+pub(super) fn disk(
+    line: &mut CommandLine,
+    domain: &Domain,
+    (disk, boot): (&Disk, Option<u32>),
+    context: &Context<'_>,
+) -> Result<(), VirtError> {
+    let end = match disk.type_ {
+        StorageType::Vhostuser => Some(disk::End::Chardev(vhost_user(line, disk))),
+        _ => backend(line, disk, context)?.map(disk::End::Node),
+    };
+    disk::device(domain, disk, end, boot)?.add(line);
     Ok(())
 }
 
@@ -71,7 +83,11 @@ fn boot_indexes(domain: &Domain) -> Vec<Option<u32>> {
 }
 
 /// All nodes of a disk; the name of the one that the device uses, `None` for an empty drive.
-fn backend(line: &mut CommandLine, disk: &Disk, context: &Context<'_>) -> Result<Option<String>, VirtError> {
+pub(crate) fn backend(
+    line: &mut CommandLine,
+    disk: &Disk,
+    context: &Context<'_>,
+) -> Result<Option<String>, VirtError> {
     let chain = chain(disk);
     let Some(top) = chain.first() else { return Ok(None) };
     for image in chain.iter().rev() {
@@ -163,9 +179,10 @@ fn vhost_user(line: &mut CommandLine, disk: &Disk) -> String {
     let reconnect = source.and_then(|source| source.reconnect.as_ref());
     let reconnect = reconnect.filter(|reconnect| reconnect.enabled == Some(YesNo::Yes));
     let reconnect = reconnect.and_then(|reconnect| reconnect.timeout);
-    let reconnect =
-        reconnect.map_or(String::new(), |seconds| format!(",reconnect-ms={}", u64::from(seconds) * 1000));
-    line.option("-chardev", format!("socket,id={id},path={}{reconnect}", escape(path)));
+    Backend::new("socket")
+        .with("path", path)
+        .with_if("reconnect-ms", reconnect.map(|seconds| u64::from(seconds) * 1000))
+        .add(line, &id);
     id
 }
 
