@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """An emulator that only has a monitor, and keeps QEMU's manners as the guest's name says: fine, slow, out-of-order, dies,
-dies-later, closes, closes-later, endless, endless-later, silent, silent-later."""
+dies-later, closes, closes-later, endless, endless-later, silent, silent-later, refuses, keeps."""
 
 import json
 import os
@@ -21,7 +21,9 @@ ANSWERS = {
     "query-status": {"running": False, "status": "prelaunch"},
     "query-chardev": [],
     "query-balloon": {"actual": 8388608},
+    "query-fdsets": [],
 }
+OBJECTS = []
 
 
 def send(message):
@@ -54,10 +56,26 @@ def misbehave(how):
 
 def answer(command):
     """The reply to a command: what a client sends by hand is answered with its own name."""
-    value = ANSWERS.get(command["execute"], {})
-    if command["execute"].startswith("x-"):
-        value = {"asked": command["execute"]}
+    what, arguments = command["execute"], command.get("arguments", {})
+    if what == "object-add":
+        OBJECTS.append(arguments["id"])
+    if what == "object-del":
+        OBJECTS.remove(arguments["id"])
+    if what == "device_add" and name == "refuses":
+        return {"error": {"class": "GenericError", "desc": "there is no room"}, "id": command["id"]}
+    value = ANSWERS.get(what, {})
+    if what.startswith("x-"):
+        value = {"asked": what, "objects": OBJECTS}
     return {"return": value, "id": command["id"]}
+
+
+def tell(command):
+    """What happens after a command: a guest of this name keeps its devices."""
+    if command["execute"] == "device_del" and name == "keeps":
+        device = command["arguments"]["id"]
+        moment = {"seconds": 0, "microseconds": 1}
+        data = {"device": device, "path": f"/machine/peripheral/{device}"}
+        send({"event": "DEVICE_UNPLUG_GUEST_ERROR", "data": data, "timestamp": moment})
 
 
 GREETING = {"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}
@@ -79,4 +97,6 @@ while True:
         if name == "out-of-order" and command["execute"].startswith("x-") and len(waiting) < 2:
             continue
         while waiting:
-            send(answer(waiting.pop()))
+            command = waiting.pop()
+            send(answer(command))
+            tell(command)

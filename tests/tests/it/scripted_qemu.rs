@@ -227,3 +227,55 @@ fn answers_out_of_order_reach_who_asked() {
     let mut peer = connect(&daemon);
     peer.ask::<_, ()>(Procedure::DOMAIN_DESTROY, &DomainDestroyArgs { dom }).expect("it ends");
 }
+
+/// What comes to a guest that runs, with something behind it.
+const RNG: &str = "<rng model='virtio'><backend model='builtin'/></rng>";
+/// `VIR_DOMAIN_AFFECT_LIVE`
+const LIVE: u32 = 1;
+
+/// A guest of this name that runs; its daemon, a client of it, and the guest.
+fn running(name: &str) -> Option<(Daemon, Peer, NonnullDomain)> {
+    let daemon = daemon()?;
+    let mut peer = connect(&daemon);
+    let dom = define(&daemon, &mut peer, name);
+    start(&mut peer, &dom).and_then(|reply| reply.decode::<()>()).expect("it starts");
+    Some((daemon, peer, dom))
+}
+
+fn attach(peer: &mut Peer, dom: &NonnullDomain) -> Received {
+    let args = DomainAttachDeviceFlagsArgs { dom: dom.clone(), xml: RNG.into(), flags: LIVE };
+    peer.call(Procedure::DOMAIN_ATTACH_DEVICE_FLAGS, &args).expect("an answer comes")
+}
+
+fn has_rng(peer: &mut Peer, dom: &NonnullDomain) -> bool {
+    let args = DomainGetXmlDescArgs { dom: dom.clone(), flags: 0 };
+    let shown: DomainGetXmlDescRet = peer.ask(Procedure::DOMAIN_GET_XML_DESC, &args).expect("it is shown");
+    shown.xml.to_str_lossy().contains("<rng")
+}
+
+#[test]
+fn what_was_begun_for_a_device_that_is_refused_is_taken_back() {
+    let Some((_daemon, mut peer, dom)) = running("refuses") else { return };
+    let says = "unable to execute QEMU command 'device_add': there is no room";
+    refused("refuses", &attach(&mut peer, &dom), ErrorCode::INTERNAL_ERROR, says);
+    assert!(!has_rng(&mut peer, &dom));
+    let cmd = "{\"execute\": \"x-objects\"}";
+    let args = DomainMonitorCommandArgs { dom: dom.clone(), cmd: cmd.into(), flags: 0 };
+    let payload = codec::encode(&args).expect("it encodes");
+    let procedure = qemu::Procedure::DOMAIN_MONITOR_COMMAND.0;
+    let reply = peer.call_raw(&qemu::PROGRAM, procedure, &payload).expect("an answer comes");
+    let answer: DomainMonitorCommandRet = reply.decode().expect("it is an answer");
+    assert!(answer.result.to_str_lossy().contains("[]"), "{answer:?}");
+    peer.ask::<_, ()>(Procedure::DOMAIN_DESTROY, &DomainDestroyArgs { dom }).expect("it ends");
+}
+
+#[test]
+fn a_device_that_the_guest_keeps_stays() {
+    let Some((_daemon, mut peer, dom)) = running("keeps") else { return };
+    attach(&mut peer, &dom).decode::<()>().expect("it is there");
+    let args = DomainDetachDeviceFlagsArgs { dom: dom.clone(), xml: RNG.into(), flags: LIVE };
+    let reply = peer.call(Procedure::DOMAIN_DETACH_DEVICE_FLAGS, &args).expect("an answer comes");
+    refused("keeps", &reply, ErrorCode::OPERATION_FAILED, "rejected by the guest");
+    assert!(has_rng(&mut peer, &dom));
+    peer.ask::<_, ()>(Procedure::DOMAIN_DESTROY, &DomainDestroyArgs { dom }).expect("it ends");
+}
