@@ -20,6 +20,7 @@
 //! are installed, by [`schemas::provide`].
 
 mod arch;
+pub mod backup;
 pub mod capabilities;
 pub mod change;
 pub mod complete;
@@ -40,6 +41,7 @@ pub mod table;
 pub mod xml;
 
 pub use arch::ARCHITECTURES;
+pub use backup::Backup;
 pub use capabilities::Capabilities;
 pub use complete::{Emulator, Flavor, Machine, ParseOptions, QemuHost};
 pub use domain::Domain;
@@ -169,4 +171,5 @@ definitions! {
     NwfilterBindingStatus "filterbindingstatus" "nwfilterbinding" NWFILTER;
     Snapshot "domainsnapshot" "domainsnapshot" DOMAIN_SNAPSHOT;
     Checkpoint "domaincheckpoint" "domaincheckpoint" DOMAIN_CHECKPOINT;
+    Backup "domainbackup" "domainbackup" DOMAIN;
 }

@@ -140,6 +140,7 @@ impl Qemu {
                 restart: false,
                 last_source: crate::blockjob::last_number(&of_run),
                 block_jobs: status.block_jobs,
+                backup: None,
                 ending: None,
             });
             inner.state = match (running, status.state.runs()) {
@@ -148,6 +149,7 @@ impl Qemu {
                 (false, true) => State::PAUSED_UNKNOWN,
             };
         }
+        guest.set_backup(status.backup);
         self.follow(&guest, id, events);
         self.find_gone(&guest).await;
         self.resume_jobs(&guest).await;

@@ -1,6 +1,5 @@
 //! How a guest begins: it boots, or goes on from what was in its memory.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use virtwire_conf::Domain;
@@ -11,8 +10,9 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
 use crate::guest::{Ending, Guest};
 use crate::migration::Incoming;
+use crate::save::Stream;
+use crate::snapshot;
 use crate::state::{Lifecycle, State};
-use crate::{migrate, snapshot};
 
 /// How a guest begins.
 pub(crate) struct Begin {
@@ -28,9 +28,9 @@ pub(crate) enum Memory {
     /// What it was at a snapshot, which is on these disks.
     Snapshot { name: String, disks: Vec<SnapshotDisk> },
     /// What a file holds from where it stands.
-    Saved(File),
+    Saved(Stream),
     /// What it was at a snapshot, which a file holds from where it stands.
-    Outside(File),
+    Outside(Stream),
     /// What another host sends.
     Incoming(Box<Incoming>),
 }
@@ -113,7 +113,7 @@ impl Qemu {
         match memory {
             Memory::Fresh => Ok(()),
             Memory::Snapshot { name, disks } => snapshot::load_memory(&live, &name, &disks).await,
-            Memory::Saved(file) | Memory::Outside(file) => migrate::into(&live.monitor, file).await,
+            Memory::Saved(stream) | Memory::Outside(stream) => stream.drain(&live.monitor).await,
             Memory::Incoming(incoming) => incoming.wait(guest).await,
         }
     }

@@ -28,6 +28,7 @@ use crate::host::Host;
 use crate::migration::Entrance;
 use crate::probe::{QemuCaps, find_in_path, find_program};
 use crate::rotation::Rotation;
+use crate::save::Formats;
 use crate::security::{self, Dac};
 use crate::state::Lifecycle;
 use crate::{checkpoint, define, kept, strays};
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) security: Option<Dac>,
     /// Where guests from other hosts come in.
     pub(crate) entrance: Entrance,
+    /// How the memory of guests is in files.
+    pub(crate) formats: Formats,
     /// How long QEMU may take to answer a command, and to answer at all when it starts.
     pub(crate) answer_limit: Duration,
     options: OnceCell<ParseOptions>,
@@ -136,6 +139,7 @@ impl Qemu {
             caps: CapsCache::new(&dirs.cache),
             security,
             entrance: Entrance::open(&dirs.settings())?,
+            formats: Formats::open(&dirs.settings())?,
             answer_limit,
             options: OnceCell::new(),
             guests: Mutex::default(),

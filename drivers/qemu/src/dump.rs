@@ -3,7 +3,6 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -13,7 +12,7 @@ use virtwire_qmp::commands::{Cont, Getfd, Stop, SystemReset};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor};
 use crate::guest::{Ending, Guest, Live};
-use crate::migrate;
+use crate::save::Stream;
 use crate::state::{Lifecycle, State};
 
 /// `VIR_DUMP_…`
@@ -46,7 +45,7 @@ pub(crate) async fn dump(driver: &Qemu, args: DomainCoreDumpArgs) -> Result<()> 
 pub(crate) async fn with_format(driver: &Qemu, args: DomainCoreDumpWithFormatArgs) -> Result<()> {
     check_flags(args.flags, flag::KNOWN, "qemuDomainCoreDumpWithFormat")?;
     let guest = driver.guest(&args.dom)?;
-    let _job = guest.job.lock().await;
+    let _job = guest.turn().await?;
     let live = guest.live().map_err(|_| QEMU.operation_invalid("domain is not running"))?;
     let unknown = || QEMU.invalid_arg(format_args!("unknown dumpformat '{}'", args.dumpformat));
     let format = FORMATS.get(args.dumpformat as usize).ok_or_else(unknown)?;
@@ -55,7 +54,7 @@ pub(crate) async fn with_format(driver: &Qemu, args: DomainCoreDumpWithFormatArg
         driver.change(&guest, State::runs, State::PAUSED_DUMP, Lifecycle::SUSPENDED_PAUSED);
         live.monitor.execute(&Stop {}).await.map_err(monitor)?;
     }
-    let dumped = put(&guest, &live, Path::new(&*args.to.to_str_lossy()), format, args.flags).await;
+    let dumped = put(driver, &guest, &live, Path::new(&*args.to.to_str_lossy()), format, args.flags).await;
     if dumped.is_ok() && args.flags & flag::CRASH != 0 {
         driver.kill(&guest, Ending::Dumped).await;
         return Ok(());
@@ -72,7 +71,14 @@ pub(crate) async fn with_format(driver: &Qemu, args: DomainCoreDumpWithFormatArg
 }
 
 /// Makes the file; where it cannot be filled it is gone again.
-async fn put(guest: &Arc<Guest>, live: &Live, path: &Path, format: &(&str, &str), flags: u32) -> Result<()> {
+async fn put(
+    driver: &Qemu,
+    guest: &Guest,
+    live: &Live,
+    path: &Path,
+    format: &(&str, &str),
+    flags: u32,
+) -> Result<()> {
     if flags & flag::MEMORY_ONLY == 0 && format.1 != "elf" {
         let text = "kdump-compressed format is only supported with memory-only dump";
         return Err(QEMU.operation_failed(text));
@@ -85,7 +91,10 @@ async fn put(guest: &Arc<Guest>, live: &Live, path: &Path, format: &(&str, &str)
     let out = opened.map_err(|e| file(&e, format_args!("Failed to create file '{}'", path.display())))?;
     let is_file = out.metadata().is_ok_and(|made| made.is_file());
     let filled = match flags & flag::MEMORY_ONLY {
-        0 => migrate::out(&live.monitor, out).await,
+        0 => {
+            let format = driver.shared.formats.of_dump();
+            Stream { file: out, format, offset: 0, channels: None }.fill(&live.monitor).await
+        }
         _ => memory_only(guest, live, out, format.1).await,
     };
     // A device stays where it is.

@@ -4,12 +4,14 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use serde_json::json;
 use virtwire_conf::domain::display::GraphicsType;
 use virtwire_protocol::VirtError;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{AddClient, Closefd, Getfd};
 use virtwire_qmp::events::ScreenEnd;
 
+use crate::blockjob::say;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::Guest;
@@ -37,6 +39,25 @@ pub(crate) async fn open_fd(driver: &Qemu, args: DomainOpenGraphicsFdArgs) -> Re
     let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
     connect(&guest, args.idx, theirs.into(), args.flags).await?;
     Ok(vec![ours.into()])
+}
+
+/// `VIR_DOMAIN_GRAPHICS_RELOAD_TYPE_VNC`, and those below: any.
+const RELOAD_VNC: u32 = 1;
+
+/// Has QEMU read the certificates of screens anew.
+pub(crate) async fn reload(driver: &Qemu, args: DomainGraphicsReloadArgs) -> Result<()> {
+    check_flags(args.flags, 0, "qemuDomainGraphicsReload")?;
+    if args.r#type > RELOAD_VNC {
+        return Err(QEMU.invalid_arg(format_args!("type must be less than {}", RELOAD_VNC + 1)));
+    }
+    let guest = driver.guest(&args.dom)?;
+    let _job = guest.job.lock().await;
+    let live = guest.live()?;
+    let is_vnc = live.domain.devices.graphics.iter().any(|screen| screen.type_ == GraphicsType::Vnc);
+    if args.r#type < RELOAD_VNC && !is_vnc {
+        return Ok(());
+    }
+    say(&live, "display-reload", json!({"type": "vnc", "tls-certs": true})).await
 }
 
 /// Hands a socket to QEMU, to whose other end a client of the screen is.

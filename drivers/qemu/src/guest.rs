@@ -4,18 +4,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 use virtwire_conf::moments::Moments;
 use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::ErrorDomain;
-use virtwire_protocol::remote::NonnullDomain;
+use virtwire_protocol::remote::{NonnullDomain, TypedParam};
 use virtwire_qmp::Monitor;
 
 use crate::agent;
+use crate::backup::Running;
 use crate::blockjob::BlockJob;
 use crate::devices::Leaving;
 use crate::error::{Result, not_running};
 use crate::fds::Group;
-use crate::migration::{Moving, Stats, TURN, Way};
+use crate::migration::{Moving, TURN, Way};
 use crate::process::Process;
 use crate::state::State;
 
@@ -41,6 +43,8 @@ pub(crate) struct Guest {
     pub(crate) dumped: watch::Sender<Option<String>>,
     /// What QEMU has told last of a migration.
     pub(crate) told: watch::Sender<String>,
+    /// Whether a backup of its disks goes on.
+    backs_up: watch::Sender<bool>,
     /// Held while its status file is written.
     pub(crate) status: Mutex<()>,
     inner: Mutex<Inner>,
@@ -68,10 +72,10 @@ pub(crate) struct Inner {
     pub(crate) checkpoints: Moments<Checkpoint>,
     /// It goes to another host, or comes from one.
     pub(crate) moving: Option<Moving>,
-    /// The last migration that was completed, and which way it went.
-    pub(crate) completed: Option<(Way, Stats)>,
     /// MiB per second that a migration may take, if somebody has said so.
     pub(crate) migration_speed: Option<u64>,
+    /// How the last job on it that was completed has ended (`VIR_DOMAIN_JOB_…`), and its figures.
+    pub(crate) completed: Option<(i32, Vec<TypedParam>)>,
     /// How long its agent may take, seconds; negative numbers are `VIR_DOMAIN_AGENT_RESPONSE_TIMEOUT_…`.
     pub(crate) agent_timeout: i32,
     /// What clients have opened for it.
@@ -108,6 +112,8 @@ pub(crate) struct Live {
     pub(crate) last_source: u32,
     /// Work on the images of its disks.
     pub(crate) block_jobs: Vec<BlockJob>,
+    /// A backup of its disks.
+    pub(crate) backup: Option<Running>,
     /// Why it will end, if somebody has decided that.
     pub(crate) ending: Option<Ending>,
 }
@@ -151,8 +157,8 @@ impl Guest {
             snapshots: Moments::default(),
             checkpoints: Moments::default(),
             moving: None,
-            completed: None,
             migration_speed: None,
+            completed: None,
             agent_timeout: agent::BLOCK,
             fds: Vec::new(),
         };
@@ -161,7 +167,7 @@ impl Guest {
         let (vcpu_gone, dumped) = (watch::Sender::new(None), watch::Sender::new(None));
         let (told, leaves) = (watch::Sender::default(), watch::Sender::default());
         let leaving = Leaving::default();
-        let (status, inner) = (Mutex::default(), Mutex::new(inner));
+        let (backs_up, status, inner) = (watch::Sender::new(false), Mutex::default(), Mutex::new(inner));
         Self {
             name,
             uuid,
@@ -174,6 +180,7 @@ impl Guest {
             vcpu_gone,
             dumped,
             told,
+            backs_up,
             status,
             inner,
         }
@@ -206,7 +213,7 @@ impl Guest {
                 true = leaving => self.aside.lock().await,
             }
         };
-        let turn = tokio::time::timeout(TURN, turn).await;
+        let turn = timeout(TURN, turn).await;
         turn.map_err(|_| ErrorDomain::NONE.operation_timeout("cannot acquire state change lock"))
     }
 
@@ -214,6 +221,40 @@ impl Guest {
     pub(crate) fn set_moving(&self, moving: Option<Moving>) -> Option<Moving> {
         self.leaves.send_replace(moving.as_ref().is_some_and(|moving| moving.way == Way::Out));
         std::mem::replace(&mut self.lock().moving, moving)
+    }
+
+    /// Takes the job for what cannot be while a backup goes on; its end is waited for, as is whoever has the job.
+    ///
+    /// # Errors
+    /// `VIR_ERR_OPERATION_TIMEOUT` where it does not end for a while.
+    pub(crate) async fn turn(&self) -> Result<tokio::sync::OwnedMutexGuard<()>> {
+        let mut backs_up = self.backs_up.subscribe();
+        let turn = async {
+            loop {
+                // The sender is this guest's own.
+                let _ = backs_up.wait_for(|backs_up| !backs_up).await;
+                let job = Arc::clone(&self.job).lock_owned().await;
+                if !*backs_up.borrow() {
+                    return job;
+                }
+            }
+        };
+        let turn = timeout(TURN, turn).await;
+        turn.map_err(|_| {
+            let holder = match *self.backs_up.borrow() {
+                true => " (held by monitor=remoteDispatchDomainBackupBegin)",
+                false => "",
+            };
+            ErrorDomain::NONE.operation_timeout(format_args!("cannot acquire state change lock{holder}"))
+        })
+    }
+
+    /// A backup of the guest's disks goes on, or none.
+    pub(crate) fn set_backup(&self, backup: Option<Running>) {
+        self.backs_up.send_replace(backup.is_some());
+        if let Some(live) = &mut self.lock().live {
+            live.backup = backup;
+        }
     }
 
     /// What runs of it.

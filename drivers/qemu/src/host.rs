@@ -261,6 +261,20 @@ impl Host {
         banks.into_iter().filter(|bank| bank.level >= 2).collect()
     }
 
+    /// Where the kernel keeps the pool of huge pages of a size (KiB), of a node or of the whole host, if it has one.
+    pub fn pool(&self, cell: Option<u32>, size: u64) -> Option<PathBuf> {
+        let dir = match cell {
+            Some(cell) => format!("devices/system/node/node{cell}/hugepages"),
+            None => "kernel/mm/hugepages".to_owned(),
+        };
+        Some(self.sys.join(dir).join(format!("hugepages-{size}kB"))).filter(|pool| pool.is_dir())
+    }
+
+    /// The file of a parameter of memory merging.
+    pub fn merging(&self, name: &str) -> PathBuf {
+        self.sys.join("kernel/mm/ksm").join(name)
+    }
+
     /// Parameters of memory merging, from `/sys/kernel/mm/ksm`.
     pub fn shared_memory(&self, name: &str) -> Option<u64> {
         self.sys_number(&format!("kernel/mm/ksm/{name}"))

@@ -4,9 +4,9 @@ use virtwire_driver_api::{HypervisorDriver, serve};
 
 use crate::driver::Qemu;
 use crate::{
-    absent, actions, agent, autostart, blockjob, caps, checkpoint, console, control, define, devices, disks,
-    dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata, migration, monitor, nodedev,
-    pin, power, rename, save, screen, snapshot, stats, throttle, tune, vcpus,
+    absent, actions, agent, autostart, backup, blockjob, caps, checkpoint, console, control, define, devices,
+    disks, dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata, migration, monitor,
+    nodedev, pages, pin, power, rename, save, screen, secure, snapshot, stats, throttle, tune, vcpus,
 };
 
 serve! {
@@ -29,6 +29,11 @@ serve! {
         node_get_memory_stats = machine::memory_stats;
         node_get_cells_free_memory = machine::cells_free_memory;
         node_get_free_memory = machine::free_memory;
+        node_get_free_pages = pages::free;
+        node_alloc_pages = pages::allocate;
+        node_get_memory_parameters = pages::merging;
+        node_set_memory_parameters = pages::set_merging;
+        node_suspend_for_duration = pages::suspend;
         node_get_cpu_map = machine::cpu_map;
         node_get_security_model = machine::security_model;
         node_device_dettach = nodedev::detach;
@@ -75,6 +80,7 @@ serve! {
         domain_screenshot = screen::shot;
         domain_open_graphics = graphics::open;
         domain_open_graphics_fd = graphics::open_fd;
+        domain_graphics_reload = graphics::reload;
         domain_fd_associate(cx) = fds::associate;
         domain_pm_wakeup = power::wake;
 
@@ -160,6 +166,8 @@ serve! {
         domain_pin_iothread = iothreads::pin;
         domain_get_block_io_tune = throttle::get;
         domain_set_block_io_tune = throttle::set;
+        domain_set_throttle_group = throttle::groups::set;
+        domain_del_throttle_group = throttle::groups::delete;
 
         connect_get_sysinfo = absent::sysinfo;
         domain_get_time = agent::time;
@@ -183,6 +191,7 @@ serve! {
 
         domain_get_perf_events = tune::perf_events;
         domain_get_launch_security_info = absent::launch_security;
+        domain_set_launch_security_state = secure::set_state;
         node_get_sev_info = absent::sev_info;
         domain_set_vcpus = vcpus::set;
         domain_set_vcpus_flags = vcpus::set_flags;
@@ -223,10 +232,15 @@ serve! {
         domain_checkpoint_get_parent = checkpoint::parent;
         domain_checkpoint_delete = checkpoint::delete;
 
+        domain_backup_begin = backup::begin;
+        domain_backup_get_xml_desc = backup::xml_desc;
+
         domain_save = save::save;
         domain_save_flags = save::save_flags;
+        domain_save_params = save::save_params;
         domain_restore = save::restore;
         domain_restore_flags = save::restore_flags;
+        domain_restore_params = save::restore_params;
         domain_save_image_get_xml_desc = save::image_xml;
         domain_save_image_define_xml = save::image_define;
         domain_managed_save = save::managed_save;

@@ -7,7 +7,6 @@ use virtwire_conf::table::Cpuset;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::QueryCpusFast;
 
-use crate::agent;
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
@@ -15,6 +14,7 @@ use crate::migration;
 use crate::security;
 use crate::state::State;
 use crate::stats::{cpu_time, thread_time};
+use crate::{agent, backup};
 
 /// `VIR_DOMAIN_XML_…`
 const XML_INACTIVE: u32 = 2;
@@ -152,7 +152,11 @@ pub(crate) async fn scheduler_type(
 }
 
 pub(crate) async fn job_info(driver: &Qemu, args: DomainGetJobInfoArgs) -> Result<DomainGetJobInfoRet> {
-    migration::info(&*driver.guest(&args.dom)?).await
+    let guest = driver.guest(&args.dom)?;
+    match backup::info(&guest.live()?).await? {
+        Some(told) => Ok(told),
+        None => migration::info(&guest).await,
+    }
 }
 
 /// Bytes of a map of this many processors.

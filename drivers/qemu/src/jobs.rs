@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 
+use crate::backup;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, monitor};
 use crate::guest::Live;
@@ -99,11 +100,21 @@ const KEEP_COMPLETED: u32 = 2;
 pub(crate) async fn stats(driver: &Qemu, args: DomainGetJobStatsArgs) -> Result<DomainGetJobStatsRet> {
     check_flags(args.flags, COMPLETED | KEEP_COMPLETED, "qemuDomainGetJobStats")?;
     let guest = driver.guest(&args.dom)?;
-    migration::statistics(&guest, args.flags & COMPLETED != 0, args.flags & KEEP_COMPLETED != 0).await
+    if args.flags & COMPLETED != 0 {
+        let mut inner = guest.lock();
+        let keep = args.flags & KEEP_COMPLETED != 0;
+        let told = if keep { inner.completed.clone() } else { inner.completed.take() };
+        let (r#type, params) = told.unwrap_or_default();
+        return Ok(DomainGetJobStatsRet { r#type, params });
+    }
+    match backup::params(&guest.live()?).await? {
+        Some((r#type, params)) => Ok(DomainGetJobStatsRet { r#type, params }),
+        None => migration::statistics(&guest).await,
+    }
 }
 
 pub(crate) async fn abort_job(driver: &Qemu, args: DomainAbortJobArgs) -> Result<()> {
-    migration::abort(&*driver.guest(&args.dom)?).await
+    abort(driver, DomainAbortJobFlagsArgs { dom: args.dom, flags: 0 }).await
 }
 
 /// `VIR_DOMAIN_ABORT_JOB_POSTCOPY`
@@ -112,11 +123,14 @@ const ABORT_POSTCOPY: u32 = 1;
 pub(crate) async fn abort(driver: &Qemu, args: DomainAbortJobFlagsArgs) -> Result<()> {
     check_flags(args.flags, ABORT_POSTCOPY, "qemuDomainAbortJobFlags")?;
     let guest = driver.guest(&args.dom)?;
-    if args.flags & ABORT_POSTCOPY == 0 {
-        return migration::abort(&guest).await;
+    let live = guest.live()?;
+    if args.flags & ABORT_POSTCOPY != 0 {
+        return Err(QEMU.operation_invalid("current job is not outgoing migration in post-copy mode"));
     }
-    guest.live()?;
-    Err(QEMU.operation_invalid("current job is not outgoing migration in post-copy mode"))
+    match live.backup {
+        Some(_) => backup::abort(driver, &guest).await,
+        None => migration::abort(&guest).await,
+    }
 }
 
 /// `VIR_DOMAIN_DIRTYRATE_MODE_…`: by a bitmap, by the processors' rings; by samples where neither is said.

@@ -19,8 +19,9 @@ use virtwire_qmp::{Monitor, QmpError};
 
 use crate::agent::has_agent;
 use crate::argv;
+use crate::backup;
 use crate::begin::{Begin, Memory};
-use crate::blockjob::BlockJob;
+use crate::blockjob;
 use crate::chain;
 use crate::command::shell;
 use crate::devices::{is_up, set_password};
@@ -94,6 +95,7 @@ impl Qemu {
             restart: false,
             last_source,
             block_jobs: Vec::new(),
+            backup: None,
             ending: None,
         };
         {
@@ -196,9 +198,7 @@ impl Qemu {
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
 
         // A daemon that comes after this one, killed now, would not know of it otherwise.
-        if let Err(error) =
-            self.write_status(domain, (&[], None), State::PAUSED_STARTING_UP, process.pid(), dir)
-        {
+        if let Err(error) = self.write_status(domain, "", State::PAUSED_STARTING_UP, process.pid(), dir) {
             process.signal(Signal::KILL);
             let path = self.shared.dirs.status(&domain.name);
             let what = format_args!("Failed to create file '{}.new'", path.display());
@@ -388,6 +388,7 @@ impl Qemu {
             // QEMU announces an end that it is asked for; its own word may come too late to be heard.
             self.emit(Lifecycle::SHUTDOWN_HOST.of(handle.clone()));
         }
+        self.backup_lost(guest, &handle, &live);
         self.audit_stop(&handle, event);
         let known = matches!(live.ending, Some(Ending::Destroyed | Ending::Migrated | Ending::Failed));
         let id = if known { -1 } else { handle.id };
@@ -406,8 +407,10 @@ impl Qemu {
             let Some(live) = &inner.live else { return };
             (live.clone(), inner.state, inner.moving.as_ref().map(Record::from))
         };
-        let (pid, jobs) = (live.process.pid(), (live.block_jobs.as_slice(), moving));
-        if let Err(error) = self.write_status(&live.domain, jobs, state, pid, &live.dir) {
+        let pid = live.process.pid();
+        let moving = moving.map(|moving| moving.write()).unwrap_or_default();
+        let work = moving + &blockjob::write(&live.block_jobs) + &backup::write(live.backup.as_ref());
+        if let Err(error) = self.write_status(&live.domain, &work, state, pid, &live.dir) {
             tracing::warn!(guest = guest.name, %error, "its status cannot be saved");
         }
     }
@@ -415,13 +418,13 @@ impl Qemu {
     fn write_status(
         &self,
         domain: &Domain,
-        jobs: (&[BlockJob], Option<Record>),
+        work: &str,
         state: State,
         pid: u32,
         dir: &Path,
     ) -> std::io::Result<()> {
         let xml = domain.to_xml(&FormatOptions { secure: true, ..FormatOptions::default() });
-        let text = status::write(state, pid, &dir.join("monitor.sock"), jobs, &xml);
+        let text = status::write(state, pid, &dir.join("monitor.sock"), work, &xml);
         let dirs = &self.shared.dirs;
         virtwire_store::write(&dirs.status(&domain.name), &text)?;
         fs::write(dirs.pid(&domain.name), format!("{pid}\n"))

@@ -39,7 +39,11 @@ async fn pass(qemu: &Monitor, file: File) -> Result<()> {
     Ok(())
 }
 
-async fn done(qemu: &Monitor) -> Result<()> {
+/// Waits for the end of what QEMU does with its memory.
+///
+/// # Errors
+/// What it has failed with.
+pub(crate) async fn done(qemu: &Monitor) -> Result<()> {
     loop {
         let now = qemu.execute(&QueryMigrate {}).await.map_err(monitor)?;
         match now.status.as_deref() {

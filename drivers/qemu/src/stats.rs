@@ -11,9 +11,10 @@ use virtwire_conf::domain::misc::MemballoonModel;
 use virtwire_conf::domain::net::Interface;
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
-use virtwire_qmp::commands::{QueryBalloon, QueryBlock, QueryBlockstats};
+use virtwire_qmp::commands::{QueryBalloon, QueryBlockstats, QueryNamedBlockNodes};
 use virtwire_qmp::replies::{BlockCounters, BlockStats};
 
+use crate::blockjob::{nodes_of, virtual_size};
 use crate::disks::{find, path_of};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
@@ -174,6 +175,17 @@ async fn blocks(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Liv
         Some(live) => live.monitor.execute(&QueryBlockstats { query_nodes: None }).await.unwrap_or_default(),
         None => Vec::new(),
     };
+    let nodes = match live {
+        Some(live) => {
+            let flat = QueryNamedBlockNodes { flat: Some(true) };
+            live.monitor.execute(&flat).await.unwrap_or_default()
+        }
+        None => Vec::new(),
+    };
+    let size = |node: &str| {
+        let node = nodes.iter().find(|known| known.node_name.as_deref() == Some(node))?;
+        Some(node.image.as_ref()?.virtual_size)
+    };
     for (index, disk) in disks.iter().enumerate() {
         let name = disk.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
         params.push(TypedParam::new(format!("block.{index}.name"), name));
@@ -192,7 +204,9 @@ async fn blocks(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Liv
             let on_disk = meta.blocks() * 512;
             let highest = counters(&stats, disk).map_or(on_disk, |counters| counters.wr_highest_offset);
             params.push(TypedParam::new(format!("block.{index}.allocation"), highest));
-            params.push(TypedParam::new(format!("block.{index}.capacity"), meta.len()));
+            let node = path_of(disk).and_then(|path| nodes_of(disk, path));
+            let capacity = node.and_then(|(node, _)| size(&node)).unwrap_or(meta.len());
+            params.push(TypedParam::new(format!("block.{index}.capacity"), capacity));
             params.push(TypedParam::new(format!("block.{index}.physical"), on_disk));
         }
     }
@@ -339,13 +353,10 @@ pub(crate) async fn block_info(driver: &Qemu, args: DomainGetBlockInfoArgs) -> R
         DomainGetBlockInfoRet { allocation: meta.blocks() * 512, capacity: meta.len(), physical: meta.len() };
     // Only QEMU can look into formats; a stopped guest's image is never probed.
     if let Some(live) = live
-        && let Some(alias) = &disk.info.alias
-        && let Ok(blocks) = live.monitor.execute(&QueryBlock {}).await
-        && let Some(block) = blocks.iter().find(|block| is(block.qdev.as_deref(), &alias.name))
-        && let Some(node) = &block.inserted
-        && let Some(image) = &node.image
+        && let Some((node, _)) = nodes_of(disk, path)
+        && let Ok(size) = virtual_size(&live, &node).await
     {
-        info.capacity = image.virtual_size;
+        info.capacity = size;
     }
     Ok(info)
 }

@@ -8,6 +8,7 @@ use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::events::MemoryFlags;
 
+use crate::backup;
 use crate::blockjob::{self, BlockJob};
 use crate::migration::{self, Record};
 use crate::state::State;
@@ -20,26 +21,19 @@ pub(crate) struct Status {
     pub(crate) monitor: PathBuf,
     pub(crate) block_jobs: Vec<BlockJob>,
     pub(crate) moving: Option<Record>,
+    pub(crate) backup: Option<backup::Running>,
     pub(crate) domain: Domain,
 }
 
-/// The text of a status file.
-pub(crate) fn write(
-    state: State,
-    pid: u32,
-    monitor: &Path,
-    (jobs, moving): (&[BlockJob], Option<Record>),
-    domain: &str,
-) -> String {
+/// The text of a status file; `work` are the elements of what goes on with the guest.
+pub(crate) fn write(state: State, pid: u32, monitor: &Path, work: &str, domain: &str) -> String {
     let (state, reason) = state.words();
     let indented: String = domain.lines().map(|line| format!("  {line}\n")).collect();
-    let moving = moving.map(|moving| format!("  {}", moving.write())).unwrap_or_default();
     let monitor =
         monitor.display().to_string().replace('&', "&amp;").replace('\'', "&apos;").replace('<', "&lt;");
     let text = format!(
         "<domstatus state='{state}' reason='{reason}' pid='{pid}'>\n  \
-         <monitor path='{monitor}' type='unix'/>\n{moving}{}{indented}</domstatus>\n",
-        blockjob::write(jobs)
+         <monitor path='{monitor}' type='unix'/>\n{work}{indented}</domstatus>\n"
     );
     with_warning("edit", &text)
 }
@@ -60,8 +54,8 @@ pub(crate) fn read(text: &str) -> Result<Status, String> {
     let end = text.rfind("</domain>").ok_or("no definition")? + "</domain>".len();
     let domain = text.get(begin..end).ok_or("no definition")?;
     let domain = Domain::parse(domain, &ParseOptions::default()).map_err(|error| error.message)?;
-    let moving = migration::read_record(root);
-    Ok(Status { state, pid, monitor, block_jobs: blockjob::read(root), moving, domain })
+    let (block_jobs, backup) = (blockjob::read(root), backup::read(root));
+    Ok(Status { state, pid, monitor, block_jobs, backup, moving: migration::read_record(root), domain })
 }
 
 /// The watchdog of a guest has run out.
@@ -151,8 +145,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let domain = "<domain type='kvm' id='7'>\n  <name>a</name>\n  <memory>1024</memory>\n  <os><type>hvm</type></os>\n</domain>";
-        let text =
-            write(State::RUNNING_BOOTED, 42, Path::new("/x/domain-7-a/monitor.sock"), (&[], None), domain);
+        let text = write(State::RUNNING_BOOTED, 42, Path::new("/x/domain-7-a/monitor.sock"), "", domain);
         let status = read(&text).unwrap();
         assert_eq!((status.state, status.pid), (State::RUNNING_BOOTED, 42));
         assert_eq!(status.monitor, Path::new("/x/domain-7-a/monitor.sock"));

@@ -152,6 +152,10 @@ replies! { "kebab-case";
         id: String,
         /// `running`, `concluded` and more.
         status: String,
+        /// What it has done, in a measure of its own.
+        current_progress: Option<u64>,
+        /// What it will have done, as far as is known.
+        total_progress: Option<u64>,
         /// What it failed with.
         error: Option<String>,
     }

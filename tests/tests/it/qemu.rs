@@ -47,6 +47,12 @@ fn devices_come_change_and_go_as_with_libvirtd() {
     both_answer_alike("compare/qemu_plug.txt", &[Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu]);
 }
 
+#[test]
+fn virsh_shows_backups_as_libvirtd_has_them() {
+    let needs = [Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu];
+    both_answer_alike("compare/qemu_backup.txt", &needs);
+}
+
 /// Defines the test guest and starts it paused.
 fn start_paused(daemon: &Daemon, uri: &str, name: &str) {
     let (image, definition) = (daemon.folder().join("guest.img"), daemon.folder().join("guest.xml"));

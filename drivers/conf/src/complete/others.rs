@@ -10,7 +10,7 @@ use crate::snapshot::CheckpointType;
 use crate::storage::{PoolFormat, PoolTarget, PoolType, VolTarget, VolType, sanitize};
 use crate::table::{Bytes, schema};
 use crate::xml::namespace_of;
-use crate::{Checkpoint, Domain, Interface, NodeDevice, Secret, Snapshot, StoragePool, StorageVol};
+use crate::{Backup, Checkpoint, Domain, Interface, NodeDevice, Secret, Snapshot, StoragePool, StorageVol};
 
 /// A guest that is described within something else is completed like one that is defined.
 fn complete_guest(guest: &mut Option<Box<Domain>>, options: &ParseOptions) -> Result<(), VirtError> {
@@ -38,6 +38,13 @@ impl Checkpoint {
             return Err(schema::invalid("domaincheckpoint", "domaincheckpoint", bad));
         }
         complete_guest(&mut self.domain, options)
+    }
+}
+
+impl Backup {
+    /// What it is of depends on the guest, and is for its driver to find out.
+    pub(crate) fn complete(&mut self, _: &ParseOptions) -> Result<(), VirtError> {
+        Ok(())
     }
 }
 

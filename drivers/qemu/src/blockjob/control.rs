@@ -102,6 +102,11 @@ pub(crate) async fn abort(driver: &Qemu, args: DomainBlockJobAbortArgs) -> Resul
     }
 }
 
+/// Says that a job is ended by somebody, so that its end is no failure.
+pub(crate) fn aborting(guest: &Guest, name: &str) {
+    set_phase(guest, name, Phase::Aborting);
+}
+
 fn set_phase(guest: &Guest, name: &str, phase: Phase) {
     if let Some(live) = &mut guest.lock().live
         && let Some(job) = live.block_jobs.iter_mut().find(|job| job.name == name)

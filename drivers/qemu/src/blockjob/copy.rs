@@ -9,16 +9,15 @@ use virtwire_conf::table::read_document;
 use virtwire_driver_api::params::{self, Kind as Param};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::*;
-use virtwire_qmp::commands::QueryBlock;
 
 use super::layers::{Layer, alone, layers, mirror, nodes};
 use super::merge::pull_to;
-use super::{BlockJob, Kind, free_disk, say, speed, written};
+use super::{BlockJob, Kind, free_disk, say, speed, virtual_size, written};
 use crate::argv::storage::{chain, last_number};
 use crate::devices;
 use crate::disks::target;
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result, check_flags, file, monitor};
+use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Guest, Live};
 use crate::security::Given;
 use crate::snapshot::qemu_img;
@@ -157,11 +156,7 @@ fn check_place(disk: &Disk, new: &Layer, wanted: &Wanted) -> Result<bool> {
 /// Makes an image as large as the disk; a shallow one says what is below it.
 async fn make(live: &Live, device: &str, images: &[Layer], new: &Layer, wanted: &Wanted) -> Result<()> {
     let Some(path) = new.path().filter(|_| wanted.flags & flag::REUSE_EXT == 0) else { return Ok(()) };
-    let blocks = live.monitor.execute(&QueryBlock {}).await.map_err(monitor)?;
-    let inserted = blocks.into_iter().filter_map(|block| block.inserted);
-    let own = inserted.into_iter().find(|node| node.node_name.as_deref() == Some(device));
-    let size = own.and_then(|node| node.image).map(|image| image.virtual_size.to_string());
-    let size = size.ok_or_else(|| QEMU.internal_error(format_args!("QEMU has no size of '{device}'")))?;
+    let size = virtual_size(live, device).await?.to_string();
     if new.type_ == StorageType::Block && new.format == "raw" {
         return Ok(());
     }

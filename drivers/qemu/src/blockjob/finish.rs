@@ -34,7 +34,7 @@ fn change(disk: &Disk, job: &BlockJob, done: bool) -> Change {
         (Kind::ActiveCommit, true) => 0..place(&job.base).unwrap_or(0),
         (Kind::Copy, true) if job.shallow => 0..1,
         (Kind::Copy, true) => 0..end,
-        (_, false) => 0..0,
+        (Kind::Backup, _) | (_, false) => 0..0,
     };
     let mut left: Vec<_> = if gone.start <= gone.end { images.drain(gone).collect() } else { Vec::new() };
     if job.kind == Kind::Copy {
@@ -75,16 +75,22 @@ impl Qemu {
         let _one = guest.job.lock().await;
         let Ok(live) = guest.live() else { return };
         let Some(job) = live.block_jobs.iter().find(|job| job.name == name) else { return };
-        let Some(failed) = conclude(&live, name).await else { return };
+        let Some(concluded) = conclude(&live, name).await else { return };
+        let failed = &concluded.error;
         let asked = job.phase == Phase::Pivoting || !job.kind.waits();
-        let outcome = match (job.phase, &failed) {
+        let outcome = match (job.phase, failed) {
             (Phase::Aborting, _) => Outcome::Canceled,
             (_, Some(_)) => Outcome::Failed,
             (_, None) if asked => Outcome::Completed,
             (_, None) => Outcome::Canceled,
         };
-        if let Some(error) = failed.filter(|_| outcome == Outcome::Failed) {
+        if let Some(error) = failed.as_ref().filter(|_| outcome == Outcome::Failed) {
             tracing::warn!(guest = guest.name, job = name, error, "work on a disk has failed");
+        }
+        if job.kind == Kind::Backup {
+            self.backup_job_ended(guest, &live, job, outcome, concluded).await;
+            job.end.send_replace(Some(outcome));
+            return;
         }
         let before = live.domain.devices.disks.iter().find(|disk| target(disk) == job.disk);
         if let Some(before) = before {
@@ -145,8 +151,19 @@ impl Qemu {
     }
 }
 
-/// Has QEMU forget a job; what it failed with, or nothing where QEMU ends and cannot say.
-async fn conclude(live: &Live, name: &str) -> Option<Option<String>> {
+/// What has become of a job.
+#[derive(Debug, Default)]
+pub(crate) struct Concluded {
+    /// What it failed with.
+    pub(crate) error: Option<String>,
+    /// Bytes that it has done.
+    pub(crate) done: u64,
+    /// Bytes that it was to do.
+    pub(crate) total: u64,
+}
+
+/// Has QEMU forget a job, and say what has become of it; nothing where QEMU ends and cannot say.
+async fn conclude(live: &Live, name: &str) -> Option<Concluded> {
     let jobs = live.monitor.execute(&QueryJobs {}).await.ok()?;
     let job = jobs.into_iter().find(|job| job.id == name);
     if job.is_some()
@@ -154,7 +171,14 @@ async fn conclude(live: &Live, name: &str) -> Option<Option<String>> {
     {
         tracing::warn!(name, %error, "QEMU does not forget a job");
     }
-    Some(job.map_or(Some("QEMU does not know it".to_owned()), |job| job.error))
+    Some(match job {
+        Some(job) => Concluded {
+            error: job.error,
+            done: job.current_progress.unwrap_or_default(),
+            total: job.total_progress.unwrap_or_default(),
+        },
+        None => Concluded { error: Some("QEMU does not know it".to_owned()), ..Concluded::default() },
+    })
 }
 
 fn remove(gone: &[Layer]) {

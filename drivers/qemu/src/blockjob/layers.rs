@@ -8,24 +8,24 @@ use crate::argv::storage::{Image, chain};
 
 /// An image of a disk, wherever in its chain.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Layer {
-    pub(super) type_: StorageType,
-    pub(super) format: String,
-    pub(super) cache: Option<MetadataCache>,
-    pub(super) source: DiskSource,
+pub(crate) struct Layer {
+    pub(crate) type_: StorageType,
+    pub(crate) format: String,
+    pub(crate) cache: Option<MetadataCache>,
+    pub(crate) source: DiskSource,
     /// Its number in a run.
-    pub(super) index: Option<u32>,
+    pub(crate) index: Option<u32>,
 }
 
 impl Layer {
     /// The file or device that it is.
-    pub(super) fn path(&self) -> Option<&str> {
+    pub(crate) fn path(&self) -> Option<&str> {
         self.source.file.as_deref().or(self.source.dev.as_deref())
     }
 }
 
 /// The images of a disk, and whether its definition says where the chain ends.
-pub(super) fn layers(disk: &Disk) -> (Vec<Layer>, bool) {
+pub(crate) fn layers(disk: &Disk) -> (Vec<Layer>, bool) {
     let Some(source) = &disk.source else { return (Vec::new(), false) };
     let driver = disk.driver.as_ref();
     let mut all = vec![Layer {
@@ -52,7 +52,7 @@ pub(super) fn layers(disk: &Disk) -> (Vec<Layer>, bool) {
 }
 
 /// Gives a disk other images.
-pub(super) fn put(disk: &mut Disk, layers: Vec<Layer>, ended: bool) {
+pub(crate) fn put(disk: &mut Disk, layers: Vec<Layer>, ended: bool) {
     let mut layers = layers.into_iter();
     let Some(top) = layers.next() else { return };
     disk.backing_store = backing(layers.collect(), ended);
@@ -86,7 +86,7 @@ pub(super) fn alone(disk: &Disk, layer: &Layer) -> Disk {
 }
 
 /// QEMU's name of an image, and the names of all of its nodes, the uppermost first.
-pub(super) fn nodes(disk: &Disk, layer: &Layer) -> (String, Vec<String>) {
+pub(crate) fn nodes(disk: &Disk, layer: &Layer) -> (String, Vec<String>) {
     let alone = alone(disk, layer);
     let image = chain(&alone).into_iter().next();
     let mut all = image.as_ref().map(Image::nodes).unwrap_or_default();

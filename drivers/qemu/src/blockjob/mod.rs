@@ -19,17 +19,18 @@ use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{Disk, Mirror};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::*;
-use virtwire_qmp::commands::QueryJobs;
+use virtwire_qmp::commands::{QueryJobs, QueryNamedBlockNodes};
 
 use crate::disks::{find, path_of, target};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor};
 use crate::guest::{Guest, Live};
 use crate::overlay::check_lasting;
-use layers::{Layer, layers};
+pub(crate) use layers::{Layer, layers, nodes, put};
 
-pub(crate) use control::{abort, info, set_speed};
+pub(crate) use control::{abort, aborting, info, set_speed};
 pub(crate) use copy::{copy, rebase};
+pub(crate) use finish::Concluded;
 pub(crate) use merge::{commit, pull};
 pub(crate) use record::{read, write};
 
@@ -44,15 +45,18 @@ pub(crate) enum Kind {
     Commit,
     /// The image that is written to is merged down.
     ActiveCommit,
+    /// What a disk holds at one moment is kept elsewhere: part of a [backup](crate::backup).
+    Backup,
 }
 
 impl Kind {
     /// Numbers (`VIR_DOMAIN_BLOCK_JOB_TYPE_…`) and words, as in libvirt's status files.
-    const ALL: [(Self, i32, &'static str); 4] = [
+    const ALL: [(Self, i32, &'static str); 5] = [
         (Self::Pull, 1, "pull"),
         (Self::Copy, 2, "copy"),
         (Self::Commit, 3, "commit"),
         (Self::ActiveCommit, 4, "active-commit"),
+        (Self::Backup, 5, "backup"),
     ];
 
     fn row(self) -> (Self, i32, &'static str) {
@@ -110,7 +114,7 @@ pub(crate) struct BlockJob {
 }
 
 impl BlockJob {
-    fn new(name: String, kind: Kind, disk: &str) -> Self {
+    pub(crate) fn new(name: String, kind: Kind, disk: &str) -> Self {
         let end = Arc::new(watch::Sender::new(None));
         let (disk, phase, concluded) = (disk.to_owned(), Phase::Running, false);
         Self { name, kind, disk, base: None, top: None, phase, concluded, shallow: false, delete: false, end }
@@ -136,12 +140,14 @@ fn job_on<'l>(live: &'l Live, disk: &str) -> Option<&'l BlockJob> {
 /// Checks that a disk may be changed by others: that no job works on it.
 ///
 /// # Errors
-/// `VIR_ERR_BLOCK_COPY_ACTIVE`
+/// `VIR_ERR_BLOCK_COPY_ACTIVE` where the disk has another side, `VIR_ERR_OPERATION_UNSUPPORTED` where not.
 pub(crate) fn check_idle(live: &Live, disk: &str) -> Result<()> {
-    match job_on(live, disk) {
-        Some(_) => Err(QEMU.block_copy_active(format_args!("disk '{disk}' already in active block job"))),
-        None => Ok(()),
-    }
+    let Some(job) = job_on(live, disk) else { return Ok(()) };
+    let text = format_args!("disk '{disk}' already in active block job");
+    Err(match job.kind.waits() {
+        true => QEMU.block_copy_active(text),
+        false => QEMU.operation_unsupported(text),
+    })
 }
 
 /// The disk on which a client wants a new job, and its images.
@@ -173,13 +179,25 @@ fn speed(bandwidth: u64, in_bytes: bool) -> Result<u64> {
 }
 
 /// One of QEMU's commands, of which only that it was done counts.
-async fn say(live: &Live, command: &str, arguments: Value) -> Result<()> {
+pub(crate) async fn say(live: &Live, command: &str, arguments: Value) -> Result<()> {
     let arguments = match arguments {
         Value::Object(arguments) => arguments,
         _ => Map::new(),
     };
     live.monitor.execute_raw(command, &arguments).await.map_err(monitor)?;
     Ok(())
+}
+
+/// Bytes of an image as a guest sees it, by QEMU's name of it.
+///
+/// # Errors
+/// QEMU does not know it.
+pub(crate) async fn virtual_size(live: &Live, node: &str) -> Result<u64> {
+    let flat = QueryNamedBlockNodes { flat: Some(true) };
+    let all = live.monitor.execute(&flat).await.map_err(monitor)?;
+    let own = all.into_iter().find(|known| known.node_name.as_deref() == Some(node));
+    let size = own.and_then(|known| known.image).map(|image| image.virtual_size);
+    size.ok_or_else(|| QEMU.internal_error(format_args!("QEMU has no size of '{node}'")))
 }
 
 /// QEMU's name of an image of a disk, and the names of all of its nodes, the uppermost first.
@@ -241,7 +259,7 @@ impl Qemu {
         }
     }
 
-    fn forget_job(&self, guest: &Guest, name: &str) -> Option<BlockJob> {
+    pub(crate) fn forget_job(&self, guest: &Guest, name: &str) -> Option<BlockJob> {
         let mut inner = guest.lock();
         let jobs = &mut inner.live.as_mut()?.block_jobs;
         let at = jobs.iter().position(|job| job.name == name)?;
@@ -249,7 +267,7 @@ impl Qemu {
     }
 
     /// Tells of a job's end, or that it is ready.
-    fn tell_job(&self, guest: &Guest, disk: &Disk, kind: Kind, outcome: Outcome) {
+    pub(crate) fn tell_job(&self, guest: &Guest, disk: &Disk, kind: Kind, outcome: Outcome) {
         let (dom, (_, r#type, _), status) = (guest.handle(), kind.row(), outcome as i32);
         let path = path_of(disk).unwrap_or_default().into();
         let msg = DomainEventBlockJobMsg { dom: dom.clone(), path, r#type, status };

@@ -21,7 +21,7 @@ use crate::probe::{QemuCaps, find_program};
 use crate::security::{DAC, Dac, Ids, NONE};
 
 /// The size of an ordinary page, KiB.
-const PAGE: u64 = 4;
+pub(crate) const PAGE: u64 = 4;
 
 pub(crate) async fn capabilities(driver: &Qemu) -> Result<ConnectGetCapabilitiesRet> {
     let mut guests = Vec::new();

@@ -19,6 +19,9 @@ pub(crate) struct Bitmap {
     /// Bytes that changed since.
     #[serde(default)]
     pub(crate) count: u64,
+    /// How much of an image a bit stands for, bytes.
+    #[serde(default)]
+    pub(crate) granularity: u64,
     /// It cannot be trusted: QEMU did not end as it should.
     #[serde(default)]
     pub(crate) inconsistent: bool,

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
 use virtwire_conf::domain::disk::Disk;
 use virtwire_conf::moments::Moment;
 use virtwire_conf::snapshot::{CheckpointDisk, CheckpointDisks, CheckpointType};
@@ -14,7 +15,7 @@ use super::{CHECKPOINT, on_wire};
 use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags};
-use crate::guest::Guest;
+use crate::guest::{Guest, Live};
 use crate::kept;
 use crate::overlay::check_lasting;
 use crate::snapshot::of_run;
@@ -39,25 +40,48 @@ pub(crate) async fn create_xml(
     if !redefine && guest.lock().live.is_none() {
         return Err(QEMU.operation_unsupported("cannot create checkpoint for inactive domain"));
     }
-    let options = driver.options().await?.clone().validating(true);
-    let asked = Checkpoint::parse(&args.xml_desc.to_str_lossy(), &options)?;
+    let asked = read(driver, &args.xml_desc.to_str_lossy()).await?;
     let moment = if redefine { redefined(&guest, asked)? } else { described(&guest, asked)? };
     if args.flags & REDEFINE_VALIDATE != 0 {
         validate(&guest, &moment.data).await?;
     }
     if !redefine {
-        begin(&guest, &moment.data).await?;
+        let live = guest.live()?;
+        bitmaps::change(&live, actions(&live, &moment.data)?).await?;
     }
+    let checkpoint = on_wire(&guest.handle(), &moment.name);
+    remember(driver, &guest, moment, !redefine)?;
+    Ok(DomainCheckpointCreateXmlRet { checkpoint })
+}
+
+/// A description of a checkpoint.
+///
+/// # Errors
+/// It is none.
+pub(crate) async fn read(driver: &Qemu, xml: &str) -> Result<Checkpoint> {
+    let options = driver.options().await?.clone().validating(true);
+    Checkpoint::parse(xml, &options)
+}
+
+/// Keeps a checkpoint, which the next one may follow.
+///
+/// # Errors
+/// It cannot be stored.
+pub(crate) fn remember(
+    driver: &Qemu,
+    guest: &Guest,
+    moment: Moment<Checkpoint>,
+    is_current: bool,
+) -> Result<()> {
     let name = moment.name.clone();
     {
         let mut inner = guest.lock();
         inner.checkpoints.insert(moment);
-        if !redefine {
+        if is_current {
             inner.checkpoints.current = Some(name.clone());
         }
     }
-    kept::save::<Checkpoint>(driver, &guest, &[&name])?;
-    Ok(DomainCheckpointCreateXmlRet { checkpoint: on_wire(&guest.handle(), &name) })
+    kept::save::<Checkpoint>(driver, guest, &[&name])
 }
 
 /// A checkpoint whose description was kept elsewhere.
@@ -86,7 +110,10 @@ fn redefined(guest: &Guest, mut whole: Checkpoint) -> Result<Moment<Checkpoint>>
 }
 
 /// What a new checkpoint will be: nothing is remembered yet.
-fn described(guest: &Guest, asked: Checkpoint) -> Result<Moment<Checkpoint>> {
+///
+/// # Errors
+/// It cannot be.
+pub(crate) fn described(guest: &Guest, asked: Checkpoint) -> Result<Moment<Checkpoint>> {
     let inner = guest.lock();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let name = asked.name.filter(|name| !name.is_empty()).unwrap_or_else(|| now.to_string());
@@ -170,12 +197,14 @@ fn disks(
     Ok(with_named.collect())
 }
 
-/// Has QEMU remember what changes from now on.
-async fn begin(guest: &Guest, checkpoint: &Checkpoint) -> Result<()> {
-    let live = guest.live()?;
+/// What has QEMU remember what changes from now on.
+///
+/// # Errors
+/// The disks' images have no room for that.
+pub(crate) fn actions(live: &Live, checkpoint: &Checkpoint) -> Result<Vec<Value>> {
     let mut actions = Vec::new();
     for (disk, bitmap) in followed(checkpoint) {
-        let Some(own) = bitmaps::disk(&live, &disk.name) else { continue };
+        let Some(own) = bitmaps::disk(live, &disk.name) else { continue };
         let format = own.driver.as_ref().and_then(|driver| driver.type_.as_deref()).unwrap_or("raw");
         if format != "qcow2" {
             let text =
@@ -186,7 +215,7 @@ async fn begin(guest: &Guest, checkpoint: &Checkpoint) -> Result<()> {
         let top = top.ok_or_else(|| QEMU.internal_error(format_args!("missing node of '{}'", disk.name)))?;
         actions.push(bitmaps::add(&top, bitmap));
     }
-    bitmaps::change(&live, actions).await
+    Ok(actions)
 }
 
 /// Checks that QEMU has all that a description speaks of.

@@ -18,7 +18,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
 use crate::guest::{Guest, Inner};
 
-pub(crate) use create::create_xml;
+pub(crate) use create::{actions, create_xml, described, read, remember};
 pub(crate) use delete::delete;
 pub(crate) use list::{children, lookup, of_guest, parent, xml_desc};
 pub(crate) use store::load;

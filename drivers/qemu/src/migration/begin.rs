@@ -10,7 +10,7 @@ use virtwire_protocol::remote::NonnullDomain;
 use super::capabilities::{self, Side};
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
-use super::{Moving, Phase, Way, alike, allowed, turn};
+use super::{Moving, Phase, Way, alike, allowed};
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, not_running};
@@ -31,7 +31,7 @@ pub(super) async fn begin(
     asked: &Asked,
 ) -> Result<(Vec<u8>, String)> {
     let guest = driver.guest(dom)?;
-    let job = turn(&guest.job).await?;
+    let job = guest.turn().await?;
     let begun = describe(driver, &guest, asked).await?;
     if asked.has(flag::CHANGE_PROTECTION) {
         guest.set_moving(Some(Moving::new(Way::Out, Phase::Begun, asked, cx, job)));

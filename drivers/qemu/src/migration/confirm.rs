@@ -7,6 +7,7 @@ use virtwire_protocol::remote::{DomainEventCallbackJobCompletedMsg, Event, Nonnu
 use virtwire_qmp::commands::Cont;
 
 use super::cookie::Cookie;
+use super::follow::COMPLETED;
 use super::params::{Asked, flag};
 use super::{Moving, Phase, Way, perform};
 use crate::define;
@@ -58,7 +59,7 @@ async fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) 
         stats = cookie.stats.unwrap_or(stats);
     }
     let params = stats.params(Moving::operation(Way::Out));
-    guest.lock().completed = Some((Way::Out, stats));
+    guest.lock().completed = Some((COMPLETED, params.clone()));
     driver.kill(guest, Ending::Migrated).await;
     guest.set_moving(None);
     let msg = DomainEventCallbackJobCompletedMsg { callback_id: 0, dom: guest.handle(), params };

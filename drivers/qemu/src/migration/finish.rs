@@ -8,8 +8,9 @@ use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::commands::{Cont, QueryMigrate};
 
 use super::cookie::Cookie;
+use super::follow::COMPLETED;
 use super::params::{Asked, flag, name};
-use super::{FOR_EVER, Phase, Stats, Way};
+use super::{FOR_EVER, Moving, Phase, Stats, Way};
 use crate::define;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor, no_name, not_running};
@@ -51,7 +52,7 @@ pub(super) async fn finish(
         Ok(stats) => {
             let mut answer = Cookie::new(driver, &origin, Uuid::from_bytes(guest.uuid));
             if let Some(stats) = &stats {
-                guest.lock().completed = Some((Way::In, stats.clone()));
+                guest.lock().completed = Some((COMPLETED, stats.params(Moving::operation(Way::In))));
             }
             answer.stats = stats;
             let handle = guest.handle();

@@ -13,8 +13,7 @@ use crate::error::{QEMU, Result, monitor};
 use crate::guest::{Ending, Guest};
 use crate::state::{Lifecycle, State};
 
-/// `VIR_DOMAIN_JOB_…`: none, one whose end nobody can tell, and how one has ended.
-const NONE: i32 = 0;
+/// `VIR_DOMAIN_JOB_…`: one whose end nobody can tell, and how one has ended.
 const UNBOUNDED: i32 = 2;
 pub(super) const COMPLETED: i32 = 3;
 
@@ -199,18 +198,11 @@ pub(crate) async fn info(guest: &Guest) -> Result<DomainGetJobInfoRet> {
     Ok(now(guest).await?.map(|(kind, stats, _)| stats.info(kind)).unwrap_or_default())
 }
 
-/// `virDomainGetJobStats`: of what goes on, or of what was the last to be completed, which is then forgotten unless it
-/// is to be kept.
-pub(crate) async fn statistics(guest: &Guest, completed: bool, keep: bool) -> Result<DomainGetJobStatsRet> {
-    if !completed {
-        let now = now(guest).await?;
-        return Ok(now.map_or_else(DomainGetJobStatsRet::default, |(kind, stats, operation)| {
-            DomainGetJobStatsRet { r#type: kind, params: stats.params(operation) }
-        }));
-    }
-    let mut inner = guest.lock();
-    let of = if keep { inner.completed.clone() } else { inner.completed.take() };
-    Ok(of.map_or(DomainGetJobStatsRet { r#type: NONE, params: Vec::new() }, |(way, stats)| {
-        DomainGetJobStatsRet { r#type: COMPLETED, params: stats.params(Moving::operation(way)) }
+/// `virDomainGetJobStats` of what goes on.
+pub(crate) async fn statistics(guest: &Guest) -> Result<DomainGetJobStatsRet> {
+    let now = now(guest).await?;
+    Ok(now.map_or_else(DomainGetJobStatsRet::default, |(kind, stats, operation)| DomainGetJobStatsRet {
+        r#type: kind,
+        params: stats.params(operation),
     }))
 }

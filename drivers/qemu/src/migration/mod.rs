@@ -26,11 +26,9 @@ mod stats;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::time::timeout;
+use tokio::sync::OwnedMutexGuard;
 use virtwire_conf::Domain;
 use virtwire_driver_api::CallCx;
-use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
@@ -123,15 +121,6 @@ impl Moving {
             _job: job,
         }
     }
-}
-
-/// Takes a guest's job.
-///
-/// # Errors
-/// Somebody else has it for too long.
-async fn turn(job: &Arc<Mutex<()>>) -> Result<OwnedMutexGuard<()>> {
-    let turn = timeout(TURN, Arc::clone(job).lock_owned()).await;
-    turn.map_err(|_| ErrorDomain::NONE.operation_timeout("cannot acquire state change lock"))
 }
 
 impl Guest {

@@ -14,7 +14,7 @@ use super::capabilities::{self, Side};
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
 use super::place::Goal;
-use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, confirm, turn};
+use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, confirm};
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor, not_running};
@@ -77,7 +77,7 @@ async fn enter(driver: &Qemu, guest: &Arc<Guest>, cx: &CallCx, asked: &Asked) ->
             return Err(QEMU.operation_invalid("domain is not being migrated"));
         }
         None => {
-            let job = turn(&guest.job).await?;
+            let job = guest.turn().await?;
             guest.live()?;
             allowed::leave(driver, guest, asked)?;
             guest.set_moving(Some(Moving::new(Way::Out, Phase::Performing, asked, cx, job)));

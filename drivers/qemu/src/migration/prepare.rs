@@ -14,7 +14,7 @@ use super::capabilities::{self, Capability, Side};
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
 use super::place::Door;
-use super::{Moving, Phase, Way, turn};
+use super::{Moving, Phase, Way};
 use crate::begin::{Begin, Memory};
 use crate::define::{check_name, transient};
 use crate::driver::Qemu;
@@ -53,7 +53,7 @@ pub(super) async fn prepare(
     }
     let door = Door::open(&driver.shared.entrance, &driver.shared.host.name(), asked)?;
     let guest = transient(driver, &domain).await?;
-    let job = turn(&guest.job).await?;
+    let job = guest.turn().await?;
     let mut moving = Moving::new(Way::In, Phase::Prepared, asked, cx, job);
     moving.origin.clone_from(&origin);
     let mut answer = Cookie::new(driver, &origin, uuid);

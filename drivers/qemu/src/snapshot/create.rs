@@ -58,7 +58,7 @@ pub(crate) async fn create_xml(
     requires(args.flags, (flag::CURRENT, "CURRENT"), (flag::REDEFINE, "REDEFINE"))?;
     requires(args.flags, (flag::QUIESCE, "QUIESCE"), (flag::DISK_ONLY, "DISK_ONLY"))?;
     let guest = driver.guest(&args.dom)?;
-    let _job = guest.job.lock().await;
+    let _job = guest.turn().await?;
     let options = driver.options().await?.clone().validating(args.flags & flag::VALIDATE != 0);
     let asked = Snapshot::parse(&args.xml_desc.to_str_lossy(), &options)?;
     let (redefine, halt) = (args.flags & flag::REDEFINE != 0, args.flags & flag::HALT != 0);
@@ -275,12 +275,13 @@ async fn take(driver: &Qemu, guest: &Arc<Guest>, snapshot: &Snapshot, name: &str
             let Some(memory) = memory else {
                 return put_upon_quiet(driver, guest, &live, &external, flags).await;
             };
+            let format = driver.shared.formats.of_snapshot()?;
             let ran = guest.lock().state.runs();
             if ran && flags & flag::LIVE == 0 {
                 driver.change(guest, State::runs, State::PAUSED_SNAPSHOT, Lifecycle::SUSPENDED_PAUSED);
                 live.monitor.execute(&Stop {}).await.map_err(monitor)?;
             }
-            let mut taken = save::put(&live, Path::new(memory), &of_run(&live), ran).await;
+            let mut taken = save::put(&live, Path::new(memory), &of_run(&live), ran, (format, None)).await;
             if taken.is_ok() {
                 taken = put_upon_running(driver, guest, &live, &external, flags).await;
                 if taken.is_err() {

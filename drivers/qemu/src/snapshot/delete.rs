@@ -23,7 +23,7 @@ const KNOWN: u32 = 7;
 pub(crate) async fn delete(driver: &Qemu, args: DomainSnapshotDeleteArgs) -> Result<()> {
     check_flags(args.flags, KNOWN, "qemuDomainSnapshotDelete")?;
     let guest = guest_of(driver, &args.snap)?;
-    let _job = guest.job.lock().await;
+    let _job = guest.turn().await?;
     let (name, what) = (args.snap.name.to_string(), Delete::from_flags(args.flags));
     let gone = {
         let inner = guest.lock();

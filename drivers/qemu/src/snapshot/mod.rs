@@ -22,7 +22,7 @@ use crate::guest::{Guest, Inner};
 
 pub(crate) use create::{cookie, create_xml, of_run, upon};
 pub(crate) use delete::delete;
-pub(crate) use image::{overlay, qemu_img};
+pub(crate) use image::{job, overlay, qemu_img};
 pub(crate) use list::{
     children, children_names, count, count_children, current, has_current, has_metadata, is_current, lookup,
     names, of_guest, parent, xml_desc,

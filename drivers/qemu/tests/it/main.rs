@@ -1,5 +1,6 @@
 //! Real guests under a real QEMU. Where it is not installed, each test says that it was skipped.
 
+mod backups;
 mod blockjobs;
 mod chains;
 mod changes;

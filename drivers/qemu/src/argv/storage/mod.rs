@@ -102,7 +102,7 @@ pub(crate) fn backend(
     for (name, group) in filters(disk, &chain) {
         Json::node("throttle")
             .with("node-name", name.as_str())
-            .with("throttle-group", throttle_id(group))
+            .with("throttle-group", group_id(group))
             .with("file", node)
             .add(line);
         node = name;
@@ -198,7 +198,8 @@ fn sd_card(line: &mut CommandLine, disk: &Disk) {
     line.option("-drive", format!("{file}if=sd,index={index}{read_only}"));
 }
 
-fn throttle_id(group: &str) -> String {
+/// QEMU's name of the limits of a name.
+pub(crate) fn group_id(group: &str) -> String {
     format!("throttle-{group}")
 }
 
@@ -206,12 +207,12 @@ fn throttle_id(group: &str) -> String {
 pub(super) fn throttle_groups(line: &mut CommandLine, domain: &Domain) {
     for group in domain.throttlegroups.iter().flat_map(|groups| &groups.throttlegroup).map(|group| &group.0) {
         let name = group.group_name.as_deref().unwrap_or_default();
-        Json::object("throttle-group", throttle_id(name)).with("limits", limits(group)).add(line);
+        Json::object("throttle-group", group_id(name)).with("limits", group_limits(group)).add(line);
     }
 }
 
 /// QEMU's names of the limits; what is not given is no limit, but how long a burst lasts has a default of its own.
-fn limits(tune: &Iotune) -> Json {
+pub(crate) fn group_limits(tune: &Iotune) -> Json {
     let kinds = [
         ("bps-total", tune.total_bytes_sec),
         ("bps-read", tune.read_bytes_sec),

@@ -1,5 +1,7 @@
 //! How fast a disk may be: limits that a running guest keeps, and those of its next start.
 
+pub(crate) mod groups;
+
 use serde_json::{Map, Value};
 use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{Disk, Iotune};
@@ -118,8 +120,8 @@ fn changed(now: Option<&Iotune>, given: &[TypedParam]) -> Iotune {
     tune
 }
 
-/// What contradicts itself.
-fn check(tune: &Iotune) -> Result<()> {
+/// Refuses limits on everything beside those on a part of it.
+fn check_totals(tune: &Iotune) -> Result<()> {
     let mut tune = tune.clone();
     let mut value = |name: &str| {
         LIMITS.iter().find(|limit| limit.0 == name).and_then(|limit| *limit.3(&mut tune)).unwrap_or(0)
@@ -131,6 +133,16 @@ fn check(tune: &Iotune) -> Result<()> {
             return Err(QEMU.invalid_arg(text));
         }
     }
+    Ok(())
+}
+
+/// What contradicts itself.
+fn check(tune: &Iotune) -> Result<()> {
+    check_totals(tune)?;
+    let mut tune = tune.clone();
+    let mut value = |name: &str| {
+        LIMITS.iter().find(|limit| limit.0 == name).and_then(|limit| *limit.3(&mut tune)).unwrap_or(0)
+    };
     for limit in &LIMITS[..6] {
         let most = format!("{}_max", limit.0);
         let (usual, burst) = (value(limit.0), value(&most));

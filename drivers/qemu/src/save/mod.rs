@@ -1,19 +1,21 @@
 //! Guests whose memory is in a file: saved, restored, and saved where the next start finds it.
-//!
-//! The file is libvirt's: [`Header`], the definition and a cookie, each with a zero behind it, room up to the end that
-//! the header tells, and QEMU's own stream.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+mod format;
+mod image;
+mod stream;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use virtwire_conf::table::write_document;
 use virtwire_conf::{Domain, FormatOptions};
-use virtwire_protocol::VirtError;
+use virtwire_driver_api::params::{self, Kind};
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
+use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::{Cont, Stop};
 
 use crate::begin::{Begin, Memory};
@@ -21,99 +23,19 @@ use crate::define::{text, transient};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, file, monitor};
 use crate::guest::{Ending, Guest, Live};
+use crate::overlay;
 use crate::snapshot::{cookie, of_run};
 use crate::state::{Lifecycle, State};
-use crate::{migrate, overlay};
-
-/// What a file begins with once it is whole, and until then.
-const MAGIC: &[u8; 16] = b"LibvirtQemudSave";
-const PART: &[u8; 16] = b"LibvirtQemudPart";
-/// The layout that is written; older ones can be read too.
-const VERSION: u32 = 2;
-/// The length of the header in bytes: the magic and 19 numbers.
-const HEADER: usize = 92;
-/// Room behind the definition, so that it may grow.
-const ROOM: usize = 64 << 10;
-/// The longest definition that is read.
-const LONGEST: u32 = 16 << 20;
+pub(crate) use format::{Format, Formats};
+pub(crate) use image::Image;
+use image::{HEADER, MAGIC, PART, ROOM};
+pub(crate) use stream::Stream;
 
 /// `VIR_DOMAIN_SAVE_…`
 const BYPASS_CACHE: u32 = 1;
 const RUNNING: u32 = 2;
 const PAUSED: u32 = 4;
 const RESET_NVRAM: u32 = 8;
-
-/// What is before QEMU's stream.
-pub(crate) struct Image {
-    xml: String,
-    cookie: String,
-    /// Whether the guest is to run when it is restored.
-    pub(crate) running: bool,
-    /// Where the stream begins.
-    length: u64,
-}
-
-impl Image {
-    /// The bytes before the stream, marked as whole or not.
-    fn bytes(&self, magic: &[u8; 16]) -> Vec<u8> {
-        let data = [self.xml.as_bytes(), &[0], self.cookie.as_bytes(), &[0]].concat();
-        let length = (self.length as usize).saturating_sub(HEADER).max(data.len());
-        let cookie = if self.cookie.is_empty() { 0 } else { self.xml.len() + 1 };
-        let numbers = [VERSION, length as u32, self.running.into(), 0, cookie as u32];
-        let mut bytes = magic.to_vec();
-        bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-        bytes.resize(HEADER, 0);
-        bytes.extend(data);
-        bytes.resize(HEADER + length, 0);
-        bytes
-    }
-
-    /// Reads a file up to where the stream begins.
-    ///
-    /// # Errors
-    /// It is none of libvirt's, or one that was not finished or is compressed.
-    pub(crate) fn read(path: &str) -> Result<(Self, File)> {
-        let cannot = |error| {
-            VirtError::system(ErrorDomain::QEMU, &error, format_args!("Failed to open file '{path}'"))
-        };
-        let mut file = File::open(path).map_err(cannot)?;
-        let failed = |what| QEMU.operation_failed(what);
-        let mut head = [0; HEADER];
-        file.read_exact(&mut head).map_err(|_| failed("failed to read qemu header"))?;
-        let (magic, numbers) = head.split_at(MAGIC.len());
-        let number = |at: usize| {
-            let bytes = numbers.get(4 * at..).and_then(|rest| rest.first_chunk::<4>());
-            bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-        };
-        if magic == PART {
-            return Err(failed("save image is incomplete"));
-        }
-        if magic != MAGIC {
-            return Err(failed("image magic is incorrect"));
-        }
-        let [version, length, running, compressed, cookie] = [0, 1, 2, 3, 4].map(number);
-        if version > VERSION {
-            let text = format_args!("image version is not supported ({version} > {VERSION})");
-            return Err(QEMU.operation_failed(text));
-        }
-        if compressed != 0 {
-            return Err(QEMU.operation_failed("compressed save images are not supported yet"));
-        }
-        if length == 0 || length > LONGEST {
-            return Err(QEMU.operation_failed(format_args!("invalid header data length: {length}")));
-        }
-        let mut data = vec![0; length as usize];
-        file.read_exact(&mut data).map_err(|_| failed("failed to read domain XML"))?;
-        let string = |at: usize| {
-            let bytes = data.get(at..).unwrap_or_default();
-            let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-            String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
-        };
-        let cookie = if cookie == 0 { String::new() } else { string(cookie as usize) };
-        let length = HEADER as u64 + u64::from(length);
-        Ok((Self { xml: string(0), cookie, running: running != 0, length }, file))
-    }
-}
 
 /// Flags that say how a guest goes on: at most one of them.
 fn check_state(flags: u32, function: &str) -> Result<()> {
@@ -124,6 +46,17 @@ fn check_state(flags: u32, function: &str) -> Result<()> {
     Ok(())
 }
 
+/// How a guest is to be saved, or what is saved to be restored.
+#[derive(Default)]
+struct Wanted {
+    flags: u32,
+    /// A definition in the place of the guest's.
+    xml: Option<String>,
+    /// A word for how its memory is to be in the file.
+    format: Option<String>,
+    channels: Option<u32>,
+}
+
 pub(crate) async fn save(driver: &Qemu, args: DomainSaveArgs) -> Result<()> {
     save_flags(driver, DomainSaveFlagsArgs { dom: args.dom, to: args.to, dxml: None, flags: 0 }).await
 }
@@ -131,51 +64,106 @@ pub(crate) async fn save(driver: &Qemu, args: DomainSaveArgs) -> Result<()> {
 pub(crate) async fn save_flags(driver: &Qemu, args: DomainSaveFlagsArgs) -> Result<()> {
     check_flags(args.flags, BYPASS_CACHE | RUNNING | PAUSED, "qemuDomainSaveFlags")?;
     check_state(args.flags, "virDomainSaveFlags")?;
-    let guest = driver.guest(&args.dom)?;
-    let _job = guest.job.lock().await;
+    let wanted = Wanted { flags: args.flags, xml: args.dxml.map(|xml| xml.to_string()), ..Wanted::default() };
+    save_to(driver, &args.dom, &args.to.to_str_lossy(), wanted).await
+}
+
+/// `VIR_DOMAIN_SAVE_PARAM_…`
+mod name {
+    pub(super) const FILE: &str = "file";
+    pub(super) const XML: &str = "dxml";
+    pub(super) const FORMAT: &str = "image_format";
+    pub(super) const CHANNELS: &str = "parallel.channels";
+}
+
+/// What a client asks for in parameters, and the file; those that are not `known` are refused.
+fn asked(given: &[TypedParam], known: &[(&str, Kind)], flags: u32) -> Result<(Option<String>, Wanted)> {
+    params::validate(given, known)?;
+    let channels = params::int(given, name::CHANNELS);
+    if channels.is_some_and(|channels| channels < 1) {
+        return Err(QEMU.invalid_arg("number of parallel save channels cannot be less than 1"));
+    }
+    let wanted = Wanted {
+        flags,
+        xml: params::text(given, name::XML),
+        format: params::text(given, name::FORMAT),
+        channels: channels.and_then(|channels| u32::try_from(channels).ok()),
+    };
+    Ok((params::text(given, name::FILE), wanted))
+}
+
+/// Refuses channels where there is only one.
+fn check_channels(format: Format, channels: Option<u32>) -> Result<()> {
+    if channels.is_some() && format != Format::Sparse {
+        let text = "Parallel save is only supported with the 'sparse' save image format";
+        return Err(QEMU.invalid_arg(text));
+    }
+    Ok(())
+}
+
+pub(crate) async fn save_params(driver: &Qemu, args: DomainSaveParamsArgs) -> Result<()> {
+    check_flags(args.flags, BYPASS_CACHE | RUNNING | PAUSED, "qemuDomainSaveParams")?;
+    let known = [
+        (name::FILE, Kind::String),
+        (name::XML, Kind::String),
+        (name::FORMAT, Kind::String),
+        (name::CHANNELS, Kind::Int),
+    ];
+    let (path, wanted) = asked(&args.params, &known, args.flags)?;
+    match path {
+        Some(path) => save_to(driver, &args.dom, &path, wanted).await,
+        None => save_managed(driver, &args.dom, wanted).await,
+    }
+}
+
+async fn save_to(driver: &Qemu, dom: &NonnullDomain, path: &str, wanted: Wanted) -> Result<()> {
+    let guest = driver.guest(dom)?;
+    let _job = guest.turn().await?;
     overlay::check_movable(&guest.live()?.domain)?;
-    driver.save(&guest, Path::new(&*args.to.to_str_lossy()), args.dxml, args.flags).await
+    driver.save(&guest, Path::new(path), wanted).await
 }
 
 pub(crate) async fn managed_save(driver: &Qemu, args: DomainManagedSaveArgs) -> Result<()> {
     check_flags(args.flags, BYPASS_CACHE | RUNNING | PAUSED, "qemuDomainManagedSave")?;
     check_state(args.flags, "virDomainManagedSave")?;
-    let guest = driver.guest(&args.dom)?;
-    let _job = guest.job.lock().await;
+    save_managed(driver, &args.dom, Wanted { flags: args.flags, ..Wanted::default() }).await
+}
+
+/// Saves a guest where its next start finds it.
+async fn save_managed(driver: &Qemu, dom: &NonnullDomain, wanted: Wanted) -> Result<()> {
+    let guest = driver.guest(dom)?;
+    let _job = guest.turn().await?;
     guest.live()?;
     if guest.lock().persistent.is_none() {
         return Err(QEMU.operation_invalid("cannot do managed save for transient domain"));
     }
     overlay::check_movable(&guest.live()?.domain)?;
-    driver.save(&guest, &driver.shared.dirs.saved(&guest.name), None, args.flags).await?;
+    driver.save(&guest, &driver.shared.dirs.saved(&guest.name), wanted).await?;
     guest.lock().saved = true;
     Ok(())
 }
 
 impl Qemu {
     /// Puts a guest's memory into a file and ends the guest. Where that fails the guest goes on.
-    async fn save(
-        &self,
-        guest: &Arc<Guest>,
-        path: &Path,
-        xml: Option<virtwire_protocol::XdrString>,
-        flags: u32,
-    ) -> Result<()> {
+    async fn save(&self, guest: &Arc<Guest>, path: &Path, wanted: Wanted) -> Result<()> {
+        let Wanted { flags, xml, format, channels } = wanted;
         let live = guest.live()?;
+        let format = self.shared.formats.of_save(format.as_deref())?;
+        check_channels(format, channels)?;
         if !live.block_jobs.is_empty() {
             return Err(QEMU.operation_invalid("domain has active block job"));
         }
         let ran = guest.lock().state.runs();
         let mut domain = of_run(&live);
         if let Some(xml) = xml {
-            domain = replacement(self, &domain, &xml.to_str_lossy()).await?;
+            domain = replacement(self, &domain, &xml).await?;
         }
         let running = if flags & (RUNNING | PAUSED) == 0 { ran } else { flags & RUNNING != 0 };
         if ran {
             self.change(guest, State::runs, State::PAUSED_SAVE, Lifecycle::SUSPENDED_PAUSED);
             live.monitor.execute(&Stop {}).await.map_err(monitor)?;
         }
-        if let Err(error) = put(&live, path, &domain, running).await {
+        if let Err(error) = put(&live, path, &domain, running, (format, channels)).await {
             if ran && live.monitor.execute(&Cont {}).await.is_ok() {
                 self.change(
                     guest,
@@ -194,13 +182,13 @@ impl Qemu {
     async fn restore(
         &self,
         guest: &Arc<Guest>,
-        image: &Image,
-        file: File,
+        running: bool,
+        stream: Stream,
         domain: &Domain,
         flags: u32,
     ) -> Result<()> {
-        let running = if flags & (RUNNING | PAUSED) == 0 { image.running } else { flags & RUNNING != 0 };
-        self.begin(guest, domain, Begin { paused: !running, memory: Memory::Saved(file) }).await
+        let running = if flags & (RUNNING | PAUSED) == 0 { running } else { flags & RUNNING != 0 };
+        self.begin(guest, domain, Begin { paused: !running, memory: Memory::Saved(stream) }).await
     }
 
     /// Starts a guest from where it was saved for its next start, if it was; the file is gone then.
@@ -212,10 +200,10 @@ impl Qemu {
             return Ok(false);
         }
         let path = self.shared.dirs.saved(&guest.name);
-        let (image, file) = Image::read(&path.to_string_lossy())?;
+        let (image, stream) = Image::read(&path.to_string_lossy())?;
         let domain = Domain::parse(&image.xml, self.options().await?)?;
         let flags = if paused { PAUSED } else { 0 };
-        self.restore(guest, &image, file, &domain, flags).await?;
+        self.restore(guest, image.running, stream, &domain, flags).await?;
         self.forget_saved(guest)?;
         Ok(true)
     }
@@ -260,14 +248,20 @@ pub(crate) async fn replacement(driver: &Qemu, domain: &Domain, xml: &str) -> Re
 ///
 /// # Errors
 /// The file cannot be written, or QEMU says no; the file is gone then.
-pub(crate) async fn put(live: &Live, path: &Path, domain: &Domain, running: bool) -> Result<()> {
+pub(crate) async fn put(
+    live: &Live,
+    path: &Path,
+    domain: &Domain,
+    running: bool,
+    (format, channels): (Format, Option<u32>),
+) -> Result<()> {
     let cookie = cookie(&live.domain);
     let cookie = cookie.map(|cookie| write_document("cookie", &cookie, &FormatOptions::default()));
     let xml = text(domain, SECURE_INACTIVE);
     let cookie = cookie.unwrap_or_default();
     let length = (HEADER + xml.len() + cookie.len() + 2 + ROOM) as u64;
-    let image = Image { xml, cookie, running, length };
-    let saved = write(&live.monitor, path, &image).await;
+    let image = Image { xml, cookie, running, length, format };
+    let saved = write(&live.monitor, path, &image, channels).await;
     // A device stays where it is.
     if saved.is_err() && fs::metadata(path).is_ok_and(|made| made.is_file()) {
         let _ = fs::remove_file(path);
@@ -276,12 +270,12 @@ pub(crate) async fn put(live: &Live, path: &Path, domain: &Domain, running: bool
 }
 
 /// Writes a file: marked as whole only once QEMU has written all of its part.
-async fn write(qemu: &virtwire_qmp::Monitor, path: &Path, image: &Image) -> Result<()> {
+async fn write(qemu: &Monitor, path: &Path, image: &Image, channels: Option<u32>) -> Result<()> {
     let cannot = |error: io::Error| file(&error, format_args!("Failed to create file '{}'", path.display()));
     let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let mut out = open().map_err(cannot)?;
     out.write_all(&image.bytes(PART)).map_err(cannot)?;
-    migrate::out(qemu, out.try_clone().map_err(cannot)?).await?;
+    image.stream(out.try_clone().map_err(cannot)?, channels).fill(qemu).await?;
     out.seek(SeekFrom::Start(0))
         .and_then(|_| out.write_all(MAGIC))
         .and_then(|()| out.sync_all())
@@ -295,14 +289,30 @@ pub(crate) async fn restore(driver: &Qemu, args: DomainRestoreArgs) -> Result<()
 pub(crate) async fn restore_flags(driver: &Qemu, args: DomainRestoreFlagsArgs) -> Result<()> {
     check_flags(args.flags, BYPASS_CACHE | RUNNING | PAUSED | RESET_NVRAM, "qemuDomainRestoreInternal")?;
     check_state(args.flags, "virDomainRestoreFlags")?;
-    let (image, file) = Image::read(&args.from.to_str_lossy())?;
+    let wanted = Wanted { flags: args.flags, xml: args.dxml.map(|xml| xml.to_string()), ..Wanted::default() };
+    restore_from(driver, &args.from.to_str_lossy(), wanted).await
+}
+
+pub(crate) async fn restore_params(driver: &Qemu, args: DomainRestoreParamsArgs) -> Result<()> {
+    check_flags(args.flags, BYPASS_CACHE | RUNNING | PAUSED | RESET_NVRAM, "qemuDomainRestoreInternal")?;
+    check_state(args.flags, "virDomainRestoreParams")?;
+    let known = [(name::FILE, Kind::String), (name::XML, Kind::String), (name::CHANNELS, Kind::Int)];
+    let (path, wanted) = asked(&args.params, &known, args.flags)?;
+    let none = || QEMU.invalid_arg("missing path to restore from");
+    restore_from(driver, &path.ok_or_else(none)?, wanted).await
+}
+
+async fn restore_from(driver: &Qemu, path: &str, wanted: Wanted) -> Result<()> {
+    let (image, stream) = Image::read(path)?;
+    check_channels(image.format, wanted.channels)?;
+    let stream = Stream { channels: wanted.channels, ..stream };
     let mut domain = Domain::parse(&image.xml, driver.options().await?)?;
-    if let Some(xml) = &args.dxml {
-        domain = replacement(driver, &domain, &xml.to_str_lossy()).await?;
+    if let Some(xml) = &wanted.xml {
+        domain = replacement(driver, &domain, xml).await?;
     }
     let guest = transient(driver, &domain).await?;
     let _job = guest.job.lock().await;
-    let restored = driver.restore(&guest, &image, file, &domain, args.flags).await;
+    let restored = driver.restore(&guest, image.running, stream, &domain, wanted.flags).await;
     if restored.is_err() && guest.lock().persistent.is_none() {
         driver.remove(&guest);
     }
@@ -388,43 +398,4 @@ pub(crate) async fn has_managed(
 pub(crate) async fn managed_remove(driver: &Qemu, args: DomainManagedSaveRemoveArgs) -> Result<()> {
     check_flags(args.flags, 0, "qemuDomainManagedSaveRemove")?;
     driver.forget_saved(&*driver.guest(&args.dom)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use virtwire_store::Scratch;
-
-    fn image() -> Image {
-        Image { xml: "<domain/>".into(), cookie: "<cookie/>".into(), running: true, length: 200 }
-    }
-
-    #[test]
-    fn what_is_written_is_read_and_the_stream_begins_behind_it() {
-        let dir = Scratch::new();
-        let path = dir.path().join("saved");
-        fs::write(&path, [image().bytes(MAGIC), b"QEVM".to_vec()].concat()).unwrap();
-        let (read, mut file) = Image::read(path.to_str().unwrap()).unwrap();
-        assert_eq!((read.xml.as_str(), read.cookie.as_str(), read.running), ("<domain/>", "<cookie/>", true));
-        let mut rest = String::new();
-        file.read_to_string(&mut rest).unwrap();
-        assert_eq!((rest.as_str(), read.length), ("QEVM", 200));
-    }
-
-    #[test]
-    fn every_cut_and_what_is_no_image_is_refused() {
-        let dir = Scratch::new();
-        let path = dir.path().join("saved");
-        let whole = image().bytes(MAGIC);
-        for cut in 0..whole.len() {
-            fs::write(&path, &whole[..cut]).unwrap();
-            assert!(Image::read(path.to_str().unwrap()).is_err(), "cut at {cut}");
-        }
-        fs::write(&path, image().bytes(PART)).unwrap();
-        assert!(Image::read(path.to_str().unwrap()).is_err(), "not finished");
-        let mut long = whole.clone();
-        long[20..24].fill(0xff);
-        fs::write(&path, long).unwrap();
-        assert!(Image::read(path.to_str().unwrap()).is_err(), "more than there can be");
-    }
 }
