@@ -7,6 +7,8 @@
 #
 # Ends when the daemon ends, or when standard input is closed, as it is when the caller dies; every guest and helper
 # that the daemon started ends with it. Needs root.
+#
+# Its guests' control groups are below groups that have the name of DIR, in every hierarchy; who made DIR removes them.
 set -euo pipefail
 dir=$1
 shift
@@ -30,6 +32,14 @@ exec unshare --mount --net --pid --fork --kill-child --mount-proc sh -euc '
     for pair in run:/run lib:/var/lib cache:/var/cache log:/var/log etc:/etc; do
         mkdir -p "${pair#*:}/libvirt"
         mount --bind "$dir/${pair%%:*}" "${pair#*:}/libvirt"
+    done
+    for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*/; do
+        own=$hierarchy/${dir##*/}
+        if [ ! -e "$hierarchy/cgroup.procs" ] || ! mkdir -p "$own" 2>/dev/null; then continue; fi
+        for file in cpuset.cpus cpuset.mems; do
+            if [ -e "$hierarchy/tasks" ] && [ -e "$own/$file" ]; then cat "$hierarchy/$file" >"$own/$file"; fi
+        done
+        mount --bind "$own" "$hierarchy"
     done
     ip link set lo up || true
     ulimit -n 16384

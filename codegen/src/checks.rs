@@ -40,6 +40,11 @@ pub enum Rule {
     Below(i64),
     Clear(i64),
     Max(i64),
+    Count,
+    Unsigned,
+    Most(i64),
+    /// Another field, and the largest product of both.
+    Product(String, i64),
     Overflow(i64),
     /// Two flags: names and bits.
     Excludes((String, i64), (String, i64)),
@@ -62,7 +67,7 @@ pub enum When {
 
 /// The rules, as a diagnostic lists them.
 const RULES: &str = "positive, nonnegative, nonzero, nonnull, null, nonempty, oneline, is:N, below:N, clear:BITS, \
-    max:N, overflow:N, excludes:A,B or requires:A,B";
+    max:N, count, unsigned, most:N, product:FIELD,N, overflow:N, excludes:A,B or requires:A,B";
 
 impl Check {
     /// Reads what follows the procedure's name; `end` is where the line ends.
@@ -91,7 +96,10 @@ impl Check {
             let wrong = || Diagnostic::new(&word.position, expected, format!("'{}'", word.text));
             check.when.push(condition(&word.text).ok_or_else(wrong)?);
         }
-        let own = matches!(check.rule, Rule::OneLine | Rule::Is(_) | Rule::Below(_) | Rule::Clear(_));
+        let own = matches!(
+            check.rule,
+            Rule::OneLine | Rule::Is(_) | Rule::Below(_) | Rule::Clear(_) | Rule::Most(_) | Rule::Product(..)
+        );
         if own && check.text.is_none() {
             return Err(Diagnostic::new(end, "'--' and the error's text", "the end of the line"));
         }
@@ -111,6 +119,11 @@ impl Check {
         };
         let wrong = |expected| Err(Diagnostic::new(&self.position, expected, format!("'{}'", self.field)));
         let ty = &find(&self.field)?.ty;
+        if let Rule::Product(other, _) = &self.rule
+            && !is_number(&find(other)?.ty)
+        {
+            return wrong("a number to multiply with");
+        }
         match self.rule {
             Rule::NonNull if is_number(ty) || is_list(ty) || is_optional(ty) => {}
             Rule::Null if is_optional(ty) => {}
@@ -149,10 +162,16 @@ impl Check {
             Rule::Null => format!("{name} in {api} must be NULL"),
             Rule::NonEmpty => format!("string {name} in {api} must not be empty"),
             Rule::Max(_) => format!("{name} too large"),
+            Rule::Count | Rule::Unsigned => format!("{name} must be non-negative"),
             Rule::Overflow(_) => "input too large: {}".to_owned(),
             Rule::Excludes((a, _), (b, _)) => format!("Flags '{a}' and '{b}' are mutually exclusive"),
             Rule::Requires((a, _), (b, _)) => format!("Flag '{b}' is required by flag '{a}'"),
-            Rule::OneLine | Rule::Is(_) | Rule::Below(_) | Rule::Clear(_) => String::new(),
+            Rule::OneLine
+            | Rule::Is(_)
+            | Rule::Below(_)
+            | Rule::Clear(_)
+            | Rule::Most(_)
+            | Rule::Product(..) => String::new(),
         }
     }
 
@@ -186,6 +205,14 @@ fn read_rule(flags: &HashMap<String, i64>, word: &Name) -> Result<Rule> {
         "below" => Rule::Below(number()?),
         "clear" => Rule::Clear(number()?),
         "max" => Rule::Max(number()?),
+        "count" => Rule::Count,
+        "unsigned" => Rule::Unsigned,
+        "most" => Rule::Most(number()?),
+        "product" => {
+            let (field, most) =
+                value.split_once(',').ok_or_else(|| wrong("a field and a number behind ':'"))?;
+            Rule::Product(field.to_owned(), most.parse().map_err(|_| wrong("a number behind ','"))?)
+        }
         "overflow" => Rule::Overflow(number()?),
         "excludes" => two().map(|(a, b)| Rule::Excludes(a, b))?,
         "requires" => two().map(|(a, b)| Rule::Requires(a, b))?,

@@ -163,6 +163,10 @@ pub enum Rule {
     Below(i64),
     Clear(i64),
     Max(i64),
+    Count,
+    Unsigned,
+    Most(i64),
+    Product(&'static str, i64),
     Overflow(i64),
     Excludes(i64, i64),
     Requires(i64, i64),
@@ -186,7 +190,8 @@ impl Check {
     pub fn refusal(&self, info: &ProcedureInfo, value: impl Display) -> VirtError {
         let text = self.text.replacen("{}", &value.to_string(), 1);
         match self.rule {
-            Rule::Max(_) => ErrorDomain::RPC.internal_error(text),
+            Rule::Max(_) | Rule::Count | Rule::Product(..) => ErrorDomain::RPC.internal_error(text),
+            Rule::Unsigned | Rule::Most(_) => ErrorDomain::RPC.rpc(text),
             Rule::Overflow(_) => info.error_domain.overflow(text),
             // The message stands alone; the error names function and argument.
             Rule::Excludes(..) | Rule::Requires(..) => info.bad_argument("ctl", text),

@@ -20,6 +20,7 @@ listener = socket.socket(fileno=int(monitor))
 ANSWERS = {
     "query-status": {"running": False, "status": "prelaunch"},
     "query-chardev": [],
+    "query-cpus-fast": [],
     "query-balloon": {"actual": 8388608},
     "query-fdsets": [],
 }

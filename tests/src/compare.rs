@@ -205,6 +205,8 @@ pub fn canonical(text: &str) -> String {
         ("$1 unit='bytes'>ROOM", r"\b(allocation|available) unit='bytes'>\d{9,}"),
         // A daemon's count of its own commands to QEMU.
         ("libvirt-N", r"\blibvirt-\d+\b"),
+        // A descriptor's number in QEMU.
+        ("${1}N", r#"("fd\\?":)\d+"#),
     ];
     let regex = |pattern| Regex::new(pattern).expect("a pattern of this program");
     let mut text = text.to_owned();

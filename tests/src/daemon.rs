@@ -157,6 +157,11 @@ impl Daemon {
         &self.folder
     }
 
+    /// The groups below which its guests' control groups are, one in each hierarchy.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        self.folder.groups()
+    }
+
     /// Its read-write socket; `libvirt-sock-ro` and `libvirt-admin-sock` are beside it.
     pub fn socket(&self) -> PathBuf {
         self.sockets.join("libvirt-sock")

@@ -42,10 +42,30 @@ impl Folder {
         Self { path, _owner: owner }
     }
 
+    /// The control groups of a daemon that runs in it (`tests/private-daemon.sh`), one in each hierarchy.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        groups(&self.path)
+    }
+
     /// Has a process ended by the next run if this one is killed. Its command line must name the folder.
     pub fn owns(&self, pid: u32) {
         let _ = fs::write(self.path.with_extension(OWNER), pid.to_string());
     }
+}
+
+fn groups(folder: &Path) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let below = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = below.chain([root.to_owned()]);
+    all.map(|dir| dir.join(folder.file_name().unwrap_or_default())).filter(|dir| dir.is_dir()).collect()
+}
+
+/// Removes a control group with all that are below it; the kernel keeps those that somebody is in.
+fn remove_group(group: &Path) {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    below.for_each(|entry| remove_group(&entry.path()));
+    let _ = fs::remove_dir(group);
 }
 
 /// Removes the folders whose owners have died, and ends the daemons that run in them.
@@ -65,6 +85,7 @@ fn clean(place: &Path) {
             end(pid, &folder);
         }
         let _ = fs::remove_dir_all(&folder);
+        groups(&folder).iter().for_each(|group| remove_group(group));
         let _ = fs::remove_file(&file);
     }
 }
@@ -98,6 +119,7 @@ impl Drop for Folder {
         if fs::remove_dir_all(&self.path).is_ok() {
             let _ = fs::remove_file(self.path.with_extension(OWNER));
         }
+        self.groups().iter().for_each(|group| remove_group(group));
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Peer {
     Qemu,
     /// KVM, for guests that run at full speed.
     Kvm,
+    /// Control groups that can be made, among them one for processors.
+    Cgroups,
     /// A C compiler, and libvirt's headers.
     Gcc,
 }
@@ -75,6 +77,19 @@ impl Peer {
                 let kvm = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
                 kvm.err().map(|error| format!("/dev/kvm: {error}"))
             }
+            Peer::Cgroups => {
+                let root = Path::new("/sys/fs/cgroup");
+                let mounted = [root.join("cpuset/cpuset.cpus"), root.join("cpuset.cpus.effective")];
+                let is_writable = |path: &Path| {
+                    path.exists()
+                        && fs::OpenOptions::new()
+                            .write(true)
+                            .open(path.with_file_name("cgroup.procs"))
+                            .is_ok()
+                };
+                let any = mounted.iter().any(|path| is_writable(path));
+                (!any).then(|| "no control groups can be made here".to_owned())
+            }
             Peer::Gcc => not_installed("gcc").or_else(|| {
                 let headers = Path::new("/usr/include/libvirt/libvirt.h");
                 (!headers.exists()).then(|| "libvirt's headers are not installed".to_owned())
@@ -90,7 +105,7 @@ impl Peer {
 
     /// Whether `tests/setup.sh` leaves it out, so that its absence is told and nothing more.
     fn is_optional(self) -> bool {
-        matches!(self, Peer::VirtTop)
+        matches!(self, Peer::VirtTop | Peer::Cgroups)
     }
 }
 

@@ -34,6 +34,13 @@ fn rule(rule: &Rule) -> TokenStream {
         Rule::Below(value) => call(quote!(Below), &[number(value)]),
         Rule::Clear(bits) => call(quote!(Clear), &[number(bits)]),
         Rule::Max(value) => call(quote!(Max), &[number(value)]),
+        Rule::Count => quote!(Rule::Count),
+        Rule::Unsigned => quote!(Rule::Unsigned),
+        Rule::Most(value) => call(quote!(Most), &[number(value)]),
+        Rule::Product(field, value) => {
+            let value = number(value);
+            quote!(Rule::Product(#field, #value))
+        }
         Rule::Overflow(value) => call(quote!(Overflow), &[number(value)]),
         Rule::Excludes((_, a), (_, b)) => call(quote!(Excludes), &[number(a), number(b)]),
         Rule::Requires((_, a), (_, b)) => call(quote!(Requires), &[number(a), number(b)]),
@@ -98,8 +105,8 @@ fn broken(check: &Check, field: &Field) -> (TokenStream, TokenStream) {
     let broken = match &check.rule {
         Rule::Positive if signed => quote!(#arg <= 0),
         Rule::Positive | Rule::NonZero => nothing,
-        Rule::NonNegative if signed => quote!(#arg < 0),
-        Rule::NonNegative => quote!(false),
+        Rule::NonNegative | Rule::Count | Rule::Unsigned if signed => quote!(#arg < 0),
+        Rule::NonNegative | Rule::Count | Rule::Unsigned => quote!(false),
         Rule::NonNull if is_optional(&field.ty) => quote!(#arg.is_none()),
         Rule::NonNull => nothing,
         Rule::Null => quote!(#arg.is_some()),
@@ -113,9 +120,13 @@ fn broken(check: &Check, field: &Field) -> (TokenStream, TokenStream) {
             let value = number(*value);
             if signed { quote!((#arg < 0 || #arg >= #value)) } else { quote!(#arg >= #value) }
         }
-        Rule::Max(value) | Rule::Overflow(value) => {
+        Rule::Max(value) | Rule::Most(value) | Rule::Overflow(value) => {
             let value = number(*value);
             quote!(#arg > #value)
+        }
+        Rule::Product(other, value) => {
+            let (other, value) = (ident(&snake(other)), number(*value));
+            quote!(i64::from(#arg) * i64::from(args.#other) > #value)
         }
         Rule::Clear(bits) => {
             let bits = number(*bits);

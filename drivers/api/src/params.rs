@@ -10,6 +10,8 @@ pub enum Kind {
     Int,
     /// A number of 32 bits.
     Uint,
+    /// A number of 64 bits that may be negative.
+    Llong,
     /// A number of 64 bits.
     Ullong,
     /// A switch.
@@ -23,6 +25,7 @@ impl Kind {
         match self {
             Self::Int => "int",
             Self::Uint => "uint",
+            Self::Llong => "llong",
             Self::Ullong => "ullong",
             Self::Boolean => "boolean",
             Self::String => "string",
@@ -71,6 +74,14 @@ pub fn number(params: &[TypedParam], name: &str) -> Option<u64> {
 pub fn int(params: &[TypedParam], name: &str) -> Option<i32> {
     params.iter().find(|param| param.field == name).and_then(|param| match param.value {
         TypedParamValue::Int(value) => Some(value),
+        _ => None,
+    })
+}
+
+/// A number of 64 bits that may be negative.
+pub fn llong(params: &[TypedParam], name: &str) -> Option<i64> {
+    params.iter().find(|param| param.field == name).and_then(|param| match param.value {
+        TypedParamValue::Llong(value) => Some(value),
         _ => None,
     })
 }

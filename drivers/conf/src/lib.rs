@@ -21,6 +21,7 @@
 
 mod arch;
 pub mod backup;
+pub mod blkio;
 pub mod capabilities;
 pub mod change;
 pub mod complete;

@@ -135,6 +135,7 @@ impl Qemu {
                 stored: inner.persistent.as_ref().map_or(&of_run, |definition| &definition.domain).clone(),
                 domain: Arc::clone(&of_run),
                 monitor,
+                group: self.shared.cgroups.of_process(process.pid()),
                 process: Arc::new(process),
                 dir,
                 restart: false,

@@ -206,8 +206,8 @@ impl Dirs {
     }
 }
 
-/// A guest's part of a path: its number and the beginning of its name.
-fn short(id: i32, name: &str) -> String {
+/// A run's part of a path, and of the names of its control groups: the guest's number and the beginning of its name.
+pub(crate) fn short(id: i32, name: &str) -> String {
     let name: String = name.chars().take(SHORT_NAME).collect();
     format!("{id}-{name}")
 }

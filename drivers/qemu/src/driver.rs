@@ -21,6 +21,7 @@ use virtwire_qmp::ANSWER_LIMIT;
 use crate::autodestroy::{Bound, Guard};
 use crate::caps::host::program_for;
 use crate::caps_cache::CapsCache;
+use crate::cgroup::Cgroups;
 use crate::dirs::{Beside, Dirs};
 use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) entrance: Entrance,
     /// How the memory of guests is in files.
     pub(crate) formats: Formats,
+    /// Where guests are held to their shares; nowhere in `qemu:///session`.
+    pub(crate) cgroups: Cgroups,
     /// How long QEMU may take to answer a command, and to answer at all when it starts.
     pub(crate) answer_limit: Duration,
     options: OnceCell<ParseOptions>,
@@ -102,11 +105,11 @@ impl Qemu {
         host_uuid: Option<Uuid>,
     ) -> io::Result<Self> {
         let dirs = Dirs::system(root);
-        let security = match rustix::process::geteuid().is_root() {
-            true => Some(Dac::open(&dirs.settings())?),
-            false => None,
+        let (security, cgroups) = match rustix::process::geteuid().is_root() {
+            true => (Some(Dac::open(&dirs.settings())?), Cgroups::of_host(&dirs.settings())?),
+            false => (None, Cgroups::default()),
         };
-        Self::open("qemu:///system", dirs, security, answer_limit, host_uuid).await
+        Self::open("qemu:///system", dirs, security, cgroups, answer_limit, host_uuid).await
     }
 
     /// The guests of one user.
@@ -116,13 +119,14 @@ impl Qemu {
     pub async fn session(answer_limit: Duration, host_uuid: Option<Uuid>) -> io::Result<Self> {
         let dirs = Dirs::session_from_env()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory"))?;
-        Self::open("qemu:///session", dirs, None, answer_limit, host_uuid).await
+        Self::open("qemu:///session", dirs, None, Cgroups::default(), answer_limit, host_uuid).await
     }
 
     async fn open(
         uri: &'static str,
         dirs: Dirs,
         security: Option<Dac>,
+        cgroups: Cgroups,
         answer_limit: Duration,
         host_uuid: Option<Uuid>,
     ) -> io::Result<Self> {
@@ -140,6 +144,7 @@ impl Qemu {
             security,
             entrance: Entrance::open(&dirs.settings())?,
             formats: Formats::open(&dirs.settings())?,
+            cgroups,
             answer_limit,
             options: OnceCell::new(),
             guests: Mutex::default(),

@@ -14,6 +14,7 @@ use virtwire_qmp::Monitor;
 use crate::agent;
 use crate::backup::Running;
 use crate::blockjob::BlockJob;
+use crate::cgroup;
 use crate::devices::Leaving;
 use crate::error::{Result, not_running};
 use crate::fds::Group;
@@ -105,6 +106,8 @@ pub(crate) struct Live {
     pub(crate) stored: Arc<Domain>,
     pub(crate) monitor: Monitor,
     pub(crate) process: Arc<Process>,
+    /// What holds it to its shares of the host.
+    pub(crate) group: cgroup::Group,
     pub(crate) dir: PathBuf,
     /// The next time it powers off, it starts again.
     pub(crate) restart: bool,

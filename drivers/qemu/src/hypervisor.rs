@@ -151,9 +151,14 @@ serve! {
 
         domain_get_scheduler_parameters = tune::scheduler;
         domain_get_scheduler_parameters_flags = tune::scheduler_flags;
+        domain_set_scheduler_parameters = tune::set_scheduler;
+        domain_set_scheduler_parameters_flags = tune::set_scheduler_flags;
         domain_get_memory_parameters = tune::memory;
+        domain_set_memory_parameters = tune::set_memory;
         domain_get_blkio_parameters = tune::blkio;
+        domain_set_blkio_parameters = tune::set_blkio;
         domain_get_numa_parameters = tune::numa;
+        domain_set_numa_parameters = tune::set_numa;
         domain_get_emulator_pin_info = pin::emulator_info;
         domain_get_vcpu_pin_info = pin::vcpu_info;
         domain_pin_vcpu = pin::vcpu;
@@ -190,6 +195,7 @@ serve! {
         domain_abort_job = jobs::abort_job;
 
         domain_get_perf_events = tune::perf_events;
+        domain_set_perf_events = tune::set_perf_events;
         domain_get_launch_security_info = absent::launch_security;
         domain_set_launch_security_state = secure::set_state;
         node_get_sev_info = absent::sev_info;

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use virtwire_conf::domain::GuestMemory;
-use virtwire_conf::table::Cpuset;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::QueryCpusFast;
+use virtwire_qmp::replies::CpuInfo;
 
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
 use crate::migration;
+use crate::pin::{affinity, everywhere};
 use crate::security;
 use crate::state::State;
 use crate::stats::{cpu_time, thread_time};
@@ -171,15 +172,19 @@ pub(crate) async fn vcpus(driver: &Qemu, args: DomainGetVcpusArgs) -> Result<Dom
         .map_err(|_| QEMU.operation_invalid("cannot retrieve vcpu information on inactive domain"))?;
     let count = live.domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count) as usize;
     let count = count.min(args.maxinfo.try_into().unwrap_or_default());
-    let host = driver.shared.host.cpus().len();
     let maplen: usize = args.maplen.try_into().unwrap_or_default();
-    let threads = live.monitor.execute(&QueryCpusFast {}).await.map_err(monitor)?;
-    let info = threads.iter().zip(0..count).map(|(thread, number)| {
+    let mut threads = live.monitor.execute(&QueryCpusFast {}).await.map_err(monitor)?;
+    threads.truncate(count);
+    let info = threads.iter().map(|thread| {
         let (time, cpu) = thread_time(live.process.pid(), thread.thread_id).unwrap_or_default();
-        VcpuInfo { number: number as u32, state: 1, cpu_time: time, cpu }
+        VcpuInfo { number: thread.cpu_index, state: 1, cpu_time: time, cpu }
     });
     let info: Vec<_> = info.collect();
-    Ok(DomainGetVcpusRet { info, cpumaps: Cpuset::first(host as u32).to_map(maplen).repeat(count) })
+    let map =
+        |thread: &CpuInfo| affinity(thread.thread_id, maplen).unwrap_or_else(|| everywhere(driver, maplen));
+    let mut cpumaps: Vec<u8> = threads.iter().flat_map(map).collect();
+    cpumaps.resize(count.saturating_mul(maplen), 0);
+    Ok(DomainGetVcpusRet { info, cpumaps })
 }
 
 /// `VIR_DOMAIN_AFFECT_…` and `VIR_DOMAIN_VCPU_…`

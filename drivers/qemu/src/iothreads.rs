@@ -19,6 +19,7 @@ use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::Live;
 use crate::info::{map_len, one_definition};
 use crate::pin::{affinity, everywhere, of_map, pin_thread, pinned};
+use crate::tune::place_iothread;
 
 /// The numbers of a guest's threads.
 pub(crate) fn numbers(domain: &Domain) -> Vec<u32> {
@@ -125,6 +126,9 @@ pub(crate) async fn add(driver: &Qemu, args: DomainAddIothreadArgs) -> Result<()
         let object = json!({"qom-type": "iothread", "id": name(id.get())});
         let object = object.as_object().cloned().unwrap_or_default();
         live.monitor.execute(&ObjectAdd(object)).await.map_err(monitor)?;
+        if let Some(thread) = on_host(&live, id.get()).await? {
+            place_iothread(&live.group, &live.domain, live.process.pid(), id.get(), thread)?;
+        }
         edit_live(driver, &guest, |domain| with(domain, id));
     }
     store(driver, &guest, stored, |domain| {
@@ -176,6 +180,7 @@ pub(crate) async fn delete(driver: &Qemu, args: DomainDelIothreadArgs) -> Result
     if let Some(live) = live {
         check_free(&live.domain, id)?;
         live.monitor.execute(&ObjectDel { id: name(id) }).await.map_err(monitor)?;
+        live.group.part(&name(id)).remove_when_empty();
         edit_live(driver, &guest, |domain| without(domain, id));
     }
     store(driver, &guest, stored, |domain| {
@@ -307,7 +312,9 @@ pub(crate) async fn pin(driver: &Qemu, args: DomainPinIothreadArgs) -> Result<()
         let none = || QEMU.invalid_arg(format_args!("iothread {id} not found"));
         let known = numbers(&live.domain).contains(&id);
         let thread = if known { on_host(&live, id).await? } else { None };
-        pin_thread(live.process.pid(), thread.ok_or_else(none)?, &cpuset)?;
+        let thread = thread.ok_or_else(none)?;
+        live.group.part(&name(id)).set_cpus(&cpuset)?;
+        pin_thread(live.process.pid(), thread, &cpuset)?;
         edit_live(driver, &guest, change);
         pinned(driver, &guest, &format!("iothreadpin{id}"), &cpuset);
     }

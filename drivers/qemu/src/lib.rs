@@ -18,6 +18,7 @@ mod begin;
 mod blockjob;
 mod caps;
 mod caps_cache;
+mod cgroup;
 mod chain;
 mod checkpoint;
 pub mod command;

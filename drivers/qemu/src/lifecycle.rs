@@ -22,10 +22,11 @@ use crate::argv;
 use crate::backup;
 use crate::begin::{Begin, Memory};
 use crate::blockjob;
+use crate::cgroup::Group;
 use crate::chain;
 use crate::command::shell;
 use crate::devices::{is_up, set_password};
-use crate::dirs::make_secret;
+use crate::dirs::{make_secret, short};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file, monitor};
 use crate::guest::{Ending, Guest, Live};
@@ -37,7 +38,7 @@ use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
-use crate::{kept, live, lock, memory, modules, overlay, prepare, startup, tpm, usb};
+use crate::{kept, live, lock, memory, modules, overlay, prepare, startup, tpm, tune, usb};
 
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -70,7 +71,7 @@ impl Qemu {
         }
         let dir = self.shared.dirs.domain(id, &guest.name);
         let started = self.launch(&mut domain, &dir, begin.memory.comes_in()).await;
-        let (process, monitor_of, events) = match started {
+        let (process, group, monitor_of, events) = match started {
             Ok(started) => started,
             Err(error) => {
                 plug::disconnect(self, &Owner::of(&domain), &domain.devices.interfaces).await;
@@ -91,6 +92,7 @@ impl Qemu {
             stored: Arc::new(stored.clone()),
             monitor: monitor_of.clone(),
             process: Arc::new(process),
+            group,
             dir,
             restart: false,
             last_source,
@@ -131,7 +133,7 @@ impl Qemu {
         domain: &mut Domain,
         dir: &Path,
         incoming: bool,
-    ) -> Result<(Process, Monitor, mpsc::Receiver<QmpEvent>)> {
+    ) -> Result<(Process, Group, Monitor, mpsc::Receiver<QmpEvent>)> {
         let program = domain.devices.emulator.clone().map(PathBuf::from);
         let program = program.ok_or_else(|| QEMU.internal_error("the guest has no emulator"))?;
         check_program(&program)?;
@@ -205,19 +207,28 @@ impl Qemu {
             return Err(VirtError::system(ErrorDomain::NONE, &error, what));
         }
 
+        let short = short(domain.id.unwrap_or(-1), &domain.name);
+        let group = tune::force(&self.shared.cgroups, domain, &short, process.pid());
+        let group = group.inspect_err(|_| process.signal(Signal::KILL))?;
         let asked = domain.cpu.clone();
         match self.greet(domain, &socket, &process).await {
             Ok((monitor, events)) => {
-                if let Err(misfit) = crate::cpu::check_full(asked.as_ref(), domain.cpu.as_ref()) {
+                let fits = match crate::cpu::check_full(asked.as_ref(), domain.cpu.as_ref()) {
+                    Ok(()) => tune::settle(&group, domain, process.pid(), &monitor).await,
+                    Err(misfit) => Err(misfit),
+                };
+                if let Err(error) = fits {
                     process.signal(Signal::KILL);
-                    return Err(misfit);
+                    group.remove_when_empty();
+                    return Err(error);
                 }
                 if let Some(files) = files {
                     files.keep();
                 }
-                Ok((process, monitor, events))
+                Ok((process, group, monitor, events))
             }
             Err(error) => {
+                group.remove_when_empty();
                 // QEMU says why it ended in its own words.
                 let ended = process.ended_within(Duration::from_millis(500)).await;
                 process.signal(Signal::KILL);
@@ -359,6 +370,7 @@ impl Qemu {
         plug::disconnect(self, &Owner::of(&live.domain), &live.domain.devices.interfaces).await;
         overlay::remove_all(&live.domain);
         tpm::end(self, &live.domain);
+        live.group.remove_when_empty();
         for socket in live::listening(&live.domain.devices) {
             let _ = fs::remove_file(socket);
         }

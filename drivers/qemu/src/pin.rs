@@ -109,6 +109,7 @@ pub(crate) async fn vcpu_flags(driver: &Qemu, args: DomainPinVcpuFlagsArgs) -> R
     if let Some(live) = live {
         let threads = live.monitor.execute(&QueryCpusFast {}).await.map_err(monitor)?;
         if let Some(thread) = threads.iter().find(|thread| thread.cpu_index == number) {
+            live.group.part(&format!("vcpu{number}")).set_cpus(&cpuset)?;
             pin_thread(live.process.pid(), thread.thread_id, &cpuset)?;
         }
         edit_live(driver, &guest, change);
@@ -131,7 +132,7 @@ pub(crate) async fn emulator(driver: &Qemu, args: DomainPinEmulatorArgs) -> Resu
         domain.cputune.get_or_insert_default().emulatorpin = Some(pin);
     };
     if let Some(live) = live {
-        pin_thread(live.process.pid(), live.process.pid(), &cpuset)?;
+        crate::tune::pin_emulator(&live.group, live.process.pid(), &cpuset)?;
         edit_live(driver, &guest, change);
         pinned(driver, &guest, "emulatorpin", &cpuset);
     }
@@ -165,7 +166,7 @@ pub(crate) async fn vcpu_info(
 ) -> Result<DomainGetVcpuPinInfoRet> {
     check_flags(args.flags, LIVE | CONFIG, "qemuDomainGetVcpuPinInfo")?;
     let domain = one_definition(&driver.guest(&args.dom)?.lock(), args.flags)?;
-    let count = counts(&domain).0.min(args.ncpumaps.try_into().unwrap_or_default());
+    let count = counts(&domain).1.min(args.ncpumaps.try_into().unwrap_or_default());
     let bytes = usize::try_from(args.maplen).unwrap_or_default();
     let pin = |number: u32| {
         let mut pins = domain.cputune.iter().flat_map(|tune| &tune.vcpupin);

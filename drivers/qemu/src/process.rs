@@ -114,6 +114,12 @@ impl Process {
     }
 }
 
+/// The threads of a process.
+pub(crate) fn threads_of(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Listens on a socket in the file system for a program to be started; what was there before is removed.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     if let Err(error) = fs::remove_file(path)

@@ -8,7 +8,7 @@ use virtwire_conf::table::Cpuset;
 use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 use virtwire_protocol::remote::*;
-use virtwire_qmp::commands::DeviceDel;
+use virtwire_qmp::commands::{DeviceDel, QueryCpusFast};
 
 use crate::affect::{Affected, edit_live, store};
 use crate::agent;
@@ -18,6 +18,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::info::one_definition;
+use crate::tune::place_vcpu;
 
 /// `VIR_DOMAIN_VCPU_…`
 const LIVE: u32 = 1;
@@ -113,6 +114,11 @@ fn yes_no(is: bool) -> YesNo {
 
 fn is_on(vcpu: &VcpuState) -> bool {
     vcpu.enabled == YesNo::Yes
+}
+
+/// The processors that a running guest has.
+pub(crate) fn running(domain: &Domain) -> impl Iterator<Item = u32> {
+    each(domain).into_iter().filter(is_on).map(|vcpu| vcpu.id)
 }
 
 fn can_come(vcpu: &VcpuState) -> bool {
@@ -217,6 +223,10 @@ async fn plug(driver: &Qemu, guest: &Guest, live: &Live, id: u32) -> Result<()> 
     device.insert("driver".to_owned(), slot["type"].clone());
     device.insert("id".to_owned(), alias(id).into());
     live.monitor.execute_raw("device_add", &device).await.map_err(monitor)?;
+    let threads = live.monitor.execute(&QueryCpusFast {}).await.map_err(monitor)?;
+    if let Some(thread) = threads.iter().find(|thread| thread.cpu_index == id) {
+        place_vcpu(&live.group, &live.domain, live.process.pid(), id, thread.thread_id)?;
+    }
     edit_live(driver, guest, |domain| switch(domain, id, true));
     Ok(())
 }
@@ -259,6 +269,9 @@ impl Qemu {
         let Some(id) = device.strip_prefix("vcpu").and_then(|id| id.parse().ok()) else { return };
         let known = |live: Live| each(&live.domain).iter().any(|vcpu| vcpu.id == id && is_on(vcpu));
         if guest.live().is_ok_and(known) {
+            if let Ok(live) = guest.live() {
+                live.group.part(device).remove_when_empty();
+            }
             edit_live(self, guest, |domain| switch(domain, id, false));
             guest.vcpu_gone.send_replace(Some(id));
         }

@@ -69,11 +69,17 @@ pub fn break_rule(arguments: &mut Arguments, check: &Check) {
         (Rule::Positive | Rule::NonZero | Rule::NonNull, Value::Number(_)) => json!(0),
         (Rule::NonNull, _) => Value::Null,
         (Rule::Positive | Rule::NonZero, _) => json!(0),
-        (Rule::NonNegative, _) => json!(-2),
+        (Rule::NonNegative | Rule::Count | Rule::Unsigned, _) => json!(-2),
         (Rule::Null, _) => json!("x"),
         (Rule::NonEmpty, _) => json!(""),
         (Rule::OneLine, _) => json!("a\nb"),
-        (Rule::Is(value) | Rule::Max(value) | Rule::Overflow(value), _) => json!(value + 1),
+        (Rule::Is(value) | Rule::Max(value) | Rule::Most(value) | Rule::Overflow(value), _) => {
+            json!(value + 1)
+        }
+        (Rule::Product(other, value), _) => {
+            arguments.insert(other.to_owned(), json!(value + 1));
+            json!(1)
+        }
         (Rule::Below(value), _) => json!(value),
         (Rule::Clear(bits) | Rule::Requires(bits, _), old) => json!(bits | old.as_i64().unwrap_or(0)),
         (Rule::Excludes(a, b), old) => json!(a | b | old.as_i64().unwrap_or(0)),
@@ -102,13 +108,14 @@ pub fn breaks(arguments: &Arguments, check: &Check) -> bool {
     let broken = match check.rule {
         Rule::Positive if value.is_number() => n <= 0,
         Rule::Positive | Rule::NonZero | Rule::NonNull => nothing,
-        Rule::NonNegative => n < 0,
+        Rule::NonNegative | Rule::Count | Rule::Unsigned => n < 0,
         Rule::Null => !value.is_null(),
         Rule::NonEmpty => value.as_str().is_some_and(str::is_empty),
         Rule::OneLine => value.as_str().is_some_and(|text| text.contains('\n')),
         Rule::Is(only) => n != only,
         Rule::Below(most) => n < 0 || n >= most,
-        Rule::Max(most) | Rule::Overflow(most) => n > most,
+        Rule::Max(most) | Rule::Most(most) | Rule::Overflow(most) => n > most,
+        Rule::Product(other, most) => n * number(other) > most,
         Rule::Clear(bits) => n & bits != 0,
         Rule::Excludes(a, b) => n & (a | b) == a | b,
         Rule::Requires(a, b) => n & (a | b) == a,

@@ -1,5 +1,7 @@
 //! The QEMU driver under stock virsh: it shows what libvirtd shows, and runs real guests.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::{fs, thread};
 
@@ -51,6 +53,69 @@ fn devices_come_change_and_go_as_with_libvirtd() {
 fn virsh_shows_backups_as_libvirtd_has_them() {
     let needs = [Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu];
     both_answer_alike("compare/qemu_backup.txt", &needs);
+}
+
+/// What the kernel holds the guests of a daemon to: the files of their control groups.
+fn limits(daemon: &Daemon) -> BTreeMap<String, String> {
+    const FILES: [&str; 10] = [
+        "cpu.shares",
+        "cpu.weight",
+        "cpu.cfs_period_us",
+        "cpu.cfs_quota_us",
+        "cpu.max",
+        "cpuset.cpus",
+        "cpuset.mems",
+        "memory.soft_limit_in_bytes",
+        "memory.high",
+        "memory.max",
+    ];
+    fn collect(dir: &Path, name: &str, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let own = entry.file_name().to_string_lossy().into_owned();
+            let path = format!("{name}/{own}");
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                collect(&entry.path(), &path, found);
+            } else if FILES.contains(&own.as_str()) {
+                found.insert(path, fs::read_to_string(entry.path()).unwrap_or_default());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    let groups = daemon.groups();
+    // The kernel is the same for both daemons, so are the places in the order of its hierarchies.
+    groups.iter().for_each(|group| collect(&group.join("machine"), "", &mut found));
+    found
+}
+
+#[test]
+fn guests_are_held_to_their_shares_as_libvirtd_holds_them() {
+    if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu, Peer::Cgroups]) {
+        return;
+    }
+    let (real, own) = (Daemon::libvirtd(), Daemon::private_virtwired());
+    let file = repo::file("compare/qemu_tune.txt");
+    let answers =
+        compare(virsh, [&real.uri(SYSTEM), &own.uri(SYSTEM)], &file).expect("the sessions can be read");
+    all_as_expected(&file, &answers);
+
+    let definition = repo::file("compare/qemu_tune.xml").display().to_string();
+    let held = [&real, &own].map(|daemon| {
+        daemon.virsh_ok(SYSTEM, &["create", &definition]);
+        limits(daemon)
+    });
+    assert!(held[0].keys().any(|name| name.ends_with("/vcpu0/cpuset.cpus")), "{:?}", held[0]);
+    let names =
+        held.each_ref().map(|held| held.iter().map(|(name, value)| format!("{} {value}", after_id(name))));
+    let [expected, found] = names.map(|names| names.collect::<Vec<_>>());
+    assert_eq!(found, expected);
+    for daemon in [&real, &own] {
+        daemon.virsh_ok(SYSTEM, &["destroy", "tuned"]);
+    }
+}
+
+/// A group's name without the guest's number.
+fn after_id(name: &str) -> &str {
+    name.find("-tuned").map_or(name, |at| &name[at..])
 }
 
 /// Defines the test guest and starts it paused.

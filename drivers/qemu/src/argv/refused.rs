@@ -57,11 +57,15 @@ fn has_virtiofsd() -> bool {
 /// Memory is on nodes that this host has.
 fn nodes(domain: &Domain) -> Result<(), VirtError> {
     let Some(tune) = &domain.numatune else { return Ok(()) };
-    let online = fs::read_to_string("/sys/devices/system/node/online").unwrap_or_else(|_| "0".to_owned());
-    let online = Cpuset::parse(online.trim()).ok().flatten().unwrap_or_default();
     let memory = tune.memory.iter().filter_map(|memory| memory.nodeset.as_ref());
     let each = tune.memnode.iter().filter_map(|node| node.nodeset.as_ref());
-    let mut asked = memory.chain(each).flat_map(Cpuset::iter);
+    check_nodes(memory.chain(each).flat_map(Cpuset::iter))
+}
+
+/// Refuses memory nodes that this host does not have.
+pub(crate) fn check_nodes(mut asked: impl Iterator<Item = u32>) -> Result<(), VirtError> {
+    let online = fs::read_to_string("/sys/devices/system/node/online").unwrap_or_else(|_| "0".to_owned());
+    let online = Cpuset::parse(online.trim()).ok().flatten().unwrap_or_default();
     match asked.find(|node| !online.iter().any(|known| known == *node)) {
         Some(node) => {
             Err(ErrorDomain::NONE.config_unsupported(format_args!("NUMA node {node} is unavailable")))

@@ -1,8 +1,9 @@
 //! Limits and shares: scheduler, memory, block I/O, NUMA, performance events.
 
 use virtwire_conf::YesNo;
+use virtwire_conf::blkio::DEVICE_LIMITS;
 use virtwire_conf::domain::os::{PERF_EVENTS, PerfEvent};
-use virtwire_conf::domain::tune::{BlkioDevice, Blkiotune, Memtune, NumaMode};
+use virtwire_conf::domain::tune::{Blkiotune, Memtune, NumaMode};
 use virtwire_conf::table::{Cpuset, KiB};
 use virtwire_driver_api::params::{Kind, STRING_OKAY, answer, number, text, validate};
 use virtwire_protocol::ErrorDomain;
@@ -119,41 +120,6 @@ pub(crate) fn set_memory(host: &mut Host, args: wire::DomainSetMemoryParametersA
     })
 }
 
-/// A value of one device, and how it is reached.
-struct PerDevice {
-    name: &'static str,
-    get: fn(&BlkioDevice) -> u64,
-    set: fn(&mut BlkioDevice, u64),
-}
-
-const PER_DEVICE: [PerDevice; 5] = [
-    PerDevice {
-        name: "device_weight",
-        get: |d| d.weight.unwrap_or(0).into(),
-        set: |d, value| d.weight = Some(value as u32).filter(|v| *v > 0),
-    },
-    PerDevice {
-        name: "device_read_iops_sec",
-        get: |d| d.read_iops_sec.unwrap_or(0).into(),
-        set: |d, value| d.read_iops_sec = Some(value as u32).filter(|v| *v > 0),
-    },
-    PerDevice {
-        name: "device_write_iops_sec",
-        get: |d| d.write_iops_sec.unwrap_or(0).into(),
-        set: |d, value| d.write_iops_sec = Some(value as u32).filter(|v| *v > 0),
-    },
-    PerDevice {
-        name: "device_read_bytes_sec",
-        get: |d| d.read_bytes_sec.unwrap_or(0),
-        set: |d, value| d.read_bytes_sec = Some(value).filter(|v| *v > 0),
-    },
-    PerDevice {
-        name: "device_write_bytes_sec",
-        get: |d| d.write_bytes_sec.unwrap_or(0),
-        set: |d, value| d.write_bytes_sec = Some(value).filter(|v| *v > 0),
-    },
-];
-
 pub(crate) fn blkio(
     host: &mut Host,
     args: wire::DomainGetBlkioParametersArgs,
@@ -161,61 +127,30 @@ pub(crate) fn blkio(
     check_flags(args.flags, GET_KNOWN, "testDomainGetBlkioParameters")?;
     if args.nparams == 0 {
         return Ok(wire::DomainGetBlkioParametersRet {
-            nparams: 1 + PER_DEVICE.len() as i32,
+            nparams: 1 + DEVICE_LIMITS.len() as i32,
             ..Default::default()
         });
     }
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
     let tune = domain.blkiotune.clone().unwrap_or_default();
     let mut all = vec![TypedParam::new("weight", tune.weight.unwrap_or(0))];
-    for row in &PER_DEVICE {
-        let of = |device: &BlkioDevice| {
-            Some((row.get)(device)).filter(|v| *v > 0).map(|v| format!("{},{v}", device.path))
-        };
-        all.push(TypedParam::new(row.name, tune.device.iter().filter_map(of).collect::<Vec<_>>().join(",")));
-    }
+    all.extend(DEVICE_LIMITS.iter().map(|limit| TypedParam::new(limit.name, limit.list(&tune))));
     let (params, nparams) = answer(all, args.nparams, args.flags);
     Ok(wire::DomainGetBlkioParametersRet { params, nparams })
 }
 
-/// Reads `/dev/a,500,/dev/b,300`.
-fn per_device(name: &str, list: &str) -> Result<Vec<(String, u64)>> {
-    let parts: Vec<&str> = if list.is_empty() { Vec::new() } else { list.split(',').collect() };
-    if !parts.len().is_multiple_of(2) {
-        let text = format_args!("unable to parse blkio device '{name}' '{list}'");
-        return Err(ErrorDomain::DOMAIN.invalid_arg(text));
-    }
-    parts
-        .chunks_exact(2)
-        .map(|pair| {
-            let value = pair[1].parse().map_err(|_| {
-                ErrorDomain::DOMAIN.invalid_arg(format_args!(
-                    "invalid value '{}' for parameter '{name}' of device '{}'",
-                    pair[1], pair[0]
-                ))
-            })?;
-            Ok((pair[0].to_owned(), value))
-        })
-        .collect()
-}
-
 pub(crate) fn set_blkio(host: &mut Host, args: wire::DomainSetBlkioParametersArgs) -> Result<()> {
     check_flags(args.flags, SET_KNOWN, "testDomainSetBlkioParameters")?;
-    let known = PER_DEVICE.iter().map(|row| (row.name, Kind::String)).chain([("weight", Kind::Uint)]);
+    let known = DEVICE_LIMITS.iter().map(|limit| (limit.name, Kind::String)).chain([("weight", Kind::Uint)]);
     validate(&args.params, &known.collect::<Vec<_>>())?;
     host.guest_mut(&args.dom)?.change(args.flags, |domain| {
         let tune: &mut Blkiotune = domain.blkiotune.get_or_insert_default();
         if let Some(weight) = number(&args.params, "weight") {
             tune.weight = Some(weight as u32).filter(|weight| *weight > 0);
         }
-        for row in &PER_DEVICE {
-            let Some(list) = text(&args.params, row.name) else { continue };
-            for (path, value) in per_device(row.name, &list)? {
-                let at = tune.device.iter().position(|device| device.path == path).unwrap_or_else(|| {
-                    tune.device.push(BlkioDevice { path, ..BlkioDevice::default() });
-                    tune.device.len() - 1
-                });
-                (row.set)(&mut tune.device[at], value);
+        for limit in &DEVICE_LIMITS {
+            if let Some(list) = text(&args.params, limit.name) {
+                limit.apply(tune, &list)?;
             }
         }
         Ok(())
@@ -310,22 +245,4 @@ pub(crate) fn set_perf(host: &mut Host, args: wire::DomainSetPerfEventsArgs) -> 
         events.sort_by_key(|event| PERF_EVENTS.iter().position(|name| *name == event.name));
         Ok(())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_devices() {
-        let pairs = per_device("device_weight", "/dev/a,5,/dev/b,6").unwrap();
-        assert_eq!(pairs, [("/dev/a".to_owned(), 5), ("/dev/b".to_owned(), 6)]);
-        assert_eq!(per_device("device_weight", "").unwrap(), []);
-        let bad = |list| per_device("device_weight", list).unwrap_err().message;
-        assert_eq!(bad("/dev/a"), "invalid argument: unable to parse blkio device 'device_weight' '/dev/a'");
-        assert_eq!(
-            bad("/dev/a,x"),
-            "invalid argument: invalid value 'x' for parameter 'device_weight' of device '/dev/a'"
-        );
-    }
 }
