@@ -51,7 +51,9 @@ impl Session {
         if events.into_iter().any(|event| (event.class, event.id, event.legacy) == (class, id, legacy)) {
             return Ok(());
         }
-        Err(rpc(format_args!("unsupported event ID {id}")))
+        // Events of domains came first, and are just events.
+        let which = if class == "domain" { String::new() } else { class.replace('_', " ") + " " };
+        Err(rpc(format_args!("unsupported {which}event ID {id}")))
     }
 
     fn register(&self, connection: &Connection, registration: Registration) -> Result<i32, VirtError> {
@@ -85,6 +87,7 @@ impl Session {
         filter: Option<Filter>,
     ) -> Result<i32, VirtError> {
         let connection = self.open_connection()?;
+        Self::known(class, event, false)?;
         let served = match class {
             "network" => connection
                 .network
@@ -107,7 +110,6 @@ impl Session {
             _ => Ok(()),
         };
         served.map_err(no_support)?;
-        Self::known(class, event, false)?;
         self.register(&connection, Registration { class, event, callback: Some(0), filter, monitor: None })
     }
 
