@@ -370,7 +370,7 @@ impl Qemu {
         plug::disconnect(self, &Owner::of(&live.domain), &live.domain.devices.interfaces).await;
         overlay::remove_all(&live.domain);
         tpm::end(self, &live.domain);
-        live.group.remove_when_empty();
+        live.group.clone().remove_when_empty();
         for socket in live::listening(&live.domain.devices) {
             let _ = fs::remove_file(socket);
         }
