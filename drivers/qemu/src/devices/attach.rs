@@ -26,7 +26,7 @@ use crate::driver::Qemu;
 use crate::error::{Result, file, monitor};
 use crate::guest::{Guest, Live};
 use crate::plug::{self, Owner};
-use crate::{audit, chain, live, modules, overlay, usb};
+use crate::{audit, chain, live, modules, overlay, prepare, usb};
 
 /// Plugs a device into a running guest, after the controllers that it needs.
 pub(super) async fn attach(driver: &Qemu, guest: &Arc<Guest>, device: &Device) -> Result<()> {
@@ -100,7 +100,8 @@ async fn plug(driver: &Qemu, guest: &Arc<Guest>, device: &Device) -> Result<()> 
     let made = make(driver, guest, &live, &mut alone).await?;
     let dac = driver.shared.security.as_ref();
     let said = async {
-        let given = dac.map(|dac| dac.give_devices(&live.domain, &alone.devices)).transpose()?;
+        let found = prepare::volumes(driver, &alone).await?;
+        let given = dac.map(|dac| dac.give_devices(&live.domain, &found.devices)).transpose()?;
         if let Some(dir) = live::own_channel_dir(&alone, &driver.shared.dirs).filter(|dir| !dir.exists()) {
             make_secret(&dir)
                 .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;

@@ -19,7 +19,7 @@ use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor};
 use crate::guest::{Guest, Live};
-use crate::{audit, modules};
+use crate::{audit, modules, prepare};
 
 /// How long a client waits for a guest to let a device go.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -136,7 +136,9 @@ impl Qemu {
         let alone = alone(&live.domain, device);
         Behind::of(self, &alone, device).await.remove(&live.monitor).await;
         if let Some(dac) = &self.shared.security {
-            dac.take_back_devices(&live.domain, &alone.devices);
+            let found = prepare::volumes(self, &alone).await;
+            let devices = found.as_ref().map_or(&alone.devices, |found| &found.devices);
+            dac.take_back_devices(&live.domain, devices);
         }
         unmake(self, &live.domain, &alone.devices).await;
         self.audit(&guest.handle(), true, audit::device(device, "detach"));

@@ -10,6 +10,7 @@ use virtwire_conf::domain::one::Device;
 use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::{AddFd, Getfd, QueryFdsets};
 
+use super::attach::alone;
 use crate::argv::{self, Context, Made, Vault};
 use crate::command::{CommandLine, FdSet};
 use crate::driver::Qemu;
@@ -105,6 +106,16 @@ async fn shown(driver: &Qemu, domain: &Domain, device: &Device) -> Vec<String> {
     let program = Path::new(domain.devices.emulator.as_deref().unwrap_or_default());
     let Ok(caps) = driver.caps_of(program).await else { return Vec::new() };
     let context = Context::apart(&dir, &memory, &caps, Vault::blank());
+    // A volume has the nodes of what it is.
+    let found = match device {
+        Device::Disk(_) => {
+            let only = alone(domain, device);
+            let found = prepare::volumes(driver, &only).await;
+            found.ok().and_then(|found| device.newest(&found.devices))
+        }
+        _ => None,
+    };
+    let device = found.as_ref().unwrap_or(device);
     // The host's end is gone, or known by its name.
     let end = match device {
         Device::Interface(net) if net.type_ != InterfaceType::Vhostuser => {
