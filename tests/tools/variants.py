@@ -3,11 +3,14 @@
 
   variants.py URI_A URI_B broken FILE...    each definition, and its variants that are wrong in one place
   variants.py URI_A URI_B schema [PART]...  a small guest with random parts by libvirt's own schema
+  variants.py URI_A URI_B parts FILE...     a small guest with each line of the files, one or more elements, as a part
   variants.py URI_A URI_B asis FILE...      each definition as it is
 
-Compared are: accepted or refused, code and domain of the error, the stored definition, the command line. Differences are
-grouped, the most frequent first. --count N random parts of each kind, --seed N, --share 0..1 of all variants,
---only REGEX what a variant is called, --show N examples. A daemon that ends is started again with --again 'COMMAND A|B'.
+Compared are: accepted or refused, code, domain and words of the error, the stored definition, the command line. Differences
+are grouped, the most frequent first. --count N random parts of each kind, --seed N, --share 0..1 of all variants,
+--only REGEX what a variant is called, --show N examples, --arch and --machine of the small guest, --type its hypervisor.
+--kind network (or pool, nwfilter, secret, interface) for definitions of that kind instead of guests.
+A daemon that ends is started again with --again 'COMMAND A|B'.
 
 Needs libvirt's Python binding, and for the variants libvirt's schemas; these are read, nothing of them is kept.
 Use daemons with nothing defined: a guest called "variant" is defined and removed again and again.
@@ -30,11 +33,24 @@ import schema
 
 QEMU = 'http://libvirt.org/schemas/domain/qemu/1.0'
 UUID = '3c1b7a52-0e5b-4d52-9a51-6f0f6f1d2c11'
-GUEST = f"""<domain type='kvm'><name>variant</name><uuid>{UUID}</uuid><memory unit='MiB'>1024</memory><vcpu>4</vcpu>
-<os><type arch='x86_64' machine='%s'>hvm</type></os><features><acpi/></features><devices/></domain>"""
-# Parts that stand beside <devices>, not in it.
-BESIDE = {'features', 'guestcpu', 'clock', 'pm', 'resources', 'sysinfo', 'launchSecurity', 'keywrap', 'perf', 'idmap',
-          'seclabel', 'throttlegroups', 'events', 'os', 'qemuoverride'}
+GUEST = f"""<domain type='%s'><name>variant</name><uuid>{UUID}</uuid><memory unit='MiB'>1024</memory><vcpu>4</vcpu>
+<os><type arch='%s'%s>hvm</type></os>%s<devices/></domain>"""
+# Definitions in the schema, of parts that stand beside <devices> and of such that stand in it.
+BESIDE = ['clock', 'events', 'features', 'guestcpu', 'idmap', 'keywrap', 'launchSecurity', 'os', 'perf', 'pm', 'qemuoverride',
+          'resources', 'seclabel', 'sysinfo', 'throttlegroups']
+# Elements that stand beside <devices>.
+BESIDE_ELEMENTS = set("""blkiotune bootloader capabilities clock commandline cpu cputune currentMemory defaultiothread deprecation
+description features genid idmap iothreadids iothreads keywrap launchSecurity maxMemory memory memoryBacking memtune metadata
+numatune on_crash on_lockfailure on_poweroff on_reboot os override perf pm resource seclabel sysinfo throttlegroups title vcpu
+vcpus""".split())
+# Of other kinds of definitions: how they are looked up, defined, shown and removed.
+KINDS = {
+    'network': ('network.rng', 'networkDefineXML', 'XMLDesc', 'undefine'),
+    'pool': ('storagepool.rng', 'storagePoolDefineXML', 'XMLDesc', 'undefine'),
+    'nwfilter': ('nwfilter.rng', 'nwfilterDefineXML', 'XMLDesc', 'undefine'),
+    'secret': ('secret.rng', 'secretDefineXML', 'XMLDesc', 'undefine'),
+    'interface': ('interface.rng', 'interfaceDefineXML', 'XMLDesc', 'undefine'),
+}
 DEVICES = ['disk', 'controller', 'lease', 'filesystem', 'interface', 'input', 'sound', 'audio', 'hostdev', 'graphic',
            'video', 'console', 'parallel', 'serial', 'channel', 'smartcard', 'hub', 'redirdev', 'redirfilter', 'rng',
            'tpm', 'shmem', 'memorydev', 'crypto', 'watchdog', 'memballoon', 'nvram', 'panic', 'iommu', 'vsock', 'pstore']
@@ -64,6 +80,20 @@ class Daemon:
             except libvirt.libvirtError:
                 time.sleep(0.2)
         sys.exit(f'{self.uri} has ended')
+
+    def ask_other(self, text, kind):
+        """The error (code, domain, message), or the definition."""
+        _, define, show, remove = KINDS[kind]
+        try:
+            thing = getattr(self.connection, define)(text)
+            stored = getattr(thing, show)(0)
+            getattr(thing, remove)()
+        except libvirt.libvirtError as error:
+            if self.is_gone():
+                self.come_back()
+                return 'gone', None
+            return 'refused', (error.get_error_code(), error.get_error_domain(), error.get_error_message())
+        return 'stored', (stored, '')
 
     def ask(self, text):
         """The error (code, domain, message), or the definition and the command line."""
@@ -130,6 +160,8 @@ class Report:
         if how_a != how_b or how_a == 'refused' and what_a[:2] != what_b[:2]:
             return self.add('other outcome', '\n      '.join(said), name)
         if how_a == 'refused':
+            if steady(what_a[2]) != steady(what_b[2]):
+                self.add('other words', '\n      '.join(general(what[2]) for what in (what_a, what_b)), name)
             return None
         for kind, x, y in zip(('other definition', 'other command line'), what_a, what_b):
             if kind == 'other command line':
@@ -193,20 +225,42 @@ def broken(root, known):
                     yield variant(f'+@{attribute}={value!r}', lambda it, above, value=value: it.set(attribute, value))
 
 
-def random_parts(parts, count, machine, chance):
+def small_guest(options):
+    machine = options.machine and f" machine='{options.machine}'"
+    acpi = '<features><acpi/></features>' if options.arch == 'x86_64' else ''
+    return ET.fromstring(GUEST % (options.type, options.arch, machine, acpi))
+
+
+def put_in(root, element):
+    """Puts a part of a definition where it belongs."""
+    if element.tag.split('}')[-1] not in BESIDE_ELEMENTS:
+        root.find('devices').append(element)
+        return
+    for other in root.findall(element.tag):
+        if element.tag == 'os' and element.find('type') is None:
+            element.insert(0, other.find('type'))
+        root.remove(other)
+    root.append(element)
+
+
+def lines(path, options):
+    """A small guest with each line of a file."""
+    with open(path, encoding='utf-8') as text:
+        for line in filter(str.strip, text):
+            root = small_guest(options)
+            for element in ET.fromstring(f'<parts>{line}</parts>'):
+                put_in(root, element)
+            yield line.strip(), root
+
+
+def random_parts(parts, options, chance):
     grammar = schema.Grammar('domain.rng')
     for part in parts:
-        for _ in range(count):
-            root = ET.fromstring(GUEST % machine)
-            devices = root.find('devices')
+        for _ in range(options.count):
+            root = small_guest(options)
             made = schema.Sample(grammar, chance).make(part)
             for element in made:
-                if part in BESIDE:
-                    for other in root.findall(element.tag):
-                        root.remove(other)
-                    root.append(element)
-                else:
-                    devices.append(element)
+                put_in(root, element)
             yield part + ' ' + ' '.join(ET.tostring(element).decode() for element in made)[:300], root
 
 
@@ -214,14 +268,17 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument('a')
     parser.add_argument('b')
-    parser.add_argument('mode', choices=['broken', 'schema', 'asis'])
+    parser.add_argument('mode', choices=['broken', 'schema', 'parts', 'asis'])
     parser.add_argument('inputs', nargs='*')
     parser.add_argument('--count', type=int, default=100)
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--share', type=float, default=1)
     parser.add_argument('--only')
     parser.add_argument('--show', type=int, default=3)
-    parser.add_argument('--machine', default='pc')
+    parser.add_argument('--arch', default='x86_64')
+    parser.add_argument('--machine', default='')
+    parser.add_argument('--type', default='kvm')
+    parser.add_argument('--kind', choices=sorted(KINDS))
     parser.add_argument('--again')
     options = parser.parse_args()
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
@@ -233,10 +290,15 @@ def main():
 
     def cases():
         if options.mode == 'schema':
-            parts = options.inputs or DEVICES + sorted(BESIDE)
-            yield from random_parts(parts, options.count, options.machine, chance)
+            parts = options.inputs or DEVICES + BESIDE
+            yield from random_parts(parts, options, chance)
             return
-        known = schema.words(schema.Grammar('domain.rng')) if options.mode == 'broken' else {}
+        if options.mode == 'parts':
+            for path in options.inputs:
+                yield from lines(path, options)
+            return
+        grammar = KINDS[options.kind][0] if options.kind else 'domain.rng'
+        known = schema.words(schema.Grammar(grammar)) if options.mode == 'broken' else {}
         for path in options.inputs:
             root = ET.parse(path).getroot()
             yield os.path.basename(path), root
@@ -247,7 +309,8 @@ def main():
         if options.only and not re.search(options.only, name) or chance.random() >= options.share:
             continue
         text = ET.tostring(tree).decode()
-        report.compare(*(daemon.ask(text) for daemon in daemons), name)
+        ask = (lambda daemon: daemon.ask_other(text, options.kind)) if options.kind else lambda daemon: daemon.ask(text)
+        report.compare(*map(ask, daemons), name)
     report.show(options.show)
 
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use virtwire_conf::xml::utf8;
 use virtwire_conf::{FormatOptions, Network as Definition, ParseOptions, QemuHost};
 use virtwire_driver_api::check_flags;
-use virtwire_protocol::error::VirtError;
+use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 use virtwire_store as store;
 
@@ -234,7 +235,9 @@ fn name_bridge(definition: &mut Definition, others: &[&str]) -> Result<()> {
 const VALIDATE: u32 = 1;
 
 pub(crate) async fn define(networks: &Networks, args: NetworkDefineXmlArgs) -> Result<NetworkDefineXmlRet> {
-    Ok(NetworkDefineXmlRet { net: networks.define(&args.xml.to_str_lossy(), false).await? })
+    Ok(NetworkDefineXmlRet {
+        net: networks.define(utf8(args.xml.as_bytes(), ErrorDomain::NETWORK)?, false).await?,
+    })
 }
 
 pub(crate) async fn define_flags(
@@ -243,14 +246,18 @@ pub(crate) async fn define_flags(
 ) -> Result<NetworkDefineXmlFlagsRet> {
     check_flags(NETWORK, args.flags, VALIDATE, "networkDefineXMLFlags")?;
     let validate = args.flags & VALIDATE != 0;
-    Ok(NetworkDefineXmlFlagsRet { net: networks.define(&args.xml.to_str_lossy(), validate).await? })
+    Ok(NetworkDefineXmlFlagsRet {
+        net: networks.define(utf8(args.xml.as_bytes(), ErrorDomain::NETWORK)?, validate).await?,
+    })
 }
 
 pub(crate) async fn create_xml(
     networks: &Networks,
     args: NetworkCreateXmlArgs,
 ) -> Result<NetworkCreateXmlRet> {
-    Ok(NetworkCreateXmlRet { net: networks.create(&args.xml.to_str_lossy(), false).await? })
+    Ok(NetworkCreateXmlRet {
+        net: networks.create(utf8(args.xml.as_bytes(), ErrorDomain::NETWORK)?, false).await?,
+    })
 }
 
 pub(crate) async fn create_xml_flags(
@@ -259,7 +266,9 @@ pub(crate) async fn create_xml_flags(
 ) -> Result<NetworkCreateXmlFlagsRet> {
     check_flags(NETWORK, args.flags, VALIDATE, "networkCreateXMLFlags")?;
     let validate = args.flags & VALIDATE != 0;
-    Ok(NetworkCreateXmlFlagsRet { net: networks.create(&args.xml.to_str_lossy(), validate).await? })
+    Ok(NetworkCreateXmlFlagsRet {
+        net: networks.create(utf8(args.xml.as_bytes(), ErrorDomain::NETWORK)?, validate).await?,
+    })
 }
 
 pub(crate) async fn update(networks: &Networks, args: NetworkUpdateArgs) -> Result<()> {

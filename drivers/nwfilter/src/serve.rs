@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 use virtwire_conf::FormatOptions;
+use virtwire_conf::xml::utf8;
 use virtwire_driver_api::{NwfilterDriver, check_flags, serve};
+use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::{NWFILTER, Nwfilters, Result, bindings, handle, no_uuid, position, uuid};
@@ -64,7 +66,9 @@ async fn xml_desc(filters: &Nwfilters, args: NwfilterGetXmlDescArgs) -> Result<N
 }
 
 async fn define(filters: &Nwfilters, args: NwfilterDefineXmlArgs) -> Result<NwfilterDefineXmlRet> {
-    Ok(NwfilterDefineXmlRet { nwfilter: filters.define(&args.xml.to_str_lossy(), false)? })
+    Ok(NwfilterDefineXmlRet {
+        nwfilter: filters.define(utf8(args.xml.as_bytes(), ErrorDomain::NWFILTER)?, false)?,
+    })
 }
 
 async fn define_flags(
@@ -74,7 +78,9 @@ async fn define_flags(
     const VALIDATE: u32 = 1;
     check_flags(NWFILTER, args.flags, VALIDATE, "nwfilterDefineXMLFlags")?;
     let validate = args.flags & VALIDATE != 0;
-    Ok(NwfilterDefineXmlFlagsRet { nwfilter: filters.define(&args.xml.to_str_lossy(), validate)? })
+    Ok(NwfilterDefineXmlFlagsRet {
+        nwfilter: filters.define(utf8(args.xml.as_bytes(), ErrorDomain::NWFILTER)?, validate)?,
+    })
 }
 
 async fn undefine(filters: &Nwfilters, args: NwfilterUndefineArgs) -> Result<()> {

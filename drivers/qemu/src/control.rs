@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 use virtwire_conf::Domain;
+use virtwire_conf::xml::utf8;
 use virtwire_driver_api::CallCx;
+use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{Cont, InjectNmi, SendKey, Stop, SystemPowerdown, SystemReset};
 
@@ -31,7 +33,8 @@ pub(crate) async fn create_xml(
     args: DomainCreateXmlArgs,
 ) -> Result<DomainCreateXmlRet> {
     check_flags(args.flags, PAUSED | AUTODESTROY | START_HARMLESS, "qemuDomainCreateXML")?;
-    let domain = Domain::parse(&args.xml_desc.to_str_lossy(), driver.options().await?)?;
+    let domain =
+        Domain::parse(utf8(args.xml_desc.as_bytes(), ErrorDomain::DOMAIN)?, driver.options().await?)?;
     let guest = transient(driver, &domain).await?;
     let _job = guest.job.lock().await;
     if let Err(error) = driver.start_from(&guest, &domain, args.flags & PAUSED != 0).await {

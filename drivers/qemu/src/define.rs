@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use virtwire_conf::domain::display::GraphicsType;
+use virtwire_conf::xml::utf8;
 use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
@@ -15,7 +16,7 @@ use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
 use crate::probe::check_program;
 use crate::state::{Lifecycle, State};
-use crate::{kept, live, prepare, tpm};
+use crate::{kept, listen, live, prepare, tpm};
 use virtwire_store as store;
 
 /// `VIR_DOMAIN_DEFINE_VALIDATE`
@@ -37,7 +38,7 @@ pub(crate) async fn define_flags(
 ) -> Result<DomainDefineXmlFlagsRet> {
     check_flags(args.flags, VALIDATE, "qemuDomainDefineXMLFlags")?;
     let options = driver.options().await?.clone().validating(args.flags & VALIDATE != 0);
-    let domain = Domain::parse(&args.xml.to_str_lossy(), &options)?;
+    let domain = Domain::parse(utf8(args.xml.as_bytes(), ErrorDomain::DOMAIN)?, &options)?;
     check_emulator(&domain)?;
     let (guest, event) = store_definition(driver, domain).await?;
     let dom = guest.handle();
@@ -220,7 +221,7 @@ pub(crate) async fn to_native(
         return Err(QEMU.invalid_arg(text));
     }
     let options = driver.options().await?;
-    let mut stored = Domain::parse(&args.domain_xml.to_str_lossy(), options)?;
+    let mut stored = Domain::parse(utf8(args.domain_xml.as_bytes(), ErrorDomain::DOMAIN)?, options)?;
     check_emulator(&stored)?;
     stored.devices.interfaces.iter_mut().for_each(live::disconnect);
     stored.complete(options)?;
@@ -234,7 +235,8 @@ pub(crate) async fn to_native(
     let caps = driver.caps_of(&program).await?;
     crate::cpu::resolve(driver, &mut domain, &caps).await?;
     let (dir, memory) = (dirs.domain(-1, &stored.name), dirs.domain_memory(-1, &stored.name));
-    argv::refused::check(&domain)?;
+    argv::refused::check(&domain, &driver.shared.host)?;
+    listen::on_networks(driver, &mut domain).await?;
     let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
     let context = argv::Context::apart(&dir, &memory, &caps, vault);

@@ -352,6 +352,7 @@ fn emulator(arch: &str, caps: &QemuCaps) -> Emulator {
         alias: machine.alias.clone(),
         cpu: machine.default_cpu_type.clone(),
         acpi: machine.acpi,
+        vcpus: Some(machine.cpu_max),
     });
     Emulator {
         arch: arch.to_owned(),

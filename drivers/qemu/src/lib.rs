@@ -45,6 +45,7 @@ mod jobs;
 mod kept;
 mod lifecycle;
 mod list;
+mod listen;
 mod live;
 mod lock;
 pub mod log;

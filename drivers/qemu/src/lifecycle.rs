@@ -141,7 +141,8 @@ impl Qemu {
             .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
         let caps = self.caps_of(&program).await?;
         crate::cpu::resolve(self, domain, &caps).await?;
-        argv::refused::check(domain)?;
+        argv::refused::check(domain, &self.shared.host)?;
+        crate::listen::on_networks(self, domain).await?;
         prepare::variables(domain)?;
         let taps = plug::connect(self, domain).await?;
         let mut found = prepare::volumes(self, domain).await?.into_owned();

@@ -265,7 +265,7 @@ fn note(interface: &mut Interface, plug: Plug) -> Result<Socket> {
     }
 }
 
-async fn lookup(
+pub(crate) async fn lookup(
     networks: &dyn NetworkDriver,
     name: &str,
 ) -> Result<virtwire_protocol::remote::NonnullNetwork> {
@@ -273,7 +273,7 @@ async fn lookup(
     Ok(networks.network_lookup_by_name(&internal(), args).await?.net)
 }
 
-fn internal() -> CallCx {
+pub(crate) fn internal() -> CallCx {
     CallCx { internal: true, ..CallCx::default() }
 }
 

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use virtwire_protocol::error::VirtError;
 use virtwire_qmp::commands::*;
 use virtwire_qmp::replies::{CpuDefinition, MachineInfo, VersionInfo};
-use virtwire_qmp::{Monitor, QmpError};
+use virtwire_qmp::{ErrorClass, Monitor, QmpError};
 
 use crate::caps::cpus::CpusTold;
 use crate::command::CommandLine;
@@ -85,10 +85,10 @@ pub fn find_program(arch: &str) -> Option<PathBuf> {
         "armv6l" | "armv7l" => "qemu-system-arm".to_owned(),
         "openrisc" => "qemu-system-or1k".to_owned(),
         "parisc" => "qemu-system-hppa".to_owned(),
-        "ppc64le" => "qemu-system-ppc64".to_owned(),
         other => format!("qemu-system-{other}"),
     };
-    find_in_path(&name)
+    let other = || if arch == "ppc64le" { find_in_path("qemu-system-ppc64") } else { None };
+    find_in_path(&name).or_else(other)
 }
 
 /// Whether a program is there and can be executed.
@@ -168,13 +168,21 @@ fn complaint(pipe: PipeReader) -> String {
     String::from_utf8_lossy(&said[..count]).into_owned()
 }
 
+/// The processors that a program has; one with a single kind of them may not tell.
+async fn processors(monitor: &Monitor) -> Result<Vec<CpuDefinition>, QmpError> {
+    match monitor.execute(&QueryCpuDefinitions {}).await {
+        Err(QmpError::Command(error)) if error.class == ErrorClass::CommandNotFound => Ok(Vec::new()),
+        told => told,
+    }
+}
+
 async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
     let types = |kind: &str| QomListTypes { implements: Some(kind.to_owned()), ..QomListTypes::default() };
     let (devices, chardevs) = (types("device"), types("chardev"));
     let (target, machines, cpus, kvm, commands, devices, chardevs) = tokio::try_join!(
         monitor.execute(&QueryTarget {}),
         monitor.execute(&QueryMachines {}),
-        monitor.execute(&QueryCpuDefinitions {}),
+        processors(&monitor),
         monitor.execute(&QueryKvm {}),
         monitor.execute(&QueryCommands {}),
         monitor.execute(&devices),

@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 use virtwire_conf::FormatOptions;
+use virtwire_conf::xml::utf8;
 use virtwire_driver_api::{CallCx, SecretDriver, check_flags, passes, serve};
+use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::*;
 
 use crate::{Entry, Result, SECRET, Secrets, no_uuid};
@@ -65,7 +67,7 @@ async fn by_usage(secrets: &Secrets, args: SecretLookupByUsageArgs) -> Result<Se
 async fn define(secrets: &Secrets, args: SecretDefineXmlArgs) -> Result<SecretDefineXmlRet> {
     const VALIDATE: u32 = 1;
     check_flags(SECRET, args.flags, VALIDATE, "secretDefineXML")?;
-    Ok(SecretDefineXmlRet { secret: secrets.define(&args.xml.to_str_lossy())? })
+    Ok(SecretDefineXmlRet { secret: secrets.define(utf8(args.xml.as_bytes(), ErrorDomain::SECRET)?)? })
 }
 
 async fn xml_desc(secrets: &Secrets, args: SecretGetXmlDescArgs) -> Result<SecretGetXmlDescRet> {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use virtwire_conf::storage::{Permissions, PoolType};
 use virtwire_conf::table::Bytes;
+use virtwire_conf::xml::utf8;
 use virtwire_conf::{FormatOptions, StoragePool};
 use virtwire_driver_api::check_flags;
-use virtwire_protocol::error::VirtError;
+use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
 use virtwire_store as store;
 
@@ -239,7 +240,7 @@ pub(crate) async fn define(pools: &Pools, args: StoragePoolDefineXmlArgs) -> Res
     const VALIDATE: u32 = 1;
     check_flags(STORAGE, args.flags, VALIDATE, "storagePoolDefineXML")?;
     let options = options().validating(args.flags & VALIDATE != 0);
-    let definition = StoragePool::parse(&args.xml.to_str_lossy(), &options)?;
+    let definition = StoragePool::parse(utf8(args.xml.as_bytes(), ErrorDomain::STORAGE)?, &options)?;
     pools.check(&definition)?;
     let new = Pool::new(definition);
     write(&pools.definition_file(&new.name), &stored(&new.definition))?;
@@ -286,7 +287,7 @@ pub(crate) async fn create_xml(
     args: StoragePoolCreateXmlArgs,
 ) -> Result<StoragePoolCreateXmlRet> {
     check_flags(STORAGE, args.flags, CREATE_FLAGS, "storagePoolCreateXML")?;
-    let definition = StoragePool::parse(&args.xml.to_str_lossy(), &options())?;
+    let definition = StoragePool::parse(utf8(args.xml.as_bytes(), ErrorDomain::STORAGE)?, &options())?;
     pools.check(&definition)?;
     let new = Pool::new(definition);
     let (name, handle) = (new.name.clone(), new.handle());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::board::Chipset;
-use super::pci::each;
+use super::endpoints::each;
 use crate::OnOff;
 use crate::domain::Domain;
 use crate::domain::device::{Address, PciAddress};

@@ -6,13 +6,13 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::board::Chipset;
 use super::buses::unset;
-use super::pci;
+use super::endpoints;
 use crate::domain::Domain;
 use crate::domain::chardev::{ConsoleTargetType, SerialTargetType};
-use crate::domain::device::{Address, CcwAddress, DeviceInfo, SpaprVioAddress, Zpci};
-use crate::domain::disk::{DiskBus, FilesystemType};
+use crate::domain::device::{Address, CcwAddress, DeviceInfo, NoParts, SpaprVioAddress, Zpci};
+use crate::domain::disk::{Disk, DiskBus, FilesystemType};
 use crate::domain::display::{InputBus, SoundModel, VideoType};
-use crate::domain::misc::{ControllerType, HostdevType, MemballoonModel, TpmModel};
+use crate::domain::misc::{Controller, ControllerType, HostdevType, MemballoonModel, TpmModel};
 use crate::domain::net::Interface;
 use crate::table::Hex;
 
@@ -29,21 +29,24 @@ const REGISTER_STEP: u64 = 0x1000;
 /// `VIR_ERR_XML_ERROR` for a channel that two devices name.
 pub(super) fn assign(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtError> {
     registers(domain);
-    if chipset == Chipset::Ccw { channels(domain) } else { Ok(()) }
+    match chipset {
+        Chipset::Ccw => channels(domain),
+        Chipset::ArmMmio => {
+            in_memory(domain);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Visits every device that may be on a channel, in the order in which they get theirs.
 fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo)) {
     let devices = &mut domain.devices;
-    let virtio = |net: &&mut Interface| {
-        let model = net.model.as_ref().and_then(|model| model.type_.as_deref());
-        model.is_some_and(|model| model.starts_with("virtio"))
-    };
     let disks = devices.disks.iter_mut();
     disks
         .filter(|d| d.target.as_ref().and_then(|t| t.bus) == Some(DiskBus::Virtio))
         .for_each(|d| visit(&mut d.info));
-    devices.interfaces.iter_mut().filter(virtio).for_each(|d| visit(&mut d.info));
+    devices.interfaces.iter_mut().filter(is_virtio).for_each(|d| visit(&mut d.info));
     devices.sounds.iter_mut().filter(|d| d.model == SoundModel::Virtio).for_each(|d| visit(&mut d.info));
     let hostdevs = devices.hostdevs.iter_mut();
     hostdevs
@@ -56,7 +59,10 @@ fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo)) {
     let controllers = devices.controllers.iter_mut();
     controllers
         .filter(|c| match c.type_ {
-            ControllerType::Scsi => c.model.as_deref().is_some_and(|model| model.starts_with("virtio")),
+            ControllerType::Scsi => {
+                let old = ["virtio", "dc390", "am53c974"];
+                c.model.as_deref().is_some_and(|model| old.iter().any(|name| model.starts_with(name)))
+            }
             kind => kind == ControllerType::VirtioSerial,
         })
         .for_each(|d| visit(&mut d.info));
@@ -69,6 +75,29 @@ fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo)) {
     devices.rngs.iter_mut().for_each(|d| visit(&mut d.info));
     devices.vsock.iter_mut().for_each(|d| visit(&mut d.info));
     devices.cryptos.iter_mut().for_each(|d| visit(&mut d.info));
+}
+
+/// Devices that are found in memory: the older ones of virtio, and every controller for SCSI.
+fn in_memory(domain: &mut Domain) {
+    let place = |info: &mut DeviceInfo| {
+        info.address.get_or_insert(Address::VirtioMmio(NoParts::default()));
+    };
+    let devices = &mut domain.devices;
+    let on_virtio = |disk: &&mut Disk| disk.target.as_ref().and_then(|t| t.bus) == Some(DiskBus::Virtio);
+    devices.disks.iter_mut().filter(on_virtio).for_each(|d| place(&mut d.info));
+    devices.interfaces.iter_mut().filter(is_virtio).for_each(|d| place(&mut d.info));
+    let held = |c: &&mut Controller| matches!(c.type_, ControllerType::Scsi | ControllerType::VirtioSerial);
+    devices.controllers.iter_mut().filter(held).for_each(|d| place(&mut d.info));
+    let hands = devices.inputs.iter_mut().filter(|d| d.bus == Some(InputBus::Virtio));
+    hands.for_each(|d| place(&mut d.info));
+    let balloon = devices.memballoon.iter_mut().filter(|d| d.model == MemballoonModel::Virtio);
+    balloon.for_each(|d| place(&mut d.info));
+    devices.rngs.iter_mut().for_each(|d| place(&mut d.info));
+}
+
+fn is_virtio(net: &&mut Interface) -> bool {
+    let model = net.model.as_ref().and_then(|model| model.type_.as_deref());
+    model.is_some_and(|model| model.starts_with("virtio"))
 }
 
 /// A channel's number, of those that name one.
@@ -118,7 +147,7 @@ pub(super) fn identify(domain: &mut Domain) {
         taken.insert(free);
         free
     };
-    pci::each(domain, &mut |info, _| {
+    endpoints::each(domain, &mut |info, _| {
         if let Some(Address::Pci(at)) = &mut info.address
             && !unset(at)
         {
@@ -148,6 +177,10 @@ fn registers(domain: &mut Domain) {
             info.address = Some(Address::SpaprVio(SpaprVioAddress { reg: Some(Hex(reg)) }));
         }
     };
+    let card = |net: &&mut Interface| {
+        net.model.as_ref().and_then(|model| model.type_.as_deref()) == Some("spapr-vlan")
+    };
+    devices.interfaces.iter_mut().filter(card).for_each(|net| place(&mut net.info, 0x1000));
     let controllers = devices.controllers.iter_mut();
     controllers
         .filter(|c| c.type_ == ControllerType::Scsi && c.model.as_deref() == Some("ibmvscsi"))

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{buses, conflicts, pci};
+use super::{buses, conflicts, endpoints};
 use crate::domain::Domain;
+use crate::domain::chardev::{Channel, ChannelTargetType};
 use crate::domain::device::{Address, PciAddress};
 use crate::domain::display::VideoType;
-use crate::domain::misc::{Controller, ControllerType};
+use crate::domain::misc::{Controller, ControllerType, HostdevType};
+use crate::table::{Hex, Value};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const NONE: ErrorDomain = ErrorDomain::NONE;
+const XML: ErrorDomain = ErrorDomain::XML;
 
 /// Finding places for devices takes time that grows with the square of their number; no machine has so many.
 const MOST_DEVICES: usize = 4096;
@@ -42,7 +46,7 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
         }
     }
     let mut result = Ok(());
-    pci::each(domain, &mut |info, _| {
+    endpoints::each(domain, &mut |info, _| {
         if let Some(Address::Pci(address)) = &mut info.address {
             result = check_pci(address);
             if !buses::unset(address) {
@@ -66,13 +70,26 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
             return Err(DOMAIN.no_target(shown));
         }
     }
-    if devices.channels.iter().any(|c| c.target.as_ref().is_none_or(|t| t.type_.is_none())) {
-        return Err(DOMAIN.xml_error("target type must be specified for channel device"));
+    devices.channels.iter().try_for_each(channel)?;
+    for interface in &devices.interfaces {
+        if let Some(Address::Pci(address)) = interface.source.as_ref().and_then(|source| source.pci.as_ref())
+        {
+            check_pci(address)?;
+        }
     }
     for hostdev in &devices.hostdevs {
         let Some(source) = &hostdev.source else {
             return Err(DOMAIN.xml_error("Missing <source> element in hostdev device"));
         };
+        if let Some(address) = source.address.as_ref().filter(|_| hostdev.type_ == HostdevType::Pci) {
+            check_pci(&PciAddress {
+                domain: None,
+                bus: address.bus.as_deref().and_then(|bus| Hex::parse(bus).ok().flatten()),
+                slot: address.slot,
+                function: address.function,
+                ..PciAddress::default()
+            })?;
+        }
         for (id, name) in [(&source.vendor, "vendor"), (&source.product, "product")] {
             if id.as_ref().is_some_and(|id| id.id.0 == 0) {
                 let text = format_args!(
@@ -82,6 +99,10 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
             }
         }
     }
+    let cid = devices.vsock.as_ref().and_then(|vsock| vsock.cid.as_ref()?.address);
+    if cid.is_some_and(|cid| cid < 3) {
+        return Err(DOMAIN.config_unsupported("guest CIDs must be >= 3"));
+    }
     if devices.tpms.iter().any(|tpm| tpm.backend.is_none()) {
         return Err(DOMAIN.xml_error("missing TPM device backend"));
     }
@@ -90,6 +111,28 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
     }
     if devices.shmems.iter().any(|shmem| shmem.name.is_none()) {
         return Err(DOMAIN.xml_error("shmem element must contain 'name' attribute"));
+    }
+    Ok(())
+}
+
+/// A channel says what it is, and one that is a door in QEMU's own network where that is.
+fn channel(channel: &Channel) -> Result<(), VirtError> {
+    let unknown = "unknown target type '(null)' specified for character device";
+    let Some(target) = &channel.target else {
+        return Err(DOMAIN.xml_error("target type must be specified for channel device"));
+    };
+    let door = target.type_ == Some(ChannelTargetType::Guestfwd);
+    let address = target.address.as_deref();
+    let ip: Option<std::net::IpAddr> = address.and_then(|text| text.parse().ok());
+    refuse! {
+        target.type_.is_none() => DOMAIN.config_unsupported("{unknown}");
+        door && address.is_none() => DOMAIN.xml_error("guestfwd channel does not define a target address");
+        door && ip.is_none() => NONE.system_error(
+            "Cannot parse socket address '{}': Name or service not known", address.unwrap_or_default());
+        door && ip.is_some_and(|ip| ip.is_ipv6()) =>
+            DOMAIN.config_unsupported("guestfwd channel only supports IPv4 addresses");
+        door && target.port.is_none() =>
+            XML.xml_error("Missing required attribute 'port' in element 'target'");
     }
     Ok(())
 }

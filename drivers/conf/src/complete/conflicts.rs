@@ -6,11 +6,13 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::YesNo;
 use crate::domain::Domain;
-use crate::domain::chardev::{CharSource, CharType};
+use crate::domain::chardev::{CharMode, CharSource, CharType};
 use crate::domain::device::Address;
 use crate::domain::disk::{Disk, DiskBus, DiskDevice, StorageProtocol, StorageType};
-use crate::domain::misc::{Hostdev, HostdevType, IommuModel};
+use crate::domain::misc::{HostAddress, Hostdev, HostdevType, IommuModel};
+use crate::domain::net::Interface;
 use crate::domain::tune::NumaMode;
+use crate::table::c_number;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
@@ -129,10 +131,17 @@ fn slots(domain: &Domain) -> Result<(), VirtError> {
 }
 
 fn hostdevs(domain: &Domain) -> Result<(), VirtError> {
+    let mut cards = BTreeSet::new();
+    refuse! {
+        !domain.devices.interfaces.iter().filter_map(lent).all(|card| cards.insert(card)) =>
+            DOMAIN.xml_error("Hostdev already exists in the domain configuration");
+    }
     let all = &domain.devices.hostdevs;
     for (n, hostdev) in all.iter().enumerate() {
         let same = |other: &&Hostdev| other.type_ == hostdev.type_ && other.source == hostdev.source;
-        if all[..n].iter().any(|other| same(&other)) {
+        let own = hostdev.source.as_ref().and_then(|source| source.address.as_ref()).and_then(place);
+        let pci = hostdev.type_ == HostdevType::Pci;
+        if all[..n].iter().any(|other| same(&other)) || pci && own.is_some_and(|own| cards.contains(&own)) {
             return Err(DOMAIN.xml_error("Hostdev already exists in the domain configuration"));
         }
         if hostdev.sgio.is_some() && hostdev.type_ != HostdevType::Scsi {
@@ -144,6 +153,27 @@ fn hostdevs(domain: &Domain) -> Result<(), VirtError> {
         }
     }
     Ok(())
+}
+
+/// Where a device of the host is on PCI: domain, bus, slot, function.
+type HostPlace = (u64, u64, u64, u64);
+
+fn place(address: &HostAddress) -> Option<HostPlace> {
+    let bus = address.bus.as_deref().and_then(c_number)?;
+    Some((address.domain.map_or(0, |hex| hex.0), bus, address.slot?.0, address.function?.0))
+}
+
+/// The device of the host that an interface is.
+fn lent(card: &Interface) -> Option<HostPlace> {
+    match card.source.as_ref()?.pci.as_ref()? {
+        Address::Pci(at) => Some((
+            at.domain.map_or(0, |hex| hex.0),
+            at.bus.map_or(0, |hex| hex.0),
+            at.slot.map_or(0, |hex| hex.0),
+            at.function.map_or(0, |hex| hex.0),
+        )),
+        _ => None,
+    }
 }
 
 /// Sockets of devices that aren't character devices themselves.
@@ -162,6 +192,13 @@ fn sockets(domain: &Domain) -> Result<(), VirtError> {
     let incomplete = |source: &CharSource| {
         source.reconnect.as_ref().is_some_and(|r| r.enabled == Some(YesNo::Yes) && r.timeout.is_none())
     };
+    let late = |source: &CharSource| {
+        source.mode == Some(CharMode::Bind)
+            && source.reconnect.as_ref().is_some_and(|r| r.enabled == Some(YesNo::Yes))
+    };
+    if ends.clone().flat_map(|chardev| &chardev.source).any(late) {
+        return Err(DOMAIN.internal_error("chardev reconnect is possible only for connect mode"));
+    }
     if ends.flat_map(|chardev| &chardev.source).any(incomplete) {
         let text = "Missing required attribute 'timeout' in element 'reconnect'";
         return Err(ErrorDomain::XML.xml_error(text));
@@ -194,6 +231,15 @@ fn labels(domain: &Domain) -> Result<(), VirtError> {
         }
     }
     let of_disks = domain.devices.disks.iter().filter_map(|d| d.source.as_ref()).flat_map(|s| &s.seclabel);
+    for disk in &domain.devices.disks {
+        let mut seen = BTreeSet::new();
+        let own =
+            disk.source.iter().flat_map(|source| &source.seclabel).filter_map(|label| label.model.as_ref());
+        let again = own.into_iter().find(|model| !seen.insert(*model));
+        if let Some(model) = again {
+            return Err(bare(format_args!("seclabel for model {model} is already provided")));
+        }
+    }
     for label in of_disks {
         if label.relabel == Some(YesNo::Yes) && label.label.is_none() {
             let model = label.model.as_deref().unwrap_or("(null)");

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{drives, forms, nwfilter};
+use super::{companions, drives, forms, nwfilter};
 use crate::domain::Domain;
 use crate::domain::chardev::{
-    CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol, Serial,
-    SerialTarget,
+    CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol,
+    RngBackend, RngModel, Serial, SerialTarget, SerialTargetType,
 };
 use crate::domain::device::{Address, CcidAddress, UsbMaster};
 use crate::domain::disk::{AccessMode, FilesystemDriverType, FilesystemType};
@@ -39,6 +39,13 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         hostdev.managed.get_or_insert(YesNo::No);
         if hostdev.type_ == HostdevType::Mdev && hostdev.model.as_deref() == Some("vfio-pci") {
             hostdev.display.get_or_insert(OnOff::Off);
+        }
+        if let Some(source) = hostdev.source.as_mut().filter(|_| hostdev.type_ == HostdevType::Pci) {
+            let address = source.address.get_or_insert_default();
+            address.domain.get_or_insert_default();
+            address.bus.get_or_insert_with(|| "0".to_owned());
+            address.slot.get_or_insert_default();
+            address.function.get_or_insert_default();
         }
         let address = hostdev.source.as_mut().and_then(|source| source.address.as_mut());
         if let Some(bus) = address.and_then(|address| address.bus.as_mut())
@@ -73,6 +80,10 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
     for rng in &domain.devices.rngs {
         if rng.backend.is_none() {
             return Err(DOMAIN.xml_error("only one RNG backend is supported"));
+        }
+        let silent = |backend: &RngBackend| backend.model == RngModel::Egd && backend.type_.is_none();
+        if rng.backend.as_ref().is_some_and(silent) {
+            return Err(DOMAIN.xml_error("missing EGD backend type"));
         }
     }
     console_compat(domain);
@@ -111,7 +122,7 @@ fn controllers(domain: &mut Domain) -> Result<(), VirtError> {
                 all.iter().filter(|c| c.type_ == type_).filter_map(|c| c.index).collect();
             // Companions share the number of their master.
             let companion = type_ == ControllerType::Usb && all[n].info.master.is_some();
-            let shared = taken.last().copied().filter(|_| companion);
+            let shared = taken.last().copied().filter(|_| companion).or_else(|| joined(&all[..n], &all[n]));
             all[n].index = shared.or_else(|| (0..).find(|index| !taken.contains(index)));
         }
     }
@@ -129,6 +140,17 @@ fn controllers(domain: &mut Domain) -> Result<(), VirtError> {
     }
     domain.devices.controllers = sorted;
     Ok(())
+}
+
+/// A controller of ICH9 right behind others of it has their number, unless one of its model has it.
+fn joined(before: &[Controller], controller: &Controller) -> Option<i32> {
+    let own = |c: &Controller| {
+        c.type_ == ControllerType::Usb
+            && c.model.as_deref().is_some_and(|model| companions::function(model).is_some())
+    };
+    let last = before.last().filter(|last| own(controller) && own(last))?;
+    let taken = before.iter().any(|c| own(c) && c.index == last.index && c.model == controller.model);
+    last.index.filter(|_| !taken)
 }
 
 fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
@@ -186,6 +208,7 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
         _ => {}
     }
     mac(interface);
+    identify(interface);
     if let Some(source) = interface.source.as_mut().filter(|_| kind == InterfaceType::Direct) {
         source.mode.get_or_insert_with(|| "vepa".to_owned());
     }
@@ -200,6 +223,23 @@ fn complete_interface(interface: &mut Interface) -> Result<(), VirtError> {
     let still = |c: &Coalesce| c.rx.as_ref().and_then(|rx| rx.frames.as_ref()?.max).unwrap_or(0) == 0;
     interface.coalesce = interface.coalesce.take().filter(|c| !still(c));
     Ok(())
+}
+
+/// A port of a switch has the names by which the switch knows it; of what type it is, a network may say.
+fn identify(interface: &mut Interface) {
+    let Some(port) = &mut interface.virtualport else { return };
+    let kind = port.type_.as_deref();
+    let (instance, own) =
+        (matches!(kind, None | Some("802.1Qbg")), matches!(kind, None | Some("openvswitch")));
+    if instance || own {
+        let parameters = port.parameters.get_or_insert_default();
+        if instance {
+            parameters.instanceid.get_or_insert_with(uuid::Uuid::new_v4);
+        }
+        if own {
+            parameters.interfaceid.get_or_insert_with(uuid::Uuid::new_v4);
+        }
+    }
 }
 
 fn mac(interface: &mut Interface) {
@@ -289,13 +329,21 @@ fn console_compat(domain: &mut Domain) {
     if domain.os.type_.as_ref().is_none_or(|t| t.name != "hvm") {
         return;
     }
+    // What is plugged in is no console of the board's.
+    let plugged = |serial: &Serial| {
+        let kind = serial.target.as_ref().and_then(|target| target.type_);
+        matches!(
+            kind,
+            Some(SerialTargetType::UsbSerial | SerialTargetType::PciSerial | SerialTargetType::IsaDebug)
+        )
+    };
     match devices.consoles.first().filter(|c| serial_console(c)) {
         Some(console) if devices.serials.is_empty() => {
             let target = SerialTarget { port: Some(0), ..SerialTarget::default() };
             let chardev = console.chardev.clone();
             devices.serials.push(Serial { chardev, target: Some(target), info: console.info.clone() });
         }
-        None if !devices.serials.is_empty() => {
+        None if devices.serials.first().is_some_and(|serial| !plugged(serial)) => {
             let target = ConsoleTarget { type_: Some(ConsoleTargetType::Serial), port: Some(0) };
             devices.consoles.insert(0, Console { target: Some(target), ..Console::default() });
             for (n, target) in (0..).zip(devices.consoles.iter_mut().filter_map(|c| c.target.as_mut())) {
@@ -310,7 +358,6 @@ fn console_compat(domain: &mut Domain) {
     {
         console.chardev = serial.chardev.clone();
         console.info = serial.info.clone();
-        console.info.address = None;
         if let (Some(target), Some(of)) = (&mut console.target, &serial.target) {
             target.port = of.port;
         }

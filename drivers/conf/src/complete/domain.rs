@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{check, devices, drives, others, resources, rules, vcpus};
+use super::{check, devices, drives, others, resources, rules, silent, vcpus};
 use crate::domain::features::{CpuFallback, CpuMatch, CpuMode, HypervMode};
 use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
 use crate::domain::tune::Vcpu;
@@ -19,6 +19,7 @@ const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 pub(super) fn begin(domain: &mut Domain, host_arch: &str, nodes_first: bool) -> Result<(), VirtError> {
     identity(domain)?;
     check_devices_early(domain)?;
+    silent::forget(domain);
     processors(domain)?;
     boot(domain, host_arch)?;
     memory(domain, nodes_first)?;
@@ -93,7 +94,8 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
         }
         if !matches!(cpu.mode, None | Some(CpuMode::Custom)) {
             cpu.match_ = None;
-            cpu.model = None;
+            let host = cpu.mode == Some(CpuMode::HostModel);
+            cpu.model.take_if(|model| !host || model.name.is_none());
         }
         if !cpu.feature.is_empty() && cpu.model.is_none() && matches!(cpu.mode, None | Some(CpuMode::Custom))
         {
@@ -161,7 +163,7 @@ fn pages(domain: &mut Domain) -> Result<(), VirtError> {
             other.is_some() => DOMAIN.xml_detail(
                 "nodeset attribute of hugepages of sizes {} and {size} intersect", other.unwrap_or_default());
             first.is_some() => DOMAIN.xml_detail(
-                "two master hugepages detected: {} and {size}", first.unwrap_or_default());
+                "two master hugepages detected: {size} and {}", first.unwrap_or_default());
         }
         if page.nodeset.is_none() {
             whole = Some(size);

@@ -97,6 +97,8 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         refuse! {
             digits.is_some_and(|wwn| wwn.len() != 16 || !wwn.bytes().all(|c| c.is_ascii_hexdigit())) =>
                 NONE.internal_error("Malformed wwn: {}", wwn.unwrap_or_default());
+            disk.device == DiskDevice::Floppy && !name.starts_with("fd") && target_index(&name).is_some() =>
+                DOMAIN.internal_error("Invalid floppy device name: {name}");
             disk.device == DiskDevice::Floppy && bus != DiskBus::Fdc =>
                 DOMAIN.internal_error("Invalid bus type '{bus}' for floppy disk");
             disk.device != DiskDevice::Floppy && bus == DiskBus::Fdc =>

@@ -174,7 +174,7 @@ fn screen(screen: &mut Graphics) {
 }
 
 /// Cards whose names may be spelled in any case.
-const CARDS: &[&str] = &[
+pub(super) const CARDS: &[&str] = &[
     "netfront",
     "rtl8139",
     "virtio",

@@ -21,6 +21,7 @@ mod conflicts;
 mod devices;
 mod domain;
 pub(crate) mod drives;
+mod endpoints;
 mod firmware;
 mod forms;
 mod migratable;
@@ -32,6 +33,7 @@ mod qemu;
 mod resources;
 mod rules;
 mod seclabel;
+mod silent;
 mod test;
 mod unsupported;
 mod usb;
@@ -124,6 +126,8 @@ pub struct Machine {
     pub cpu: Option<String>,
     /// Whether it has ACPI.
     pub acpi: bool,
+    /// How many processors it can have.
+    pub vcpus: Option<u32>,
 }
 
 impl Emulator {
@@ -131,6 +135,11 @@ impl Emulator {
     pub fn machine(&self, name: &str) -> Option<&Machine> {
         let by_alias = self.machines.iter().find(|machine| machine.alias.as_deref() == Some(name));
         by_alias.or_else(|| self.machines.iter().find(|machine| machine.name == name))
+    }
+
+    /// Whether somebody asked it what it has.
+    pub(crate) fn is_known(&self) -> bool {
+        !self.devices.is_empty()
     }
 
     /// Whether it has a kind of device.
@@ -149,6 +158,7 @@ impl QemuHost {
                 alias: Some((*alias).to_owned()),
                 cpu: None,
                 acpi: true,
+                vcpus: None,
             });
             let mut machines: Vec<_> = named.collect();
             machines.sort_by_key(|machine| machine.alias.as_deref() != Some(default));

@@ -1,23 +1,16 @@
 //! PCI addresses: fixed places of the chipset, then one device after another.
 
-use std::collections::BTreeSet;
-
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::board::{Chipset, chipset};
 use super::buses::{Buses, Kind, check_plugs, parts, root_port_place, unset};
-use super::companions;
-use super::drives;
+use super::endpoints::each;
+use super::{companions, drives};
 use crate::OnOff;
 use crate::domain::Domain;
-use crate::domain::device::{Address, DeviceInfo, PciAddress};
-use crate::domain::disk::{Disk, DiskBus, Filesystem, FilesystemDriverType, FilesystemType, VirtioModel};
-use crate::domain::display::{InputBus, Sound, SoundModel, VideoType};
-use crate::domain::misc::{
-    Controller, ControllerType, HostdevType, Iommu, IommuModel, MemballoonModel, MemoryModel, PciModel,
-    PciTarget, WatchdogModel,
-};
-use crate::domain::net::{Interface, InterfaceType};
+use crate::domain::device::{Address, PciAddress};
+use crate::domain::display::{Sound, SoundModel, VideoType};
+use crate::domain::misc::{Controller, ControllerType, MemballoonModel, PciModel, PciTarget};
 use crate::table::Hex;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -28,6 +21,9 @@ const QEMU: ErrorDomain = ErrorDomain::QEMU;
 /// # Errors
 /// `VIR_ERR_XML_ERROR` where there is no PCI, or no place left.
 pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
+    if chipset(domain).is_bare() {
+        return Ok(());
+    }
     if chipset(domain).board().root.is_none() {
         let mut needed = false;
         each(domain, &mut |info, kind| {
@@ -41,6 +37,7 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     }
     check_plugs(domain)?;
     check_buses(domain)?;
+    unpluggable(domain)?;
     named_buses(domain)?;
     // A round finds out which controllers are missing. With them in the definition, the next begins afresh, so that
     // controllers have their places before any other device.
@@ -67,7 +64,12 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     }
     let placeless =
         |c: &&Controller| c.type_ == ControllerType::Pci && c.info.address.is_none() && c.index != Some(0);
-    match domain.devices.controllers.iter().find(placeless) {
+    let lost = domain.devices.controllers.iter().find(placeless);
+    let bridge = lost.filter(|c| c.model.as_deref() == Some("pci-bridge") && chipset(domain).is_express());
+    if let Some(index) = bridge.and_then(|bridge| bridge.index) {
+        return Err(not_above(index, u64::try_from(index).unwrap_or_default()));
+    }
+    match lost {
         Some(controller) => Err(no_slot(controller.model.as_deref().unwrap_or_default())),
         None => Ok(()),
     }
@@ -79,12 +81,16 @@ fn check_buses(domain: &Domain) -> Result<(), VirtError> {
     for controller in domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci) {
         let index = controller.index.unwrap_or(0);
         let model = controller.model.as_deref();
+        // Each of sPAPR's is a bridge of the host.
+        let hosts = chipset(domain) == Chipset::Pseries;
         refuse! {
+            model == Some("pci-expander-bus") && chipset(domain) != Chipset::I440fx => QEMU.config_unsupported(
+                "pci-expander-bus controllers are only supported on 440fx-based machinetypes");
             index == 0 && model != Some(root) => QEMU.xml_error(
                 "The PCI controller with index='0' must be model='{root}' for this machine type, but model='{}' was found instead",
                 model.unwrap_or("(null)")
             );
-            index > 0 && matches!(model, Some("pci-root" | "pcie-root")) =>
+            index > 0 && matches!(model, Some("pci-root" | "pcie-root")) && !hosts =>
                 QEMU.xml_error("pci-root and pcie-root controllers should have index 0");
             model.is_none() => DOMAIN.internal_error("PCI controller model was not set correctly");
         }
@@ -92,12 +98,42 @@ fn check_buses(domain: &Domain) -> Result<(), VirtError> {
         let (_, bus, ..) = parts(address);
         let below = u64::try_from(index).is_ok_and(|index| bus < index);
         if !unset(address) && !below {
-            return Err(ErrorDomain::QEMU.config_unsupported(format_args!(
-                "PCI controller at index {index} (0x{index:02x}) has bus='0x{bus:02x}', but index must be larger than bus"
-            )));
+            return Err(not_above(index, bus));
         }
     }
     Ok(())
+}
+
+/// What goes into no slot, and a bridge with no bus before it.
+fn unpluggable(domain: &Domain) -> Result<(), VirtError> {
+    let express = chipset(domain).is_express();
+    let controllers = domain.devices.controllers.iter().filter(|c| c.info.address.is_none());
+    let nowhere = |flags: &str| {
+        Err(DOMAIN.internal_error(format_args!(
+            "Cannot automatically add a new PCI bus for a device with connect flags {flags}"
+        )))
+    };
+    for controller in controllers {
+        match (controller.type_, controller.model.as_deref()) {
+            (ControllerType::Isa | ControllerType::Xenbus, _) => return nowhere("00"),
+            (ControllerType::Pci, Some("pcie-to-pci-bridge")) if !express || controller.index == Some(1) => {
+                return nowhere("2000");
+            }
+            _ => {}
+        }
+    }
+    match &domain.devices.memballoon {
+        Some(balloon) if balloon.model == MemballoonModel::Xen && balloon.info.address.is_none() => {
+            nowhere("00")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_above(index: i32, bus: u64) -> VirtError {
+    QEMU.config_unsupported(format_args!(
+        "PCI controller at index {index} (0x{index:02x}) has bus='0x{bus:02x}', but index must be larger than bus"
+    ))
 }
 
 fn no_slot(model: &str) -> VirtError {
@@ -116,17 +152,19 @@ fn named_buses(domain: &mut Domain) -> Result<(), VirtError> {
     };
     let controllers = domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci);
     let mut last = controllers.filter_map(|c| u64::try_from(c.index?).ok()).max().unwrap_or(0);
+    let port = |c: &Controller| c.model.as_deref() == Some("pcie-root-port");
+    if last > MOST_BUSES && (chipset.is_express() || domain.devices.controllers.iter().any(port)) {
+        return Err(no_slot("pcie-root-port"));
+    }
     refuse! {
         last > MOST_BUSES => DOMAIN.config_unsupported("PCI controller index 256 too high, maximum is {MOST_BUSES}");
     }
-    if chipset == Chipset::I440fx {
-        each(domain, &mut |info, _| {
-            if let Some(Address::Pci(PciAddress { bus: Some(bus), .. })) = &info.address {
-                last = last.max(bus.0.min(MOST_BUSES));
-            }
-            true
-        });
-    }
+    each(domain, &mut |info, _| {
+        if let Some(Address::Pci(PciAddress { bus: Some(bus), .. })) = &info.address {
+            last = last.max(bus.0.min(MOST_BUSES));
+        }
+        true
+    });
     for index in 1..=i32::try_from(last).unwrap_or(0) {
         drives::add_controller(domain, ControllerType::Pci, index, Some(model));
     }
@@ -230,7 +268,8 @@ fn given_controllers(domain: &mut Domain, buses: &mut Buses) {
         }
         let own = controller.index.and_then(|i| u8::try_from(i).ok()).unwrap_or(0);
         let place = match controller.model.as_deref().unwrap_or_default() {
-            "pcie-root-port" => root_port_place(buses),
+            "pcie-root-port" if buses.chipset.is_express() => root_port_place(buses),
+            "dmi-to-pci-bridge" if !buses.chipset.is_express() => None,
             "dmi-to-pci-bridge" => buses.place_on(0, 0x1e..=0x1e),
             "pcie-switch-downstream-port" => buses.place_below("pcie-switch-upstream-port", own),
             "pci-bridge" if buses.chipset.is_express() => buses.place_below("dmi-to-pci-bridge", own),
@@ -270,108 +309,6 @@ fn place_all(domain: &mut Domain, buses: &mut Buses) -> Option<Kind> {
         }
     });
     missing
-}
-
-/// Visits every device that may be on PCI, in the order in which they get places. `None` for the kind means that
-/// the device only takes a place if it names one. Stops when `visit` says false.
-pub(super) fn each(domain: &mut Domain, visit: &mut dyn FnMut(&mut DeviceInfo, Option<Kind>) -> bool) {
-    use Kind::{Express, Integrated, Pci};
-    let mut led = BTreeSet::new();
-    let devices = &mut domain.devices;
-    macro_rules! visit {
-        ($list:expr, $kind:expr) => {
-            for device in $list {
-                let kind = $kind(&*device);
-                if !visit(&mut device.info, kind) {
-                    return;
-                }
-            }
-        };
-    }
-    let virtio = |model: Option<VirtioModel>| {
-        let transitional = model == Some(VirtioModel::VirtioTransitional);
-        Some(if transitional { Pci } else { Express })
-    };
-    visit!(devices.filesystems.iter_mut(), |d: &Filesystem| match d.type_ {
-        FilesystemType::Mount if !is_mtp(d) => virtio(d.model),
-        _ => None,
-    });
-    let passed_on = |d: &&mut Interface| d.type_ == InterfaceType::Hostdev;
-    visit!(devices.interfaces.iter_mut().filter(|d| !passed_on(d)), |d: &Interface| {
-        let model = d.model.as_ref().and_then(|m| m.type_.as_deref()).unwrap_or_default();
-        let express = model.starts_with("virtio") || model == "e1000e";
-        match model {
-            "usb-net" => None,
-            "virtio-transitional" => Some(Pci),
-            _ => Some(if express { Express } else { Pci }),
-        }
-    });
-    visit!(devices.sounds.iter_mut(), |d: &crate::domain::display::Sound| match d.model {
-        SoundModel::Sb16 | SoundModel::Pcspk | SoundModel::Usb => None,
-        SoundModel::Virtio => Some(Express),
-        _ => Some(Pci),
-    });
-    visit!(devices.controllers.iter_mut(), |d: &Controller| match (d.type_, d.model.as_deref()) {
-        (ControllerType::Pci | ControllerType::Fdc | ControllerType::Ccid | ControllerType::Ide, _) => None,
-        (ControllerType::Usb, Some("none")) => None,
-        // The first one of those that share a slot.
-        (ControllerType::Usb, Some(model)) if companions::function(model).is_some() =>
-            led.insert(d.index).then_some(Pci),
-        (ControllerType::Usb, Some("nec-xhci" | "qemu-xhci")) => Some(Express),
-        (ControllerType::Usb | ControllerType::Sata, _) => Some(Pci),
-        (ControllerType::Scsi, Some("virtio-scsi" | "virtio-non-transitional")) => Some(Express),
-        (ControllerType::Scsi, _) => Some(Pci),
-        (ControllerType::VirtioSerial, Some("virtio-transitional")) => Some(Pci),
-        _ => Some(Express),
-    });
-    visit!(devices.disks.iter_mut(), |d: &Disk| match d.target.as_ref().and_then(|t| t.bus) {
-        Some(DiskBus::Virtio) => virtio(d.model),
-        _ => None,
-    });
-    visit!(devices.interfaces.iter_mut().filter(passed_on), |_: &Interface| Some(Express));
-    visit!(devices.hostdevs.iter_mut(), |d: &crate::domain::misc::Hostdev| match d.type_ {
-        _ if d.model.as_deref() == Some("virtio-transitional") => Some(Pci),
-        HostdevType::Pci | HostdevType::ScsiHost | HostdevType::Mdev => Some(Express),
-        _ => None,
-    });
-    visit!(devices.memballoon.iter_mut(), |d: &crate::domain::misc::Memballoon| match d.model {
-        MemballoonModel::None | MemballoonModel::Xen => None,
-        MemballoonModel::VirtioTransitional => Some(Pci),
-        _ => Some(Express),
-    });
-    visit!(devices.rngs.iter_mut(), |d: &crate::domain::chardev::Rng| virtio(Some(d.model)));
-    visit!(devices.watchdogs.iter_mut(), |d: &crate::domain::misc::Watchdog| {
-        (d.model == WatchdogModel::I6300esb).then_some(Pci)
-    });
-    visit!(devices.videos.iter_mut(), |d: &crate::domain::display::Video| match d
-        .model
-        .as_ref()
-        .map(|m| m.type_)
-    {
-        Some(VideoType::None | VideoType::Ramfb) | None => None,
-        Some(VideoType::Virtio) => Some(Express),
-        Some(_) => Some(Pci),
-    });
-    visit!(devices.shmems.iter_mut(), |_: &crate::domain::misc::Shmem| Some(Pci));
-    visit!(devices.inputs.iter_mut(), |d: &crate::domain::display::Input| match d.bus {
-        Some(InputBus::Virtio) => virtio(d.model),
-        _ => None,
-    });
-    visit!(devices.serials.iter_mut(), |d: &crate::domain::chardev::Serial| {
-        let pci = d.target.as_ref().and_then(|t| t.type_)
-            == Some(crate::domain::chardev::SerialTargetType::PciSerial);
-        pci.then_some(Pci)
-    });
-    visit!(devices.iommu.iter_mut(), |d: &Iommu| (d.model == IommuModel::Virtio).then_some(Integrated));
-    visit!(devices.panics.iter_mut(), |d: &crate::domain::misc::Panic| {
-        (d.model == Some(crate::domain::misc::PanicModel::Pvpanic)).then_some(Integrated)
-    });
-    visit!(devices.vsock.iter_mut(), |d: &crate::domain::misc::Vsock| virtio(d.model));
-    visit!(devices.memories.iter_mut(), |d: &crate::domain::misc::Memory| {
-        matches!(d.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem).then_some(Express)
-    });
-    visit!(devices.cryptos.iter_mut(), |_: &crate::domain::misc::Crypto| Some(Pci));
-    visit!(devices.pstore.iter_mut(), |_: &crate::domain::misc::Pstore| Some(Pci));
 }
 
 /// Adds a controller with more places for `kind`.
@@ -444,11 +381,6 @@ fn multifunction(domain: &mut Domain) {
 const BUS_NUMBERS: u32 = 256;
 /// The highest of these numbers.
 const MOST_BUSES: u64 = BUS_NUMBERS as u64 - 1;
-
-/// Whether a file system is shown as a camera or a phone would, over USB.
-pub(super) fn is_mtp(filesystem: &Filesystem) -> bool {
-    filesystem.driver.as_ref().and_then(|driver| driver.type_) == Some(FilesystemDriverType::Mtp)
-}
 
 /// Models and numbers that PCI controllers show.
 fn complete_controllers(domain: &mut Domain) {

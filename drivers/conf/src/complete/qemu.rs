@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::board::{Chipset, chipset};
+use super::board::{self, Chipset, chipset};
 use super::{Emulator, QemuHost, drives, firmware, resources};
 use crate::domain::chardev::{CharSource, CharType, RngModel, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, DeviceInfo, VirtioSerialAddress};
@@ -135,12 +135,21 @@ fn default_cpu(emulator: &Emulator, machine: &str) -> Option<String> {
     })
 }
 
+/// Architectures whose processors have names that libvirt knows.
+const NAMED: [&str; 8] =
+    ["aarch64", "armv7l", "armv6l", "s390x", "riscv64", "ppc64", "ppc64le", "loongarch64"];
+
 fn processor(domain: &mut Domain, host: &QemuHost) {
     let foreign = chipset(domain).is_foreign();
     let kind = domain.os.type_.clone().unwrap_or_default();
     let arch = kind.arch.unwrap_or_default();
-    let own = host.emulator(&arch).filter(|_| foreign);
+    let own = host.emulator(&arch).filter(|_| foreign && NAMED.contains(&arch.as_str()));
     let own = own.and_then(|emulator| default_cpu(emulator, kind.machine.as_deref().unwrap_or_default()));
+    let plain = domain.cpu.as_ref().is_none_or(|cpu| *cpu == Cpu::default());
+    if foreign && own.is_none() && plain {
+        domain.cpu = None;
+        return;
+    }
     let emulator = domain.devices.emulator.clone().unwrap_or_default();
     let old = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()) == Some("isapc");
     let narrow = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()) == Some("i686");
@@ -159,7 +168,7 @@ fn processor(domain: &mut Domain, host: &QemuHost) {
         Some(CpuMode::HostModel) => {
             cpu.check.get_or_insert(CpuCheck::Partial);
             cpu.match_ = None;
-            cpu.model = None;
+            cpu.model.take_if(|model| model.name.is_none());
             return;
         }
         Some(CpuMode::Custom) | None => {}
@@ -204,9 +213,10 @@ fn controllers(domain: &mut Domain, chipset: Chipset) {
     if let Some(root) = board.root {
         drives::add_controller(domain, ControllerType::Pci, 0, Some(root));
     }
+    let usb_model = board::usb_model(domain);
     for controller in &mut domain.devices.controllers {
         if controller.type_ == ControllerType::Usb && controller.model.is_none() {
-            controller.model = Some(board.usb_model.to_owned());
+            controller.model = Some(usb_model.to_owned());
         }
         if chipset == Chipset::Pseries && controller.model.as_deref() == Some("pci-root") {
             let name = || PciModel { name: Some("spapr-pci-host-bridge".to_owned()) };
@@ -224,7 +234,8 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
         board.panic.is_none() && devices.panics.iter().any(|panic| panic.model.is_none()) =>
             QEMU.config_unsupported("no panic model provided, and no default for the architecture and machine type");
     }
-    if matches!(chipset, Chipset::Ccw | Chipset::Pseries) && devices.panics.is_empty() {
+    let own = |panic: &Panic| panic.model.is_none_or(|model| Some(model) == board.panic);
+    if matches!(chipset, Chipset::Ccw | Chipset::Pseries) && !devices.panics.iter().any(own) {
         devices.panics.push(Panic::default());
     }
     own_inputs(devices, chipset);
@@ -284,8 +295,10 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
         }
     }
     for tpm in &mut devices.tpms {
-        tpm.model.get_or_insert_default();
-        let old = tpm.model == Some(TpmModel::TpmTis) && chipset != Chipset::ArmVirt;
+        if chipset == Chipset::Pseries {
+            tpm.model.get_or_insert(TpmModel::TpmSpapr);
+        }
+        let old = *tpm.model.get_or_insert_default() == TpmModel::TpmTis && chipset.is_pc();
         let Some(backend) = &mut tpm.backend else { continue };
         match backend.type_ {
             TpmBackendType::Passthrough => {
@@ -321,30 +334,32 @@ fn own_inputs(devices: &mut Devices, chipset: Chipset) {
     for input in devices.inputs.iter_mut().filter(|input| hand(input.type_)) {
         input.bus.get_or_insert(bus);
     }
-    if chipset != Chipset::Pseries || devices.graphics.is_empty() {
+    if !matches!(chipset, Chipset::Pseries | Chipset::PowerPci) || devices.graphics.is_empty() {
         return;
     }
-    for type_ in [InputType::Keyboard, InputType::Mouse] {
-        let does = |input: &Input| {
-            input.type_ == type_ || type_ == InputType::Mouse && input.type_ == InputType::Tablet
-        };
-        if !devices.inputs.iter().any(|input| input.bus == Some(bus) && does(input)) {
-            devices.inputs.push(Input { type_, bus: Some(bus), ..Input::default() });
-        }
+    let typed = |input: &Input| {
+        input.bus == Some(bus) && matches!(input.type_, InputType::Keyboard | InputType::Mouse)
+    };
+    if !devices.inputs.iter().any(typed) {
+        let new = |type_| Input { type_, bus: Some(bus), ..Input::default() };
+        devices.inputs.extend([InputType::Keyboard, InputType::Mouse].map(new));
     }
 }
 
-fn characters(domain: &mut Domain, (own, model): (SerialTargetType, &str)) {
+fn characters(domain: &mut Domain, board: Option<(SerialTargetType, &str)>) {
     for serial in &mut domain.devices.serials {
         let target = serial.target.get_or_insert_default();
-        let type_ = match *target.type_.get_or_insert(own) {
-            // Where there is no ISA, that means the board's own.
-            SerialTargetType::IsaSerial => own,
-            other => other,
-        };
+        // Where there is no ISA, that means the board's own.
+        if board.is_none_or(|(own, _)| own != SerialTargetType::IsaSerial) {
+            target.type_.take_if(|kind| *kind == SerialTargetType::IsaSerial);
+        }
+        let Some(type_) = target.type_.or(board.map(|(own, _)| own)) else { continue };
+        let (own, model) = board.unwrap_or((type_, ""));
         target.type_ = Some(type_);
         let name = match type_ {
-            _ if type_ == own => model,
+            _ if type_ == own && !model.is_empty() => model,
+            SerialTargetType::SclpSerial => "sclpconsole",
+            SerialTargetType::SpaprVioSerial => "spapr-vty",
             SerialTargetType::IsaSerial => "isa-serial",
             SerialTargetType::UsbSerial => "usb-serial",
             SerialTargetType::PciSerial => "pci-serial",

@@ -29,8 +29,8 @@ pub(super) fn complete_qemu(domain: &mut Domain) {
     let slots = domain.max_memory.as_ref().and_then(|m| m.slots).unwrap_or(0);
     let modules = domain.devices.memories.iter().filter_map(|module| module.target.as_ref()?.size);
     let plugged = modules.map(|size| size.0).fold(0, u64::saturating_add);
-    let cpu = domain.cpu.get_or_insert_with(Cpu::default);
-    match &mut cpu.numa {
+    let numa = domain.cpu.as_mut().and_then(|cpu| cpu.numa.as_mut());
+    match numa {
         Some(numa) => all_processors(&mut numa.cell, vcpus),
         // Memory is plugged into a node.
         None if slots > 0 => {
@@ -42,6 +42,7 @@ pub(super) fn complete_qemu(domain: &mut Domain) {
                 unit: Some("KiB".to_owned()),
                 ..NumaCell::default()
             };
+            let cpu = domain.cpu.get_or_insert_with(Cpu::default);
             cpu.numa = Some(CpuNuma { cell: vec![cell], ..CpuNuma::default() });
         }
         None => {}
@@ -118,7 +119,7 @@ fn schedulers(domain: &mut Domain) {
 /// Node 0 gets the processors that no node names.
 fn all_processors(cells: &mut [NumaCell], vcpus: u32) {
     let named: BTreeSet<u32> = cells.iter().filter_map(|c| c.cpus.as_ref()).flat_map(Cpuset::iter).collect();
-    let Some(first) = cells.first_mut().filter(|_| !named.is_empty()) else { return };
+    let Some(first) = cells.first_mut() else { return };
     let mut all: BTreeSet<u32> = first.cpus.iter().flat_map(Cpuset::iter).collect();
     all.extend((0..vcpus.min(1024)).filter(|n| !named.contains(n)));
     let list: Vec<String> = all.iter().map(u32::to_string).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::Emulator;
-use super::board::{Chipset, chipset};
+use super::board::{Chipset, chipset, has_ide};
 use crate::OnOff;
 use crate::YesNo;
 use crate::domain::chardev::{Serial, SerialTargetType};
@@ -74,6 +74,11 @@ pub(super) fn check_devices(
         domain.max_memory.is_some() && adding.is_none() && devices.memories.iter().any(placeless) =>
             QEMU.internal_error("failed to find an empty memory slot");
     }
+    let zpci = |info: &&DeviceInfo| matches!(&info.address, Some(Address::Pci(at)) if at.zpci.is_some());
+    refuse! {
+        around.chipset != Chipset::Ccw && devices.infos().iter().any(zpci) =>
+            QEMU.config_unsupported("This QEMU binary doesn't support zPCI");
+    }
     each! {
         disks disk;
         controllers controller;
@@ -135,6 +140,8 @@ fn disk(around: &Around<'_>, disk: &Disk) -> Result {
             QEMU.internal_error("unexpected address type for usb disk");
         matches!(format, "cow" | "aio" | "dir") =>
             QEMU.config_unsupported("'{format}' storage format is not supported");
+        disk.type_ == StorageType::Vhostuser && !around.shares_memory() =>
+            QEMU.config_unsupported("'vhostuser' requires shared memory");
         disk.type_ == StorageType::Vhostvdpa =>
             QEMU.config_unsupported("vhostvdpa disk is not supported with this QEMU binary");
         matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) && bus == DiskBus::Virtio =>
@@ -152,12 +159,18 @@ fn controller(around: &Around<'_>, controller: &Controller) -> Result {
     let model = controller.model.as_deref().unwrap_or_default();
     let driver = controller.driver.as_ref();
     let thread = driver.and_then(|driver| driver.iothread);
+    let sparc = around.domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()) == Some("sparc");
     refuse! {
-        model == "pcie-expander-bus" && chipset != Chipset::Q35 =>
+        model == "pcie-expander-bus" && !matches!(chipset, Chipset::Q35 | Chipset::ArmVirt) =>
             QEMU.config_unsupported("pcie-expander-bus controllers are not supported with this machine type");
-        model == "nec-xhci" && controller.ports.is_some_and(|n| n > 15) =>
-            QEMU.config_unsupported("'nec-xhci' controller only supports up to '15' ports");
-        controller.type_ == ControllerType::Ide && !matches!(chipset, Chipset::I440fx | Chipset::Other) =>
+        model.ends_with("-xhci") && controller.ports.is_some_and(|n| n > 15) =>
+            QEMU.config_unsupported("'{model}' controller only supports up to '15' ports");
+        matches!(model, "qusb1" | "qusb2") => QEMU.config_unsupported(
+            "USB controller model type 'qusb1' or 'qusb2' is not supported in {}", around.domain.type_);
+        model == "buslogic" => QEMU.config_unsupported("Unsupported controller model: {model}");
+        model == "ncr53c90" && !sparc => QEMU.config_unsupported(
+            "ncr53c90 SCSI controller is not a built-in for this machine");
+        controller.type_ == ControllerType::Ide && !has_ide(around.domain) =>
             QEMU.config_unsupported("IDE controllers are unsupported for this QEMU binary or machine type");
         controller.type_ == ControllerType::Ide && controller.index != Some(0) =>
             QEMU.config_unsupported("Only a single IDE controller is supported for this machine type");
@@ -184,16 +197,56 @@ fn interface(around: &Around<'_>, interface: &Interface) -> Result {
     Ok(())
 }
 
+/// A serial port: which device of which kind, what address it has, and the boards that have it, if not all.
+struct Port {
+    model: &'static str,
+    kind: SerialTargetType,
+    address: Option<&'static str>,
+    boards: &'static [Chipset],
+}
+
+const fn port(
+    model: &'static str,
+    kind: SerialTargetType,
+    address: Option<&'static str>,
+    boards: &'static [Chipset],
+) -> Port {
+    Port { model, kind, address, boards }
+}
+
+const PORTS: &[Port] = {
+    use SerialTargetType::{
+        IsaDebug, IsaSerial, PciSerial, SclpSerial, SpaprVioSerial, SystemSerial, UsbSerial,
+    };
+    &[
+        port("isa-serial", IsaSerial, Some("isa"), &[Chipset::I440fx, Chipset::Q35, Chipset::Other]),
+        port("isa-debugcon", IsaDebug, Some("isa"), &[Chipset::I440fx, Chipset::Q35, Chipset::Other]),
+        port("usb-serial", UsbSerial, Some("usb"), &[]),
+        port("pci-serial", PciSerial, Some("pci"), &[]),
+        port("spapr-vty", SpaprVioSerial, Some("spapr-vio"), &[Chipset::Pseries]),
+        port("pl011", SystemSerial, None, &[Chipset::ArmVirt]),
+        port("16550a", SystemSerial, None, &[Chipset::RiscvVirt, Chipset::LoongVirt]),
+        port("sclpconsole", SclpSerial, None, &[Chipset::Ccw]),
+        port("sclplmconsole", SclpSerial, None, &[Chipset::Ccw]),
+    ]
+};
+
 fn serial(around: &Around<'_>, serial: &Serial) -> Result {
     let Some(target) = &serial.target else { return Ok(()) };
     let kind = target.type_.unwrap_or_default();
-    let foreign = matches!(
-        kind,
-        SerialTargetType::SystemSerial | SerialTargetType::SclpSerial | SerialTargetType::SpaprVioSerial
-    );
     let model = target.model.as_ref().and_then(|model| model.name.as_deref()).unwrap_or_default();
+    let port = PORTS.iter().find(|port| port.model == model);
+    let own = PORTS.iter().find(|port| port.kind == kind).and_then(|port| port.address);
+    let at = serial.info.address.as_ref().map(Address::kind);
+    let elsewhere = at.is_some() && at != own;
     refuse! {
-        foreign && around.chipset.is_pc() =>
+        port.is_some_and(|port| port.kind != kind) => QEMU.config_unsupported(
+            "Target model '{model}' requires target type '{}'",
+            port.map(|port| port.kind).unwrap_or_default().as_str());
+        elsewhere && own.is_some() => QEMU.config_unsupported(
+            "Target type '{kind}' requires address type '{}'", own.unwrap_or_default());
+        elsewhere => QEMU.config_unsupported("Target type '{kind}' cannot have an associated address");
+        port.is_some_and(|port| !port.boards.is_empty() && !port.boards.contains(&around.chipset)) =>
             QEMU.config_unsupported(
                 "Serial device with target type '{kind}' and target model '{model}' not compatible with guest architecture or machine type"
             );
@@ -276,8 +329,6 @@ fn hostdev(around: &Around<'_>, hostdev: &Hostdev) -> Result {
             QEMU.config_unsupported("graphics device is needed for attribute value 'display=on' in <hostdev>");
         hostdev.type_ == HostdevType::ScsiHost && hostdev.info.boot.is_some() =>
             QEMU.config_unsupported("booting from assigned devices is not supported by vhost SCSI devices");
-        around.chipset != Chipset::Ccw && matches!(&hostdev.info.address, Some(Address::Pci(a)) if a.zpci.is_some()) =>
-            QEMU.config_unsupported("This QEMU binary doesn't support zPCI");
     }
     Ok(())
 }
@@ -355,7 +406,8 @@ pub(super) fn check(domain: &Domain) -> Result {
     let kind = domain.os.type_.clone().unwrap_or_default();
     refuse! {
         tuned && domain.type_ != VirtType::Kvm => QEMU.config_unsupported("cachetune is only supported for KVM domains");
-        domain.features.as_ref().is_some_and(|features| features.hpt.is_some()) && chipset(domain) != Chipset::Pseries =>
+        domain.features.as_ref().and_then(|features| features.hpt.as_ref()).is_some_and(|hpt| hpt.resizing.is_some())
+            && chipset(domain) != Chipset::Pseries =>
             QEMU.config_unsupported(
                 "The 'hpt' feature is not supported for architecture '{}' or machine type '{}'",
                 kind.arch.unwrap_or_default(),

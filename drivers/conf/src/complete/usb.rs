@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::pci::is_mtp;
+use super::board::{Chipset, chipset};
+use super::endpoints::is_mtp;
 use crate::domain::Domain;
 use crate::domain::chardev::{Serial, SerialTargetType};
 use crate::domain::device::{Address, DeviceInfo, UsbAddress};
@@ -14,6 +15,7 @@ use crate::domain::misc::{Controller, ControllerType, HostdevType, Hub, HubType}
 use crate::domain::net::Interface;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
 
 /// A place on a bus: the ports on the way to it.
 type Place = (u32, Vec<u32>);
@@ -120,6 +122,23 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         Some(Address::Usb(_)) | None => waiting += 1,
         Some(_) => {}
     });
+    let devices = waiting > 0 || !given.is_empty() || !domain.devices.hubs.is_empty();
+    refuse! {
+        devices && ports.hubs.values().all(|count| *count == 0) => QEMU.config_unsupported(
+            "USB is disabled for this domain, but USB devices are present in the domain XML");
+    }
+    let mut missing = None;
+    each(domain, &mut |info, _| {
+        if let Some(Address::Usb(UsbAddress { bus, port: None })) = &info.address
+            && !ports.hubs.contains_key(&(*bus, Vec::new()))
+        {
+            missing = missing.or(Some(*bus));
+        }
+    });
+    refuse! {
+        missing.is_some() => DOMAIN.xml_error(
+            "USB bus {} requested but no controller with that index is present", missing.unwrap_or_default());
+    }
     for (address, is_hub) in given {
         ports.reserve(&address, is_hub)?;
     }
@@ -155,19 +174,17 @@ fn check_controllers(domain: &Domain) -> Result<(), VirtError> {
     let usb = || domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Usb);
     let none = |c: &Controller| c.model.as_deref() == Some("none");
     if usb().any(none) {
-        if usb().count() > 1 {
-            return Err(
-                DOMAIN.xml_detail("Can't add another USB controller: USB is disabled for this domain")
-            );
-        }
         let devices = &domain.devices;
-        let hub = devices.hubs.iter().any(|h| h.type_ == HubType::Usb).then_some("hub");
-        let hostdev = devices.hostdevs.iter().any(|h| h.type_ == HostdevType::Usb).then_some("hostdev");
-        let input = devices.inputs.iter().any(|i| i.bus == Some(InputBus::Usb)).then_some("input");
-        let redirdev = (!devices.redirdevs.is_empty()).then_some("redirdev");
-        if let Some(kind) = hostdev.or(input).or(hub).or(redirdev) {
-            let text = format_args!("Can't add USB {kind} device. USB bus is disabled");
-            return Err(DOMAIN.config_unsupported(text));
+        let several = usb().count() > 1 && chipset(domain) != Chipset::Ccw;
+        refuse! {
+            several =>
+                DOMAIN.xml_detail("Can't add another USB controller: USB is disabled for this domain");
+            devices.hostdevs.iter().any(|h| h.type_ == HostdevType::Usb) =>
+                DOMAIN.config_unsupported("Can't add host USB device: USB is disabled in this host");
+            devices.inputs.iter().any(|i| i.bus == Some(InputBus::Usb)) =>
+                DOMAIN.config_unsupported("Can't add USB input device. USB bus is disabled");
+            devices.hubs.iter().any(|h| h.type_ == HubType::Usb) =>
+                DOMAIN.config_unsupported("Can't add USB hub: USB is disabled for this domain");
         }
     }
     let masters = || usb().filter(|c| c.info.master.is_none());
@@ -178,7 +195,7 @@ fn check_controllers(domain: &Domain) -> Result<(), VirtError> {
             return Err(DOMAIN.xml_error(format_args!("Duplicate USB controllers with index {index}")));
         }
     }
-    if usb().any(|c| c.info.master.is_some() && !numbers.contains(&c.index)) {
+    if usb().next().is_some() && masters().next().is_none() {
         return Err(DOMAIN.xml_detail("No master USB controller specified"));
     }
     Ok(())

@@ -17,6 +17,11 @@ const MOST: u32 = 16384;
 /// Each processor that is named is one of the guest's.
 pub(super) fn read(domain: &Domain) -> Result<(), VirtError> {
     let count = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
+    let text = domain.vcpu.as_ref().and_then(|vcpu| vcpu.cpuset.as_ref());
+    refuse! {
+        text.is_some_and(|set| set.iter().next().is_none()) => DOMAIN.config_unsupported(
+            "Invalid value of 'cpuset': {}", text.map(ToString::to_string).unwrap_or_default());
+    }
     let unknown = domain.vcpus.iter().flat_map(|vcpus| &vcpus.vcpu).find(|vcpu| vcpu.id >= count);
     refuse! {
         unknown.is_some() => DOMAIN.xml_error(
@@ -47,6 +52,10 @@ pub(super) fn complete(domain: &mut Domain) {
 /// QEMU has the first from the start, and those that stay before those that may go.
 pub(super) fn check_qemu(domain: &Domain) -> Result<(), VirtError> {
     let all = domain.vcpus.as_ref().map_or(&[][..], |vcpus| &vcpus.vcpu);
+    refuse! {
+        domain.vcpu.as_ref().is_some_and(|vcpu| vcpu.current == Some(0)) =>
+            QEMU.config_unsupported("vcpu 0 can't be offline");
+    }
     let Some(first) = all.first() else { return Ok(()) };
     let order = |vcpu: &VcpuState| vcpu.order.unwrap_or(0);
     let ordered = order(first) != 0;

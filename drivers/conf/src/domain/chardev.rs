@@ -88,7 +88,7 @@ element! {
 
     /// `<target>` of a serial port.
     pub struct SerialTarget {
-        attr type_ "type": Option<SerialTargetType>;
+        attr type_ "type": Option<SerialTargetType> => DOMAIN.config_unsupported "unknown target type '{}' specified for character device";
         attr port: Option<i32> => DOMAIN.xml_error "Invalid port number: {}";
         child model: Option<TargetModel>;
     }
@@ -142,7 +142,7 @@ element! {
     /// `<smartcard>`.
     pub struct Smartcard {
         attr mode: SmartcardMode;
-        attr type_ "type": Option<CharType>;
+        attr type_ "type": Option<CharType> => DOMAIN.config_unsupported "unknown type presented to host for character device: {}";
         leaf certificate: Vec<String>;
         leaf database: Option<String>;
         child source: Vec<CharSource>;
@@ -176,14 +176,14 @@ element! {
     pub struct Rng {
         attr model: VirtioModel;
         child rate: Option<RngRate>;
-        child backend: Option<RngBackend>;
+        sole backend: Option<RngBackend> => DOMAIN.xml_error "only one RNG backend is supported";
         child driver: Option<RngDriver>;
         flat info: DeviceInfo;
     }
 
     /// `<rate>`.
     pub struct RngRate {
-        attr bytes: u32 => DOMAIN.xml_error "invalid RNG rate bytes value", DOMAIN.xml_error "invalid RNG rate bytes value";
+        attr_default bytes: u32 => DOMAIN.xml_error "invalid RNG rate bytes value";
         attr period: Option<u32> => DOMAIN.xml_error "invalid RNG rate period value";
     }
 

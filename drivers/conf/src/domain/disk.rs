@@ -237,18 +237,18 @@ element! {
 
     /// `<cookie>`.
     pub struct Cookie {
-        attr name: String;
+        attr name: String => DOMAIN.xml_error "{}", DOMAIN.xml_error "missing cookie name";
         text value: String;
     }
 
     /// `<readahead>` in bytes.
     pub struct Readahead {
-        attr size: Option<u64>;
+        attr size: Option<u64> => DOMAIN.xml_error "invalid readahead size or timeout";
     }
 
     /// `<timeout>`.
     pub struct Timeout {
-        attr seconds: Option<u64>;
+        attr seconds: Option<u64> => DOMAIN.xml_error "invalid readahead size or timeout";
     }
 
     /// `<identity>`.
@@ -328,7 +328,7 @@ element! {
 
     /// `<format>` of a backing store.
     pub struct BackingFormat {
-        attr type_ "type": String;
+        attr type_ "type": String => DOMAIN.xml_error "{}", DOMAIN.xml_error "missing disk backing store format";
         child metadata_cache: Option<MetadataCache>;
     }
 
@@ -387,7 +387,7 @@ element! {
 
     /// `<throttlefilter>`.
     pub struct ThrottleFilter {
-        attr group: String;
+        attr group: String => DOMAIN.xml_error "{}", DOMAIN.xml_error "throttle group '(null)' not found";
     }
 
     /// `<transient>`.
@@ -419,7 +419,7 @@ element! {
         attr type_ "type": Option<FilesystemDriverType>;
         attr format: Option<String>;
         attr name: Option<String>;
-        attr wrpolicy: Option<String>;
+        attr wrpolicy: Option<String> | "immediate";
         attr queue: Option<u64> => DOMAIN.xml_error "cannot parse queue size '{}' for virtiofs";
         flat virtio: VirtioOptions;
     }
@@ -490,6 +490,14 @@ element! {
     pub struct LeaseTarget {
         attr path: Option<String>;
         attr offset: Option<u64>;
+    }
+}
+
+impl DiskSource {
+    /// Whether it is asked for over HTTP or FTP.
+    pub(crate) const fn speaks_http(&self) -> bool {
+        use StorageProtocol::{Ftp, Ftps, Http, Https};
+        matches!(self.protocol, Some(Http | Https | Ftp | Ftps))
     }
 }
 

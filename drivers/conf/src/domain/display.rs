@@ -54,12 +54,12 @@ element! {
         attr socket: Option<String>;
         attr port: Option<i32> => DOMAIN.internal_error "cannot parse vnc port {}";
         attr tls_port "tlsPort": Option<i32>;
-        attr autoport: Option<YesNo>;
+        loose autoport: Option<YesNo>;
         attr websocket: Option<i32>;
         attr websocket_generated "websocketGenerated": Option<String>;
         attr websocket_port "websocketPort": Option<i32>;
-        attr replace_user "replaceUser": Option<YesNo>;
-        attr multi_user "multiUser": Option<YesNo>;
+        loose replace_user "replaceUser": Option<YesNo>;
+        loose multi_user "multiUser": Option<YesNo>;
         attr listen_attr "listen": Option<String>;
         attr keymap: Option<String>;
         attr share_policy "sharePolicy": Option<SharePolicy>;
@@ -74,7 +74,7 @@ element! {
         attr username: Option<String>;
         attr passwd if secure: Option<String>;
         attr passwd_valid_to "passwdValidTo": Option<String>;
-        attr connected: Option<Connected>;
+        attr connected: Option<Connected> => DOMAIN.config_unsupported "unknown connected value {}";
         child listens "listen": Vec<Listen>;
         child channel: Vec<SpiceChannel>;
         child image: Option<ImageCompression>;
@@ -173,7 +173,7 @@ element! {
         attr vram64: Option<u32>;
         attr vgamem: Option<u32>;
         attr heads: Option<u32>;
-        attr primary: Option<YesNo>;
+        loose primary: Option<YesNo>;
         attr blob: Option<OnOff>;
         child acceleration: Option<Acceleration>;
         child resolution: Option<Resolution>;
@@ -205,7 +205,8 @@ element! {
 
     /// `<codec>`.
     pub struct Codec {
-        attr type_ "type": CodecType => DOMAIN.config_unsupported "unknown codec type '{}'";
+        attr type_ "type": CodecType => DOMAIN.config_unsupported "unknown codec type '{}'",
+            DOMAIN.config_unsupported "unknown codec type '(null)'";
     }
 
     /// `<audio>`: a host sound backend.
@@ -216,7 +217,7 @@ element! {
         attr path: Option<String>;
         attr server_name "serverName": Option<String>;
         attr runtime_dir "runtimeDir": Option<String>;
-        attr driver: Option<String>;
+        attr driver: Option<String> | "esd" | "alsa" | "arts" | "pulseaudio";
         attr try_m_map "tryMMap": Option<YesNo>;
         attr exclusive: Option<YesNo>;
         attr dsp_policy "dspPolicy": Option<i32>;

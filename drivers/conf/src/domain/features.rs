@@ -75,9 +75,9 @@ element! {
         text value: Option<String>;
     }
 
-    /// A feature with a value.
+    /// How well a processor of POWER is guarded against a weakness.
     pub struct FeatureValue {
-        attr value: Option<String>;
+        attr value: Option<String> | "broken" | "workaround" | "fixed" | "fixed-ibs" | "fixed-ccd" | "fixed-na";
     }
 
     /// `<async-teardown>`.
@@ -149,7 +149,7 @@ element! {
 
     /// `<hpt>`: a POWER guest's page table.
     pub struct Hpt {
-        attr resizing: Option<String>;
+        attr resizing: Option<String> | "enabled" | "disabled" | "required";
         child maxpagesize: Option<KiB>;
     }
 
@@ -231,7 +231,7 @@ element! {
     /// `<passthrough>` of Xen.
     pub struct XenPassthrough {
         attr state: OnOff;
-        attr mode: Option<String>;
+        attr mode: Option<String> | "sync_pt" | "share_pt";
     }
 
     /// `<tcg>`.
@@ -344,9 +344,9 @@ element! {
 
     /// `<cache>` of a node.
     pub struct NumaCache {
-        attr level: u32;
-        attr associativity: String;
-        attr policy: String;
+        attr level: Positive;
+        attr associativity: String | "none" | "direct" | "full";
+        attr policy: String | "none" | "writeback" | "writethrough";
         child size: Option<CacheSize>;
         child line: Option<CacheSize>;
     }
@@ -368,7 +368,7 @@ element! {
         attr initiator: u32;
         attr target: u32;
         attr cache: Option<u32>;
-        attr type_ "type": String;
+        attr type_ "type": String | "none" | "access" | "read" | "write";
         attr value: u64;
         attr unit: Option<String>;
     }

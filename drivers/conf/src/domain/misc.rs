@@ -13,7 +13,7 @@ keywords! {
     /// What a controller is for.
     pub enum ControllerType {
         Ide = "ide", Fdc = "fdc", Scsi = "scsi", Sata = "sata", VirtioSerial = "virtio-serial", Ccid = "ccid",
-        Usb = "usb", Pci = "pci", Xenbus = "xenbus", Isa = "isa", Nvme = "nvme",
+        Usb = "usb", Pci = "pci", Xenbus = "xenbus", Isa = "isa",
     }
     /// How a device is passed through.
     pub enum HostdevMode { Subsystem = "subsystem", Capabilities = "capabilities" }
@@ -84,7 +84,8 @@ element! {
         attr vectors: Option<i32>;
         attr max_grant_frames "maxGrantFrames": Option<i32>;
         attr max_event_channels "maxEventChannels": Option<i32>;
-        child pci_model "model": Option<PciModel>;
+        sole pci_model "model": Option<PciModel>
+            => DOMAIN.xml_error "Multiple <model> elements in controller definition not allowed";
         child target: Option<PciTarget>;
         child driver: Option<ControllerDriver>;
         child pcihole64: Option<KiB>;
@@ -125,7 +126,7 @@ element! {
     pub struct Hostdev {
         attr_default mode: HostdevMode;
         attr type_ "type": HostdevType;
-        attr managed: Option<YesNo>;
+        loose managed: Option<YesNo>;
         attr sgio: Option<String> | "default" | "filtered" | "unfiltered";
         attr rawio: Option<YesNo>;
         attr model: Option<String>;
@@ -231,7 +232,7 @@ element! {
     /// `<tpm>`.
     pub struct Tpm {
         attr model: Option<TpmModel>;
-        child backend: Option<TpmBackend>;
+        sole backend: Option<TpmBackend> => DOMAIN.xml_error "only one TPM backend is supported";
         flat info: DeviceInfo;
     }
 
@@ -284,7 +285,7 @@ element! {
     /// `<shmem>`.
     pub struct Shmem {
         attr name: Option<String>;
-        attr role: Option<String>;
+        attr role: Option<String> | "master" | "peer";
         child model: Option<ShmemModel>;
         child size: Option<MiB>;
         kept server: Option<ShmemServer>;
@@ -294,7 +295,7 @@ element! {
 
     /// `<model>` of shared memory.
     pub struct ShmemModel {
-        attr type_ "type": String;
+        attr type_ "type": String | "ivshmem" | "ivshmem-plain" | "ivshmem-doorbell";
     }
 
     /// `<server>` of shared memory.
@@ -399,7 +400,7 @@ element! {
 
     /// `<pstore>`.
     pub struct Pstore {
-        attr backend: String;
+        attr backend: String | "acpi-erst";
         leaf path: Option<String>;
         child size: Option<KiB>;
         flat info: DeviceInfo;

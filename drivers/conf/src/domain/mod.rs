@@ -81,7 +81,7 @@ element! {
         leaf on_poweroff: Option<LifecycleAction> => DOMAIN.config_unsupported "unknown on_poweroff action: {}";
         leaf on_reboot: Option<LifecycleAction> => DOMAIN.config_unsupported "unknown on_reboot action: {}";
         leaf on_crash: Option<LifecycleAction> => DOMAIN.config_unsupported "unknown on_crash action: {}";
-        leaf on_lockfailure: Option<LockFailure> => DOMAIN.config_unsupported "unknown lock failure action: {}";
+        leaf on_lockfailure: Option<LockFailure> => DOMAIN.config_unsupported "unknown on_lockfailure action: {}";
         child pm: Option<os::Pm>;
         child perf: Option<os::Perf>;
         pair devices: Devices;
@@ -115,19 +115,22 @@ element! {
         child videos "video": Vec<display::Video>;
         child hostdevs "hostdev": Vec<misc::Hostdev>;
         child redirdevs "redirdev": Vec<chardev::Redirdev>;
-        child redirfilter: Option<chardev::Redirfilter>;
+        sole redirfilter: Option<chardev::Redirfilter>
+            => DOMAIN.internal_error "only one set of redirection filter rule is supported";
         child hubs "hub": Vec<misc::Hub>;
         child watchdogs "watchdog": Vec<misc::Watchdog>;
-        child memballoon: Option<misc::Memballoon>;
+        sole memballoon: Option<misc::Memballoon>
+            => DOMAIN.internal_error "only a single memory balloon device is supported";
         child rngs "rng": Vec<chardev::Rng>;
-        child nvram: Option<misc::NvramDevice>;
+        sole nvram: Option<misc::NvramDevice>
+            => DOMAIN.internal_error "only a single nvram device is supported";
         child panics "panic": Vec<misc::Panic>;
         child shmems "shmem": Vec<misc::Shmem>;
         child memories "memory": Vec<misc::Memory>;
         child cryptos "crypto": Vec<misc::Crypto>;
-        child iommu: Option<misc::Iommu>;
-        child vsock: Option<misc::Vsock>;
-        child pstore: Option<misc::Pstore>;
+        sole iommu: Option<misc::Iommu> => DOMAIN.xml_error "only a single IOMMU device is supported";
+        sole vsock: Option<misc::Vsock> => DOMAIN.xml_error "only a single vsock device is supported";
+        sole pstore: Option<misc::Pstore> => DOMAIN.xml_error "only a single pstore device is supported";
     }
 
     /// `<memory>`: how much memory the guest has.
@@ -153,7 +156,7 @@ element! {
 
     /// `<cipher>` of `<keywrap>`.
     pub struct KeywrapCipher {
-        attr name: String;
+        attr name: String | "aes" | "dea";
         attr state: crate::OnOff;
     }
 
@@ -165,7 +168,7 @@ element! {
         attr vcek: Option<YesNo>;
         leaf cbitpos: Option<u32>;
         leaf reduced_phys_bits "reducedPhysBits": Option<u32>;
-        leaf policy: Option<Hex<4>>;
+        leaf policy: Option<Hex<4>> => DOMAIN.xml_error "failed to get launch security policy";
         leaf dh_cert "dhCert": Option<String>;
         leaf session: Option<String>;
         leaf guest_visible_workarounds "guestVisibleWorkarounds": Option<String>;

@@ -28,7 +28,7 @@ element! {
     /// `<interface>` of a guest.
     pub struct Interface {
         attr_default type_ "type": InterfaceType;
-        attr managed: Option<YesNo>;
+        loose managed: Option<YesNo>;
         attr trust_guest_rx_filters "trustGuestRxFilters": Option<YesNo>;
         child mac: Option<InterfaceMac>;
         child source: Option<InterfaceSource>;
@@ -59,8 +59,8 @@ element! {
     /// `<mac>`.
     pub struct InterfaceMac {
         attr address: Option<Mac>;
-        attr type_ "type": Option<String>;
-        attr check: Option<String>;
+        attr type_ "type": Option<String> | "generated" | "static";
+        attr check: Option<String> | "yes" | "no";
     }
 
     /// `<source>` of an interface; which attributes count depends on its type.
@@ -96,7 +96,7 @@ element! {
     pub struct InterfaceIp {
         attr address: Option<String>;
         attr family: Option<String>;
-        attr prefix: Option<u32>;
+        attr prefix: Option<u32> => DOMAIN.xml_error "Invalid prefix value '{}' in <ip>";
         attr peer: Option<String>;
     }
 
@@ -135,11 +135,11 @@ element! {
 
     /// `<parameters>` of a virtual port.
     pub struct VirtualPortParameters {
-        attr managerid: Option<u32>;
-        attr typeid: Option<u32>;
-        attr typeidversion: Option<u32>;
-        attr instanceid: Option<Uuid>;
-        attr interfaceid: Option<Uuid>;
+        attr managerid: Option<u32> => NONE.xml_error "cannot parse value of managerid parameter";
+        attr typeid: Option<u32> => NONE.xml_error "cannot parse value of typeid parameter";
+        attr typeidversion: Option<u32> => NONE.xml_error "cannot parse value of typeidversion parameter";
+        attr instanceid: Option<Uuid> => NONE.xml_error "cannot parse instanceid parameter as a uuid";
+        attr interfaceid: Option<Uuid> => NONE.xml_error "cannot parse interfaceid parameter as a uuid";
         attr profileid: Option<String>;
     }
 
@@ -220,8 +220,6 @@ element! {
     /// `<backend>` of an interface.
     pub struct InterfaceBackend {
         attr type_ "type": Option<String> | "default" | "passt";
-        attr hostname: Option<String>;
-        attr fqdn: Option<String>;
         attr tap: Option<String>;
         attr vhost: Option<String>;
         attr log_file "logFile": Option<String>;
@@ -257,7 +255,7 @@ element! {
 
     /// `<tune>`.
     pub struct InterfaceTune {
-        leaf sndbuf: Option<u64>;
+        leaf sndbuf: Option<u64> => DOMAIN.xml_error "sndbuf must be a positive integer";
     }
 
     /// `<link>`.
@@ -282,7 +280,7 @@ element! {
 
     /// `<frames>`.
     pub struct CoalesceFrames {
-        attr max: Option<u32>;
+        attr max: Option<u32> => DOMAIN.xml_detail "cannot parse value '{}' for coalesce parameter";
     }
 
     /// `<teaming>`.

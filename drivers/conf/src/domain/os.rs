@@ -115,7 +115,7 @@ element! {
 
     /// `<bios>`: SeaBIOS' output and reboot.
     pub struct Bios {
-        attr useserial: Option<YesNo>;
+        loose useserial: Option<YesNo>;
         attr reboot_timeout "rebootTimeout": Option<i32>;
     }
 
@@ -237,9 +237,9 @@ element! {
     pub struct Clock {
         attr_default offset: ClockOffset => DOMAIN.config_unsupported "unknown clock offset '{}'";
         attr adjustment: Option<String>;
-        attr basis: Option<ClockBasis>;
+        attr basis: Option<ClockBasis> => DOMAIN.config_unsupported "unknown clock basis '{}'";
         attr timezone: Option<String>;
-        attr start: Option<u64>;
+        attr start: Option<u64> => DOMAIN.internal_error "missing 'start' attribute for clock with offset='absolute'";
         child timer: Vec<Timer>;
     }
 

@@ -33,9 +33,20 @@ element! {
 }
 
 impl Iotune {
+    /// Every limit.
+    pub(crate) fn all(&self) -> [Option<u64>; 19] {
+        self.clone().limits().map(|limit| *limit)
+    }
+
     /// Zero is no limit.
     pub(crate) fn drop_zeros(&mut self) {
-        let limits = [
+        for limit in self.limits() {
+            limit.take_if(|limit| *limit == 0);
+        }
+    }
+
+    fn limits(&mut self) -> [&mut Option<u64>; 19] {
+        [
             &mut self.total_bytes_sec,
             &mut self.read_bytes_sec,
             &mut self.write_bytes_sec,
@@ -55,10 +66,7 @@ impl Iotune {
             &mut self.total_iops_sec_max_length,
             &mut self.read_iops_sec_max_length,
             &mut self.write_iops_sec_max_length,
-        ];
-        for limit in limits {
-            limit.take_if(|limit| *limit == 0);
-        }
+        ]
     }
 }
 

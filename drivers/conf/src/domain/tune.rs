@@ -86,11 +86,11 @@ element! {
         leaf iothread_period: Option<u64> => DOMAIN.xml_error "can't parse cputune iothread period value";
         leaf iothread_quota: Option<i64> => DOMAIN.xml_error "can't parse cputune iothread quota value";
         child vcpupin: Vec<VcpuPin>;
-        child emulatorpin: Option<EmulatorPin>;
+        sole emulatorpin: Option<EmulatorPin> => DOMAIN.xml_error "only one emulatorpin is supported";
         child iothreadpin: Vec<IothreadPin>;
         child vcpusched: Vec<VcpuSched>;
         child iothreadsched: Vec<IothreadSched>;
-        child emulatorsched: Option<EmulatorSched>;
+        sole emulatorsched: Option<EmulatorSched> => DOMAIN.xml_error "only one emulatorsched is supported";
         child cachetune: Vec<CacheTune>;
         child memorytune: Vec<MemoryTune>;
     }
@@ -144,7 +144,7 @@ element! {
     pub struct CacheShare {
         attr id: u32;
         attr level: u32;
-        attr type_ "type": String;
+        attr type_ "type": String | "both" | "code" | "data";
         attr size: u64;
         attr unit: Option<String>;
     }
@@ -186,11 +186,11 @@ element! {
     /// `<device>` of `<blkiotune>`.
     pub struct BlkioDevice {
         leaf path: String;
-        leaf weight: Option<u32>;
-        leaf read_iops_sec: Option<u32>;
-        leaf write_iops_sec: Option<u32>;
-        leaf read_bytes_sec: Option<u64>;
-        leaf write_bytes_sec: Option<u64>;
+        leaf weight: Option<u32> => DOMAIN.config_unsupported "could not parse weight {}";
+        leaf read_iops_sec: Option<u32> => DOMAIN.config_unsupported "could not parse read iops sec {}";
+        leaf write_iops_sec: Option<u32> => DOMAIN.config_unsupported "could not parse write iops sec {}";
+        leaf read_bytes_sec: Option<u64> => DOMAIN.config_unsupported "could not parse read bytes sec {}";
+        leaf write_bytes_sec: Option<u64> => DOMAIN.config_unsupported "could not parse write bytes sec {}";
     }
 
     /// `<numatune>`.
@@ -203,7 +203,7 @@ element! {
     pub struct NumaMemory {
         attr mode: Option<NumaMode> => DOMAIN.config_unsupported "Unsupported NUMA memory tuning mode '{}'";
         attr nodeset: Option<Cpuset>;
-        attr placement: Option<Placement>;
+        attr placement: Option<Placement> => DOMAIN.config_unsupported "Unsupported NUMA memory placement mode '{}'";
     }
 
     /// `<memnode>`: policy of one guest node.
@@ -231,7 +231,8 @@ element! {
 
     /// `<page>`.
     pub struct HugePage {
-        attr size: u64;
+        attr size: u64 => XML.xml_error "Invalid value for attribute 'size' in element 'page': '{}'. Expected non-negative integer value",
+            XML.xml_error "missing element or attribute './@size'";
         attr unit: Option<String>;
         attr nodeset: Option<Cpuset>;
     }

@@ -296,3 +296,13 @@ fn refuse(bad: Bad, value: &str, refusal: Refusal, place: impl Fn() -> String) -
         Bad::Other(error) => *error,
     }
 }
+
+/// Whether there is at most one child `name`.
+#[doc(hidden)]
+pub fn sole(node: Node<'_>, name: &str, refusal: Refusal) -> Result<()> {
+    let several = node.children().filter(|child| child.is(name)).nth(1).is_some();
+    match refusal.filter(|_| several).and_then(|refusal| refusal(Some(""))) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}

@@ -79,6 +79,7 @@ macro_rules! field_name {
 #[macro_export]
 macro_rules! field_doc {
     (attr $($name:tt)+) => { concat!("Attribute `", $crate::field_name!($($name)+), "`.") };
+    (loose $($name:tt)+) => { concat!("Attribute `", $crate::field_name!($($name)+), "`.") };
     (attr_default $($name:tt)+) => { concat!("Attribute `", $crate::field_name!($($name)+), "`.") };
     (text $($name:tt)+) => { "The element's text." };
     (flag $($name:tt)+) => { concat!("Whether `<", $crate::field_name!($($name)+), "/>` is there.") };
@@ -100,6 +101,9 @@ macro_rules! field_type {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! field_many {
+    (sole $ty:ty) => {
+        false
+    };
     (child $ty:ty) => {
         <$ty as $crate::table::ChildField>::MANY
     };
@@ -120,6 +124,9 @@ macro_rules! field_many {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! field_fields {
+    (sole $ty:ty) => {
+        <$ty as $crate::table::ChildField>::fields
+    };
     (child $ty:ty) => {
         <$ty as $crate::table::ChildField>::fields
     };
@@ -172,6 +179,13 @@ macro_rules! field_read {
     (attr, $node:ident, $name:expr, $bad:expr) => {
         $crate::table::AttrField::read_attr($node, $name, $bad)?
     };
+    (loose, $node:ident, $name:expr, $bad:expr) => {
+        $crate::table::AttrField::read_attr($node, $name, $bad).unwrap_or_default()
+    };
+    (sole, $node:ident, $name:expr, $bad:expr) => {{
+        $crate::table::sole($node, $name, $bad)?;
+        $crate::table::ChildField::read_child($node, $name)?
+    }};
     (attr_default, $node:ident, $name:expr, $bad:expr) => {
         $crate::table::optional_attr($node, $name, $bad)?.unwrap_or_default()
     };
@@ -204,6 +218,12 @@ macro_rules! field_read {
 macro_rules! field_write {
     (attr, $value:expr, $out:ident, $name:expr) => {
         $crate::table::AttrField::write_attr(&$value, $out, $name)
+    };
+    (loose, $value:expr, $out:ident, $name:expr) => {
+        $crate::table::AttrField::write_attr(&$value, $out, $name)
+    };
+    (sole, $value:expr, $out:ident, $name:expr) => {
+        $crate::table::ChildField::write_child(&$value, $out, $name, $crate::table::Empty::Omit)
     };
     (attr_default, $value:expr, $out:ident, $name:expr) => {
         $crate::table::AttrField::write_attr(&$value, $out, $name)

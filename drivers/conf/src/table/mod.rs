@@ -47,10 +47,12 @@
 //! |---|---|---|
 //! | `attr` | an attribute | `V` (required), `Option<V>` |
 //! | `attr_default` | an attribute that is always shown | `V`, `V::default()` where absent |
+//! | `loose` | an attribute; a word that it does not know says nothing | `Option<V>` |
 //! | `text` | the element's own text | `V`, `Option<V>` |
 //! | `leaf` | a child with only text | `V` (required), `Option<V>`, `Vec<V>` |
 //! | `flag` | an empty child | `bool` |
 //! | `child` | a child element, left out of the output if empty | `E`, `Option<E>`, `Vec<E>`, `Option<Box<E>>` |
+//! | `sole` | a child of which a second one is refused, in the words behind `=>` | `Option<E>` |
 //! | `kept` | a child that is shown even if empty | `Option<E>`, `Vec<E>` |
 //! | `pair` | a child that is shown as a pair of tags even if it has no children | `E`, `Vec<E>` |
 //! | `flat` | lines of another table, in place | `E` |
@@ -68,7 +70,7 @@ mod value;
 
 pub use fields::{AttrField, ChildField, Empty, LeafField, TextField};
 #[doc(hidden)]
-pub use fields::{choice_word, one_of, optional_attr, refuse_child};
+pub use fields::{choice_word, one_of, optional_attr, refuse_child, sole};
 pub use value::{Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, Wide, parse_uuid};
 pub(crate) use value::{c_number, unit};
 

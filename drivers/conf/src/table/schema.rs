@@ -51,13 +51,14 @@ fn is_attribute(fields: &[Field], name: &str) -> bool {
     is_open(fields)
         || name.starts_with("xmlns")
         || name.contains(':')
-        || lines(fields).any(|line| matches!(line.kind, "attr" | "attr_default") && line.name == name)
+        || lines(fields)
+            .any(|line| matches!(line.kind, "attr" | "attr_default" | "loose") && line.name == name)
 }
 
 fn line_fits(line: &Field, child: Node<'_>, single: bool) -> bool {
     match line.kind {
         "leaf" | "flag" => child.is(line.name),
-        "child" | "kept" | "pair" => child.is(line.name) && fits(child, (line.fields)(), single),
+        "child" | "sole" | "kept" | "pair" => child.is(line.name) && fits(child, (line.fields)(), single),
         _ => false,
     }
 }
@@ -79,7 +80,8 @@ const ALIKE: [&str; 6] = ["memballoon", "vsock", "iommu", "nvram", "redirfilter"
 fn twice<'d>(node: Node<'d>, fields: &[Field]) -> Option<&'d str> {
     let children = || node.children().filter(|child| !ALIKE.contains(&child.name()));
     let line_of = |name: &str| {
-        let mut own = lines(fields).filter(|line| !matches!(line.kind, "attr" | "attr_default" | "text"));
+        let mut own =
+            lines(fields).filter(|line| !matches!(line.kind, "attr" | "attr_default" | "loose" | "text"));
         own.find(|line| line.name == name)
     };
     children().map(|child| child.name()).find(|name| {

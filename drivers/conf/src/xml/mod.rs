@@ -5,10 +5,12 @@
 //! is our own: one pass, no recursion, elements nested at most [`MAX_DEPTH`] deep, entities never expanded more
 //! than once. Tests hold its trees against `roxmltree`'s.
 
+mod declaration;
 mod parse;
 mod raw;
 mod write;
 
+pub use declaration::utf8;
 pub use parse::MAX_DEPTH;
 pub use raw::Raw;
 pub(crate) use raw::spaces;

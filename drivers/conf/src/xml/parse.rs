@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use super::declaration;
 use super::{Attribute, Document, Kind, NONE, NodeData};
 
 /// Elements nested deeper are refused.
@@ -129,8 +130,14 @@ impl<'i> Parser<'i> {
             return fault("Document too large");
         }
         self.eat("\u{feff}");
-        if self.rest().starts_with("<?xml") && !self.rest()[5..].starts_with(|c: char| c.is_alphanumeric()) {
-            self.until("?>");
+        if self.rest().strip_prefix("<?xml").is_some_and(|rest| rest.starts_with([' ', '\t', '\n', '\r'])) {
+            match declaration::read(self.rest()) {
+                Ok(length) => self.at += length,
+                Err((behind, what)) => {
+                    self.at += behind;
+                    return fault(what);
+                }
+            }
         }
         self.misc()?;
         if self.eat("<!DOCTYPE") {
@@ -383,7 +390,7 @@ impl<'i> Parser<'i> {
                     self.at += 1;
                     value.to_mut().push(' ');
                 }
-                c if c < 32 => return fault(format!("invalid character in attribute value {c}")),
+                c if c < 32 => return fault("invalid character in attribute value"),
                 _ => {
                     self.at += 1;
                     return Ok(value);
@@ -451,20 +458,23 @@ impl<'i> Parser<'i> {
     }
 
     fn character_reference(&mut self) -> Result<char> {
-        let (radix, kind) = if self.eat("x") { (16, "hexadecimal") } else { (10, "decimal") };
+        let (radix, kind) = match self.eat("x") {
+            true => (16, "CharRef: invalid hexadecimal value"),
+            false => (10, "xmlParseCharRef: invalid decimal value"),
+        };
         let mut value = 0u32;
         while let Some(digit) = self.peek().and_then(|c| char::from(c).to_digit(radix)) {
             value = value.saturating_mul(radix).saturating_add(digit).min(0x11_0000);
             self.at += 1;
         }
         if !self.eat(";") {
-            return fault(format!("xmlParseCharRef: invalid {kind} value"));
+            return fault(kind);
         }
         if value >= 0x11_0000 {
             return fault("xmlParseCharRef: character reference out of bounds");
         }
         match char::from_u32(value) {
-            Some(c) if c >= ' ' || matches!(c, '\n' | '\r' | '\t') => Ok(c),
+            Some(c) if (c >= ' ' && !is_none(c)) || matches!(c, '\n' | '\r' | '\t') => Ok(c),
             _ => fault(format!("xmlParseCharRef: invalid xmlChar value {value}")),
         }
     }
@@ -495,6 +505,11 @@ impl<'i> Parser<'i> {
         }
         id
     }
+}
+
+/// Whether Unicode will never have such a character, of those that XML leaves out.
+const fn is_none(c: char) -> bool {
+    matches!(c, '\u{fffe}' | '\u{ffff}')
 }
 
 /// Appends without copying as long as there is only one piece.

@@ -10,10 +10,14 @@ fn options() -> ParseOptions {
         ("riscv64", "virt", "virt", "rv64-riscv-cpu", true),
         ("s390x", "s390-ccw-virtio-10.0", "s390-ccw-virtio", "qemu-s390x-cpu", false),
         ("ppc64", "pseries-10.0", "pseries", "power10_v2.0-powerpc64-cpu", false),
+        ("mips", "malta", "malta", "24Kf-mips-cpu", false),
+        ("armv7l", "vexpress-a9", "vexpress-a9", "cortex-a9-arm-cpu", false),
+        ("loongarch64", "virt", "virt", "la464-loongarch-cpu", true),
+        ("sparc", "SS-5", "SS-5", "Fujitsu-MB86904-sparc-cpu", false),
     ];
     let emulators = boards.map(|(arch, name, alias, cpu, acpi)| {
         let (name, alias, cpu) = (name.to_owned(), Some(alias.to_owned()), Some(cpu.to_owned()));
-        let machines = vec![Machine { name, alias, cpu, acpi }];
+        let machines = vec![Machine { name, alias, cpu, acpi, vcpus: None }];
         let path = format!("/usr/bin/qemu-system-{arch}");
         Emulator { arch: arch.to_owned(), path, machines, ..Emulator::default() }
     });
@@ -82,8 +86,74 @@ fn power_has_registers() {
 }
 
 #[test]
+fn old_boards_are_like_old_pcs() {
+    let lines = [
+        "<controller type='usb' index='0' model='piix3-uhci'>",
+        "<controller type='pci' index='0' model='pci-root'/>",
+        "<model type='rtl8139'/>",
+        "<target port='0'/>",
+        "<input type='mouse' bus='usb'>",
+        "<model type='cirrus' vram='16384' heads='1' primary='yes'/>",
+    ];
+    shows("mips", "<interface type='user'/><serial type='pty'/><input type='mouse'/><video/>", &lines);
+    assert!(Domain::parse(&document("mips", "", ""), &options()).unwrap().cpu.is_none());
+}
+
+#[test]
+fn virtio_is_in_memory_where_there_is_no_pci() {
+    let lines = [
+        "<target dev='vda' bus='virtio'/>\n      <address type='virtio-mmio'/>",
+        "<model type='lan9118'/>\n    </interface>",
+    ];
+    let disk = "<disk type='file'><source file='/d'/><target dev='vda'/></disk>";
+    shows("armv7l", &format!("{disk}<interface type='user'/>"), &lines);
+}
+
+#[test]
+fn loongarch_is_pci_express() {
+    let lines = [
+        "<model name='16550a'/>",
+        "model='pcie-root'/>",
+        "<controller type='scsi' index='0' model='virtio-scsi'>",
+    ];
+    shows("loongarch64", "<serial type='pty'/><controller type='scsi'/>", &lines);
+}
+
+#[test]
 fn what_a_board_does_not_have_is_refused() {
     let cases = [
+        (
+            "aarch64",
+            "",
+            "<input type='tablet' bus='usb'/>",
+            "USB is disabled for this domain, but USB devices are present in the domain XML",
+        ),
+        ("s390x", "", "<parallel type='pty'/>", "parallel ports are not supported"),
+        ("ppc64", "<cpu mode='maximum'/>", "", "maximum CPU is not supported by QEMU binary"),
+        (
+            "s390x",
+            "",
+            "<watchdog model='ib700'/>",
+            "ib700 model of watchdog cannot be used with this machine type",
+        ),
+        (
+            "ppc64",
+            "",
+            "<panic model='hyperv'/>",
+            "only i686 and x86_64 guests support panic device of model 'hyperv'",
+        ),
+        (
+            "riscv64",
+            "<features><pvspinlock state='on'/></features>",
+            "",
+            "The 'pvspinlock' feature is not supported for architecture 'riscv64' or machine type 'virt'",
+        ),
+        (
+            "aarch64",
+            "<clock offset='utc'><timer name='hpet' present='yes'/></clock>",
+            "",
+            "hpet timer is not supported by this architecture",
+        ),
         ("aarch64", "<features><acpi/></features>", "", "ACPI requires UEFI on this architecture"),
         (
             "s390x",
@@ -114,4 +184,6 @@ fn what_a_board_does_not_have_is_refused() {
         let error = Domain::parse(&document(arch, beside, devices), &options()).unwrap_err();
         assert_eq!(error.message, format!("unsupported configuration: {expected}"));
     }
+    let error = Domain::parse(&document("sparc", "", "<interface type='user'/>"), &options()).unwrap_err();
+    assert_eq!(error.message, "XML error: No PCI buses available");
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use virtwire_conf::xml::utf8;
 use virtwire_conf::{Domain, FormatOptions, ParseOptions, QemuHost};
+use virtwire_protocol::ErrorDomain;
 
 fn qemu() -> ParseOptions {
     ParseOptions::qemu(Arc::new(QemuHost::x86_64("/usr/bin/qemu-system-x86_64", "10.0", true)))
@@ -132,4 +134,31 @@ fn a_guest_has_so_many_devices_and_no_more() {
     let serials = |count: usize| guest("a", "65536", &"<serial type='null'/>".repeat(count));
     assert_eq!(Domain::parse(&serials(4096), &ParseOptions::test()).unwrap().devices.serials.len(), 4096);
     assert_eq!(refused(&serials(4097)), "XML error: too many devices: 4097, at most 4096 are allowed");
+}
+
+#[test]
+fn an_encoding_that_nobody_knows_is_refused() {
+    let said = |declaration: &str| {
+        let text = format!("{declaration}<domain type='test'><name>a</name><memory>1</memory></domain>");
+        Domain::parse(&text, &ParseOptions::test()).unwrap_err().message
+    };
+    for (declaration, expected) in [
+        ("<?xml version='1.0' encoding='foo'?>", "at line 1: Unsupported encoding foo\n"),
+        ("<?xml version='1.0' encoding=''?>", "at line 1: Invalid XML encoding name\n"),
+        ("<?xml version='2.0'?>", "at line 1: Unsupported version '2.0'\n"),
+        ("<?xml encoding='utf-8'?>", "at line 1: Malformed declaration expecting version\n"),
+        ("<?xml version='1.0' standalone='x'?>", "at line 1: standalone accepts only 'yes' or 'no'\n"),
+        ("<?xml version='1.0' encoding='ISO-8859-15' standalone='no' ?>", "XML error: an os <type>"),
+    ] {
+        assert!(said(declaration).starts_with(expected), "{declaration}: {}", said(declaration));
+    }
+}
+
+#[test]
+fn bytes_that_are_none_of_utf8_are_shown_with_their_place() {
+    let error = utf8(b"<a>\n<b>\xe9</b></a>", ErrorDomain::DOMAIN).unwrap_err();
+    let expected = "at line 2: Input is not proper UTF-8, indicate encoding !\nBytes: 0xE9 0x3C 0x2F 0x62\n";
+    assert!(error.message.starts_with(expected), "{error}");
+    assert!(error.message.ends_with("\n---^"), "{error}");
+    assert_eq!(utf8("<a>é</a>".as_bytes(), ErrorDomain::DOMAIN).unwrap(), "<a>é</a>");
 }

@@ -13,6 +13,9 @@ use crate::command::{CommandLine, Options};
 use crate::cpu::qemu_feature;
 
 pub(super) fn cpu(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
+    if domain.cpu.is_none() && !context.x86() {
+        return;
+    }
     let options = model(domain, context);
     let timers = domain.clock.iter().flat_map(|clock| &clock.timer);
     let options = timers.fold(options, timer);
@@ -130,14 +133,19 @@ fn kvm(options: Options, kvm: &KvmFeatures) -> Options {
 
 /// Caches and the width of addresses.
 fn physical(options: Options, cpu: &Cpu) -> Options {
+    // Only of the host's own processor its caches could be shown.
+    let hidden = matches!(cpu.mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum)).then_some("off");
     let options = match cpu.cache.as_ref().map(|cache| cache.mode) {
-        Some(CpuCacheMode::Emulate) => options.with("l3-cache", "on").with("host-cache-info", "off"),
+        Some(CpuCacheMode::Emulate) => options.with("l3-cache", "on").with_if("host-cache-info", hidden),
         Some(CpuCacheMode::Passthrough) => options.with("host-cache-info", "on").with("l3-cache", "off"),
-        Some(CpuCacheMode::Disable) => options.with("host-cache-info", "off").with("l3-cache", "off"),
+        Some(CpuCacheMode::Disable) => options.with_if("host-cache-info", hidden).with("l3-cache", "off"),
         None => options,
     };
     match &cpu.maxphysaddr {
-        Some(width) if width.mode == CpuCacheMode::Emulate => options.with_if("phys-bits", width.bits),
+        Some(width) if width.mode == CpuCacheMode::Emulate => match width.bits.filter(|bits| *bits > 0) {
+            Some(bits) => options.with("phys-bits", bits),
+            None => options.with("host-phys-bits", "off"),
+        },
         Some(width) => options.with("host-phys-bits", "on").with_if("host-phys-bits-limit", width.limit),
         None => options,
     }

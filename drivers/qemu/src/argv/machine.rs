@@ -19,7 +19,7 @@ pub(super) fn machine(line: &mut CommandLine, domain: &Domain, context: &Context
     let name = domain.os.type_.as_ref().and_then(|os| os.machine.as_deref()).unwrap_or("pc");
     let none = Features::default();
     let features = domain.features.as_ref().unwrap_or(&none);
-    let options = feature_options(Options::new(name).with("usb", "off"), features);
+    let options = feature_options(Options::new(name).with("usb", "off"), features, &context.caps.arch);
     let iommu = domain.devices.iommu.as_ref().filter(|iommu| iommu.model == IommuModel::Smmuv3);
     let backing = domain.memory_backing.as_ref();
     let dumped = domain.memory.as_ref().is_some_and(|memory| memory.dump_core == Some(OnOff::On));
@@ -47,7 +47,7 @@ pub(super) fn machine(line: &mut CommandLine, domain: &Domain, context: &Context
 }
 
 /// Features that are properties of the machine.
-fn feature_options(options: Options, features: &Features) -> Options {
+fn feature_options(options: Options, features: &Features, arch: &str) -> Options {
     let state = |state: &Option<virtwire_conf::domain::os::State>| {
         state.as_ref().and_then(|state| state.state).map(|state| state.as_str())
     };
@@ -61,7 +61,8 @@ fn feature_options(options: Options, features: &Features) -> Options {
         IoapicDriver::Kvm => "on",
         IoapicDriver::Qemu => "split",
     });
-    let gic = features.gic.as_ref().and_then(|gic| gic.version);
+    // A 32-bit guest has the one that it always had.
+    let gic = features.gic.as_ref().and_then(|gic| gic.version).filter(|_| arch != "arm");
     let hpt = features.hpt.as_ref();
     options
         .with_if("vmport", state(&features.vmport))
@@ -97,13 +98,9 @@ fn enclaves(options: Options, domain: &Domain) -> Options {
 /// Keys of an s390 guest that are wrapped.
 fn keywrap(options: Options, domain: &Domain) -> Options {
     let ciphers = domain.keywrap.iter().flat_map(|keywrap| &keywrap.cipher);
-    let options = ciphers.fold(options, |options, cipher| {
+    ciphers.fold(options, |options, cipher| {
         options.with(&format!("{}-key-wrap", cipher.name), cipher.state.as_str())
-    });
-    let devices = &domain.devices;
-    let boots = devices.disks.iter().filter_map(|disk| disk.info.boot.as_ref());
-    let boots = boots.chain(devices.interfaces.iter().filter_map(|net| net.info.boot.as_ref()));
-    options.with_if("loadparm", boots.filter_map(|boot| boot.loadparm.clone()).next())
+    })
 }
 
 fn accelerator(line: &mut CommandLine, domain: &Domain, features: &Features) {
@@ -172,6 +169,15 @@ pub(super) fn core_dumps(line: &mut CommandLine, domain: &Domain) {
         features.vmcoreinfo.as_ref().is_some_and(|state| state.state == Some(OnOff::On))
     }) {
         Json::new("vmcoreinfo").add(line);
+    }
+}
+
+/// QEMU's memory is given back by another process, so that nobody waits for it.
+pub(super) fn teardown(line: &mut CommandLine, domain: &Domain) {
+    let teardown = domain.features.as_ref().and_then(|features| features.async_teardown.as_ref());
+    if let Some(enabled) = teardown.and_then(|teardown| teardown.enabled) {
+        let word = if enabled == YesNo::Yes { "on" } else { "off" };
+        line.option("-run-with", Options::new("").with("async-teardown", word));
     }
 }
 

@@ -147,6 +147,7 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
     devices.vsock.iter().try_for_each(|vsock| peripherals::vsock(&mut line, domain, vsock))?;
     devices.cryptos.iter().for_each(|crypto| peripherals::crypto(&mut line, domain, crypto));
     peripherals::pstore(&mut line, domain);
+    machine::teardown(&mut line, domain);
     line.option("-msg", "timestamp=on");
     overrides::apply(&mut line, domain)?;
     Ok(line)

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use serde_json::json;
 use virtwire_conf::Domain;
+use virtwire_conf::domain::device::Address;
 use virtwire_conf::domain::disk::VirtioModel;
 use virtwire_conf::domain::net::{Interface, InterfaceDriver, InterfaceType, TeamingType};
 use virtwire_conf::domain::os::BootDevice;
@@ -14,7 +15,7 @@ use super::boot::boot_index;
 use super::chardev::Backend;
 use super::device::is_on;
 use super::{Device, Json, alias};
-use crate::command::CommandLine;
+use crate::command::{CommandLine, Options};
 use crate::error::QEMU;
 use crate::plug::{HostEnd, HostEnds, Tap};
 
@@ -39,8 +40,29 @@ pub(super) fn interface(
     made: Option<HostEnd>,
 ) -> Result<(), VirtError> {
     host_end(line, interface, made)?;
-    guest_end(domain, interface, by_kind)?.add(line);
+    if is_built_in(domain, interface) {
+        line.option("-net", built_in(interface));
+    } else {
+        guest_end(domain, interface, by_kind)?.add(line);
+    }
     Ok(())
+}
+
+/// Whether a card is the board's own: on ARM, where it is neither on PCI nor in memory.
+fn is_built_in(domain: &Domain, interface: &Interface) -> bool {
+    let arch = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref());
+    let placed = matches!(interface.info.address, Some(Address::Pci(_) | Address::VirtioMmio(_)));
+    matches!(arch, Some("aarch64" | "armv7l" | "armv6l")) && !placed
+}
+
+fn built_in(interface: &Interface) -> Options {
+    let name = alias(&interface.info);
+    let mac = interface.mac.as_ref().and_then(|mac| mac.address);
+    Options::new("nic")
+        .with_if("macaddr", mac)
+        .with("netdev", format!("host{name}"))
+        .with_if("model", interface.model.as_ref().and_then(|model| model.type_.as_ref()))
+        .with("id", name)
 }
 
 /// How long QEMU waits before it looks again for a program that has gone.

@@ -141,7 +141,7 @@ fn hmat(line: &mut CommandLine, numa: &CpuNuma) {
             let options = Options::new("hmat-cache")
                 .with("node-id", number(cell))
                 .with_if("size", size(&cache.size).map(|kib| format!("{kib}K")))
-                .with("level", cache.level)
+                .with("level", cache.level.get())
                 .with("associativity", associativity)
                 .with("policy", policy)
                 .with_if("line", size(&cache.line));

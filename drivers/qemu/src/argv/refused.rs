@@ -4,21 +4,26 @@
 use std::fs;
 use std::path::PathBuf;
 
-use virtwire_conf::Domain;
+use virtwire_conf::domain::VirtType;
 use virtwire_conf::domain::device::Address;
 use virtwire_conf::domain::disk::FilesystemDriverType;
 use virtwire_conf::domain::misc::HostdevType;
+use virtwire_conf::domain::os::TimerName;
 use virtwire_conf::table::{Cpuset, Value};
+use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::hostdev;
+use crate::caps::host::tsc;
 use crate::error::QEMU;
+use crate::host::Host;
 
 /// Everything in this file.
 ///
 /// # Errors
 /// libvirt's, for the first that cannot be.
-pub(crate) fn check(domain: &Domain) -> Result<(), VirtError> {
+pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
+    counter(domain, host)?;
     nodes(domain)?;
     let devices = &domain.devices;
     let unsupported = |text: &str| Err(QEMU.config_unsupported(text));
@@ -52,6 +57,29 @@ pub(crate) fn check(domain: &Domain) -> Result<(), VirtError> {
 fn has_virtiofsd() -> bool {
     let places = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"].map(PathBuf::from);
     places.iter().any(|place| place.is_file()) || crate::probe::find_in_path("virtiofsd").is_some()
+}
+
+/// A guest's time stamp counter may be this much faster or slower than the host's: 250 parts of a million.
+const TOLERANCE: u64 = 1_000_000 / 250;
+
+/// The time stamp counter is as fast as the host's, or the host can make it another.
+fn counter(domain: &Domain, host: &Host) -> Result<(), VirtError> {
+    let timers = domain.clock.iter().flat_map(|clock| &clock.timer);
+    let asked = timers.filter(|timer| timer.name == TimerName::Tsc).find_map(|timer| timer.frequency);
+    let Some(asked) = asked.filter(|_| domain.type_ == VirtType::Kvm) else { return Ok(()) };
+    let Some(counter) = tsc(host).filter(|counter| counter.scaling != Some(YesNo::Yes)) else {
+        return Ok(());
+    };
+    let frequency = counter.frequency;
+    let range = frequency - frequency / TOLERANCE..=frequency + frequency / TOLERANCE;
+    if range.contains(&asked) {
+        return Ok(());
+    }
+    Err(QEMU.config_unsupported(format_args!(
+        "Requested TSC frequency {asked} Hz is outside tolerance range ([{}, {}] Hz) around host frequency {frequency} Hz and TSC scaling is not supported by the host CPU",
+        range.start(),
+        range.end()
+    )))
 }
 
 /// Memory is on nodes that this host has.

@@ -32,12 +32,12 @@ pub(super) fn serial(line: &mut CommandLine, domain: &Domain, serial: &Serial) -
     let end = HostEnd::from(&serial.chardev).add(line, name)?;
     let target = serial.target.as_ref();
     let model = target.and_then(|target| target.model.as_ref()).and_then(|model| model.name.as_deref());
-    // A board's own ports are where the board has them.
-    if target.and_then(|target| target.type_) == Some(SerialTargetType::SystemSerial) {
+    // A board's own ports are where the board has them; so are those without a name.
+    let own = target.and_then(|target| target.type_) == Some(SerialTargetType::SystemSerial);
+    let Some(model) = model.filter(|_| !own) else {
         line.option("-serial", format!("chardev:{end}"));
         return Ok(());
-    }
-    let model = model.unwrap_or("isa-serial");
+    };
     let index = target.and_then(|target| target.port).unwrap_or_default();
     Device::new(model)
         .with("chardev", end)

@@ -26,7 +26,8 @@ pub(super) fn videos(
             return Err(QEMU.operation_failed("Unable to find a satisfying vhost-user-gpu"));
         }
         // Those with the registers of a VGA are of boards that had one.
-        let vga = primary && !matches!(context.caps.arch.as_str(), "aarch64" | "arm" | "ppc64" | "s390x");
+        let vga = primary
+            && !matches!(context.caps.arch.as_str(), "aarch64" | "arm" | "ppc64" | "s390x" | "loongarch64");
         let vga = if model.type_ == VideoType::Virtio { vga } else { primary };
         let device = driver(video, model, vga)?.with("id", alias(&video.info));
         let size = model.resolution.as_ref();

@@ -127,7 +127,7 @@ async fn cpu(driver: &Qemu) -> Result<HostCpu> {
 
 /// The time stamp counter's speed, as KVM has measured it.
 #[cfg(target_arch = "x86_64")]
-fn tsc(host: &Host) -> Option<Counter> {
+pub(crate) fn tsc(host: &Host) -> Option<Counter> {
     let machine = kvm_ioctls::Kvm::new().ok()?.create_vm().ok()?;
     let khz = machine.create_vcpu(0).ok()?.get_tsc_khz().ok()?;
     // Spelled as AMD and as Intel have it.
@@ -141,7 +141,7 @@ fn tsc(host: &Host) -> Option<Counter> {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn tsc(_: &Host) -> Option<Counter> {
+pub(crate) fn tsc(_: &Host) -> Option<Counter> {
     None
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 use virtwire_conf::domain::disk::Disk;
 use virtwire_conf::moments::Moment;
 use virtwire_conf::snapshot::{CheckpointDisk, CheckpointDisks, CheckpointType};
+use virtwire_conf::xml::utf8;
 use virtwire_conf::{Checkpoint, Domain};
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
@@ -40,7 +41,7 @@ pub(crate) async fn create_xml(
     if !redefine && guest.lock().live.is_none() {
         return Err(QEMU.operation_unsupported("cannot create checkpoint for inactive domain"));
     }
-    let asked = read(driver, &args.xml_desc.to_str_lossy()).await?;
+    let asked = read(driver, utf8(args.xml_desc.as_bytes(), ErrorDomain::DOMAIN_CHECKPOINT)?).await?;
     let moment = if redefine { redefined(&guest, asked)? } else { described(&guest, asked)? };
     if args.flags & REDEFINE_VALIDATE != 0 {
         validate(&guest, &moment.data).await?;

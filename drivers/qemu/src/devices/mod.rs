@@ -11,6 +11,7 @@ use std::sync::Arc;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::net::{Interface, LinkState};
 use virtwire_conf::domain::one::Device;
+use virtwire_conf::xml::utf8;
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::SetLink;
@@ -44,7 +45,7 @@ pub(crate) async fn attach_flags(driver: &Qemu, args: DomainAttachDeviceFlagsArg
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     let (to_live, to_stored) = which(&guest.lock(), args.flags)?;
-    let device = Device::parse(&args.xml.to_str_lossy())?;
+    let device = Device::parse(utf8(args.xml.as_bytes(), ErrorDomain::DOMAIN)?)?;
     let stored = match stored(&guest, to_stored)? {
         Some(stored) => Some(stored.attach(device.clone(), driver.options().await?)?),
         None => None,
@@ -72,7 +73,7 @@ pub(crate) async fn detach_flags(driver: &Qemu, args: DomainDetachDeviceFlagsArg
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     let (to_live, to_stored) = which(&guest.lock(), args.flags)?;
-    let device = Device::parse(&args.xml.to_str_lossy())?;
+    let device = Device::parse(utf8(args.xml.as_bytes(), ErrorDomain::DOMAIN)?)?;
     let stored = match stored(&guest, to_stored)? {
         Some(stored) => Some(stored.detach(&device, driver.options().await?)?),
         None => None,
@@ -111,7 +112,7 @@ pub(crate) async fn update(driver: &Qemu, args: DomainUpdateDeviceFlagsArgs) -> 
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     let (to_live, to_stored) = which(&guest.lock(), args.flags)?;
-    let device = Device::parse(&args.xml.to_str_lossy())?;
+    let device = Device::parse(utf8(args.xml.as_bytes(), ErrorDomain::DOMAIN)?)?;
     let stored = match stored(&guest, to_stored)? {
         Some(stored) => Some(stored.update(device.clone(), driver.options().await?)?),
         None => None,

@@ -12,7 +12,7 @@ use virtwire_conf::snapshot::{
     Cookie, SnapshotDisk, SnapshotDisks, SnapshotLocation as Location, SnapshotState,
 };
 use virtwire_conf::table::{Element, write_document};
-use virtwire_conf::xml::Document;
+use virtwire_conf::xml::{Document, utf8};
 use virtwire_conf::{Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
 use virtwire_protocol::remote::*;
@@ -60,7 +60,7 @@ pub(crate) async fn create_xml(
     let guest = driver.guest(&args.dom)?;
     let _job = guest.turn().await?;
     let options = driver.options().await?.clone().validating(args.flags & flag::VALIDATE != 0);
-    let asked = Snapshot::parse(&args.xml_desc.to_str_lossy(), &options)?;
+    let asked = Snapshot::parse(utf8(args.xml_desc.as_bytes(), ErrorDomain::DOMAIN_SNAPSHOT)?, &options)?;
     let (redefine, halt) = (args.flags & flag::REDEFINE != 0, args.flags & flag::HALT != 0);
     if halt && !redefine && guest.lock().persistent.is_none() {
         return Err(QEMU.operation_invalid("cannot halt after transient domain snapshot"));

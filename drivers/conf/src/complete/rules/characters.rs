@@ -40,6 +40,13 @@ pub(super) fn check(domain: &Domain) -> Result {
         }
         source(end.type_, &end.source)?;
     }
+    let serial = |console: &&Console| {
+        console.target.as_ref().and_then(|target| target.type_) == Some(ConsoleTargetType::Serial)
+    };
+    refuse! {
+        devices.consoles.iter().skip(1).any(|console| serial(&console)) =>
+            DOMAIN.config_unsupported("Only the first console can be a serial port");
+    }
     let consoles = devices.consoles.iter().map(|console| &console.chardev);
     let redirected = devices.redirdevs.iter().map(|redirdev| &redirdev.chardev);
     let redirected = redirected.filter(|end| end.type_ != CharType::Dbus);
@@ -55,19 +62,29 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     let consoles = devices.consoles.iter().map(|console| &console.chardev);
     let parallels = devices.parallels.iter().map(|parallel| &parallel.chardev);
     let redirected = devices.redirdevs.iter().map(|redirdev| &redirdev.chardev);
-    for end in serials.chain(channels).chain(consoles).chain(parallels).chain(redirected) {
-        let of_spice = matches!(end.type_, CharType::Spicevmc | CharType::Spiceport);
+    let cards = devices.smartcards.iter().filter_map(|card| card.type_);
+    let ends = serials.chain(channels).chain(consoles).chain(parallels).chain(redirected);
+    for kind in ends.map(|end| end.type_).chain(cards) {
+        let of_spice = matches!(kind, CharType::Spicevmc | CharType::Spiceport);
         refuse! {
             of_spice && !spice =>
-                QEMU.config_unsupported("chardev '{}' not supported without spice graphics", end.type_.as_str());
+                QEMU.config_unsupported("chardev '{}' not supported without spice graphics", kind.as_str());
         }
     }
-    devices.consoles.iter().try_for_each(console)
+    devices.consoles.iter().try_for_each(|it| console(around, it))
 }
 
-fn console(console: &Console) -> Result {
+fn console(around: &Around<'_>, console: &Console) -> Result {
     let target = console.target.as_ref().and_then(|target| target.type_).unwrap_or_default();
+    let device = match target {
+        ConsoleTargetType::Sclp => Some("sclpconsole"),
+        ConsoleTargetType::Sclplm => Some("sclplmconsole"),
+        _ => None,
+    };
+    let lacking = device.filter(|device| !around.has(device));
     refuse! {
+        lacking.is_some() =>
+            QEMU.config_unsupported("{} is not supported in this QEMU binary", lacking.unwrap_or_default());
         !matches!(target, ConsoleTargetType::Serial | ConsoleTargetType::Virtio | ConsoleTargetType::Sclp | ConsoleTargetType::Sclplm) =>
             QEMU.config_unsupported("unsupported console target type {}", target.as_str());
     }

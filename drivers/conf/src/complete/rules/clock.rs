@@ -17,13 +17,13 @@ pub(super) fn check(domain: &Domain) -> Result {
     refuse! {
         clock.offset == ClockOffset::Timezone && blank(&clock.timezone) => DOMAIN.internal_error(
             "missing 'timezone' attribute for clock with offset='timezone'");
-        clock.offset == ClockOffset::Absolute && clock.start.is_none() => XML.xml_error(
-            "Missing required attribute 'start' in element 'clock'");
+        clock.offset == ClockOffset::Absolute && clock.start.is_none() => DOMAIN.internal_error(
+            "missing 'start' attribute for clock with offset='absolute'");
+        clock.timer.iter().any(|timer| timer.catchup.is_some() && timer.tickpolicy != Some(TickPolicy::Catchup)) =>
+            DOMAIN.xml_error("setting of timer catchup policies is only supported with tickpolicy='catchup'");
     }
     clock.timer.iter().try_for_each(timer)
 }
-
-const XML: ErrorDomain = ErrorDomain::XML;
 
 /// What can be said of which timer.
 fn timer(timer: &Timer) -> Result {

@@ -8,9 +8,10 @@ use super::{Around, Result, small, sources};
 use crate::domain::Domain;
 use crate::domain::device::Address;
 use crate::domain::disk::{
-    Disk, DiskBus, DiskCache, DiskDevice, DiskDriver, DiskIo, DiskSource, Reservations, Sgio, StartupPolicy,
-    StorageProtocol, StorageType,
+    Disk, DiskBus, DiskCache, DiskDevice, DiskDriver, DiskIo, DiskSource, ErrorPolicy, Reservations, Sgio,
+    StartupPolicy, StorageProtocol, StorageType,
 };
+use crate::domain::misc::{Controller, ControllerType};
 use crate::{OnOff, YesNo};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -19,7 +20,7 @@ const STORAGE: ErrorDomain = ErrorDomain::STORAGE;
 
 /// Formats of images that are known at all.
 pub(in super::super) const FORMATS: &[&str] = &[
-    "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "luks", "cow", "qcow",
+    "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow", "qcow",
     "qcow2", "qed", "vmdk", "aio",
 ];
 
@@ -27,7 +28,7 @@ pub(in super::super) const FORMATS: &[&str] = &[
 pub(in super::super) fn read(disk: &Disk) -> Result {
     let format = disk.driver.as_ref().and_then(|driver| driver.type_.as_deref());
     refuse! {
-        format.is_some_and(|format| !FORMATS.contains(&format))  =>
+        format.is_some_and(|format| !FORMATS.contains(&format)) =>
             DOMAIN.config_unsupported("unknown driver format value '{}'", format.unwrap_or_default());
     }
     if let Some(source) = &disk.source {
@@ -43,10 +44,10 @@ pub(in super::super) fn read(disk: &Disk) -> Result {
         let Some(kind) = store.type_ else { break };
         let format = store.format.as_ref().map(|format| format.type_.as_str());
         refuse! {
-            store.source.is_none() => DOMAIN.xml_error("missing disk backing store source");
             format.is_none() => DOMAIN.xml_error("missing disk backing store format");
             format.is_some_and(|format| !FORMATS.contains(&format)) =>
                 DOMAIN.xml_error("unknown storage source format '{}'", format.unwrap_or_default());
+            store.source.is_none() => DOMAIN.xml_error("missing disk backing store source");
         }
         if let Some(source) = &store.source {
             read_source(kind, source)?;
@@ -65,6 +66,7 @@ fn read_source(kind: StorageType, source: &DiskSource) -> Result {
     let name = source.name.as_deref().unwrap_or_default();
     let parts = name.split('/').filter(|part| !part.is_empty()).count();
     let stored = source.data_store.as_ref();
+    let mode = source.mode.as_deref();
     refuse! {
         kind == StorageType::Network && source.protocol.is_none() => XML.xml_error(
             "Missing required attribute 'protocol' in element 'source'");
@@ -79,6 +81,19 @@ fn read_source(kind: StorageType, source: &DiskSource) -> Result {
             "unsupported source type '{}'", source.type_.as_deref().unwrap_or_default());
         kind == StorageType::Nvme && source.address.is_none() =>
             DOMAIN.xml_error("NVMe disk source is missing address");
+        kind == StorageType::Nvme && source.namespace.is_none() => XML.xml_error(
+            "Missing required attribute 'namespace' in element 'source'");
+        kind == StorageType::Vhostvdpa && source.dev.is_none() => XML.xml_error(
+            "Missing required attribute 'dev' in element 'source'");
+        kind == StorageType::Volume && source.pool.is_some() != source.volume.is_some() => DOMAIN.xml_error(
+            "'pool' and 'volume' must be specified together for 'pool' type source");
+        kind == StorageType::Volume && mode.is_some_and(|mode| !matches!(mode, "host" | "direct")) => XML.xml_error(
+            "Invalid value for attribute 'mode' in element 'source': '{}'.", mode.unwrap_or_default());
+        kind == StorageType::Network && protocol == StorageProtocol::Ssh
+            && source.identity.as_ref().is_some_and(|identity| identity.username.is_none()) => XML.xml_error(
+            "Missing required attribute 'username' in element 'identity'");
+        source.reservations.as_ref().is_some_and(|asked| asked.managed.is_none()) => XML.xml_error(
+            "Missing required attribute 'managed' in element 'reservations'");
         kind == StorageType::Vhostuser && source.type_.is_none() =>
             DOMAIN.xml_error("missing 'type' attribute for vhostuser disk source");
         kind == StorageType::Vhostuser && source.type_.as_deref() != Some("unix") =>
@@ -161,10 +176,20 @@ fn disk(domain: &Domain, disk: &Disk) -> Result {
     let filters = disk.throttlefilters.iter().flat_map(|filters| &filters.throttlefilter);
     let again = filters.map(|filter| filter.group.as_str()).find(|group| !named.insert(*group));
     let letters = target.dev.as_deref().and_then(|dev| dev.get(..2));
+    let stored = source.and_then(|source| source.data_store.as_ref());
+    let kept = stored.and_then(|store| store.format.as_ref()).map(|format| format.type_.as_str());
     let fits = matches!(letters, Some("fd" | "hd" | "sd" | "vd" | "xv" | "ub" | "nv" | "mm"));
     refuse! {
         target.dev.is_some() && !fits && disk.info.address.is_none() => DOMAIN.internal_error(
             "Invalid harddisk device name: {}", target.dev.clone().unwrap_or_default());
+        driver.iothread.is_some() && driver.iothreads.is_some() => DOMAIN.xml_error(
+            "disk driver 'iothread' attribute can't be used together with 'iothreads' subelement");
+        driver.rerror_policy == Some(ErrorPolicy::Enospace) =>
+            DOMAIN.config_unsupported("Invalid disk read error policy: 'enospace'");
+        stored.is_some() && format != "qcow2" =>
+            DOMAIN.config_unsupported("<dataStore> feature available only with qcow2 images");
+        kept.is_some_and(|kept| kept != "raw") =>
+            DOMAIN.config_unsupported("only 'raw' images supported as <dataStore>");
         disk.rawio.is_some() && !lun => DOMAIN.config_unsupported("rawio can be used only with device='lun'");
         disk.sgio.is_some() && !lun => DOMAIN.config_unsupported("sgio can be used only with device='lun'");
         disk.sgio == Some(Sgio::Unfiltered) => DOMAIN.config_unsupported("unfiltered sgio is no longer supported");
@@ -226,7 +251,37 @@ fn empty(disk: &Disk) -> bool {
 
 /// Everything in this file that QEMU could not do.
 pub(super) fn check_qemu(around: &Around<'_>) -> Result {
-    around.domain.devices.disks.iter().try_for_each(of_qemu)
+    let domain = around.domain;
+    domain.devices.disks.iter().try_for_each(|disk| {
+        of_qemu(disk)?;
+        place(domain, disk)
+    })
+}
+
+/// How many controllers, buses and targets there can be of what a disk is on.
+fn place(domain: &Domain, disk: &Disk) -> Result {
+    let Some(Address::Drive(at)) = &disk.info.address else { return Ok(()) };
+    let bus = disk.target.as_ref().and_then(|target| target.bus).unwrap_or_default();
+    let scsi = |controller: &&Controller| {
+        controller.type_ == ControllerType::Scsi
+            && controller.index.and_then(|n| u32::try_from(n).ok()) == Some(at.controller)
+    };
+    let own = domain.devices.controllers.iter().find(scsi).and_then(|controller| controller.model.as_deref());
+    let lsi = bus == DiskBus::Scsi && own == Some("lsilogic");
+    refuse! {
+        bus == DiskBus::Fdc && at.controller > 0 => QEMU.internal_error("Only 1 fdc controller is supported");
+        bus == DiskBus::Fdc && at.bus > 0 => QEMU.internal_error("Only 1 fdc bus is supported");
+        bus == DiskBus::Fdc && at.target > 0 => QEMU.config_unsupported("target must be 0 for controller fdc");
+        bus == DiskBus::Ide && at.controller > 0 => QEMU.internal_error("Only 1 IDE controller is supported");
+        bus == DiskBus::Ide && at.target > 0 => QEMU.config_unsupported("target must be 0 for ide controller");
+        bus == DiskBus::Scsi && at.bus > 0 => QEMU.internal_error("SCSI controller only supports 1 bus");
+        lsi && at.target > 0 =>
+            QEMU.config_unsupported("target must be 0 for controller model 'lsilogic'");
+        bus == DiskBus::Sata && at.bus > 0 => QEMU.config_unsupported("bus must be 0 for sata controller");
+        bus == DiskBus::Sata && at.target > 0 =>
+            QEMU.config_unsupported("target must be 0 for sata controller");
+    }
+    Ok(())
 }
 
 fn of_qemu(disk: &Disk) -> Result {
@@ -244,10 +299,8 @@ fn of_qemu(disk: &Disk) -> Result {
     let net = disk.type_ == StorageType::Network;
     let protocol = source.protocol.unwrap_or_default();
     let copies = driver.copy_on_read == Some(OnOff::On);
-    let at = match &disk.info.address {
-        Some(Address::Drive(at)) => Some(at.target),
-        _ => None,
-    };
+    let cached = driver.metadata_cache.is_some();
+    let serial = disk.serial.as_deref().unwrap_or_default();
     refuse! {
         driver.name.as_deref().is_some_and(|name| name != "qemu") => QEMU.config_unsupported(
             "unsupported driver name '{}' for disk '{name}'", driver.name.as_deref().unwrap_or_default());
@@ -278,10 +331,16 @@ fn of_qemu(disk: &Disk) -> Result {
             "disk device='lun' is not supported for bus='{}'", bus.as_str());
         disk.readonly && disk.device == DiskDevice::Disk && matches!(bus, DiskBus::Ide | DiskBus::Sata) =>
             QEMU.config_unsupported("readonly {} disks are not supported", bus.as_str());
-        bus == DiskBus::Sata && at.is_some_and(|target| target != 0) =>
-            QEMU.config_unsupported("target must be 0 for sata controller");
-        bus == DiskBus::Ide && at.is_some_and(|target| target != 0) =>
-            QEMU.config_unsupported("target must be 0 for ide controller");
+        cached && format != "qcow2" => QEMU.config_unsupported(
+            "metadata cache max size control is supported only with qcow2 images");
+        !serial.chars().all(|c| c.is_ascii_alphanumeric() || "_- .+".contains(c)) =>
+            QEMU.internal_error("driver serial '{serial}' contains unsafe characters");
+        disk.vendor.is_some() && bus != DiskBus::Scsi =>
+            QEMU.config_unsupported("Only scsi disk supports 'vendor'");
+        disk.transient.is_some() && disk.readonly =>
+            QEMU.config_unsupported("transient disk '{name}' must not be read-only");
+        disk.shareable && !matches!(format, "raw" | "luks") => QEMU.config_unsupported(
+            "shared access for disk '{name}' requires use of supported storage format");
         bus == DiskBus::Virtio && !matches!(disk.info.address, None | Some(Address::Pci(_) | Address::Ccw(_) | Address::VirtioMmio(_))) =>
             QEMU.config_unsupported("virtio disk cannot have an address of type '{}'",
                 disk.info.address.as_ref().map(Address::kind).unwrap_or_default());

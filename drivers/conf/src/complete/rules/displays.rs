@@ -6,8 +6,8 @@ use super::small::{is_special, misplaced};
 use super::{Around, Result};
 use crate::domain::Domain;
 use crate::domain::display::{
-    Audio, AudioStream, AudioType, Graphics, GraphicsType, Input, InputBus, InputType, ListenType, Sound,
-    SoundModel, Video, VideoBackend, VideoType,
+    Audio, AudioStream, AudioType, Connected, Graphics, GraphicsType, Input, InputBus, InputType, ListenType,
+    Sound, SoundModel, Video, VideoBackend, VideoType,
 };
 use crate::domain::tune::MemorySource;
 use crate::{OnOff, YesNo};
@@ -15,6 +15,9 @@ use crate::{OnOff, YesNo};
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const XML: ErrorDomain = ErrorDomain::XML;
+
+/// Characters of a password that VNC looks at.
+const VNC_SECRET: usize = 8;
 
 /// What shows once each device can be.
 pub(super) fn together(domain: &Domain) -> Result {
@@ -72,18 +75,28 @@ fn screen(screen: &Graphics) -> Result {
         refuse! {
             listen.type_ == ListenType::Socket && !socket => DOMAIN.config_unsupported(
                 "listen type 'socket' is not available for graphics type '{}'", kind.as_str());
-            listen.type_ == ListenType::None && kind != GraphicsType::Spice => DOMAIN.config_unsupported(
+            listen.type_ == ListenType::None && !socket => DOMAIN.config_unsupported(
                 "listen type 'none' is not available for graphics type '{}'", kind.as_str());
+            listen.type_ != ListenType::Network && listen.network.is_some() =>
+                DOMAIN.xml_error("'network' attribute is valid only for listen type 'network'");
             listen.type_ == ListenType::Network && !network =>
                 DOMAIN.xml_error("'network' attribute is required for listen type 'network'");
         }
     }
+    let keeps = matches!(screen.connected, None | Some(Connected::Keep));
+    let silent = screen.gl.as_ref().is_some_and(|gl| gl.enable.is_none());
+    let own = screen.p2p == Some(YesNo::Yes) && screen.address.is_some();
     let until = screen.passwd_valid_to.as_deref();
     let date = |text: &str| {
         let digits = text.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
         digits.eq(b"0000-00-00T00:00:00".iter().copied())
     };
     refuse! {
+        kind == GraphicsType::Vnc && screen.passwd.is_some() && !keeps =>
+            DOMAIN.config_unsupported("VNC supports connected='keep' only");
+        matches!(kind, GraphicsType::Sdl | GraphicsType::Dbus) && silent =>
+            XML.xml_error("Missing required attribute 'enable' in element 'gl'");
+        kind == GraphicsType::Dbus && own => DOMAIN.xml_error("D-Bus p2p with an address is not supported");
         screen.passwd.is_some() && until.is_some_and(|text| !date(text)) => DOMAIN.internal_error(
             "cannot parse password validity time '{}', expect YYYY-MM-DDTHH:MM:SS", until.unwrap_or_default());
     }
@@ -114,6 +127,8 @@ fn card(video: &Video) -> Result {
 
 fn audio(audio: &Audio) -> Result {
     refuse! {
+        audio.dsp_policy.is_some_and(|policy| policy < 0) => DOMAIN.xml_error(
+            "cannot parse 'dspPolicy' value '{}'", audio.dsp_policy.unwrap_or_default());
         audio.id == 0 => XML.xml_error("Invalid value for attribute 'id' in element 'audio': Zero is not permitted");
     }
     let streams = [&audio.input, &audio.output].into_iter().flatten();
@@ -149,6 +164,8 @@ fn sound(sound: &Sound) -> Result {
         sound.model == SoundModel::Ich7 => DOMAIN.internal_error(
             "Cannot automatically add a new PCI bus for a device with connect flags 00"
         );
+        sound.streams == Some(0) => XML.xml_error(
+            "Invalid value for attribute 'streams' in element 'sound': Zero is not permitted");
         sound.audio.as_ref().is_some_and(|audio| audio.id == 0) => XML.xml_error(
             "Invalid value for attribute 'id' in element 'audio': Zero is not permitted");
     }
@@ -161,8 +178,11 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     let shown = |kind| devices.graphics.iter().any(|screen| screen.type_ == kind);
     for screen in &devices.graphics {
         let kind = screen.type_;
+        let secret = screen.passwd.as_ref().map_or(0, String::len);
         let unknown = matches!(kind, GraphicsType::Rdp | GraphicsType::Desktop);
         refuse! {
+            kind == GraphicsType::Vnc && secret > VNC_SECRET => QEMU.config_unsupported(
+                "VNC password is {secret} characters long, only {VNC_SECRET} permitted");
             unknown => QEMU.config_unsupported("{} graphics are not supported with this QEMU", kind.as_str());
         }
     }
@@ -173,7 +193,7 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
         }
     }
     for video in devices.videos.iter().filter_map(|video| video.model.as_ref()) {
-        let many = video.heads.is_some_and(|heads| heads > 1);
+        let many = video.heads.is_some_and(|heads| heads != 1);
         let size = video.resolution.as_ref();
         let accelerated = video.acceleration.clone().unwrap_or_default();
         let sized =

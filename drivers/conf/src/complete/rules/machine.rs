@@ -5,15 +5,24 @@ use std::collections::BTreeSet;
 use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result};
+use crate::YesNo;
 use crate::complete::board::Chipset;
-use crate::domain::features::{CpuCacheMode, CpuMode};
-use crate::domain::os::{AcpiTableType, Sysinfo, SysinfoType};
-use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, VirtType};
+use crate::domain::features::{CpuCacheMode, CpuMode, FeatureValue};
+use crate::domain::os::{AcpiTableType, PERF_EVENTS, Sysinfo, SysinfoType};
+use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, SeclabelType, VirtType};
 use crate::table::{Positive, parse_uuid};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const XML: ErrorDomain = ErrorDomain::XML;
 const CPU: ErrorDomain = ErrorDomain::CPU;
+
+/// Characters of the name of a processor's maker.
+const VENDOR: usize = 12;
+/// Levels of caches.
+const LEVELS: std::ops::RangeInclusive<u32> = 1..=3;
+/// The longest wait for who boots by hand, in milliseconds.
+const MOST_TIMEOUT: u32 = 65535;
 
 /// What shows before anything is filled in.
 pub(in super::super) fn read(domain: &Domain) -> Result {
@@ -24,6 +33,39 @@ pub(in super::super) fn read(domain: &Domain) -> Result {
     domain.sysinfo.iter().try_for_each(|info| system(domain, info))?;
     let boots = domain.devices.infos().into_iter().filter_map(|info| info.boot.as_ref());
     boots.filter_map(|boot| boot.loadparm.as_deref()).try_for_each(parameter)?;
+    let security = domain.launch_security.as_ref();
+    let menu = domain.os.bootmenu.as_ref().and_then(|menu| menu.timeout);
+    let tables = domain.os.acpi.iter().flat_map(|acpi| &acpi.table).map(|table| table.type_);
+    let mut kinds = BTreeSet::new();
+    let again = tables.into_iter().find(|kind| *kind != AcpiTableType::Raw && !kinds.insert(*kind));
+    let stateless = domain.os.loader.as_ref().is_some_and(|loader| loader.stateless == Some(YesNo::Yes));
+    let mut labels = domain.seclabel.iter();
+    let unlabelled = labels.any(|l| l.type_ == Some(SeclabelType::None) && l.relabel == Some(YesNo::Yes));
+    let mut events = domain.perf.iter().flat_map(|perf| &perf.event).map(|event| event.name.as_str());
+    let unknown = events.find(|event| !PERF_EVENTS.contains(event));
+    let cores = [Some(LifecycleAction::CoredumpDestroy), Some(LifecycleAction::CoredumpRestart)];
+    let ends = [("poweroff", domain.on_poweroff), ("reboot", domain.on_reboot)];
+    let dumps = ends.into_iter().find(|(_, action)| cores.contains(action));
+    let mapped = domain.idmap.iter().flat_map(|map| [map.uid.first(), map.gid.first()]).flatten();
+    refuse! {
+        security.is_some_and(|security| security.type_ != LaunchSecurityType::S390Pv && security.policy.is_none()) =>
+            DOMAIN.xml_error("failed to get launch security policy");
+        menu.is_some_and(|timeout| timeout > MOST_TIMEOUT) => DOMAIN.config_unsupported(
+            "invalid value for boot menu timeout, must be in range [0,{MOST_TIMEOUT}]");
+        again.is_some() => DOMAIN.xml_error(
+            "ACPI table type '{}' may only appear once", again.unwrap_or_default().as_str());
+        stateless && domain.os.nvram.as_ref().is_some_and(|nvram| nvram.path.is_some()) =>
+            DOMAIN.xml_detail("NVRAM is not permitted when loader is stateless");
+        unlabelled => DOMAIN.config_unsupported("resource relabeling is not compatible with 'none' label type");
+        unknown.is_some() => XML.xml_error(
+            "Invalid value for attribute 'name' in element 'event': '{}'.", unknown.unwrap_or_default());
+        dumps.is_some() => DOMAIN.config_unsupported(
+            "Lifecycle event '{}' doesn't support '{}' action",
+            dumps.map(|(event, _)| event).unwrap_or_default(),
+            dumps.and_then(|(_, action)| action).unwrap_or_default().as_str());
+        mapped.into_iter().any(|range| range.start != 0) =>
+            DOMAIN.config_unsupported("You must map the root user of container");
+    }
     let nameless =
         domain.seclabel.iter().filter(|label| label.model.is_none() && label.type_.is_none()).count();
     let halves = domain.idmap.as_ref().is_some_and(|map| map.uid.is_empty() != map.gid.is_empty());
@@ -39,12 +81,18 @@ pub(in super::super) fn read(domain: &Domain) -> Result {
 
 fn processor_as_written(domain: &Domain) -> Result {
     let Some(cpu) = &domain.cpu else { return Ok(()) };
+    let vendor = cpu.model.as_ref().and_then(|model| model.vendor_id.as_ref());
+    let level = cpu.cache.as_ref().and_then(|cache| cache.level);
     let whole = matches!(cpu.mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum));
     let named = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
     refuse! {
         cpu.migratable.is_some() && !whole => CPU.config_unsupported(
             "Attribute migratable is only allowed for 'host-passthrough' / 'maximum' CPU mode");
-        cpu.vendor.is_some() && !named && matches!(cpu.mode, None | Some(CpuMode::Custom)) =>
+        vendor.is_some_and(|vendor| vendor.len() != VENDOR) =>
+            CPU.xml_error("vendor_id must be exactly {VENDOR} characters long");
+        level.is_some_and(|level| !LEVELS.contains(&level)) => CPU.xml_error(
+            "invalid CPU cache level, must be in range [{},{}]", LEVELS.start(), LEVELS.end());
+        cpu.vendor.is_some() && !named =>
             CPU.xml_error("CPU vendor specified without CPU model");
     }
     Ok(())
@@ -157,11 +205,27 @@ fn runs(around: &Around<'_>) -> Result {
         VirtType::Kvm => around.emulator.is_some_and(|emulator| emulator.kvm),
         _ => false,
     };
+    let name = kind.machine.as_deref().unwrap_or_default();
+    let most = around.emulator.and_then(|emulator| emulator.machine(name)).and_then(|machine| machine.vcpus);
+    let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
+    let serial = domain.os.bios.as_ref().is_some_and(|bios| bios.useserial == Some(YesNo::Yes));
+    let secure = domain.os.loader.as_ref().is_some_and(|loader| loader.secure == Some(YesNo::Yes));
+    let smm = domain.features.as_ref().and_then(|features| features.smm.as_ref());
     refuse! {
         kind.name != "hvm" => QEMU.config_unsupported("Emulator '{path}' does not support os type '{}'", kind.name);
         around.emulator.is_none() => QEMU.config_unsupported(
             "Emulator '{path}' does not support arch '{}'", kind.arch.unwrap_or_default());
         !known => QEMU.config_unsupported("Emulator '{path}' does not support virt type '{}'", domain.type_);
+        around.emulator.is_some_and(|emulator| emulator.is_known() && emulator.machine(name).is_none()) =>
+            QEMU.config_unsupported("Emulator '{path}' does not support machine type '{name}'");
+        most.is_some_and(|most| vcpus > most) => QEMU.config_unsupported(
+            "Maximum CPUs greater than specified machine type limit {}", most.unwrap_or_default());
+        serial && domain.devices.serials.is_empty() =>
+            QEMU.xml_error("need at least one serial port to use BIOS serial output");
+        secure && smm.is_none_or(|smm| smm.state != Some(crate::OnOff::On)) =>
+            QEMU.config_unsupported("Secure boot requires SMM feature enabled");
+        domain.memtune.as_ref().is_some_and(|tune| tune.min_guarantee.is_some()) =>
+            QEMU.config_unsupported("Parameter 'min_guarantee' not supported by QEMU.");
     }
     Ok(())
 }
@@ -173,16 +237,16 @@ fn features(around: &Around<'_>) -> Result {
     let (name, arch) = (kind.machine.unwrap_or_default(), kind.arch.unwrap_or_default());
     let (chipset, arm) = (around.chipset, around.chipset == Chipset::ArmVirt);
     let (pseries, foreign) = (chipset == Chipset::Pseries, chipset.is_foreign());
+    let said = |value: &Option<FeatureValue>| value.as_ref().is_some_and(|value| value.value.is_some());
     // Each with whether the machine has it; of a machine that isn't known here nothing is said.
     let of_some = [
         ("htm", features.htm.is_some(), pseries),
         ("nested-hv", features.nested_hv.is_some(), pseries),
         ("ccf-assist", features.ccf_assist.is_some(), pseries),
-        ("cfpc", features.cfpc.is_some(), pseries),
-        ("sbbc", features.sbbc.is_some(), pseries),
-        ("ibs", features.ibs.is_some(), pseries),
+        ("cfpc", said(&features.cfpc), pseries),
+        ("sbbc", said(&features.sbbc), pseries),
+        ("ibs", said(&features.ibs), pseries),
         ("gic", features.gic.is_some(), arm),
-        ("ras", features.ras.is_some(), foreign),
         ("ioapic", features.ioapic.is_some(), !foreign),
     ];
     let known = chipset != Chipset::Other;
@@ -191,17 +255,19 @@ fn features(around: &Around<'_>) -> Result {
     refuse! {
         features.acpi && foreign && machine.is_some_and(|machine| !machine.acpi) =>
             QEMU.config_unsupported("machine type '{name}' does not support ACPI");
+        features.ras.is_some() && !arm && known =>
+            QEMU.config_unsupported("ras feature is only supported with ARM Virt machines");
+        features.aia.is_some() && chipset != Chipset::RiscvVirt =>
+            QEMU.config_unsupported("aia feature is only supported with RISC-V Virt machines");
         unsuitable.is_some() => QEMU.config_unsupported(
             "The '{}' feature is not supported for architecture '{arch}' or machine type '{name}'",
             unsuitable.map(|(feature, ..)| feature).unwrap_or_default()
         );
-        foreign && !arm && features.ras.is_some() =>
-            QEMU.config_unsupported("ras feature is only supported with ARM Virt machines");
         foreign && features.vmport.is_some() =>
             QEMU.config_unsupported("vmport is not available with this QEMU binary");
         foreign && !around.has("vmcoreinfo") && features.vmcoreinfo.is_some() =>
             QEMU.config_unsupported("vmcoreinfo is not available with this QEMU binary");
-        pseries && features.pmu.is_some() =>
+        pseries && features.pmu.as_ref().is_some_and(|pmu| pmu.state == Some(crate::OnOff::Off)) =>
             QEMU.config_unsupported("PMU is always enabled for architecture '{arch}'");
     }
     Ok(())
@@ -211,6 +277,10 @@ fn processor(domain: &Domain) -> Result {
     let cache = domain.cpu.as_ref().and_then(|cpu| cpu.cache.as_ref());
     let (mode, level) = cache.map_or((CpuCacheMode::Disable, None), |cache| (cache.mode, cache.level));
     let topology = domain.cpu.as_ref().and_then(|cpu| cpu.topology.as_ref());
+    let whole = matches!(
+        domain.cpu.as_ref().and_then(|cpu| cpu.mode),
+        Some(CpuMode::HostPassthrough | CpuMode::Maximum)
+    );
     let count = topology.and_then(|topology| {
         let all = [Some(topology.sockets), topology.dies, topology.clusters, Some(topology.cores)];
         let all = all.into_iter().flatten().chain([topology.threads]);
@@ -229,6 +299,8 @@ fn processor(domain: &Domain) -> Result {
             "CPU maximum physical address bits number specification cannot be used with mode='passthrough'");
         kind == CpuCacheMode::Emulate && limit.is_some() => QEMU.config_unsupported(
             "CPU maximum physical address bits limit specification cannot be used with mode='emulate'");
+        mode == CpuCacheMode::Passthrough && !whole => QEMU.config_unsupported(
+            "CPU cache mode 'passthrough' can only be used with 'host-passthrough' / 'maximum' CPUs");
         mode == CpuCacheMode::Emulate && level != Some(3) =>
             QEMU.config_unsupported("CPU cache mode 'emulate' can only be used with level='3'");
         mode != CpuCacheMode::Emulate && level.is_some() =>
@@ -274,6 +346,8 @@ fn files(sysinfo: &Sysinfo) -> Result {
     for entry in sysinfo.entry.iter().filter(|_| sysinfo.type_ == SysinfoType::Fwcfg) {
         let name = entry.name.as_deref().unwrap_or_default();
         refuse! {
+            entry.value.is_none() && entry.file.is_none() => DOMAIN.xml_error(
+                "Firmware entry must have either value or 'file' attribute");
             name.is_empty() => QEMU.config_unsupported("firmware entry is missing 'name' attribute");
             !name.starts_with("opt/") => QEMU.config_unsupported("Invalid firmware name");
             name.starts_with("opt/ovmf/") || name.starts_with("opt/org.qemu/") =>

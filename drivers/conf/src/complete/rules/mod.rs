@@ -1,9 +1,11 @@
 //! What libvirt refuses of a definition that is complete: one table for each part of it.
 
+mod boards;
 mod characters;
 mod clock;
 mod disks;
 mod displays;
+mod features;
 mod machine;
 mod memory;
 mod net;
@@ -11,7 +13,9 @@ mod nodes;
 mod small;
 mod sources;
 mod storage;
+mod throttle;
 mod tune;
+mod virtualport;
 
 use virtwire_protocol::VirtError;
 
@@ -46,8 +50,10 @@ impl Around<'_> {
 pub(super) fn read(domain: &Domain) -> Result {
     vcpus::read(domain)?;
     machine::read(domain)?;
+    features::read(domain)?;
     nodes::read(domain)?;
     domain.devices.disks.iter().try_for_each(disks::read)?;
+    throttle::read(domain)?;
     domain.devices.interfaces.iter().try_for_each(net::read)?;
     domain.devices.memories.iter().try_for_each(memory::read)?;
     displays::read(domain)?;
@@ -77,13 +83,16 @@ pub(super) fn check_together(domain: &Domain) -> Result {
 pub(super) fn check_qemu(domain: &Domain, emulator: Option<&Emulator>) -> Result {
     let around = Around { domain, emulator, chipset: chipset(domain) };
     machine::check_qemu(&around)?;
+    features::check_qemu(&around)?;
     vcpus::check_qemu(domain)?;
     memory::check_qemu(domain)?;
     clock::check_qemu(&around)?;
     disks::check_qemu(&around)?;
+    throttle::check_qemu(domain)?;
     storage::check_qemu(&around)?;
     net::check_qemu(&around)?;
     characters::check_qemu(&around)?;
     displays::check_qemu(&around)?;
-    small::check_qemu(&around)
+    small::check_qemu(&around)?;
+    boards::check_qemu(&around)
 }

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use virtwire_protocol::ErrorDomain;
 
-use super::{Around, Result, small};
+use super::{Around, Result, small, virtualport};
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::net::{
-    Bandwidth, Interface, InterfaceIp, InterfaceRoute, InterfaceType, PortForward, TeamingType, Vlan,
+    Bandwidth, Interface, InterfaceDriver, InterfaceIp, InterfaceRoute, InterfaceType, PortForward,
+    TeamingType, Vlan,
 };
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -25,10 +26,18 @@ pub(in super::super) fn read(interface: &Interface) -> Result {
     interface.route.iter().chain(source).try_for_each(|it| route(it, "guest interface"))?;
     far_end(interface)?;
     interface.vlan.iter().try_for_each(vlan)?;
+    virtualport::read(interface)?;
     interface.port_forward.iter().try_for_each(forward)?;
     let classes = interface.type_ == InterfaceType::Network;
     interface.bandwidth.iter().try_for_each(|it| bandwidth(it, classes))?;
     let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
+    let own = interface.target.as_ref().and_then(|target| target.managed);
+    refuse! {
+        !model.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) =>
+            DOMAIN.invalid_arg("Model name contains invalid characters");
+        own == Some(YesNo::No) && interface.type_ != InterfaceType::Ethernet => DOMAIN.config_unsupported(
+            "unmanaged target dev is not supported on interfaces of type '{}'", interface.type_);
+    }
     let virtio = model.to_ascii_lowercase().starts_with("virtio") || interface.type_ == InterfaceType::Vdpa;
     interface.driver.iter().try_for_each(|driver| small::misplaced(&driver.virtio, virtio))
 }
@@ -83,11 +92,13 @@ const LAST_VLAN: u32 = 4095;
 
 fn vlan(vlan: &Vlan) -> Result {
     let large = vlan.tag.iter().map(|tag| tag.id).find(|id| *id > LAST_VLAN);
+    let native = vlan.tag.iter().filter(|tag| tag.native_mode.is_some()).count();
     refuse! {
         vlan.tag.is_empty() => NONE.xml_error(
             "missing tag id - each <vlan> must have at least one <tag id='n'/> subelement");
         large.is_some() => NONE.xml_error(
             "vlan tag id {} too large (maximum {LAST_VLAN})", large.unwrap_or_default());
+        native > 1 => NONE.xml_error("duplicate native vlan setting");
         vlan.tag.len() > 1 && vlan.trunk == Some(YesNo::No) => NONE.xml_error(
             "invalid \"trunk='no'\" in <vlan> - trunk='yes' is required for more than one vlan tag");
     }
@@ -114,11 +125,11 @@ fn forward(forward: &PortForward) -> Result {
 }
 
 fn ip(ip: &InterfaceIp) -> Result {
-    let Some(text) = &ip.address else { return Ok(()) };
+    let Some(text) = &ip.address else { return Err(DOMAIN.xml_error("Missing required address in <ip>")) };
     let address: Option<IpAddr> = text.parse().ok();
     let v6 = address.is_some_and(|address| address.is_ipv6());
     let family = ip.family.as_deref();
-    let (most, kind) = if v6 { (128, "IPv6") } else { (32, "IPv4") };
+    let most = if v6 { 128 } else { 32 };
     let peer: Option<Option<IpAddr>> = ip.peer.as_ref().map(|peer| peer.parse().ok());
     refuse! {
         family.is_some_and(|family| !matches!(family, "ipv4" | "ipv6")) =>
@@ -126,7 +137,7 @@ fn ip(ip: &InterfaceIp) -> Result {
         address.is_none() || family.is_some_and(|family| (family == "ipv6") != v6) =>
             DOMAIN.xml_error("Invalid address '{text}' in <ip>");
         ip.prefix.is_some_and(|prefix| prefix > most) =>
-            DOMAIN.xml_error("Invalid prefix '{}' in <ip>: must be <= {most} for {kind}", ip.prefix.unwrap_or_default());
+            DOMAIN.xml_error("Invalid prefix value '{}' in <ip>", ip.prefix.unwrap_or_default());
         peer.is_some_and(|peer| peer.is_none_or(|peer| peer.is_ipv6() != v6)) =>
             DOMAIN.invalid_arg("Invalid peer '{}' in <ip>", ip.peer.as_deref().unwrap_or_default());
     }
@@ -242,8 +253,37 @@ fn interface(it: &Interface) -> Result {
         );
         transient && !named =>
             DOMAIN.config_unsupported("teaming persistent attribute must be set if teaming type is 'transient'");
+        it.bandwidth.iter().filter_map(|width| width.inbound.as_ref()).any(|rate| rate.floor.is_some())
+            && kind != InterfaceType::Network => NONE.config_unsupported(
+            "floor attribute is not supported for this config");
         rates.any(|rate| (rate.peak.is_some() || rate.burst.is_some()) && rate.average.is_none()) =>
             NONE.config_unsupported("'peak' and 'burst' require 'average' attribute");
+    }
+    Ok(())
+}
+
+/// QEMU's own network has an address of each family, and room for what is in it.
+const PREFIXES: std::ops::RangeInclusive<u32> = 4..=27;
+const PREFIX_V6: u32 = 64;
+
+fn addresses(it: &Interface) -> Result {
+    let v6 = |ip: &&InterfaceIp| ip.family.as_deref() == Some("ipv6");
+    let said = |prefix: Option<u32>| prefix.filter(|prefix| *prefix != 0);
+    let user = matches!(it.type_, InterfaceType::User | InterfaceType::Vhostuser);
+    let sixes = || it.ip.iter().filter(v6);
+    let fours = || it.ip.iter().filter(|ip| !v6(ip));
+    let long = sixes().filter_map(|ip| said(ip.prefix)).find(|prefix| *prefix != PREFIX_V6);
+    refuse! {
+        user && it.ip.iter().any(|ip| ip.peer.is_some()) =>
+            QEMU.config_unsupported("Invalid attempt to set peer IP for guest");
+        user && fours().count() > 1 =>
+            QEMU.config_unsupported("Only one IPv4 address per interface is allowed");
+        user && sixes().count() > 1 =>
+            QEMU.config_unsupported("Only one IPv6 address per interface is allowed");
+        user && fours().filter_map(|ip| said(ip.prefix)).any(|prefix| !PREFIXES.contains(&prefix)) =>
+            QEMU.xml_error("invalid prefix, must be in range of {}-{}", PREFIXES.start(), PREFIXES.end());
+        user && long.is_some() => QEMU.config_unsupported(
+            "unsupported IPv6 address prefix='{}' - must be {PREFIX_V6}", long.unwrap_or_default());
     }
     Ok(())
 }
@@ -264,6 +304,11 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
         let sized = it.mtu.as_ref().is_some_and(|mtu| mtu.size.is_some_and(|size| size != 0));
         let transient = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Transient);
         let model = it.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
+        let odd = |size: fn(&InterfaceDriver) -> Option<u32>| {
+            let size = it.driver.as_ref().and_then(size).unwrap_or(0);
+            size != 0 && !size.is_power_of_two()
+        };
+        addresses(it)?;
         refuse! {
             transient && !matches!(kind, InterfaceType::Hostdev | InterfaceType::Network) => QEMU.config_unsupported(
                 "virtio-net teaming transient interface must be type='hostdev', not '{kind}'"
@@ -271,9 +316,20 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
             it.teaming.is_some() && !transient && !model.starts_with("virtio") => QEMU.config_unsupported(
                 "virtio-net teaming persistent interface must be <model type='virtio'/>, not '{model}'"
             );
+            !it.route.is_empty() => QEMU.config_unsupported(
+                "Invalid attempt to set network interface guest-side IP route, not supported by QEMU");
             !it.ip.is_empty() && !matches!(kind, InterfaceType::User | InterfaceType::Vhostuser) => QEMU.config_unsupported(
                 "Invalid attempt to set network interface guest-side IP address info, not supported by QEMU"
             );
+            it.coalesce.is_some() && !matches!(kind, InterfaceType::Network | InterfaceType::Bridge | InterfaceType::Ethernet) =>
+                QEMU.config_unsupported("coalesce settings on interface type {kind} are not supported");
+            matches!(kind, InterfaceType::Vdpa | InterfaceType::Vhostuser) && !model.starts_with("virtio") =>
+                QEMU.config_unsupported(
+                    "invalid model for interface of type '{kind}': '{model}' - must be 'virtio'");
+            odd(|driver| driver.rx_queue_size) =>
+                QEMU.config_unsupported("rx_queue_size has to be a power of two");
+            odd(|driver| driver.tx_queue_size) =>
+                QEMU.config_unsupported("tx_queue_size has to be a power of two");
             sized && !wired => QEMU.config_unsupported("setting MTU on interface type {kind} is not supported yet");
         }
     }

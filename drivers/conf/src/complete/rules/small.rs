@@ -1,32 +1,50 @@
 //! The small devices, and what all devices say of themselves.
 
+use std::collections::BTreeSet;
+
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Around, Result};
 use crate::YesNo;
 use crate::complete::board::Chipset;
 use crate::domain::Domain;
+use crate::domain::chardev::{Smartcard, SmartcardMode, UsbDevFilter};
 use crate::domain::device::{Address, DeviceInfo};
 use crate::domain::disk::VirtioModel;
 use crate::domain::display::InputBus;
 use crate::domain::misc::{
-    Crypto, IommuModel, Panic, PanicModel, Pstore, Shmem, Tpm, TpmBackendType, TpmModel, Vsock, Watchdog,
+    Crypto, IommuModel, Panic, PanicModel, Pstore, Shmem, Tpm, TpmBackendType, TpmModel, Watchdog,
     WatchdogModel,
 };
+use crate::table::c_number;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const XML: ErrorDomain = ErrorDomain::XML;
 
 /// Everything in this file that no driver could do.
 pub(super) fn check(domain: &Domain) -> Result {
     let devices = &domain.devices;
     devices.infos().into_iter().try_for_each(about)?;
     devices.redirdevs.iter().try_for_each(|redirdev| on_usb(&redirdev.info))?;
-    devices.vsock.iter().try_for_each(vsock)?;
     devices.pstore.iter().try_for_each(pstore)?;
     let iommu = devices.iommu.as_ref();
     let model = iommu.map(|iommu| iommu.model).unwrap_or_default();
     let mut cards = devices.smartcards.iter();
+    devices.smartcards.iter().try_for_each(smartcard)?;
+    devices.redirfilter.iter().flat_map(|filter| &filter.usbdev).try_for_each(usb_rule)?;
+    let mut models = BTreeSet::new();
+    let again = devices.panics.iter().filter_map(|panic| panic.model).find(|model| !models.insert(*model));
+    let named = devices.shmems.iter().filter_map(|shmem| shmem.name.as_deref());
+    refuse! {
+        again.is_some() => DOMAIN.xml_error(
+            "Multiple panic devices with model '{}'", again.unwrap_or_default().as_str());
+        named.into_iter().any(|name| name.contains('/')) =>
+            DOMAIN.config_unsupported("shmem name cannot include '/' character");
+        devices.inputs.iter().any(|input| input.bus == Some(InputBus::Usb)
+            && !matches!(input.info.address, None | Some(Address::Usb(_)))) =>
+            DOMAIN.xml_error("Invalid address for a USB device");
+    }
     refuse! {
         iommu.is_some() && model != IommuModel::Virtio && iommu.is_some_and(|i| i.info.address.is_some()) =>
             DOMAIN.xml_error("iommu model '{}' can't have address", model.as_str());
@@ -56,12 +74,46 @@ fn on_usb(info: &DeviceInfo) -> Result {
     Ok(())
 }
 
-fn vsock(vsock: &Vsock) -> Result {
-    let cid = vsock.cid.as_ref();
+/// A card made of certificates has three.
+fn smartcard(card: &Smartcard) -> Result {
+    const CERTIFICATES: usize = 3;
+    let database = card.database.as_deref().filter(|_| card.mode == SmartcardMode::HostCertificates);
     refuse! {
-        cid.and_then(|cid| cid.address).is_some_and(|address| address < 3)
-            && cid.is_some_and(|cid| cid.auto != Some(YesNo::Yes)) =>
-            DOMAIN.config_unsupported("guest CIDs must be >= 3");
+        card.mode == SmartcardMode::HostCertificates && card.certificate.len() != CERTIFICATES =>
+            DOMAIN.xml_error("host-certificates mode needs exactly three certificates");
+        database.is_some_and(|path| !path.starts_with('/')) =>
+            DOMAIN.xml_error("expecting absolute path: {}", database.unwrap_or_default());
+        card.mode == SmartcardMode::Passthrough && card.type_.is_none() =>
+            DOMAIN.xml_error("passthrough mode requires a character device type attribute");
+    }
+    Ok(())
+}
+
+/// A device is described by numbers of its kind's size.
+fn usb_rule(rule: &UsbDevFilter) -> Result {
+    let class = rule.class.as_deref().and_then(c_number);
+    let version = rule.version.as_deref();
+    let fits = |version: &str| {
+        let parts = version.split_once('.').filter(|(major, minor)| major.len() <= 2 && minor.len() <= 2);
+        parts.is_some_and(|(major, minor)| {
+            [major, minor]
+                .iter()
+                .all(|part| !part.is_empty() && part.bytes().all(|digit| digit.is_ascii_digit()))
+        })
+    };
+    let said = [("class", &rule.class), ("vendor", &rule.vendor), ("product", &rule.product)];
+    let odd =
+        |text: &Option<String>| text.as_deref().is_some_and(|text| c_number(text).is_none() && text != "-1");
+    let wrong = said.into_iter().find(|(_, text)| odd(text));
+    refuse! {
+        wrong.is_some() => XML.xml_error(
+            "Invalid value for attribute '{}' in element 'usbdev': '{}'. Expected integer value",
+            wrong.map(|(name, _)| name).unwrap_or_default(),
+            wrong.and_then(|(_, text)| text.as_deref()).unwrap_or_default());
+        class.is_some_and(|class| class > 0xff) => DOMAIN.internal_error(
+            "Invalid USB Class code 0x{:x}", class.unwrap_or_default());
+        version.is_some_and(|version| !fits(version)) => DOMAIN.xml_error(
+            "Cannot parse USB device version {}", version.unwrap_or_default());
     }
     Ok(())
 }
@@ -69,7 +121,8 @@ fn vsock(vsock: &Vsock) -> Result {
 fn pstore(pstore: &Pstore) -> Result {
     let size = pstore.size.map_or(0, |size| size.0);
     refuse! {
-        pstore.backend == "acpi-erst" && pstore.size.is_some() && !(size.is_power_of_two() && size >= 4) =>
+        pstore.size.is_none() => XML.xml_error("missing element or attribute './size'");
+        pstore.backend == "acpi-erst" && !(size.is_power_of_two() && size >= 4) =>
             DOMAIN.xml_error("invalid size of ACPI ERST pstore device");
     }
     Ok(())
@@ -102,7 +155,7 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
         elsewhere => QEMU.config_unsupported("ACPI ERST device must reside on a PCI bus");
         around.chipset.is_foreign() && devices.inputs.iter().any(|input| input.bus == Some(InputBus::Ps2)) =>
             QEMU.config_unsupported("ps2 is not supported by this QEMU binary");
-        devices.smartcards.len() > 1 =>
+        devices.smartcards.len() > 1 || devices.smartcards.iter().any(|card| !is_first(&card.info)) =>
             QEMU.config_unsupported("this QEMU binary lacks multiple smartcard support");
     }
     let smmu = devices.iommu.as_ref().is_some_and(|iommu| iommu.model == IommuModel::Smmuv3);
@@ -129,6 +182,14 @@ fn addresses(around: &Around<'_>) -> Result {
         }
     }
     Ok(())
+}
+
+/// Whether a smart card is the first one of the first reader.
+fn is_first(info: &DeviceInfo) -> bool {
+    match &info.address {
+        Some(Address::Ccid(at)) => at.controller == 0 && at.slot == 0,
+        _ => true,
+    }
 }
 
 fn check_watchdog(around: &Around<'_>, watchdog: &Watchdog) -> Result {
@@ -182,6 +243,8 @@ fn shmem(shmem: &Shmem) -> Result {
             QEMU.config_unsupported("shmem model 'ivshmem-plain' is supported only with server option disabled");
         model == "ivshmem-doorbell" && shmem.server.is_none() =>
             QEMU.config_unsupported("shmem model 'ivshmem-doorbell' is supported only with server option enabled");
+        model == "ivshmem-doorbell" && shmem.size.is_some() =>
+            QEMU.config_unsupported("shmem model 'ivshmem-doorbell' does not support size setting");
     }
     Ok(())
 }
@@ -191,6 +254,14 @@ fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
     let source = backend.source.as_ref();
     let emulator = around.domain.devices.emulator.as_deref().unwrap_or_default();
     let model = tpm.model.unwrap_or_default();
+    let chip: &[&str] = match model {
+        // Every PC has these.
+        TpmModel::TpmTis | TpmModel::TpmCrb if !around.chipset.is_foreign() => &[],
+        TpmModel::TpmTis => &["tpm-tis", "tpm-tis-device"],
+        TpmModel::TpmCrb => &["tpm-crb", "tpm-crb-device"],
+        TpmModel::TpmSpapr => &["tpm-spapr"],
+        TpmModel::SpaprTpmProxy => &["spapr-tpm-proxy"],
+    };
     refuse! {
         backend.type_ == TpmBackendType::External && !around.emulator.is_none_or(|emulator| emulator.tpm)
             && source.is_some_and(|source| source.path.is_some()) => QEMU.config_unsupported(
@@ -198,9 +269,12 @@ fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
         );
         backend.type_ == TpmBackendType::External && source.is_none_or(|source| source.type_.is_none()) =>
             DOMAIN.xml_error("missing external TPM backend source type");
+        backend.type_ == TpmBackendType::Emulator && source.is_some_and(|source| source.path.is_none()) =>
+            DOMAIN.xml_error("missing TPM source path");
         backend.type_ == TpmBackendType::External && source.is_some_and(|source| source.path.is_none()) =>
             DOMAIN.xml_error("missing external TPM backend source path");
-        source.is_some_and(|source| source.type_.as_deref().is_some_and(|kind| kind != "unix")) =>
+        backend.type_ == TpmBackendType::External
+            && source.is_some_and(|source| source.type_.as_deref().is_some_and(|kind| kind != "unix")) =>
             DOMAIN.xml_error("only source type 'unix' is supported for external TPM device");
         backend.version.as_deref() == Some("1.2") && model == TpmModel::TpmCrb =>
             QEMU.config_unsupported("TPM 1.2 is not supported for model 'tpm-crb'");
@@ -208,7 +282,7 @@ fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
             DOMAIN.xml_error("<active_pcr_banks/> requires TPM version '2.0'");
         backend.version.as_deref() != Some("2.0") && backend.profile.is_some() =>
             DOMAIN.xml_error("<profile/> requires TPM version '2.0'");
-        matches!(model, TpmModel::TpmSpapr | TpmModel::SpaprTpmProxy) => QEMU.config_unsupported(
+        !chip.is_empty() && !chip.iter().any(|device| around.has(device)) => QEMU.config_unsupported(
             "The QEMU executable {emulator} does not support TPM model {}", model.as_str()
         );
     }

@@ -19,6 +19,7 @@ const USAGES: [&str; 6] = ["none", "volume", "ceph", "iscsi", "tls", "vtpm"];
 pub(super) fn read(disk: &Disk) -> Result {
     let source = disk.source.as_ref();
     let protocol = source.and_then(|source| source.protocol).filter(|_| disk.type_ == StorageType::Network);
+    source.filter(|source| source.speaks_http()).map_or(Ok(()), cookies)?;
     disk.auth
         .iter()
         .chain(source.and_then(|source| source.auth.as_ref()))
@@ -27,6 +28,25 @@ pub(super) fn read(disk: &Disk) -> Result {
         .iter()
         .chain(source.and_then(|source| source.encryption.as_ref()))
         .try_for_each(encryption)
+}
+
+/// What a server that is asked over HTTP is told of itself.
+fn cookies(source: &DiskSource) -> Result {
+    let mut names = std::collections::BTreeSet::new();
+    for cookie in source.cookies.iter().flat_map(|cookies| &cookies.cookie) {
+        let (name, value) = (cookie.name.as_str(), cookie.value.as_str());
+        let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        let outside = |c: char| !c.is_ascii_graphic() || "\",;\\".contains(c);
+        let separates = |c: char| !c.is_ascii_graphic() || "()<>@,;:\\\"/[]?={}".contains(c);
+        refuse! {
+            value.is_empty() => DOMAIN.xml_error("missing value for cookie '{name}'");
+            name.contains(separates) => STORAGE.xml_error("cookie name '{name}' contains invalid characters");
+            quoted.unwrap_or(value).contains(outside) =>
+                STORAGE.xml_error("value of cookie '{name}' contains invalid characters");
+            !names.insert(name) => STORAGE.xml_error("duplicate cookie '{name}'");
+        }
+    }
+    Ok(())
 }
 
 /// A secret is named in one way.

@@ -7,8 +7,11 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use super::{Around, Result};
 use crate::YesNo;
 use crate::domain::Domain;
+use crate::domain::device::Address;
 use crate::domain::disk::{AccessMode, Filesystem, FilesystemDriverType, FilesystemType};
 use crate::domain::misc::{Controller, ControllerType, Hostdev, HostdevMode, HostdevSource, HostdevType};
+use crate::domain::net::TeamingType;
+use crate::table::c_number;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
@@ -24,6 +27,17 @@ pub(super) fn read(domain: &Domain) -> Result {
         refuse! {
             negative.is_some() => XML.xml_error(
                 "Invalid value for attribute '{name}' in element 'controller': '{value}'. Expected non-negative value");
+        }
+    }
+    for shared in &domain.devices.filesystems {
+        let modes = [("fmode", &shared.fmode), ("dmode", &shared.dmode)];
+        let octal = |mode: &Option<String>| mode.as_deref().is_none_or(|m| u32::from_str_radix(m, 8).is_ok());
+        let wrong = modes.into_iter().find(|(_, mode)| !octal(mode));
+        refuse! {
+            wrong.is_some() => XML.xml_error(
+                "Invalid value for attribute '{}' in element 'filesystem': '{}'. Expected non-negative integer value",
+                wrong.map(|(name, _)| name).unwrap_or_default(),
+                wrong.and_then(|(_, mode)| mode.as_deref()).unwrap_or_default());
         }
     }
     domain.devices.hostdevs.iter().try_for_each(as_written)
@@ -137,6 +151,16 @@ fn as_written(hostdev: &Hostdev) -> Result {
             DOMAIN.config_unsupported("unfiltered sgio is no longer supported");
     }
     let Some(source) = &hostdev.source else { return Ok(()) };
+    let secret = source.auth.as_ref().and_then(|auth| auth.secret.as_ref()?.type_.as_deref());
+    let number = matches!(kind, HostdevType::Usb | HostdevType::Scsi);
+    let bus = source.address.as_ref().and_then(|address| address.bus.as_deref()).filter(|_| number);
+    refuse! {
+        kind == HostdevType::Scsi && secret.is_some_and(|secret| secret != "iscsi") =>
+            DOMAIN.internal_error("hostdev invalid secret type '{}'", secret.unwrap_or_default());
+        bus.is_some_and(|bus| c_number(bus).is_none()) => XML.xml_error(
+            "Invalid value for attribute 'bus' in element 'address': '{}'. Expected non-negative integer value",
+            bus.unwrap_or_default());
+    }
     let needed = NEEDS.iter().find(|(of, lacks, _)| *of == kind && lacks(source));
     needed.map_or(Ok(()), |(.., error)| Err(error()))
 }
@@ -148,10 +172,13 @@ pub(super) fn check(domain: &Domain) -> Result {
     for lease in &devices.leases {
         refuse! {
             empty(&lease.key) => DOMAIN.xml_error("Missing 'key' element for lease");
+            lease.target.is_none() => DOMAIN.xml_error("Missing 'target' element for lease");
+            lease.target.as_ref().is_some_and(|target| target.path.is_none()) =>
+                DOMAIN.xml_error("Missing 'path' attribute to 'target' element for lease");
         }
     }
     let mut targets = BTreeSet::new();
-    for shared in &devices.filesystems {
+    for shared in devices.filesystems.iter().filter(|shared| is_virtiofs(shared)) {
         let target = shared.target.as_ref().and_then(|target| target.dir.as_deref()).unwrap_or_default();
         refuse! {
             !targets.insert(target) => DOMAIN.config_unsupported("filesystem target '{target}' specified twice");
@@ -169,8 +196,34 @@ fn hostdev(hostdev: &Hostdev) -> Result {
             DOMAIN.xml_error("'model' attribute in <hostdev> is only supported when type='{}'", hostdev.type_.as_str());
         source.startup_policy.is_some() && hostdev.type_ != HostdevType::Usb =>
             DOMAIN.config_unsupported("Setting startupPolicy is only allowed for USB devices");
+        hostdev.teaming.is_some() && hostdev.type_ != HostdevType::Pci =>
+            DOMAIN.config_unsupported("teaming is only supported for pci hostdev devices");
+        hostdev.teaming.as_ref().is_some_and(|teaming| teaming.type_ != TeamingType::Transient) =>
+            DOMAIN.config_unsupported("teaming hostdev devices must have type='transient'");
         source.protocol.as_deref() == Some("iscsi") && source.host.len() > 1 =>
             DOMAIN.xml_error("only one source host address may be specified for the iSCSI hostdev");
+    }
+    place(hostdev)
+}
+
+/// Each kind of passed-through device is on a bus of its own.
+fn place(hostdev: &Hostdev) -> Result {
+    let Some(address) = &hostdev.info.address else { return Ok(()) };
+    let (pci, ccw) = (matches!(address, Address::Pci(_)), matches!(address, Address::Ccw(_)));
+    let model = hostdev.model.as_deref().unwrap_or_default();
+    let apart = matches!(address, Address::Unassigned(_));
+    refuse! {
+        hostdev.type_ == HostdevType::Usb && !matches!(address, Address::Usb(_)) =>
+            DOMAIN.config_unsupported("USB host device must use 'usb' address type");
+        hostdev.type_ == HostdevType::Scsi && !matches!(address, Address::Drive(_)) =>
+            DOMAIN.config_unsupported("SCSI host device must use 'drive' address type");
+        hostdev.type_ == HostdevType::Pci && !pci && !apart =>
+            DOMAIN.internal_error("PCI host devices must use 'pci' or 'unassigned' address type");
+        hostdev.type_ == HostdevType::ScsiHost && !pci && !ccw =>
+            DOMAIN.config_unsupported("SCSI_host host device must use 'pci' or 'ccw' address type");
+        hostdev.type_ == HostdevType::Mdev && (model == "vfio-pci" && !pci || model == "vfio-ccw" && !ccw) =>
+            DOMAIN.xml_error(
+                "Unsupported address type '{}' with mediated device model '{model}'", address.kind());
     }
     Ok(())
 }
@@ -187,7 +240,8 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
             filters => QEMU.config_unsupported(
                 "Write filtering of PCI device configuration space is not supported by qemu");
             hostdev.mode == HostdevMode::Capabilities =>
-                QEMU.config_unsupported("hostdev mode 'capabilities' is not supported in kvm");
+                QEMU.config_unsupported(
+                    "hostdev mode 'capabilities' is not supported in {}", around.domain.type_);
             model == "vfio-ap" && !around.has("vfio-ap") =>
                 QEMU.config_unsupported("VFIO AP device assignment is not supported by this version of QEMU");
             model == "vfio-ccw" && !around.has("vfio-ccw") =>
@@ -197,11 +251,17 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
     Ok(())
 }
 
+fn is_virtiofs(shared: &Filesystem) -> bool {
+    shared.driver.as_ref().and_then(|driver| driver.type_) == Some(FilesystemDriverType::Virtiofs)
+}
+
 fn filesystem(shared: &Filesystem) -> Result {
     let driver = shared.driver.as_ref();
-    let virtiofs = driver.and_then(|driver| driver.type_) == Some(FilesystemDriverType::Virtiofs);
+    let virtiofs = is_virtiofs(shared);
     let modes = shared.fmode.is_some() || shared.dmode.is_some();
     refuse! {
+        shared.space_hard_limit.is_some() || shared.space_soft_limit.is_some() =>
+            QEMU.config_unsupported("filesystem usage limits are not supported with QEMU");
         shared.type_ != FilesystemType::Mount => QEMU.config_unsupported("only supports mount filesystem type");
         virtiofs && driver.is_some_and(|driver| driver.format.is_some()) =>
             QEMU.config_unsupported("virtiofs does not support format");
@@ -253,21 +313,24 @@ const CARDS: &[(&str, &[&str])] = &[
     ("pci-root", &["spapr-pci-host-bridge"]),
 ];
 
+/// The highest number of a port, and of what holds it.
+const LAST_PORT: u64 = 255;
+
 /// What can be said of which model of a PCI controller, and the range of what is a number.
 fn options_of_bus(controller: &Controller) -> Result {
     let Some(target) = controller.target.as_ref().filter(|_| controller.type_ == ControllerType::Pci) else {
         return Ok(());
     };
     let model = controller.model.as_deref().unwrap_or_default();
-    let port = matches!(model, "pcie-root-port" | "pcie-switch-downstream-port");
+    let plugs = matches!(model, "pcie-root-port" | "pcie-switch-downstream-port");
     let said = [
         ("chassisNr", target.chassis_nr.is_some(), model == "pci-bridge"),
-        ("chassis", target.chassis.is_some(), port),
-        ("port", target.port.is_some(), port),
+        ("chassis", target.chassis.is_some(), plugs),
+        ("port", target.port.is_some(), plugs),
         ("busNr", target.bus_nr.is_some(), model.ends_with("expander-bus")),
         ("node", target.node.is_some(), model.ends_with("expander-bus") || model == "pci-root"),
         ("index", target.index.is_some(), model == "pci-root"),
-        ("hotplug", target.hotplug.is_some(), port || model == "pci-root"),
+        ("hotplug", target.hotplug.is_some(), plugs || model == "pci-root"),
     ];
     let fits = CARDS.iter().find(|(of, _)| *of == model).is_none_or(|(_, names)| {
         controller
@@ -281,8 +344,14 @@ fn options_of_bus(controller: &Controller) -> Result {
     let outside = |number: Option<u32>, range: std::ops::RangeInclusive<u32>| {
         number.filter(|number| !range.contains(number))
     };
+    let port = target.port.map(|port| port.0).filter(|port| *port > LAST_PORT);
+    let chassis = target.chassis.filter(|chassis| u64::from(*chassis) > LAST_PORT);
     let (nr, bus) = (outside(target.chassis_nr, 1..=255), outside(target.bus_nr, 1..=254));
     refuse! {
+        chassis.is_some() => DOMAIN.config_unsupported(
+            "PCI controller chassis '{}' out of range - must be 0-{LAST_PORT}", chassis.unwrap_or_default());
+        port.is_some() => DOMAIN.config_unsupported(
+            "PCI controller port '{}' out of range - must be 0-{LAST_PORT}", port.unwrap_or_default());
         nr.is_some() => DOMAIN.config_unsupported(
             "PCI controller chassisNr '{}' out of range - must be 1-255", nr.unwrap_or_default());
         bus.is_some() => DOMAIN.config_unsupported(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::domain::Domain;
-use crate::domain::tune::{Cputune, NumaMode, Placement};
+use crate::domain::tune::{Cputune, NumaMode, Placement, Scheduler};
 use crate::table::Cpuset;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -30,7 +30,65 @@ pub(super) fn read(domain: &Domain) -> Result<(), VirtError> {
                 "duplicate iothreadpin for same iothread '{}'", pin.iothread);
         }
     }
+    schedulers(domain)?;
+    weights(domain)?;
     nodes(domain)
+}
+
+/// A processor or thread has one scheduler, and one of those that are in real time has a priority.
+fn schedulers(domain: &Domain) -> Result<(), VirtError> {
+    let Some(tune) = &domain.cputune else { return Ok(()) };
+    let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
+    let of_vcpus =
+        tune.vcpusched.iter().map(|it| ("vcpusched", "vcpus", Some(&it.vcpus), it.scheduler, it.priority));
+    let of_threads = tune
+        .iothreadsched
+        .iter()
+        .map(|it| ("iothreadsched", "iothreads", Some(&it.iothreads), it.scheduler, it.priority));
+    let of_emulator =
+        tune.emulatorsched.iter().map(|it| ("emulatorsched", "", None, it.scheduler, it.priority));
+    let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
+    for (element, name, set, scheduler, priority) in of_vcpus.chain(of_threads).chain(of_emulator) {
+        let real = matches!(scheduler, Scheduler::Fifo | Scheduler::Rr);
+        let members = set.and_then(Option::as_ref).map(|set| set.iter().collect::<Vec<u32>>());
+        refuse! {
+            set.is_some() && members.is_none() =>
+                DOMAIN.xml_error("Missing attribute '{name}' in element '{element}'");
+            real && priority.is_none() =>
+                XML.xml_error("Missing required attribute 'priority' in element '{element}'");
+        }
+        for member in members.into_iter().flatten() {
+            refuse! {
+                !taken.insert((element, member)) =>
+                    DOMAIN.xml_detail("'{element}' attributes '{name}' must not overlap");
+                element == "vcpusched" && member >= vcpus => DOMAIN.config_unsupported(
+                    "vCPU '{member}' is not present in domain definition");
+            }
+        }
+    }
+    let threads: BTreeSet<u32> = domain.all_iothreads().iter().map(|thread| thread.id.get()).collect();
+    let lost = tune.iothreadpin.iter().map(|pin| pin.iothread).find(|id| !threads.contains(id));
+    refuse! {
+        lost.is_some() => DOMAIN.config_unsupported("Cannot find 'iothread' : {}", lost.unwrap_or_default());
+        tune.cachetune.iter().any(|tune| tune.vcpus.is_none()) =>
+            DOMAIN.xml_error("Missing cachetune attribute 'vcpus'");
+        tune.memorytune.iter().any(|tune| tune.vcpus.is_none()) =>
+            DOMAIN.xml_error("Missing memorytune attribute 'vcpus'");
+    }
+    Ok(())
+}
+
+/// A device of the host has one weight.
+fn weights(domain: &Domain) -> Result<(), VirtError> {
+    let mut seen = BTreeSet::new();
+    for device in domain.blkiotune.iter().flat_map(|tune| &tune.device) {
+        let path = &device.path;
+        refuse! {
+            path.is_empty() => DOMAIN.config_unsupported("missing per-device path");
+            !seen.insert(path) => DOMAIN.config_unsupported("duplicate blkio device path '{path}'");
+        }
+    }
+    Ok(())
 }
 
 /// How many workers a thread has at least and at most.

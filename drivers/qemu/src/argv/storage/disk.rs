@@ -43,11 +43,15 @@ pub(super) fn device(
         Some(DiskBus::Scsi) => removable.map(|state| state == OnOff::On),
         _ => None,
     };
+    let arch = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref());
+    // Only loaders of s390 look at it.
+    let parameter = disk.info.boot.as_ref().and_then(|boot| boot.loadparm.clone());
+    let parameter = parameter.filter(|_| matches!(arch, Some("s390x" | "s390")));
     let wwn = disk.wwn.as_deref().and_then(|wwn| u64::from_str_radix(wwn.trim_start_matches("0x"), 16).ok());
     let device = device
         .with("id", alias(&disk.info))
         .with_if("bootindex", boot)
-        .with_if("loadparm", disk.info.boot.as_ref().and_then(|boot| boot.loadparm.clone()))
+        .with_if("loadparm", parameter)
         .with_some("logical_block_size", sizes.and_then(|sizes| sizes.logical_block_size))
         .with_some("physical_block_size", sizes.and_then(|sizes| sizes.physical_block_size))
         .with_if("discard_granularity", sizes.and_then(|sizes| sizes.discard_granularity))
