@@ -32,8 +32,8 @@
 //! Whoever has no `async` puts [`.wait()`](blocking::Wait::wait) behind any call. The examples of this crate list guests,
 //! watch events, follow a guest's life, download a volume and show a console.
 //!
-//! With the feature `embedded`, `test:///default` is a hypervisor in this process: for trying things, and for the tests
-//! of programs.
+//! With `virtwired::embed` of the daemon's crate, `test:///default` is a hypervisor in this process: for trying things,
+//! and for the tests of programs.
 //!
 //! A connection is a socket, a table of calls that wait, and one task that reads. A call is written at once by whoever
 //! makes it; replies come in any order, and a call that is dropped gives its place up. Events go to bounded queues that
@@ -66,7 +66,7 @@ pub use objects::*;
 pub use reconnect::{Backoff, Happening, Reconnecting, ReconnectingEvents};
 pub use stream::{Chunk, Stream};
 pub use stream_io::StreamIo;
-pub use transport::{HelperError, TlsError};
+pub use transport::{Embedded, HelperError, TlsError, embed};
 pub use uri::{ClientConfig, HostKeys, Mode, Parameters, Proxy, Scope, Target, Transport, UriError};
 /// The messages: arguments, results, events and errors.
 pub use virtwire_protocol as protocol;

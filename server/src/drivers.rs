@@ -16,6 +16,8 @@ use virtwire_driver_secret::Secrets;
 use virtwire_driver_storage::Pools;
 use virtwire_driver_test::TestDriver;
 
+use crate::reach::Peers;
+
 /// Where libvirt's own schemas are, where they are installed.
 const SCHEMAS: &str = "/usr/share/libvirt/schemas";
 
@@ -52,17 +54,27 @@ impl OpenCompanions for Beside {
     }
 }
 
+/// The host among others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Host {
+    /// Its UUID, where it is not to be the firmware's.
+    pub uuid: Option<Uuid>,
+    /// Whether the daemon connects to those of other hosts, where a client asks for a migration between peers.
+    pub peers: bool,
+}
+
 /// All drivers; clients that name no URI get the first that has a default. The QEMU driver keeps its files below
-/// `root`, gives up on a QEMU that does not answer within `answer_limit`, knows the host by `uuid` where that is given,
-/// and finds the guests that an earlier daemon left running before anybody can ask.
+/// `root`, gives up on a QEMU that does not answer within `answer_limit`, takes the host for what `host` says, and finds
+/// the guests that an earlier daemon left running before anybody can ask.
 pub async fn all(
     root: Option<&Path>,
     answer_limit: Duration,
-    uuid: Option<Uuid>,
+    host: Host,
 ) -> io::Result<Vec<Arc<dyn Driver>>> {
     schemas::provide(Schemas::new(|file| std::fs::read_to_string(Path::new(SCHEMAS).join(file)).ok()));
     let qemu = QemuDriver::new(root.unwrap_or(Path::new("/")).to_owned()).with(Box::new(Beside));
-    let qemu = qemu.answers_within(answer_limit).known_as(uuid);
+    let qemu = qemu.answers_within(answer_limit).known_as(host.uuid);
+    let qemu = if host.peers { qemu.reaching(Arc::new(Peers)) } else { qemu };
     qemu.load().await?;
     Ok(vec![Arc::new(qemu), Arc::new(TestDriver::new())])
 }

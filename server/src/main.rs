@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use virtwired::config::Settings;
+use virtwired::drivers::Host;
 use virtwired::log::{Filters, Log, Outputs, Priority};
 use virtwired::{Config, Daemon, Service, config, manual, notify, sandbox};
 
@@ -113,7 +114,8 @@ async fn serve(options: &Arc<Options>, config: &Config, log: Log) -> io::Result<
         Vec::new()
     } else {
         let limit = Duration::from_secs(config.settings.qemu_answer_limit.into());
-        virtwired::drivers::all(options.root.as_deref(), limit, config.settings.host_uuid()?).await?
+        let host = Host { uuid: config.settings.host_uuid()?, peers: config.settings.migrate_peer_to_peer };
+        virtwired::drivers::all(options.root.as_deref(), limit, host).await?
     };
     let daemon = Daemon::bind(config, drivers, log.clone())?;
     daemon.service().set_timeout(options.timeout());

@@ -74,6 +74,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    virtwired::embed();
     let options = Options::parse();
     let act = |action, options| block_on(guests::run(action, options));
     let done = match options.command {

@@ -2,7 +2,6 @@
 
 mod certificates;
 mod command;
-#[cfg(feature = "embedded")]
 mod embedded;
 mod tls;
 mod tls_error;
@@ -19,6 +18,7 @@ use crate::uri::{Target, Transport};
 
 pub(crate) use command::Helper;
 pub use command::HelperError;
+pub use embedded::{Embedded, embed};
 pub use tls_error::TlsError;
 
 /// Port of TCP as it is.
@@ -56,9 +56,10 @@ impl From<UnixStream> for Wire {
 pub(crate) async fn connect(target: &Target, read_only: bool) -> Result<Wire, Error> {
     let plain = |socket| Wire { socket, helper: None };
     match target.transport {
-        #[cfg(feature = "embedded")]
-        Transport::Unix if target.in_process => embedded::connect(read_only),
-        Transport::Unix => unix(&target.socket(read_only)).await,
+        Transport::Unix => match target.in_process.then(|| embedded::connect(read_only)).flatten() {
+            Some(embedded) => embedded,
+            None => unix(&target.socket(read_only)).await,
+        },
         Transport::Tcp => Ok(plain(Socket::Tcp(TcpSocket::new(tcp(target, TCP_PORT).await?)))),
         Transport::Tls => {
             let tcp = tcp(target, TLS_PORT).await?;

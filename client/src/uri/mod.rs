@@ -32,8 +32,8 @@ pub struct Target {
     pub scope: Scope,
     /// What is for the client alone.
     pub parameters: Parameters,
-    /// Whether no daemon is meant: the test hypervisor, and neither a transport, a host nor a socket. With the feature
-    /// `embedded` it is in this process, as libvirt's own library has it; without, the host's daemon is asked.
+    /// Whether no daemon is meant: the test hypervisor, and neither a transport, a host nor a socket. Where there is one
+    /// in this process ([`embed`](crate::embed)) it is meant, as with libvirt's own library; else the host's daemon is asked.
     pub in_process: bool,
 }
 

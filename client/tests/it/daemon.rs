@@ -68,7 +68,8 @@ impl Daemon {
         let dir = directory();
         let config = Config::in_dir(dir.clone());
         let limit = Duration::from_secs(config.settings.qemu_answer_limit.into());
-        let drivers = virtwired::drivers::all(Some(&dir.join("root")), limit, None).await.unwrap();
+        let drivers =
+            virtwired::drivers::all(Some(&dir.join("root")), limit, Default::default()).await.unwrap();
         Self::serve(&config, dir, drivers)
     }
 

@@ -120,9 +120,10 @@ async fn nobody_listens() {
     assert!(text.starts_with("cannot connect to /nowhere/at-all: ") && text.contains("socket="), "{text}");
 }
 
-/// The feature `embedded`: no daemon runs, and everything else is as with one.
+/// With an embedded hypervisor no daemon runs, and everything else is as with one.
 #[tokio::test]
 async fn the_test_hypervisor_is_in_this_process() {
+    virtwired::embed();
     let connect = Connect::open("test:///default").await.unwrap();
     let other = Connect::open("test:///default").await.unwrap();
     let mut events = other.lifecycle_events().await.unwrap();

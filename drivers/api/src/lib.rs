@@ -7,6 +7,7 @@
 
 mod audit;
 mod events;
+mod far;
 mod filter;
 pub mod params;
 mod serve;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use async_trait::async_trait;
 pub use audit::{Amount, AuditFact, AuditRecord, Resource};
 pub use events::{Event, EventHub, EventSink};
+pub use far::{Far, Reach};
 pub use filter::{NODE_DEVICE_FLAGS, POOL_FLAGS, POOL_KINDS, node_device_passes, passes, pool_kind_passes};
 pub use serve::{Answer, check_flags};
 pub use stream::{FromClient, SessionEnd, StreamEnd, ToClient, stream};

@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, oneshot};
 use uuid::Uuid;
 use virtwire_conf::{ARCHITECTURES, Domain, Emulator, Machine, ParseOptions, QemuHost};
 use virtwire_driver_api::{
-    CallCx, Connection, Driver, EventHub, Kept, NetworkDriver, NodeDeviceDriver, NwfilterDriver,
+    CallCx, Connection, Driver, EventHub, Kept, NetworkDriver, NodeDeviceDriver, NwfilterDriver, Reach,
     SecretDriver, StorageDriver, async_trait,
 };
 use virtwire_protocol::error::{ErrorDomain, VirtError};
@@ -35,10 +35,10 @@ use crate::state::Lifecycle;
 use crate::{checkpoint, define, kept, strays};
 use virtwire_store::{self as store, Found};
 
-/// Features (`VIR_DRV_FEATURE_…`) of this driver: migration in its third version, where what moves is protected from
+/// Features (`VIR_DRV_FEATURE_…`) of this driver: migration between peers and in its third version, where what moves is protected from
 /// changes, string parameters, XML for hosts that may be older, migration of guests that do not run, migration with
 /// parameters, and the order of a network update's parts.
-const FEATURES: &[i32] = &[6, 7, 9, 11, 12, 13, 16];
+const FEATURES: &[i32] = &[4, 6, 7, 9, 11, 12, 13, 16];
 
 /// `qemu:///system` or `qemu:///session`: a set of guests below some directories.
 #[derive(Clone)]
@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     bound: Mutex<Vec<Bound>>,
     /// The drivers beside this one.
     companions: OnceLock<Companions>,
+    /// The way to other daemons, where there is one.
+    reach: OnceLock<Arc<dyn Reach>>,
     /// Keeps guests' logs small for as long as there is this.
     _rotation: Rotation,
     /// Tells a daemon that comes later whether this one, and all that it had begun, is gone.
@@ -151,6 +153,7 @@ impl Qemu {
             consoles: Mutex::default(),
             bound: Mutex::default(),
             companions: OnceLock::new(),
+            reach: OnceLock::new(),
             _rotation: Rotation::of(&dirs)?,
             _alive: alive,
             dirs,
@@ -322,6 +325,16 @@ impl Qemu {
         self.shared.companions.get().cloned().unwrap_or_default()
     }
 
+    /// The way to other daemons, where there is one.
+    pub(crate) fn reach(&self) -> Option<Arc<dyn Reach>> {
+        self.shared.reach.get().cloned()
+    }
+
+    /// From now on this is the way to other daemons.
+    pub fn set_reach(&self, reach: Arc<dyn Reach>) {
+        let _ = self.shared.reach.set(reach);
+    }
+
     /// How definitions are read: with the defaults of this host.
     pub(crate) async fn options(&self) -> Result<&ParseOptions> {
         self.shared
@@ -425,6 +438,7 @@ pub struct QemuDriver {
     privileged: bool,
     answer_limit: Duration,
     host_uuid: Option<Uuid>,
+    reach: Option<Arc<dyn Reach>>,
 }
 
 impl QemuDriver {
@@ -433,7 +447,8 @@ impl QemuDriver {
         let privileged = rustix::process::geteuid().is_root();
         let (system, session) = (OnceCell::new(), OnceCell::new());
         let answer_limit = ANSWER_LIMIT;
-        Self { root, companions: None, system, session, privileged, answer_limit, host_uuid: None }
+        let (companions, host_uuid, reach) = (None, None, None);
+        Self { root, companions, system, session, privileged, answer_limit, host_uuid, reach }
     }
 
     /// With another limit for QEMU's answers than [`ANSWER_LIMIT`].
@@ -447,6 +462,13 @@ impl QemuDriver {
     #[must_use]
     pub fn known_as(mut self, host_uuid: Option<Uuid>) -> Self {
         self.host_uuid = host_uuid;
+        self
+    }
+
+    /// With a way to other daemons.
+    #[must_use]
+    pub fn reaching(mut self, reach: Arc<dyn Reach>) -> Self {
+        self.reach = Some(reach);
         self
     }
 
@@ -477,6 +499,9 @@ impl QemuDriver {
             Some(companions) => companions.open(place).await?,
             None => Companions::default(),
         };
+        if let Some(reach) = &self.reach {
+            guests.set_reach(Arc::clone(reach));
+        }
         let companions = guests.shared.companions.get_or_init(|| companions).clone();
         // Only now: their disks may be volumes, or have secrets.
         guests.autostart();

@@ -29,7 +29,9 @@ pub(crate) async fn out(qemu: &Monitor, file: File) -> Result<()> {
 /// What QEMU says.
 pub(crate) async fn into(qemu: &Monitor, file: File) -> Result<()> {
     pass(qemu, file).await?;
-    qemu.execute(&MigrateIncoming { uri: format!("fd:{NAME}") }).await.map_err(monitor)?;
+    qemu.execute(&MigrateIncoming { uri: format!("fd:{NAME}"), exit_on_error: None })
+        .await
+        .map_err(monitor)?;
     done(qemu).await
 }
 

@@ -369,6 +369,8 @@ commands! {
     "migrate-incoming" MigrateIncoming {
         /// Where from, as in `fd:name`.
         uri: String,
+        /// Whether QEMU ends where that fails, as it does by itself.
+        exit_on_error: Option<bool>,
     } -> Empty;
     /// Keeps a guest that is being sent.
     "migrate_cancel" MigrateCancel {} -> Empty;

@@ -193,6 +193,9 @@ settings! {
     host_uuid: Option<String> = None;
     /// Where the host's UUID comes from: smbios or machine-id.
     host_uuid_source: Option<String> = None;
+    /// Connect to the daemon of another host where a client asks for a migration between peers (`virsh migrate --p2p`),
+    /// as this daemon's user and by no command of the client's.
+    migrate_peer_to_peer: bool = true;
     /// Seconds of silence after which a client is pinged; -1 never.
     keepalive_interval: i32 = 5;
     /// Unanswered pings after which a client is disconnected.

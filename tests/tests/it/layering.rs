@@ -48,9 +48,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-store",
         ],
     ),
+    ("virtwire-client", &["virtwire-codegen", "virtwire-protocol", "virtwire-socket"]),
     (
         "virtwired",
         &[
+            // Other daemons, where guests go between peers.
+            "virtwire-client",
             "virtwire-codegen",
             // To say where schemas are.
             "virtwire-conf",
@@ -65,17 +68,6 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "virtwire-protocol",
             "virtwire-socket",
             "virtwire-trace",
-        ],
-    ),
-    (
-        "virtwire-client",
-        &[
-            "virtwire-codegen",
-            "virtwire-driver-test",
-            "virtwire-protocol",
-            "virtwire-socket",
-            // With its feature `embedded`.
-            "virtwired",
         ],
     ),
     ("virtwire-conformance", &["virtwire-protocol", "virtwire-socket"]),

@@ -19,8 +19,10 @@ enum Use {
     Never,
     /// A flag does, of both sides.
     Flag(u32),
-    /// This side has it by itself, where both know it.
+    /// This side has it by itself.
     Always(Side),
+    /// Both sides have it where both know it; one that had it alone would wait for the other for ever.
+    Both,
 }
 
 /// QEMU's capabilities, in libvirt's order.
@@ -33,10 +35,10 @@ const ALL: [(&str, Use); 13] = [
     ("late-block-activate", Use::Always(Side::Target)),
     ("multifd", Use::Flag(flag::PARALLEL)),
     ("dirty-bitmaps", Use::Never),
-    ("return-path", Use::Never),
+    ("return-path", Use::Both),
     ("zero-copy-send", Use::Never),
     ("postcopy-preempt", Use::Never),
-    ("switchover-ack", Use::Never),
+    ("switchover-ack", Use::Both),
     ("mapped-ram", Use::Never),
 ];
 
@@ -78,6 +80,7 @@ fn wanted(asked: &Asked, side: Side, own: &[Capability], other: &[Capability]) -
             Use::Flag(flag::COMPRESSED) => asked.has(flag::COMPRESSED) && compresses(asked, name),
             Use::Flag(by) => asked.has(*by),
             Use::Always(by) => *by == side && has(own, name),
+            Use::Both => has(own, name) && has(other, name),
         };
         if !on {
             continue;
@@ -248,9 +251,11 @@ mod tests {
     fn each_side_has_its_own_and_what_is_asked_for() {
         let (source, target) = (all(Side::Source), all(Side::Target));
         let flags = flag::AUTO_CONVERGE;
-        let expected = Ok(vec!["auto-converge", "pause-before-switchover"]);
-        assert_eq!(of(flags, Side::Source, &target), expected);
-        assert_eq!(of(flags, Side::Target, &source), Ok(vec!["auto-converge", "late-block-activate"]));
+        let both = ["return-path", "switchover-ack"];
+        let expected = ["auto-converge", "pause-before-switchover"].into_iter().chain(both);
+        assert_eq!(of(flags, Side::Source, &target), Ok(expected.collect()));
+        let expected = ["auto-converge", "late-block-activate"].into_iter().chain(both);
+        assert_eq!(of(flags, Side::Target, &source), Ok(expected.collect()));
         assert_eq!(of(flag::COMPRESSED, Side::Target, &[]), Ok(vec!["xbzrle", "late-block-activate"]));
     }
 

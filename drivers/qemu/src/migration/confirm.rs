@@ -49,7 +49,7 @@ pub(super) async fn confirm(
 }
 
 /// The guest has gone.
-async fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) -> Result<()> {
+pub(super) async fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) -> Result<()> {
     let live = guest.live()?;
     let mut stats = guest.lock().moving.as_ref().map(|moving| moving.stats.clone()).unwrap_or_default();
     if guest.with_moving(Way::Out, |moving| moving.post_copy) == Some(true) {
@@ -68,7 +68,7 @@ async fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) 
 }
 
 /// A guest that is not to stay known here is not.
-fn forget(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result<()> {
+pub(super) fn forget(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result<()> {
     if !asked.has(flag::UNDEFINE_SOURCE) || guest.lock().persistent.is_none() {
         return Ok(());
     }

@@ -38,7 +38,7 @@ impl Guest {
         let mut inner = self.lock();
         let by_client = inner.pausing;
         match &mut inner.moving {
-            Some(moving) if moving.is_under_way() => {
+            Some(moving) if moving.way == Way::Out => {
                 moving.stopped = true;
                 moving.stats.stopped = Some(super::stats::now());
                 if moving.post_copy {

@@ -16,6 +16,7 @@ mod cookie;
 mod finish;
 mod follow;
 mod params;
+mod peers;
 mod perform;
 mod place;
 mod prepare;
@@ -35,7 +36,7 @@ use crate::driver::Qemu;
 use crate::error::Result;
 use crate::guest::Guest;
 use capabilities::Before;
-use params::{Asked, Older, older_flags};
+use params::{Asked, Older, flag, older_flags};
 use place::Lease;
 
 pub(crate) use follow::{abort, info, post_copy, statistics};
@@ -179,6 +180,10 @@ pub(crate) async fn perform3_params(
     args: DomainMigratePerform3ParamsArgs,
 ) -> Result<DomainMigratePerform3ParamsRet> {
     let asked = Asked::new(args.params, args.flags, "qemuDomainMigratePerform3Params")?;
+    if let Some(uri) = args.dconnuri.filter(|_| asked.has(flag::PEER2PEER)) {
+        peers::migrate(driver, cx, &args.dom, asked, &uri.to_str_lossy()).await?;
+        return Ok(DomainMigratePerform3ParamsRet::default());
+    }
     let cookie_out = perform::perform(driver, cx, &args.dom, asked, args.cookie_in).await?;
     Ok(DomainMigratePerform3ParamsRet { cookie_out })
 }
@@ -190,6 +195,10 @@ pub(crate) async fn perform3(
 ) -> Result<DomainMigratePerform3Ret> {
     let older = Older { xml: args.xmlin, name: args.dname, uri: args.uri, bandwidth: args.resource };
     let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigratePerform3")?;
+    if let Some(uri) = args.dconnuri.filter(|_| asked.has(flag::PEER2PEER)) {
+        peers::migrate(driver, cx, &args.dom, asked, &uri.to_str_lossy()).await?;
+        return Ok(DomainMigratePerform3Ret::default());
+    }
     let cookie_out = perform::perform(driver, cx, &args.dom, asked, args.cookie_in).await?;
     Ok(DomainMigratePerform3Ret { cookie_out })
 }

@@ -9,6 +9,7 @@ use crate::error::{QEMU, Result, check_flags};
 
 /// `VIR_MIGRATE_…`
 pub(super) mod flag {
+    pub(crate) const PEER2PEER: u32 = 1 << 1;
     pub(crate) const TUNNELLED: u32 = 1 << 2;
     pub(crate) const PERSIST_DEST: u32 = 1 << 3;
     pub(crate) const UNDEFINE_SOURCE: u32 = 1 << 4;
@@ -87,7 +88,7 @@ const REFUSED: [(u32, &str); 7] = [
 #[derive(Clone)]
 pub(super) struct Asked {
     pub(super) flags: u32,
-    params: Vec<TypedParam>,
+    pub(super) params: Vec<TypedParam>,
 }
 
 impl Asked {
@@ -113,6 +114,14 @@ impl Asked {
             Some((_, text)) => Err(QEMU.operation_unsupported(text)),
             None => Ok(asked),
         }
+    }
+
+    /// The same, with other parameters in the place of those of these names.
+    pub(super) fn with(&self, others: Vec<TypedParam>) -> Self {
+        let stays = |param: &&TypedParam| !others.iter().any(|other| other.field == param.field);
+        let mut params: Vec<_> = self.params.iter().filter(stays).cloned().collect();
+        params.extend(others);
+        Self { flags: self.flags, params }
     }
 
     /// Whether a flag is set.

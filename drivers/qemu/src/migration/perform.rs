@@ -87,7 +87,7 @@ async fn enter(driver: &Qemu, guest: &Arc<Guest>, cx: &CallCx, asked: &Asked) ->
     Ok(())
 }
 
-async fn send(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) -> Result<Vec<u8>> {
+pub(super) async fn send(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) -> Result<Vec<u8>> {
     let live = guest.live()?;
     let uuid = uuid::Uuid::from_bytes(guest.uuid);
     let cookie = Cookie::read(driver, cookie, &guest.name, uuid)?;

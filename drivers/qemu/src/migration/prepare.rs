@@ -8,6 +8,7 @@ use virtwire_conf::table::Element;
 use virtwire_conf::xml::Document;
 use virtwire_driver_api::CallCx;
 use virtwire_protocol::error::ErrorDomain;
+use virtwire_qmp::QmpError;
 use virtwire_qmp::commands::MigrateIncoming;
 
 use super::capabilities::{self, Capability, Side};
@@ -102,7 +103,17 @@ impl Incoming {
         let before = capabilities::set(&live.monitor, &self.asked, Side::Target, &own, &self.other).await?;
         guest.with_moving(Way::In, |moving| moving.before = before);
         guest.told.send_replace(String::new());
-        live.monitor.execute(&MigrateIncoming { uri: self.uri.clone() }).await.map_err(monitor)?;
+        let uri = self.uri.clone();
+        // What failed is asked of QEMU, which has to stay for that; older ones only go.
+        let stays = MigrateIncoming { uri: uri.clone(), exit_on_error: Some(false) };
+        match live.monitor.execute(&stays).await {
+            Err(QmpError::Command(error)) if error.desc.contains("exit-on-error") => {
+                let goes = MigrateIncoming { uri, exit_on_error: None };
+                live.monitor.execute(&goes).await.map_err(monitor)?;
+            }
+            Err(error) => return Err(monitor(error)),
+            Ok(_) => {}
+        }
         Ok(())
     }
 }

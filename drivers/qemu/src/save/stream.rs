@@ -74,7 +74,11 @@ impl Stream {
         }
         match way {
             Way::Out => qemu.execute(&Migrate { uri }).await.map(drop).map_err(monitor)?,
-            Way::In => qemu.execute(&MigrateIncoming { uri }).await.map(drop).map_err(monitor)?,
+            Way::In => qemu
+                .execute(&MigrateIncoming { uri, exit_on_error: None })
+                .await
+                .map(drop)
+                .map_err(monitor)?,
         }
         let done = migrate::done(qemu).await;
         // The next migration of this guest may be another kind.

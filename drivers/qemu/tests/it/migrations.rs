@@ -1,15 +1,20 @@
 //! Guests that go from one driver to another, each with a host of its own, step by step as a client asks.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
-use virtwire_driver_api::{CallCx, HypervisorDriver};
-use virtwire_protocol::VirtError;
+use virtwire_driver_api::{CallCx, Far, HypervisorDriver, Reach, async_trait};
+use virtwire_driver_qemu::Qemu;
 use virtwire_protocol::remote::*;
+use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::host::{GREETING, Host};
+use crate::lives::daemon;
 use crate::qemu;
 
 /// `VIR_MIGRATE_…`
 const LIVE: u32 = 1;
+const PEER2PEER: u32 = 2;
 const PERSIST_DEST: u32 = 8;
 const UNDEFINE_SOURCE: u32 = 16;
 const PAUSED: u32 = 32;
@@ -165,6 +170,25 @@ impl Pair {
         dom
     }
 
+    /// Has the source send no more than 1 MiB each second, so that there is time to do something meanwhile.
+    async fn slow_down(&self, dom: &NonnullDomain) {
+        let args = DomainMigrateSetMaxSpeedArgs { dom: dom.clone(), bandwidth: 1, flags: 0 };
+        self.source.driver.domain_migrate_set_max_speed(&self.cx, args).await.unwrap();
+    }
+
+    /// Waits until the guest is being sent.
+    async fn sending(&self, dom: &NonnullDomain) {
+        loop {
+            let args = DomainGetJobStatsArgs { dom: dom.clone(), flags: 0 };
+            let told = self.source.driver.domain_get_job_stats(&self.cx, args).await.unwrap();
+            let memory = told.params.iter().find(|param| param.field == "memory_total");
+            if memory.is_some_and(|param| !matches!(param.value, TypedParamValue::Ullong(0))) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn destroy_there(&self, dom: NonnullDomain) {
         self.target.driver.domain_destroy(&self.cx, DomainDestroyArgs { dom }).await.unwrap();
     }
@@ -256,6 +280,7 @@ async fn a_guest_does_not_come_from_its_own_host() {
     assert!(error.message.contains("Attempt to migrate guest to the same host"), "{error}");
     pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
     assert_eq!(pair.source.state(&dom).await.0, 1, "it runs on");
+    destroy(&pair.source, dom).await;
 }
 
 /// Whatever ends a migration before its end, the guest runs at the source and nothing of it is at the target.
@@ -287,4 +312,194 @@ async fn a_guest_stays_where_nobody_listens() {
     pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
     assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, SHUTDOWN, STOPPED_FAILED]);
     stays(&mut pair, &dom).await;
+    destroy(&pair.source, dom).await;
+}
+
+/// Ends the emulator of a guest as nobody should.
+fn kill_emulator(host: &Host, name: &str) {
+    let pid = std::fs::read_to_string(host.dir.join(format!("run/libvirt/qemu/{name}.pid"))).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_that_is_called_back_stays() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.talking().await;
+    pair.slow_down(&dom).await;
+    let begun = pair.begin(&dom, LIVE).await.unwrap();
+    let cookie = pair.prepare(&begun, LIVE).await.unwrap();
+    let abort = async {
+        pair.sending(&dom).await;
+        let args = DomainAbortJobArgs { dom: dom.clone() };
+        pair.source.driver.domain_abort_job(&pair.cx, args).await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(pair.perform(&dom, cookie, LIVE), abort);
+    let error = sent.unwrap_err();
+    assert_eq!(error.message, "operation aborted: job 'migration out' canceled by client");
+    pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
+    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
+    stays(&mut pair, &dom).await;
+    destroy(&pair.source, dom).await;
+}
+
+#[tokio::test]
+async fn a_guest_stays_whose_place_over_there_is_gone() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.talking().await;
+    pair.slow_down(&dom).await;
+    let begun = pair.begin(&dom, LIVE).await.unwrap();
+    let cookie = pair.prepare(&begun, LIVE).await.unwrap();
+    let kill = async {
+        pair.sending(&dom).await;
+        kill_emulator(&pair.target, "speaks");
+    };
+    let (sent, ()) = tokio::join!(pair.perform(&dom, cookie, LIVE), kill);
+    assert!(sent.unwrap_err().message.contains("job 'migration out' failed"), "QEMU says why");
+    pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
+    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
+    stays(&mut pair, &dom).await;
+    destroy(&pair.source, dom).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_dies_on_its_way_is_nowhere() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.talking().await;
+    pair.slow_down(&dom).await;
+    let begun = pair.begin(&dom, LIVE).await.unwrap();
+    let cookie = pair.prepare(&begun, LIVE).await.unwrap();
+    let kill = async {
+        pair.sending(&dom).await;
+        kill_emulator(&pair.source, "speaks");
+    };
+    let (sent, ()) = tokio::join!(pair.perform(&dom, cookie, LIVE), kill);
+    sent.unwrap_err();
+    pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
+    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
+    assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, SHUTDOWN, STOPPED_FAILED]);
+    assert_eq!(pair.source.lives().await, [STOPPED_FAILED]);
+    // It can be started again.
+    pair.source.driver.domain_create(&pair.cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+    destroy(&pair.source, dom).await;
+}
+
+/// Daemons that end between two steps, or within one, and those that come after them.
+fn daemons_end(while_sending: bool) {
+    if qemu().is_none() {
+        return;
+    }
+    let (dom, source, target) = daemon().block_on(async {
+        let mut pair = Pair::new().await;
+        let dom = pair.talking().await;
+        pair.slow_down(&dom).await;
+        let begun = pair.begin(&dom, LIVE).await.unwrap();
+        let cookie = pair.prepare(&begun, LIVE).await.unwrap();
+        if while_sending {
+            tokio::select! {
+                sent = pair.perform(&dom, cookie, LIVE) => panic!("{sent:?}"),
+                () = pair.sending(&dom) => {}
+            }
+        }
+        (dom, pair.source.leave(), pair.target.leave())
+    });
+    daemon().block_on(async {
+        let (source, target) = (Host::at(source).await, Host::at(target).await);
+        let known = DomainLookupByUuidArgs { uuid: dom.uuid };
+        let there = target.driver.domain_lookup_by_uuid(&CallCx::default(), known).await;
+        assert!(there.is_err(), "nothing of it is there");
+        let mut console = source.console(&dom).await;
+        console.say("x").await;
+        console.hear("x").await;
+        assert_eq!(source.state(&dom).await.0, 1, "it runs on");
+        destroy(&source, dom).await;
+    });
+}
+
+#[test]
+fn a_guest_stays_whose_daemons_end_between_two_steps() {
+    daemons_end(false);
+}
+
+#[test]
+fn a_guest_stays_whose_daemons_end_while_it_is_sent() {
+    daemons_end(true);
+}
+
+async fn destroy(host: &Host, dom: NonnullDomain) {
+    host.driver.domain_destroy(&CallCx::default(), DomainDestroyArgs { dom }).await.unwrap();
+}
+
+/// The way to the target's driver.
+#[derive(Clone)]
+struct Across(Qemu);
+
+#[async_trait]
+impl Reach for Across {
+    async fn open(&self, uri: &str) -> Result<Box<dyn Far>, VirtError> {
+        match uri {
+            "qemu://there/system" => Ok(Box::new(self.clone())),
+            _ => Err(ErrorDomain::RPC.rpc("no way there")),
+        }
+    }
+}
+
+#[async_trait]
+impl Far for Across {
+    async fn supports(&self, _: i32) -> Result<bool, VirtError> {
+        Ok(true)
+    }
+
+    async fn prepare(
+        &self,
+        args: DomainMigratePrepare3ParamsArgs,
+    ) -> Result<DomainMigratePrepare3ParamsRet, VirtError> {
+        self.0.domain_migrate_prepare3_params(&CallCx::default(), args).await
+    }
+
+    async fn finish(
+        &self,
+        args: DomainMigrateFinish3ParamsArgs,
+    ) -> Result<DomainMigrateFinish3ParamsRet, VirtError> {
+        self.0.domain_migrate_finish3_params(&CallCx::default(), args).await
+    }
+}
+
+#[tokio::test]
+async fn peers_give_a_guest_to_each_other() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let dom = pair.talking().await;
+    let migrate = async |uri: &str| {
+        let args = DomainMigratePerform3ParamsArgs {
+            dom: dom.clone(),
+            dconnuri: Some(uri.into()),
+            params: vec![TypedParam::new("migrate_uri", "tcp://127.0.0.1")],
+            cookie_in: Vec::new(),
+            flags: LIVE | PEER2PEER | UNDEFINE_SOURCE,
+        };
+        pair.source.driver.domain_migrate_perform3_params(&pair.cx, args).await
+    };
+    let error = migrate("qemu://there/system").await.unwrap_err();
+    assert!(error.message.contains("switched off"), "{error}");
+    pair.source.driver.set_reach(Arc::new(Across(pair.target.driver.clone())));
+    assert_eq!(migrate("qemu://nowhere/system").await.unwrap_err().message, "no way there");
+    migrate("qemu://there/system").await.unwrap();
+    assert_eq!(pair.source.lives().await, [SUSPENDED_MIGRATED, SHUTDOWN, STOPPED_MIGRATED]);
+    assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, RESUMED_MIGRATED]);
+    let there = DomainLookupByUuidArgs { uuid: dom.uuid };
+    let there = pair.target.driver.domain_lookup_by_uuid(&pair.cx, there).await.unwrap().dom;
+    assert_eq!(pair.target.state(&there).await, RUNNING_MIGRATED);
+    pair.destroy_there(there).await;
 }

@@ -1,0 +1,38 @@
+//! Other daemons, for what two of them do between themselves.
+
+use virtwire_protocol::error::VirtError;
+use virtwire_protocol::remote::{
+    DomainMigrateFinish3ParamsArgs, DomainMigrateFinish3ParamsRet, DomainMigratePrepare3ParamsArgs,
+    DomainMigratePrepare3ParamsRet,
+};
+
+use crate::async_trait;
+
+/// The way to other daemons.
+#[async_trait]
+pub trait Reach: Send + Sync {
+    /// Opens a connection to the hypervisor of a URI.
+    ///
+    /// # Errors
+    /// There is no way there, or it is not to be gone.
+    async fn open(&self, uri: &str) -> Result<Box<dyn Far>, VirtError>;
+}
+
+/// Another daemon: as much of it as a migration needs.
+#[async_trait]
+pub trait Far: Send + Sync {
+    /// Whether it has a feature (`VIR_DRV_FEATURE_…`).
+    async fn supports(&self, feature: i32) -> Result<bool, VirtError>;
+
+    /// `virDomainMigratePrepare3Params`
+    async fn prepare(
+        &self,
+        args: DomainMigratePrepare3ParamsArgs,
+    ) -> Result<DomainMigratePrepare3ParamsRet, VirtError>;
+
+    /// `virDomainMigrateFinish3Params`
+    async fn finish(
+        &self,
+        args: DomainMigrateFinish3ParamsArgs,
+    ) -> Result<DomainMigrateFinish3ParamsRet, VirtError>;
+}
