@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 use virtwire_driver_api::{CallCx, Far, HypervisorDriver, Reach, async_trait};
 use virtwire_driver_qemu::Qemu;
@@ -44,6 +45,8 @@ struct Pair {
     target: Host,
     cx: CallCx,
     params: Vec<TypedParam>,
+    /// Two targets on one host could take the same port for free.
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// What the first step says.
@@ -54,10 +57,12 @@ struct Begun {
 
 impl Pair {
     async fn new() -> Self {
+        static ALONE: Mutex<()> = Mutex::const_new(());
+        let alone = ALONE.lock().await;
         let source = Host::new().await;
         let target = Host::known_as(Uuid::new_v4()).await;
         let params = vec![TypedParam::new("migrate_uri", "tcp://127.0.0.1")];
-        Self { source, target, cx: CallCx { client: 7, ..CallCx::default() }, params }
+        Self { source, target, cx: CallCx { client: 7, ..CallCx::default() }, params, _alone: alone }
     }
 
     fn with(&self, name: &str, value: &str) -> Vec<TypedParam> {
