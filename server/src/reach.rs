@@ -30,7 +30,8 @@ fn check(uri: &str) -> Result<(), VirtError> {
     let target = Target::parse(uri).map_err(|error| ErrorDomain::RPC.invalid_arg(error))?;
     match target.transport {
         Transport::Unix | Transport::Tcp | Transport::Tls => Ok(()),
-        Transport::Ssh if target.parameters.command.is_none() => Ok(()),
+        // A netcat is a command too, at the other end.
+        Transport::Ssh if target.parameters.command.is_none() && target.parameters.netcat.is_none() => Ok(()),
         Transport::Ssh | Transport::Ext => {
             let text = format_args!("the daemon runs no command of a URI's: {uri}");
             Err(ErrorDomain::RPC.operation_denied(text))
@@ -81,9 +82,12 @@ mod tests {
     fn only_ways_without_commands_are_gone() {
         let uris = ["qemu+tcp://host/system", "qemu://host/system", "qemu+ssh://root@host/system"];
         uris.iter().for_each(|uri| check(uri).unwrap());
-        for uri in
-            ["qemu+ext:///system?command=/bin/sh", "qemu+ssh://host/system?command=/bin/sh", "nonsense"]
-        {
+        for uri in [
+            "qemu+ext:///system?command=/bin/sh",
+            "qemu+ssh://host/system?command=/bin/sh",
+            "qemu+ssh://host/system?netcat=/bin/sh",
+            "nonsense",
+        ] {
             assert!(check(uri).is_err(), "{uri}");
         }
     }
