@@ -50,11 +50,17 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.driver.close_groups(self.client);
         let gone: Vec<_> = self.driver.bound().extract_if(.., |bound| bound.client == self.client).collect();
+        let managed = self.driver.managing().remove(&self.client);
+        if !managed && gone.is_empty() {
+            return;
+        }
         // Without a runtime the daemon itself ends.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (driver, client) = (self.driver.clone(), self.client);
         runtime.spawn(async move {
-            driver.unmanaged(client).await;
+            if managed {
+                driver.unmanaged(client).await;
+            }
             for guest in gone.iter().filter_map(Bound::run) {
                 driver.kill(&guest, Ending::Destroyed).await;
             }

@@ -1,16 +1,15 @@
 //! Images behind a disk's own, where the definition leaves it to the files to name them.
 
-use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use virtwire_conf::domain::disk::{BackingFormat, BackingStore, Disk, DiskSource, StorageType};
 use virtwire_conf::image::{HEAD, Image, read};
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::error::Result;
+use crate::named;
 
 const STORAGE: ErrorDomain = ErrorDomain::STORAGE;
 
@@ -112,9 +111,7 @@ fn look_from(path: &Path, dir: &Path) -> Result<Image> {
     let cannot = |error: std::io::Error| {
         VirtError::system(STORAGE, &error, format_args!("Cannot access storage file '{}'", path.display()))
     };
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file: File =
-        OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).map_err(cannot)?;
+    let file = named::options().read(true).open(path).map_err(cannot)?;
     let mut head = Vec::new();
     file.take(HEAD).read_to_end(&mut head).map_err(cannot)?;
     Ok(read(&head, dir))

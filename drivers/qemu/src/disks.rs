@@ -2,9 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 
-use rustix::fs::OFlags;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{BackingStore, Disk, StorageType, Tray};
 use virtwire_protocol::VirtError;
@@ -17,6 +15,7 @@ use crate::argv::storage::{nodes, storage_node, top_node};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor, not_running};
 use crate::guest::{Guest, Live};
+use crate::named;
 use crate::state::{Lifecycle, State};
 use crate::written;
 
@@ -128,8 +127,7 @@ fn is_raw(disk: &Disk) -> bool {
 
 /// So many bytes of a file, or as many as there are.
 fn read_at(path: &str, offset: u64, size: usize) -> std::io::Result<Vec<u8>> {
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let mut image = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let mut image = named::options().read(true).open(path)?;
     let mut buffer = Vec::new();
     if image.seek(SeekFrom::Start(offset)).is_ok() {
         image.take(size as u64).read_to_end(&mut buffer)?;

@@ -1,6 +1,6 @@
 //! The driver: its guests, where it keeps them, what it serves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,7 @@ use crate::probe::{QemuCaps, find_in_path, find_program};
 use crate::rotation::Rotation;
 use crate::save::Formats;
 use crate::security::{self, Dac};
+use crate::settings::Settings;
 use crate::state::Lifecycle;
 use crate::{checkpoint, define, kept, strays};
 use virtwire_store::{self as store, Found};
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     consoles: Mutex<HashMap<String, oneshot::Sender<()>>>,
     /// What ends with the connection of its client.
     bound: Mutex<Vec<Bound>>,
+    /// The clients that manage a migration, or did.
+    managing: Mutex<HashSet<u64>>,
     /// The drivers beside this one.
     companions: OnceLock<Companions>,
     /// The way to other daemons, where there is one.
@@ -107,11 +110,12 @@ impl Qemu {
         host_uuid: Option<Uuid>,
     ) -> io::Result<Self> {
         let dirs = Dirs::system(root);
+        let settings = Settings::read(&dirs.settings())?;
         let (security, cgroups) = match rustix::process::geteuid().is_root() {
-            true => (Some(Dac::open(&dirs.settings())?), Cgroups::of_host(&dirs.settings())?),
+            true => (Some(Dac::of(&settings)?), Cgroups::of_host(&settings)?),
             false => (None, Cgroups::default()),
         };
-        Self::open("qemu:///system", dirs, security, cgroups, answer_limit, host_uuid).await
+        Self::open("qemu:///system", dirs, &settings, (security, cgroups), answer_limit, host_uuid).await
     }
 
     /// The guests of one user.
@@ -121,14 +125,16 @@ impl Qemu {
     pub async fn session(answer_limit: Duration, host_uuid: Option<Uuid>) -> io::Result<Self> {
         let dirs = Dirs::session_from_env()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory"))?;
-        Self::open("qemu:///session", dirs, None, Cgroups::default(), answer_limit, host_uuid).await
+        let settings = Settings::read(&dirs.settings())?;
+        let host = (None, Cgroups::default());
+        Self::open("qemu:///session", dirs, &settings, host, answer_limit, host_uuid).await
     }
 
     async fn open(
         uri: &'static str,
         dirs: Dirs,
-        security: Option<Dac>,
-        cgroups: Cgroups,
+        settings: &Settings,
+        (security, cgroups): (Option<Dac>, Cgroups),
         answer_limit: Duration,
         host_uuid: Option<Uuid>,
     ) -> io::Result<Self> {
@@ -144,17 +150,18 @@ impl Qemu {
             events: EventHub::new(),
             caps: CapsCache::new(&dirs.cache),
             security,
-            entrance: Entrance::open(&dirs.settings())?,
-            formats: Formats::open(&dirs.settings())?,
+            entrance: Entrance::of(settings)?,
+            formats: Formats::of(settings)?,
             cgroups,
             answer_limit,
             options: OnceCell::new(),
             guests: Mutex::default(),
             consoles: Mutex::default(),
             bound: Mutex::default(),
+            managing: Mutex::default(),
             companions: OnceLock::new(),
             reach: OnceLock::new(),
-            _rotation: Rotation::of(&dirs)?,
+            _rotation: Rotation::of(&dirs, settings)?,
             _alive: alive,
             dirs,
         };
@@ -224,6 +231,10 @@ impl Qemu {
 
     pub(crate) fn bound(&self) -> MutexGuard<'_, Vec<Bound>> {
         self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn managing(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.shared.managing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All guests, in the order in which they became known.

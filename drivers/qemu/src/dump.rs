@@ -1,7 +1,6 @@
 //! What is in a guest's memory, put into a file for those who look for what went wrong.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use virtwire_qmp::commands::{Cont, Getfd, Stop, SystemReset};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file, monitor};
 use crate::guest::{Ending, Guest, Live};
+use crate::named;
 use crate::save::Stream;
 use crate::state::{Lifecycle, State};
 
@@ -86,8 +86,7 @@ async fn put(
     if flags & flag::MEMORY_ONLY != 0 {
         check_format(live, format).await?;
     }
-    let mut options = OpenOptions::new();
-    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    let opened = named::new().open(path);
     let out = opened.map_err(|e| file(&e, format_args!("Failed to create file '{}'", path.display())))?;
     let is_file = out.metadata().is_ok_and(|made| made.is_file());
     let filled = match flags & flag::MEMORY_ONLY {

@@ -57,7 +57,7 @@ pub(crate) async fn reload(driver: &Qemu, args: DomainGraphicsReloadArgs) -> Res
     if args.r#type < RELOAD_VNC && !is_vnc {
         return Ok(());
     }
-    say(&live, "display-reload", json!({"type": "vnc", "tls-certs": true})).await
+    say(&live.monitor, "display-reload", json!({"type": "vnc", "tls-certs": true})).await
 }
 
 /// Hands a socket to QEMU, to whose other end a client of the screen is.

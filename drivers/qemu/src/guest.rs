@@ -107,7 +107,7 @@ pub(crate) struct Live {
     pub(crate) monitor: Monitor,
     pub(crate) process: Arc<Process>,
     /// What holds it to its shares of the host.
-    pub(crate) group: cgroup::Group,
+    pub(crate) group: Arc<cgroup::Group>,
     pub(crate) dir: PathBuf,
     /// The next time it powers off, it starts again.
     pub(crate) restart: bool,

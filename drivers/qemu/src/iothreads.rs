@@ -127,7 +127,7 @@ pub(crate) async fn add(driver: &Qemu, args: DomainAddIothreadArgs) -> Result<()
         let object = object.as_object().cloned().unwrap_or_default();
         live.monitor.execute(&ObjectAdd(object)).await.map_err(monitor)?;
         if let Some(thread) = on_host(&live, id.get()).await? {
-            place_iothread(&live.group, &live.domain, live.process.pid(), id.get(), thread)?;
+            place_iothread(&live.group, &live.domain, live.process.pid(), id.get(), thread).await?;
         }
         edit_live(driver, &guest, |domain| with(domain, id));
     }

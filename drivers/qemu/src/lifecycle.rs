@@ -133,7 +133,7 @@ impl Qemu {
         domain: &mut Domain,
         dir: &Path,
         incoming: bool,
-    ) -> Result<(Process, Group, Monitor, mpsc::Receiver<QmpEvent>)> {
+    ) -> Result<(Process, Arc<Group>, Monitor, mpsc::Receiver<QmpEvent>)> {
         let program = domain.devices.emulator.clone().map(PathBuf::from);
         let program = program.ok_or_else(|| QEMU.internal_error("the guest has no emulator"))?;
         check_program(&program)?;
@@ -371,7 +371,7 @@ impl Qemu {
         plug::disconnect(self, &Owner::of(&live.domain), &live.domain.devices.interfaces).await;
         overlay::remove_all(&live.domain);
         tpm::end(self, &live.domain);
-        live.group.clone().remove_when_empty();
+        live.group.remove_when_empty();
         for socket in live::listening(&live.domain.devices) {
             let _ = fs::remove_file(socket);
         }

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{OFlags, inotify};
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
-use virtwire_protocol::config_file::{Assignment, Value, parse};
 
 use crate::dirs::Dirs;
+use crate::settings::Settings;
 
 /// How much is kept of a log: libvirt's values where `virtlogd.conf` sets no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,41 +37,16 @@ impl Default for Kept {
 
 impl Kept {
     /// What the files say; `stdio_handler = "file"` in `qemu.conf` is for logs without a limit.
-    fn read(dirs: &Dirs) -> io::Result<Self> {
-        let qemu = assignments(&dirs.settings())?;
-        let unlimited = |set: &Assignment| {
-            set.key == "stdio_handler" && matches!(&set.value, Value::Text(handler) if handler == "file")
-        };
-        if qemu.iter().any(unlimited) {
+    fn read(dirs: &Dirs, qemu: &Settings) -> io::Result<Self> {
+        if qemu.text("stdio_handler")?.as_deref() == Some("file") {
             return Ok(Self { size: 0, backups: 0 });
         }
-        let path = dirs.beside.config.join("virtlogd.conf");
-        let mut kept = Self::default();
-        for set in assignments(&path)? {
-            let number = match set.value {
-                Value::Number(number) => u64::try_from(number).ok(),
-                _ => None,
-            };
-            let number = number.ok_or_else(|| {
-                let text = format!("{}:{}: '{}' must be a number", path.display(), set.line, set.key);
-                io::Error::new(io::ErrorKind::InvalidData, text)
-            });
-            match set.key.as_str() {
-                "max_size" => kept.size = number?,
-                "max_backups" => kept.backups = number?,
-                _ => {}
-            }
-        }
-        Ok(kept)
-    }
-}
-
-/// What a file sets; nothing where it is not there.
-fn assignments(path: &Path) -> io::Result<Vec<Assignment>> {
-    match fs::read_to_string(path) {
-        Ok(text) => parse(&text).map_err(|what| io::Error::other(format!("{}:{what}", path.display()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
+        let own = Settings::read(&dirs.beside.config.join("virtlogd.conf"))?;
+        let usual = Self::default();
+        Ok(Self {
+            size: own.number("max_size")?.unwrap_or(usual.size),
+            backups: own.number("max_backups")?.unwrap_or(usual.backups),
+        })
     }
 }
 
@@ -92,8 +67,8 @@ impl Rotation {
     ///
     /// # Errors
     /// A configuration file cannot be read.
-    pub(crate) fn of(dirs: &Dirs) -> io::Result<Self> {
-        let kept = Kept::read(dirs)?;
+    pub(crate) fn of(dirs: &Dirs, qemu: &Settings) -> io::Result<Self> {
+        let kept = Kept::read(dirs, qemu)?;
         if kept.size == 0 {
             return Ok(Self(None));
         }
@@ -265,7 +240,7 @@ mod tests {
         let mut early = File::create(dirs.log("early")).unwrap();
         early.write_all(&[b'x'; 200]).unwrap();
         fs::write(dirs.beside.config.join("virtlogd.conf"), "max_size = 100\nmax_backups = 1\n").unwrap();
-        let _rotation = Rotation::of(&dirs).unwrap();
+        let _rotation = Rotation::of(&dirs, &Settings::default()).unwrap();
         let log = GuestLog::open(&path).unwrap();
         let mut qemu = log.output().unwrap();
         qemu.write_all(&[b'a'; 99]).unwrap();
@@ -289,14 +264,14 @@ mod tests {
         let dir = Scratch::new();
         let dirs = Dirs::system(dir.path());
         dirs.create().unwrap();
-        assert_eq!(Kept::read(&dirs).unwrap(), Kept { size: 2_097_152, backups: 3 });
+        assert_eq!(Kept::read(&dirs, &Settings::default()).unwrap(), Kept { size: 2_097_152, backups: 3 });
         let virtlogd = dirs.beside.config.join("virtlogd.conf");
         fs::write(&virtlogd, "max_backups = 7\nmax_age_days = 3\n").unwrap();
-        assert_eq!(Kept::read(&dirs).unwrap(), Kept { size: 2_097_152, backups: 7 });
+        assert_eq!(Kept::read(&dirs, &Settings::default()).unwrap(), Kept { size: 2_097_152, backups: 7 });
         fs::write(&virtlogd, "\nmax_size = \"x\"\n").unwrap();
-        let error = Kept::read(&dirs).unwrap_err().to_string();
+        let error = Kept::read(&dirs, &Settings::default()).unwrap_err().to_string();
         assert!(error.ends_with("virtlogd.conf:2: 'max_size' must be a number"), "{error}");
-        fs::write(dirs.settings(), "stdio_handler = \"file\"\n").unwrap();
-        assert_eq!(Kept::read(&dirs).unwrap().size, 0);
+        let unlimited = crate::settings::given("stdio_handler = \"file\"\n");
+        assert_eq!(Kept::read(&dirs, &unlimited).unwrap().size, 0);
     }
 }

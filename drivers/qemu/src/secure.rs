@@ -36,5 +36,5 @@ pub(crate) async fn set_state(driver: &Qemu, args: DomainSetLaunchSecurityStateA
     if let Some(address) = params::number(&args.params, ADDRESS) {
         arguments["gpa"] = address.into();
     }
-    say(&guest.live()?, "sev-inject-launch-secret", arguments).await
+    say(&guest.live()?.monitor, "sev-inject-launch-secret", arguments).await
 }

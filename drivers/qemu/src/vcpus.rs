@@ -225,7 +225,7 @@ async fn plug(driver: &Qemu, guest: &Guest, live: &Live, id: u32) -> Result<()> 
     live.monitor.execute_raw("device_add", &device).await.map_err(monitor)?;
     let threads = live.monitor.execute(&QueryCpusFast {}).await.map_err(monitor)?;
     if let Some(thread) = threads.iter().find(|thread| thread.cpu_index == id) {
-        place_vcpu(&live.group, &live.domain, live.process.pid(), id, thread.thread_id)?;
+        place_vcpu(&live.group, &live.domain, live.process.pid(), id, thread.thread_id).await?;
     }
     edit_live(driver, guest, |domain| switch(domain, id, true));
     Ok(())

@@ -1,7 +1,6 @@
 //! A backup begins: for all of its disks in one moment, and with the checkpoint that is made at once.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use crate::checkpoint::bitmaps::{self, Bitmaps};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Guest, Live};
+use crate::named;
 use crate::security::Given;
 use crate::snapshot::qemu_img;
 use crate::{checkpoint, devices};
@@ -132,7 +132,7 @@ async fn run<'d>(
     let mut begun = bitmaps::change(live, std::mem::take(actions)).await;
     if begun.is_ok() {
         for export in exports {
-            begun = say(live, "block-export-add", export).await;
+            begun = say(&live.monitor, "block-export-add", export).await;
             if begun.is_err() {
                 break;
             }
@@ -155,7 +155,7 @@ async fn serve(live: &Live, server: &BackupServer) -> Result<()> {
     if credentials {
         let object = json!({"qom-type": "tls-creds-x509", "id": TLS, "dir": credentials_dir(), "endpoint": "server",
             "verify-peer": true});
-        say(live, "object-add", object).await?;
+        say(&live.monitor, "object-add", object).await?;
     }
     let address = match server.transport {
         Some(BackupTransport::Unix) => json!({"type": "unix", "data": {"path": server.socket}}),
@@ -168,9 +168,9 @@ async fn serve(live: &Live, server: &BackupServer) -> Result<()> {
     if credentials {
         arguments["tls-creds"] = TLS.into();
     }
-    let started = say(live, "nbd-server-start", arguments).await;
+    let started = say(&live.monitor, "nbd-server-start", arguments).await;
     if started.is_err() && credentials {
-        let _ = say(live, "object-del", json!({"id": TLS})).await;
+        let _ = say(&live.monitor, "object-del", json!({"id": TLS})).await;
     }
     started
 }
@@ -186,8 +186,7 @@ async fn image(live: &Live, own: &Disk, disk: &BackupDisk, reuse: bool, made: &m
     let new = store(disk);
     let Some(path) = new.path().filter(|_| !reuse) else { return Ok(()) };
     if new.type_ == StorageType::File {
-        let mut options = OpenOptions::new();
-        let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+        let opened = named::new().open(path);
         opened.map_err(|error| file(&error, format_args!("failed to create image file '{path}'")))?;
         made.files.push(path.to_owned());
     } else if new.format == "raw" {

@@ -29,7 +29,7 @@ const CANCELED: i32 = 5;
 pub(super) async fn stop_server(live: &Live) {
     for (command, arguments) in [("nbd-server-stop", json!({})), ("object-del", json!({"id": TLS}))] {
         // There may be none.
-        let _ = say(live, command, arguments).await;
+        let _ = say(&live.monitor, command, arguments).await;
     }
 }
 
@@ -59,7 +59,7 @@ impl Qemu {
         for job in live.block_jobs.iter().filter(|job| job.kind == Kind::Backup && names.contains(&job.disk))
         {
             aborting(guest, &job.name);
-            say(live, "block-job-cancel", json!({"device": job.name, "force": true})).await?;
+            say(&live.monitor, "block-job-cancel", json!({"device": job.name, "force": true})).await?;
         }
         Ok(())
     }
@@ -184,7 +184,7 @@ impl Qemu {
 /// Ends jobs that nobody is to hear of.
 pub(super) async fn give_up(live: &Live, names: &[String]) {
     for id in names {
-        let _ = say(live, "block-job-cancel", json!({"device": id, "force": true})).await;
+        let _ = say(&live.monitor, "block-job-cancel", json!({"device": id, "force": true})).await;
         let _ = snapshot::job(&live.monitor, id).await;
     }
 }

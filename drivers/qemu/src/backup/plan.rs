@@ -1,7 +1,6 @@
 //! What a backup is to be: which disks are meant, how much of each, and where that goes.
 
 use std::fs;
-use std::os::unix::fs::FileTypeExt;
 
 use virtwire_conf::backup::{
     BackupDisk, BackupDiskMode, BackupDisks, BackupMode, BackupState, BackupTransport,
@@ -166,7 +165,7 @@ fn check(disk: &BackupDisk, guest: &Guest, live: &Live, reuse: bool) -> Result<(
         return found.map(drop).map_err(|error| file(&error, format_args!("unable to stat: {path}")));
     }
     match found {
-        Ok(found) if found.len() > 0 || found.file_type().is_block_device() => {
+        Ok(found) if found.len() > 0 || !found.is_file() => {
             let text = format_args!("store '{path}' for backup of '{}' exists", disk.name);
             Err(QEMU.invalid_arg(text))
         }

@@ -55,7 +55,7 @@ pub(crate) async fn set_speed(driver: &Qemu, args: DomainBlockJobSetSpeedArgs) -
     let _job = guest.job.lock().await;
     let live = guest.live()?;
     let name = &with_job(&live, &args.path.to_str_lossy())?.1.name;
-    say(&live, "block-job-set-speed", json!({"device": name, "speed": speed})).await
+    say(&live.monitor, "block-job-set-speed", json!({"device": name, "speed": speed})).await
 }
 
 pub(crate) async fn abort(driver: &Qemu, args: DomainBlockJobAbortArgs) -> Result<()> {
@@ -77,8 +77,8 @@ pub(crate) async fn abort(driver: &Qemu, args: DomainBlockJobAbortArgs) -> Resul
     set_phase(&guest, &job.name, if pivot { Phase::Pivoting } else { Phase::Aborting });
     driver.save_status(&guest);
     let asked = match pivot {
-        true => say(&live, "job-complete", json!({"id": job.name})).await,
-        false => say(&live, "block-job-cancel", json!({"device": job.name, "force": false})).await,
+        true => say(&live.monitor, "job-complete", json!({"id": job.name})).await,
+        false => say(&live.monitor, "block-job-cancel", json!({"device": job.name, "force": false})).await,
     };
     if asked.is_err() {
         set_phase(&guest, &job.name, before);

@@ -228,7 +228,7 @@ async fn mirror_to(
         Err(_) => {
             driver.set_mirror(guest, target(disk), None);
             for node in all {
-                let _ = say(live, "blockdev-del", json!({"node-name": node})).await;
+                let _ = say(&live.monitor, "blockdev-del", json!({"node-name": node})).await;
             }
         }
     }

@@ -140,7 +140,7 @@ impl Qemu {
     async fn give_up(&self, live: &Live, disk: &Disk, gone: &[Layer]) {
         for image in gone {
             for node in nodes(disk, image).1 {
-                if let Err(error) = say(live, "blockdev-del", json!({"node-name": node})).await {
+                if let Err(error) = say(&live.monitor, "blockdev-del", json!({"node-name": node})).await {
                     tracing::warn!(node, %error, "QEMU keeps an image that is not needed");
                 }
             }

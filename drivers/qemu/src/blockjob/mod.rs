@@ -19,6 +19,7 @@ use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{Disk, Mirror};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::*;
+use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::{QueryJobs, QueryNamedBlockNodes};
 
 use crate::disks::{find, path_of, target};
@@ -179,12 +180,12 @@ fn speed(bandwidth: u64, in_bytes: bool) -> Result<u64> {
 }
 
 /// One of QEMU's commands, of which only that it was done counts.
-pub(crate) async fn say(live: &Live, command: &str, arguments: Value) -> Result<()> {
+pub(crate) async fn say(qemu: &Monitor, command: &str, arguments: Value) -> Result<()> {
     let arguments = match arguments {
         Value::Object(arguments) => arguments,
         _ => Map::new(),
     };
-    live.monitor.execute_raw(command, &arguments).await.map_err(monitor)?;
+    qemu.execute_raw(command, &arguments).await.map_err(monitor)?;
     Ok(())
 }
 
@@ -241,7 +242,7 @@ impl Qemu {
             live.block_jobs.push(job);
         }
         self.save_status(guest);
-        let begun = say(live, command, arguments).await;
+        let begun = say(&live.monitor, command, arguments).await;
         if begun.is_err() {
             self.forget_job(guest, &name);
             self.save_status(guest);

@@ -16,10 +16,10 @@ use std::time::Duration;
 use virtwire_conf::Domain;
 use virtwire_conf::table::Cpuset;
 use virtwire_protocol::VirtError;
-use virtwire_protocol::config_file::{self, Value};
 use virtwire_protocol::error::ErrorDomain;
 
 use crate::error::{QEMU, Result};
+use crate::settings::Settings;
 
 pub(crate) use limits::{Bandwidth, Memory, UNLIMITED};
 
@@ -117,30 +117,6 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// The controllers that a file of settings names.
-fn wanted(settings: &Path) -> io::Result<Option<Vec<String>>> {
-    let text = match fs::read_to_string(settings) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text?,
-    };
-    let wrong = |what: &dyn std::fmt::Display| io::Error::other(format!("{}:{what}", settings.display()));
-    let all = config_file::parse(&text).map_err(|error| wrong(&error))?;
-    let Some(set) = all.iter().rfind(|set| set.key == "cgroup_controllers") else { return Ok(None) };
-    let names = match &set.value {
-        Value::List(names) => names.iter().map(|name| match name {
-            Value::Text(name) => Some(name.clone()),
-            _ => None,
-        }),
-        _ => {
-            return Err(wrong(&format_args!("{}: 'cgroup_controllers' must be a list of strings", set.line)));
-        }
-    };
-    let names: Option<Vec<_>> = names.collect();
-    names
-        .map(Some)
-        .ok_or_else(|| wrong(&format_args!("{}: 'cgroup_controllers' must be a list of strings", set.line)))
-}
-
 /// The hierarchies of the host.
 #[derive(Debug, Default)]
 pub(crate) struct Cgroups {
@@ -154,12 +130,15 @@ impl Cgroups {
     /// The hierarchies that are mounted, as far as `qemu.conf` (`cgroup_controllers`) wants them.
     ///
     /// # Errors
-    /// The file cannot be read, or names something else than controllers.
-    pub(crate) fn of_host(settings: &Path) -> io::Result<Self> {
-        let wanted = wanted(settings)?;
+    /// It names something else than controllers.
+    pub(crate) fn of_host(settings: &Settings) -> io::Result<Self> {
+        let wanted = settings.texts("cgroup_controllers")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let unified = |root: &Path| fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
-        Ok(Self::find(&mounts, unified, wanted.as_deref()))
+        let mut found = Self::find(&mounts, unified, wanted.as_deref());
+        // Something else may be mounted above.
+        found.hierarchies.retain(|hierarchy| hierarchy.root.join("cgroup.procs").exists());
+        Ok(found)
     }
 
     /// The weights that the time of processors can have.
@@ -179,7 +158,12 @@ impl Cgroups {
         let is_wanted = |controller: &Controller| {
             wanted.is_none_or(|all| all.iter().any(|name| name == controller.name()))
         };
-        let mounts: Vec<_> = mountinfo.lines().filter_map(Mount::parse).collect();
+        let mut mounts: Vec<Mount<'_>> = Vec::new();
+        for mount in mountinfo.lines().filter_map(Mount::parse) {
+            // What is mounted later hides what was there.
+            mounts.retain(|earlier| earlier.place != mount.place);
+            mounts.push(mount);
+        }
         let mut taken: Vec<Controller> = Vec::new();
         for version in [Version::V2, Version::V1] {
             for mount in mounts.iter().filter(|mount| mount.version == version) {
@@ -211,45 +195,53 @@ impl Cgroups {
     ///
     /// # Errors
     /// There is no such partition, or a group cannot be made. Where the host lets nobody make groups, there are none.
-    pub(crate) fn enter(&self, domain: &Domain, short: &str, pid: u32) -> Result<Group> {
-        let partition = domain.resource.as_ref().and_then(|resource| resource.partition.as_deref());
-        let place = place(partition.unwrap_or(PARTITION))?;
+    pub(crate) fn enter(&self, domain: &Domain, short: &str, pid: u32) -> Result<Arc<Group>> {
         let mut group = Group::default();
+        let entered = self.make_all(domain, short, &mut group);
+        let entered = entered.and_then(|()| {
+            group.places.iter().try_for_each(|place| {
+                again(|| {
+                    let _ = make(&place.hierarchy, &place.dir);
+                    limits::write(&place.dir.join("cgroup.procs"), pid)
+                })
+            })
+        });
+        let group = Arc::new(group);
+        match entered {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                group.remove_when_empty();
+                Err(error)
+            }
+        }
+    }
+
+    fn make_all(&self, domain: &Domain, short: &str, group: &mut Group) -> Result<()> {
+        let partition = domain.resource.as_ref().and_then(|resource| resource.partition.as_deref());
+        let partition = partition.unwrap_or(PARTITION);
+        let place = place(partition)?;
         for hierarchy in &self.hierarchies {
             let parent = hierarchy.root.join(&place);
-            let made = match partition {
-                Some(partition) if partition != PARTITION => Ok(()),
-                _ => make(hierarchy, &parent),
-            };
+            let made = if partition == PARTITION { make(hierarchy, &parent) } else { Ok(()) };
             let dir = parent.join(format!("qemu-{short}.libvirt-qemu"));
             match made.and_then(|()| make(hierarchy, &dir)) {
                 Ok(()) => group.places.push(Place { hierarchy: Arc::clone(hierarchy), dir }),
                 Err(error) if is_closed(&error) => {
                     tracing::debug!(root = %hierarchy.root.display(), %error, "no groups can be made");
+                    let _ = fs::remove_dir(dir);
                 }
                 Err(error) => {
-                    group.remove();
                     let which = if hierarchy.version == Version::V2 { "v2" } else { "v1" };
                     let what = format_args!("Failed to create {which} cgroup '{}/'", parent.display());
                     return Err(VirtError::system(ErrorDomain::CGROUP, &error, what));
                 }
             }
         }
-        for place in &group.places {
-            let taken = again(|| {
-                let _ = make(&place.hierarchy, &place.dir);
-                limits::write(&place.dir.join("cgroup.procs"), pid)
-            });
-            if let Err(error) = taken {
-                group.remove();
-                return Err(error);
-            }
-        }
-        Ok(group)
+        Ok(())
     }
 
     /// The groups of a guest that another daemon has started: they are where the emulator is.
-    pub(crate) fn of_process(&self, pid: u32) -> Group {
+    pub(crate) fn of_process(&self, pid: u32) -> Arc<Group> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let mut group = Group::default();
         for hierarchy in &self.hierarchies {
@@ -275,7 +267,7 @@ impl Cgroups {
                 group.places.push(Place { hierarchy: Arc::clone(hierarchy), dir });
             }
         }
-        group
+        Arc::new(group)
     }
 }
 
@@ -301,12 +293,17 @@ fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
+/// A group that is there already is as good as a new one.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a group; what is below it can be controlled as it is itself.
 fn make(hierarchy: &Hierarchy, dir: &Path) -> io::Result<()> {
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
+    make_dir(dir)?;
     match hierarchy.version {
         Version::V1 if hierarchy.controls(Controller::Cpuset) => {
             // A new group has no processor and no memory, and takes nobody.
@@ -365,8 +362,17 @@ struct Place {
     dir: PathBuf,
 }
 
+impl Place {
+    /// The groups that are in it, by name.
+    fn parts(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let parts = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        parts.filter_map(|part| part.file_name().into_string().ok()).collect()
+    }
+}
+
 /// The groups of a guest, or of some of its threads.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Group {
     places: Vec<Place>,
 }
@@ -386,20 +392,18 @@ impl Group {
     }
 
     /// The group of some threads, by its name.
-    pub(crate) fn part(&self, name: &str) -> Self {
+    pub(crate) fn part(&self, name: &str) -> Arc<Self> {
         let places = self.places.iter().filter(|place| place.hierarchy.parts_threads());
-        Self {
-            places: places
-                .map(|place| Place { hierarchy: Arc::clone(&place.hierarchy), dir: place.dir.join(name) })
-                .collect(),
-        }
+        let part =
+            |place: &Place| Place { hierarchy: Arc::clone(&place.hierarchy), dir: place.dir.join(name) };
+        Arc::new(Self { places: places.map(part).collect() })
     }
 
     /// Makes the group of some threads.
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn make_part(&self, name: &str) -> Result<Self> {
+    pub(crate) fn make_part(&self, name: &str) -> Result<Arc<Self>> {
         let part = self.part(name);
         for place in &part.places {
             let made = match place.hierarchy.version {
@@ -447,9 +451,7 @@ impl Group {
     /// The kernel's.
     pub(crate) fn set_all_nodes(&self, nodes: &Cpuset) -> Result<()> {
         let Some(place) = self.place(Controller::Cpuset) else { return Ok(()) };
-        let entries = fs::read_dir(&place.dir).into_iter().flatten().flatten();
-        let parts = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let parts: Vec<_> = parts.filter_map(|part| Some(self.part(part.file_name().to_str()?))).collect();
+        let parts: Vec<_> = place.parts().iter().map(|part| self.part(part)).collect();
         // A part never has a node that the whole does not have: it may have to go first, or last.
         for part in &parts {
             let _ = part.set_nodes(nodes);
@@ -458,45 +460,40 @@ impl Group {
         parts.iter().try_for_each(|part| part.set_nodes(nodes))
     }
 
-    /// Removes it with its parts, as far as nobody is in it.
-    ///
-    /// Returns whether all is gone.
-    pub(crate) fn remove(&self) -> bool {
-        self.places.iter().all(|place| {
-            let parts = fs::read_dir(&place.dir).into_iter().flatten().flatten();
-            for part in parts.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-                let _ = fs::remove_dir(part.path());
-            }
-            match fs::remove_dir(&place.dir) {
+    /// Removes it with its parts, as far as nobody is in it; says whether all is gone.
+    fn remove(&self) -> bool {
+        let mut gone = true;
+        for place in &self.places {
+            place.parts().iter().for_each(|part| drop(fs::remove_dir(place.dir.join(part))));
+            gone &= match fs::remove_dir(&place.dir) {
                 Ok(()) => true,
                 Err(error) => error.kind() == io::ErrorKind::NotFound,
-            }
-        })
+            };
+        }
+        gone
     }
 
     /// Removes it once the last process has left it.
-    pub(crate) fn remove_when_empty(self) {
+    pub(crate) fn remove_when_empty(self: &Arc<Self>) {
         if self.remove() {
             return;
         }
+        let group = Arc::clone(self);
         tokio::spawn(async move {
             for _ in 0..TRIES {
                 tokio::time::sleep(PAUSE).await;
-                if self.remove() {
+                if group.remove() {
                     return;
                 }
             }
-            tracing::warn!(places = ?self.places, "control groups are still in use");
+            tracing::warn!(places = ?group.places, "control groups are still in use");
         });
     }
 }
 
 /// In the unified hierarchy, threads of one process are apart only in groups of another kind.
 fn make_threaded(hierarchy: &Hierarchy, dir: &Path) -> io::Result<()> {
-    match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
+    make_dir(dir)?;
     let kind = dir.join("cgroup.type");
     if fs::read_to_string(&kind)?.trim() != "threaded" {
         fs::write(&kind, "threaded")?;
@@ -511,9 +508,12 @@ mod tests {
     fn found(unified: &'static str, wanted: Option<&[String]>) -> Vec<(String, Vec<Controller>)> {
         let mounts = "31 24 0:27 / /c/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                       32 24 0:28 /box /c/blkio rw,nosuid shared:9 - cgroup cgroup rw,blkio\n\
-                      33 24 0:29 / /c/unified rw - cgroup2 cgroup2 rw\n24 1 0:2 / /c rw - tmpfs tmpfs rw\n";
+                      33 24 0:29 / /c/unified rw - cgroup2 cgroup2 rw\n24 1 0:2 / /c rw - tmpfs tmpfs rw\n\
+                      40 31 0:27 /box /c/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n";
         let cgroups = Cgroups::find(mounts, |_| unified.to_owned(), wanted);
-        let of = |one: &Arc<Hierarchy>| (one.root.display().to_string(), one.controllers.clone());
+        let of = |one: &Arc<Hierarchy>| {
+            (format!("{}:{}", one.root.display(), one.within), one.controllers.clone())
+        };
         cgroups.hierarchies.iter().map(of).collect()
     }
 
@@ -522,8 +522,8 @@ mod tests {
         assert_eq!(
             found("memory io pids", None),
             [
-                ("/c/unified".to_owned(), vec![Controller::Memory, Controller::Blkio]),
-                ("/c/cpu,cpuacct".to_owned(), vec![Controller::Cpu]),
+                ("/c/unified:/".to_owned(), vec![Controller::Memory, Controller::Blkio]),
+                ("/c/cpu,cpuacct:/box".to_owned(), vec![Controller::Cpu]),
             ]
         );
         assert_eq!(found("", Some(&["cpu".to_owned()]))[1].1, [Controller::Cpu]);

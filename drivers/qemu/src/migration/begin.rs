@@ -34,7 +34,7 @@ pub(super) async fn begin(
     let job = guest.turn().await?;
     let begun = describe(driver, &guest, asked).await?;
     if asked.has(flag::CHANGE_PROTECTION) {
-        guest.set_moving(Some(Moving::new(Way::Out, Phase::Begun, asked, cx, job)));
+        guest.set_moving(Some(Moving::new(driver, Way::Out, Phase::Begun, asked, cx, job)));
         driver.save_status(&guest);
     }
     Ok(begun)

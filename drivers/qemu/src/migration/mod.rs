@@ -37,7 +37,7 @@ use crate::error::Result;
 use crate::guest::Guest;
 use capabilities::Before;
 use params::{Asked, Older, flag, older_flags};
-use place::Lease;
+use place::Door;
 
 pub(crate) use follow::{abort, info, post_copy, statistics};
 pub(crate) use place::Entrance;
@@ -98,13 +98,23 @@ pub(crate) struct Moving {
     /// What comes of a guest that does not run.
     offline: Option<Arc<Domain>>,
     before: Before,
-    _lease: Option<Lease>,
+    /// Where it comes in, which is nobody else's meanwhile.
+    _door: Option<Door>,
     /// Nobody else changes the guest's life.
     _job: OwnedMutexGuard<()>,
 }
 
 impl Moving {
-    fn new(way: Way, phase: Phase, asked: &Asked, cx: &CallCx, job: OwnedMutexGuard<()>) -> Self {
+    /// Begins one, of which the driver hears when its client has gone.
+    fn new(
+        driver: &Qemu,
+        way: Way,
+        phase: Phase,
+        asked: &Asked,
+        cx: &CallCx,
+        job: OwnedMutexGuard<()>,
+    ) -> Self {
+        driver.managing().insert(cx.client);
         Self {
             way,
             phase,
@@ -118,7 +128,7 @@ impl Moving {
             origin: String::new(),
             offline: None,
             before: Before::default(),
-            _lease: None,
+            _door: None,
             _job: job,
         }
     }

@@ -48,7 +48,7 @@ pub(super) async fn migrate(
     let paused = guest.lock().state.state == State::PAUSED_USER.state;
     // Of no client: who has asked for it need not wait for it.
     let nobody = CallCx { client: u64::MAX, ..cx.clone() };
-    guest.set_moving(Some(Moving::new(Way::Out, Phase::Begun, &asked, &nobody, job)));
+    guest.set_moving(Some(Moving::new(driver, Way::Out, Phase::Begun, &asked, &nobody, job)));
     driver.save_status(&guest);
     let course = Course { driver, guest: &guest, far: &*far, asked, paused };
     let gone = course.run(cookie, &xml).await;

@@ -25,8 +25,10 @@ use crate::save::replacement;
 
 /// QEMU's name of the connection.
 const CONNECTION: &str = "migrate";
-/// `VIR_DOMAIN_XML_SECURE` and `…_INACTIVE`
+/// `VIR_DOMAIN_XML_SECURE`, `…_INACTIVE` and `…_MIGRATABLE`
 const SECURE_INACTIVE: u32 = 1 | 2;
+const MIGRATABLE: u32 = 8;
+
 /// Sends a guest. Where that fails a client that does not go on to the last step finds it running here again.
 ///
 /// # Errors
@@ -80,7 +82,7 @@ async fn enter(driver: &Qemu, guest: &Arc<Guest>, cx: &CallCx, asked: &Asked) ->
             let job = guest.turn().await?;
             guest.live()?;
             allowed::leave(driver, guest, asked)?;
-            guest.set_moving(Some(Moving::new(Way::Out, Phase::Performing, asked, cx, job)));
+            guest.set_moving(Some(Moving::new(driver, Way::Out, Phase::Performing, asked, cx, job)));
         }
     }
     driver.save_status(guest);
@@ -117,7 +119,7 @@ async fn kept(driver: &Qemu, guest: &Guest, asked: &Asked) -> Result<String> {
         return Ok(text(&new, SECURE_INACTIVE));
     }
     let stored = guest.lock().next().ok_or_else(not_running)?;
-    Ok(text(&stored, SECURE_INACTIVE | 8))
+    Ok(text(&stored, SECURE_INACTIVE | MIGRATABLE))
 }
 
 /// Tells QEMU how it is to send.

@@ -4,13 +4,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-
-use virtwire_protocol::config_file::{Value, parse};
 
 use super::params::{Asked, name};
 use crate::error::{QEMU, Result};
+use crate::settings::Settings;
 
 /// The ports that guests come in at, unless `qemu.conf` says others.
 const PORTS: RangeInclusive<u16> = 49152..=49215;
@@ -35,53 +33,24 @@ impl Default for Entrance {
 }
 
 impl Entrance {
-    /// Reads a file; one that is not there says nothing.
+    /// As `qemu.conf` says.
     ///
     /// # Errors
-    /// The file cannot be read or understood.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                Self::parse(&text).map_err(|what| io::Error::other(format!("{}:{what}", path.display())))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error),
+    /// It says something that is none of that.
+    pub(crate) fn of(settings: &Settings) -> io::Result<Self> {
+        let host = settings.text("migration_host")?;
+        if host.as_deref().is_some_and(is_local) {
+            return Err(settings.wrong("migration_host", "a name that means this host to others"));
         }
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut entrance = Self::default();
-        let (mut first, mut last) = (*PORTS.start(), *PORTS.end());
-        for set in parse(text).map_err(|error| error.to_string())? {
-            let wrong = |expected: &str| format!("{}: '{}' must be {expected}", set.line, set.key);
-            let name = || match &set.value {
-                Value::Text(text) => Ok(Some(text.clone()).filter(|name| !name.is_empty())),
-                _ => Err(wrong("a string")),
-            };
-            let port = || match set.value {
-                Value::Number(number) => u16::try_from(number).ok().filter(|port| *port > 0),
-                _ => None,
-            };
-            let port = || port().ok_or_else(|| wrong("a port"));
-            match set.key.as_str() {
-                "migration_address" => entrance.address = name()?,
-                "migration_host" => {
-                    let host = name()?;
-                    if host.as_deref().is_some_and(is_local) {
-                        return Err(wrong("a name that means this host to others"));
-                    }
-                    entrance.host = host;
-                }
-                "migration_port_min" => first = port()?,
-                "migration_port_max" => last = port()?,
-                _ => {}
-            }
-        }
+        let first = settings.port("migration_port_min")?.unwrap_or(*PORTS.start());
+        let last = settings.port("migration_port_max")?.unwrap_or(*PORTS.end());
         if first > last {
-            return Err(format!("migration_port_min {first} is above migration_port_max {last}"));
+            return Err(
+                settings.wrong("migration_port_max", &format!("{first} (migration_port_min) or more"))
+            );
         }
-        entrance.ports = first..=last;
-        Ok(entrance)
+        let address = settings.text("migration_address")?;
+        Ok(Self { address, host, ports: first..=last, ..Self::default() })
     }
 
     /// Takes a free port.
@@ -180,12 +149,13 @@ fn bracketed(address: &str) -> String {
 
 /// Where a guest comes in.
 #[derive(Debug)]
-pub(super) struct Door {
-    /// In QEMU's words.
-    pub(super) incoming: String,
-    /// What the source is to be told, where it does not know.
-    pub(super) told: Option<String>,
-    pub(super) lease: Option<Lease>,
+pub(super) enum Door {
+    /// At a socket in the file system.
+    Socket(String),
+    /// At an address, and a port that the source knows.
+    Known(String, u16),
+    /// At an address, and a port that the source is told of, as what is said before the port.
+    Leased(String, Lease, String),
 }
 
 impl Door {
@@ -196,31 +166,46 @@ impl Door {
     pub(super) fn open(entrance: &Entrance, own_name: &str, asked: &Asked) -> Result<Self> {
         let uri = asked.text(name::URI);
         let port = match uri.as_deref().map(Goal::parse).transpose()? {
-            Some(Goal::Unix(path)) => {
-                return Ok(Self { incoming: format!("unix:{path}"), told: None, lease: None });
-            }
+            Some(Goal::Unix(path)) => return Ok(Self::Socket(path)),
             Some(Goal::Tcp(_, port)) => port,
             None => None,
         };
         let address = asked.text(name::LISTEN_ADDRESS).or_else(|| entrance.address.clone());
         let address = address.unwrap_or_else(|| usual_address().to_owned());
         let address = bracketed(address.trim_start_matches('[').trim_end_matches(']'));
-        let lease = if port.is_none() { Some(entrance.port()?) } else { None };
-        let number = port.or(lease.as_ref().map(|lease| lease.port)).unwrap_or_default();
-        let told = match (&uri, port) {
-            (_, Some(_)) => None,
-            (Some(uri), None) => Some(format!("{}:{number}", uri.trim_end_matches('/'))),
-            (None, None) => {
+        if let Some(port) = port {
+            return Ok(Self::Known(address, port));
+        }
+        let told = match uri {
+            Some(uri) => uri.trim_end_matches('/').to_owned(),
+            None => {
                 let name = entrance.host.as_deref().unwrap_or(own_name);
                 if is_local(name) {
                     let text =
                         "hostname on destination resolved to localhost, but migration requires an FQDN";
                     return Err(QEMU.internal_error(text));
                 }
-                Some(format!("tcp:{}:{number}", bracketed(name)))
+                format!("tcp:{}", bracketed(name))
             }
         };
-        Ok(Self { incoming: format!("tcp:{address}:{number}"), told, lease })
+        Ok(Self::Leased(address, entrance.port()?, told))
+    }
+
+    /// In QEMU's words.
+    pub(super) fn incoming(&self) -> String {
+        match self {
+            Self::Socket(path) => format!("unix:{path}"),
+            Self::Known(address, port) => format!("tcp:{address}:{port}"),
+            Self::Leased(address, lease, _) => format!("tcp:{address}:{}", lease.port),
+        }
+    }
+
+    /// What the source is to be told, where it does not know.
+    pub(super) fn told(&self) -> Option<String> {
+        match self {
+            Self::Leased(_, lease, before) => Some(format!("{before}:{}", lease.port)),
+            Self::Socket(_) | Self::Known(..) => None,
+        }
     }
 }
 
@@ -234,6 +219,7 @@ mod tests {
     use virtwire_protocol::remote::TypedParam;
 
     use super::*;
+    use crate::settings::given;
 
     #[test]
     fn goals_are_told_from_what_is_none() {
@@ -252,29 +238,37 @@ mod tests {
         Door::open(entrance, "here", &Asked::new(params, 0, "f").unwrap()).unwrap()
     }
 
+    fn port_of(door: &Door) -> u16 {
+        match door {
+            Door::Leased(_, lease, _) => lease.port,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn the_source_is_told_what_it_does_not_know() {
-        let entrance = Entrance::parse("migration_port_min = 49300\nmigration_port_max = 49309").unwrap();
+        let entrance =
+            Entrance::of(&given("migration_port_min = 49300\nmigration_port_max = 49309")).unwrap();
         let listen = || TypedParam::new(name::LISTEN_ADDRESS, "127.0.0.1");
         let first = door(&entrance, vec![listen()]);
-        let port = first.lease.as_ref().unwrap().port;
-        assert_eq!(first.incoming, format!("tcp:127.0.0.1:{port}"));
-        assert_eq!(first.told, Some(format!("tcp:here:{port}")));
+        let port = port_of(&first);
+        assert_eq!(first.incoming(), format!("tcp:127.0.0.1:{port}"));
+        assert_eq!(first.told(), Some(format!("tcp:here:{port}")));
         let second = door(&entrance, vec![listen(), TypedParam::new(name::URI, "tcp://there")]);
-        let other = second.lease.as_ref().unwrap().port;
+        let other = port_of(&second);
         assert_ne!(other, port, "a port is nobody else's");
-        assert_eq!(second.told, Some(format!("tcp://there:{other}")));
+        assert_eq!(second.told(), Some(format!("tcp://there:{other}")));
         drop(first);
         assert!(!entrance.taken.lock().unwrap().contains(&port));
         let given = door(&entrance, vec![TypedParam::new(name::URI, "tcp://there:7")]);
-        assert_eq!((given.told, given.incoming.ends_with(":7")), (None, true));
+        assert_eq!((given.told(), given.incoming().ends_with(":7")), (None, true));
     }
 
     #[test]
     fn settings_are_checked() {
         for bad in ["migration_port_min = 70000", "migration_port_max = 5", "migration_host = 'localhost'"] {
-            assert!(Entrance::parse(bad).is_err(), "{bad}");
+            assert!(Entrance::of(&given(bad)).is_err(), "{bad}");
         }
-        assert_eq!(Entrance::parse("migration_host = 'h'").unwrap().host.as_deref(), Some("h"));
+        assert_eq!(Entrance::of(&given("migration_host = 'h'")).unwrap().host.as_deref(), Some("h"));
     }
 }

@@ -8,8 +8,8 @@ use virtwire_conf::table::Element;
 use virtwire_conf::xml::Document;
 use virtwire_driver_api::CallCx;
 use virtwire_protocol::error::ErrorDomain;
-use virtwire_qmp::QmpError;
 use virtwire_qmp::commands::MigrateIncoming;
+use virtwire_qmp::{Monitor, QmpError};
 
 use super::capabilities::{self, Capability, Side};
 use super::cookie::Cookie;
@@ -52,38 +52,79 @@ pub(super) async fn prepare(
         domain.name = name;
         check_name(&domain.name)?;
     }
-    let door = Door::open(&driver.shared.entrance, &driver.shared.host.name(), asked)?;
-    let guest = transient(driver, &domain).await?;
-    let job = guest.turn().await?;
-    let mut moving = Moving::new(Way::In, Phase::Prepared, asked, cx, job);
-    moving.origin.clone_from(&origin);
-    let mut answer = Cookie::new(driver, &origin, uuid);
-    if asked.has(flag::OFFLINE) {
-        moving.offline = Some(Arc::new(domain));
-        guest.set_moving(Some(moving));
-        return Ok((answer.write(), door.told));
-    }
-    moving._lease = door.lease;
-    guest.set_moving(Some(moving));
-    let cpu = cookie.cpu.as_deref().map(processor).transpose()?;
-    let incoming = Incoming { asked: asked.clone(), uri: door.incoming, other: cookie.capabilities, cpu };
-    let begin = Begin { paused: true, memory: Memory::Incoming(Box::new(incoming)) };
-    if let Err(error) = driver.begin(&guest, &domain, begin).await {
-        guest.set_moving(None);
-        if guest.lock().persistent.is_none() {
-            driver.remove(&guest);
+    let coming = Coming { cx, asked, cookie, origin, domain };
+    let mut tries = 1;
+    loop {
+        let door = Door::open(&driver.shared.entrance, &driver.shared.host.name(), asked)?;
+        let elsewhere = matches!(door, Door::Leased(..)) && tries < TRIES;
+        match coming.prepare(driver, door).await {
+            // What else listens there is seen the next time.
+            Err(error) if elsewhere && error.message.ends_with(IN_USE) => tries += 1,
+            prepared => return prepared,
         }
-        return Err(error);
     }
-    answer.capabilities = match guest.live() {
-        Ok(live) => capabilities::of(&live.monitor, Side::Target).await?,
-        Err(_) => return Err(QEMU.operation_failed("domain is no longer running")),
-    };
-    // The client may have gone meanwhile.
-    if guest.with_moving(Way::In, |moving| moving.abandoned) != Some(false) {
-        driver.turn_away(&guest).await;
+}
+
+/// What QEMU says of a port that somebody else has taken since it was found free. It cannot be asked to listen elsewhere
+/// then, and is of no more use.
+const IN_USE: &str = "Address already in use";
+/// How many ports are tried.
+const TRIES: u32 = 8;
+
+/// A guest that is to come in.
+struct Coming<'a> {
+    cx: &'a CallCx,
+    asked: &'a Asked,
+    cookie: Cookie,
+    /// Its name at the source.
+    origin: String,
+    domain: Domain,
+}
+
+impl Coming<'_> {
+    async fn prepare(&self, driver: &Qemu, door: Door) -> Result<(Vec<u8>, Option<String>)> {
+        let Self { cx, asked, cookie, origin, domain } = self;
+        let uuid = domain.uuid.unwrap_or_default();
+        let (uri, told) = (door.incoming(), door.told());
+        let guest = transient(driver, domain).await?;
+        let job = guest.turn().await?;
+        let mut moving = Moving::new(driver, Way::In, Phase::Prepared, asked, cx, job);
+        moving.origin.clone_from(origin);
+        let mut answer = Cookie::new(driver, origin, uuid);
+        if asked.has(flag::OFFLINE) {
+            moving.offline = Some(Arc::new(domain.clone()));
+            guest.set_moving(Some(moving));
+            return Ok((answer.write(), told));
+        }
+        moving._door = Some(door);
+        guest.set_moving(Some(moving));
+        let cpu = cookie.cpu.as_deref().map(processor).transpose()?;
+        let incoming = Incoming { asked: (*asked).clone(), uri, other: cookie.capabilities.clone(), cpu };
+        let begin = Begin { paused: true, memory: Memory::Incoming(Box::new(incoming)) };
+        if let Err(error) = driver.begin(&guest, domain, begin).await {
+            guest.set_moving(None);
+            if guest.lock().persistent.is_none() {
+                driver.remove(&guest);
+            }
+            return Err(error);
+        }
+        let capabilities = match guest.live() {
+            Ok(live) => capabilities::of(&live.monitor, Side::Target).await,
+            Err(_) => Err(QEMU.operation_failed("domain is no longer running")),
+        };
+        match capabilities {
+            Ok(capabilities) => answer.capabilities = capabilities,
+            Err(error) => {
+                driver.turn_away(&guest).await;
+                return Err(error);
+            }
+        }
+        // The client may have gone meanwhile.
+        if guest.with_moving(Way::In, |moving| moving.abandoned) != Some(false) {
+            driver.turn_away(&guest).await;
+        }
+        Ok((answer.write(), told))
     }
-    Ok((answer.write(), door.told))
 }
 
 /// The processor of a cookie.
@@ -103,17 +144,17 @@ impl Incoming {
         let before = capabilities::set(&live.monitor, &self.asked, Side::Target, &own, &self.other).await?;
         guest.with_moving(Way::In, |moving| moving.before = before);
         guest.told.send_replace(String::new());
-        let uri = self.uri.clone();
-        // What failed is asked of QEMU, which has to stay for that; older ones only go.
-        let stays = MigrateIncoming { uri: uri.clone(), exit_on_error: Some(false) };
-        match live.monitor.execute(&stays).await {
-            Err(QmpError::Command(error)) if error.desc.contains("exit-on-error") => {
-                let goes = MigrateIncoming { uri, exit_on_error: None };
-                live.monitor.execute(&goes).await.map_err(monitor)?;
-            }
-            Err(error) => return Err(monitor(error)),
-            Ok(_) => {}
+        listen(&live.monitor, self.uri.clone()).await.map_err(monitor)
+    }
+}
+
+/// Has QEMU listen. What fails then is asked of QEMU, which has to stay for that; older ones only go.
+async fn listen(qemu: &Monitor, uri: String) -> Result<(), QmpError> {
+    let stays = MigrateIncoming { uri: uri.clone(), exit_on_error: Some(false) };
+    match qemu.execute(&stays).await {
+        Err(QmpError::Command(error)) if error.desc.contains("exit-on-error") => {
+            qemu.execute(&MigrateIncoming { uri, exit_on_error: None }).await.map(drop)
         }
-        Ok(())
+        listens => listens.map(drop),
     }
 }

@@ -2,12 +2,10 @@
 //! of its own (`sparse`).
 
 use std::io;
-use std::path::Path;
-
-use virtwire_protocol::config_file::{Value, parse};
 
 use crate::error::{QEMU, Result};
 use crate::probe::find_in_path;
+use crate::settings::Settings;
 
 /// A format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,18 +70,16 @@ pub(crate) struct Formats {
 }
 
 impl Formats {
-    /// Reads a file; one that is not there says nothing.
+    /// As `qemu.conf` says.
     ///
     /// # Errors
-    /// The file cannot be read or understood.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                Self::parse(&text).map_err(|what| io::Error::other(format!("{}:{what}", path.display())))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error),
-        }
+    /// It says something else than words.
+    pub(crate) fn of(settings: &Settings) -> io::Result<Self> {
+        Ok(Self {
+            save: settings.text("save_image_format")?,
+            dump: settings.text("dump_image_format")?,
+            snapshot: settings.text("snapshot_image_format")?,
+        })
     }
 
     /// What a guest is saved in: as a client says, or as is set.
@@ -109,23 +105,6 @@ impl Formats {
             Format::Raw
         })
     }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut formats = Self::default();
-        for set in parse(text).map_err(|error| error.to_string())? {
-            let place = match set.key.as_str() {
-                "save_image_format" => &mut formats.save,
-                "dump_image_format" => &mut formats.dump,
-                "snapshot_image_format" => &mut formats.snapshot,
-                _ => continue,
-            };
-            match set.value {
-                Value::Text(word) => *place = Some(word).filter(|word| !word.is_empty()),
-                _ => return Err(format!("{}: '{}' must be a string", set.line, set.key)),
-            }
-        }
-        Ok(formats)
-    }
 }
 
 /// The format of a word that a client says, or that is set, for what is to be kept so.
@@ -150,6 +129,7 @@ fn chosen(asked: Option<&str>, set: Option<&str>, what: &str) -> Result<Format> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::given;
 
     #[test]
     fn numbers_in_files_are_libvirts() {
@@ -165,7 +145,7 @@ mod tests {
     fn who_asks_comes_before_what_is_set() {
         let text =
             "save_image_format = \"nosuch\"\ndump_image_format = \"nosuch\"\nsnapshot_image_format = \"\"\n";
-        let formats = Formats::parse(text).unwrap();
+        let formats = Formats::of(&given(text)).unwrap();
         assert_eq!(formats.of_save(Some("raw")), Ok(Format::Raw));
         let message = |asked| formats.of_save(asked).unwrap_err().message;
         assert_eq!(
@@ -174,9 +154,6 @@ mod tests {
         );
         assert_eq!(message(Some("x")), "operation failed: Invalid image_format 'x'");
         assert_eq!((formats.of_dump(), formats.of_snapshot()), (Format::Raw, Ok(Format::Raw)));
-        assert_eq!(
-            Formats::parse("save_image_format = 3").unwrap_err(),
-            "1: 'save_image_format' must be a string"
-        );
+        assert!(Formats::of(&given("save_image_format = 3")).is_err());
     }
 }

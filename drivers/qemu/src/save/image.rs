@@ -9,6 +9,7 @@ use virtwire_protocol::error::ErrorDomain;
 
 use super::{Format, Stream};
 use crate::error::{QEMU, Result};
+use crate::named;
 
 /// What a file begins with once it is whole, and until then.
 pub(super) const MAGIC: &[u8; 16] = b"LibvirtQemudSave";
@@ -57,7 +58,7 @@ impl Image {
         let cannot = |error| {
             VirtError::system(ErrorDomain::QEMU, &error, format_args!("Failed to open file '{path}'"))
         };
-        let mut file = File::open(path).map_err(cannot)?;
+        let mut file = named::options().read(true).open(path).map_err(cannot)?;
         let failed = |what| QEMU.operation_failed(what);
         let mut head = [0; HEADER];
         file.read_exact(&mut head).map_err(|_| failed("failed to read qemu header"))?;

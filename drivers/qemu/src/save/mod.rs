@@ -4,9 +4,8 @@ mod format;
 mod image;
 mod stream;
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +22,7 @@ use crate::define::{text, transient};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, file, monitor};
 use crate::guest::{Ending, Guest, Live};
+use crate::named;
 use crate::overlay;
 use crate::snapshot::{cookie, of_run};
 use crate::state::{Lifecycle, State};
@@ -272,8 +272,7 @@ pub(crate) async fn put(
 /// Writes a file: marked as whole only once QEMU has written all of its part.
 async fn write(qemu: &Monitor, path: &Path, image: &Image, channels: Option<u32>) -> Result<()> {
     let cannot = |error: io::Error| file(&error, format_args!("Failed to create file '{}'", path.display()));
-    let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let mut out = open().map_err(cannot)?;
+    let mut out = named::new().open(path).map_err(cannot)?;
     out.write_all(&image.bytes(PART)).map_err(cannot)?;
     image.stream(out.try_clone().map_err(cannot)?, channels).fill(qemu).await?;
     out.seek(SeekFrom::Start(0))
@@ -340,7 +339,7 @@ async fn change(driver: &Qemu, path: &str, xml: &str, flags: u32) -> Result<()> 
     }
     let cannot =
         |error: io::Error| file(&error, format_args!("failed to write header to domain save file '{path}'"));
-    let mut out = OpenOptions::new().write(true).open(path).map_err(cannot)?;
+    let mut out = named::options().write(true).open(path).map_err(cannot)?;
     out.write_all(&bytes).and_then(|()| out.sync_all()).map_err(cannot)
 }
 

@@ -5,12 +5,13 @@ use std::io::pipe;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio::process::{Child, Command};
 use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::{AddFd, Migrate, MigrateIncoming, RemoveFd};
 
 use super::format::Format;
+use crate::blockjob::say;
 use crate::error::{Result, child, file, monitor};
 use crate::migrate;
 
@@ -101,15 +102,6 @@ async fn capabilities(qemu: &Monitor, on: bool, parallel: bool) -> Result<()> {
         all.push(json!({"capability": "multifd", "state": on}));
     }
     say(qemu, "migrate-set-capabilities", json!({"capabilities": all})).await
-}
-
-async fn say(qemu: &Monitor, command: &str, arguments: Value) -> Result<()> {
-    let arguments = match arguments {
-        Value::Object(arguments) => arguments,
-        _ => Map::new(),
-    };
-    qemu.execute_raw(command, &arguments).await.map_err(monitor)?;
-    Ok(())
 }
 
 fn start(program: &str, option: &str, from: File, to: File) -> Result<Child> {

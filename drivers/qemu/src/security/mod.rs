@@ -6,7 +6,6 @@
 mod files;
 mod label;
 mod owner;
-mod settings;
 
 use std::fs::OpenOptions;
 use std::io;
@@ -20,9 +19,9 @@ use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use crate::error::Result;
+use crate::settings::Settings;
 use files::{File, files};
 pub(crate) use label::{Credentials, Ids};
-use settings::Settings;
 
 /// Who emulators of TPMs run as where nothing is configured: the user and group that Debian's package makes.
 const TPM_USER: &str = "tss";
@@ -47,15 +46,14 @@ pub(crate) struct Dac {
 }
 
 impl Dac {
-    /// The driver as a `qemu.conf` says; a file that is not there says nothing.
+    /// The driver as `qemu.conf` says, with libvirt's values for what it does not.
     ///
     /// # Errors
-    /// The file cannot be read or understood, or names a user or group that there is not.
-    pub(crate) fn open(file: &Path) -> io::Result<Self> {
-        let settings = Settings::read(file)?;
-        let Settings { user, group, swtpm_user, swtpm_group, dynamic_ownership, remember_owner } = settings;
-        let emulators = [swtpm_user, swtpm_group].map(|name| name.unwrap_or_else(|| TPM_USER.to_owned()));
-        let ids = match (user, group) {
+    /// It says something that is none of that, or names a user or group that there is not.
+    pub(crate) fn of(settings: &Settings) -> io::Result<Self> {
+        let name = |key| Ok::<_, io::Error>(settings.text(key)?.unwrap_or_else(|| TPM_USER.to_owned()));
+        let emulators = [name("swtpm_user")?, name("swtpm_group")?];
+        let ids = match (settings.text("user")?, settings.text("group")?) {
             (None, None) => label::of_guests(),
             (user, group) => {
                 let usual = label::of_guests();
@@ -66,8 +64,13 @@ impl Dac {
                 }
             }
         };
-        let attributes = Mutex::default();
-        Ok(Self { ids, emulators, dynamic: dynamic_ownership, remember: remember_owner, attributes })
+        Ok(Self {
+            ids,
+            emulators,
+            dynamic: settings.flag("dynamic_ownership")?.unwrap_or(true),
+            remember: settings.flag("remember_owner")?.unwrap_or(true),
+            attributes: Mutex::default(),
+        })
     }
 
     /// Who emulators of TPMs run as.

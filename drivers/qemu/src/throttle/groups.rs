@@ -78,11 +78,12 @@ pub(crate) async fn set(driver: &Qemu, args: DomainSetThrottleGroupArgs) -> Resu
         let (id, limits) = (group_id(&name), Value::from(group_limits(&tune)));
         match find(&live.domain, &name) {
             Some(_) => {
-                say(&live, "qom-set", json!({"path": id, "property": "limits", "value": limits})).await?;
+                say(&live.monitor, "qom-set", json!({"path": id, "property": "limits", "value": limits}))
+                    .await?;
             }
             None => {
                 let object = json!({"qom-type": "throttle-group", "id": id, "limits": limits});
-                say(&live, "object-add", object).await?;
+                say(&live.monitor, "object-add", object).await?;
             }
         }
         edit_live(driver, &guest, |domain| put(domain, &name, Some(tune)));
@@ -118,7 +119,7 @@ pub(crate) async fn delete(driver: &Qemu, args: DomainDelThrottleGroupArgs) -> R
     let live_domain = live.as_ref().map(|live| &*live.domain);
     live_domain.into_iter().chain(&stored).try_for_each(|domain| check_unused(domain, &name))?;
     if let Some(live) = live {
-        say(&live, "object-del", json!({"id": group_id(&name)})).await?;
+        say(&live.monitor, "object-del", json!({"id": group_id(&name)})).await?;
         edit_live(driver, &guest, |domain| put(domain, &name, None));
     }
     store(driver, &guest, stored, |domain| {

@@ -1,7 +1,8 @@
 //! How shares and limits are put into force when a guest starts.
 
-use std::process::Command;
+use std::sync::Arc;
 
+use tokio::process::Command;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::{NumaMode, Scheduler};
 use virtwire_conf::table::Cpuset;
@@ -19,12 +20,12 @@ use crate::pin::pin_thread;
 ///
 /// # Errors
 /// The kernel's; time is to be limited where nothing can.
-pub(crate) fn force(cgroups: &Cgroups, domain: &Domain, short: &str, pid: u32) -> Result<Group> {
+pub(crate) fn force(cgroups: &Cgroups, domain: &Domain, short: &str, pid: u32) -> Result<Arc<Group>> {
     let group = cgroups.enter(domain, short, pid)?;
     match limit(&group, domain) {
         Ok(()) => Ok(group),
         Err(error) => {
-            group.remove();
+            group.remove_when_empty();
             Err(error)
         }
     }
@@ -130,7 +131,7 @@ impl Kind {
 }
 
 /// Makes the group of some threads, with its limits.
-fn part(group: &Group, domain: &Domain, kind: Kind) -> Result<Group> {
+fn part(group: &Group, domain: &Domain, kind: Kind) -> Result<Arc<Group>> {
     let part = group.make_part(&kind.group())?;
     if let Some(nodes) = nodes(domain) {
         part.set_nodes(nodes)?;
@@ -144,29 +145,35 @@ fn part(group: &Group, domain: &Domain, kind: Kind) -> Result<Group> {
 }
 
 /// Puts one thread where it belongs.
-fn place(group: &Group, domain: &Domain, pid: u32, kind: Kind, thread: u32) -> Result<()> {
+async fn place(group: &Group, domain: &Domain, pid: u32, kind: Kind, thread: u32) -> Result<()> {
     // Its group first: in the emulator's it may not be where it is to go.
     again(|| part(group, domain, kind)?.take_thread(thread))?;
     if let Some(cpus) = kind.cpus(domain) {
         pin_thread(pid, thread, cpus)?;
     }
-    schedule(domain, kind, thread)
+    schedule(domain, kind, thread).await
 }
 
 /// Puts a virtual processor where it belongs.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn place_vcpu(group: &Group, domain: &Domain, pid: u32, id: u32, thread: u32) -> Result<()> {
-    place(group, domain, pid, Kind::Vcpu(id), thread)
+pub(crate) async fn place_vcpu(group: &Group, domain: &Domain, pid: u32, id: u32, thread: u32) -> Result<()> {
+    place(group, domain, pid, Kind::Vcpu(id), thread).await
 }
 
 /// Puts an I/O thread where it belongs.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn place_iothread(group: &Group, domain: &Domain, pid: u32, id: u32, thread: u32) -> Result<()> {
-    place(group, domain, pid, Kind::Iothread(id), thread)
+pub(crate) async fn place_iothread(
+    group: &Group,
+    domain: &Domain,
+    pid: u32,
+    id: u32,
+    thread: u32,
+) -> Result<()> {
+    place(group, domain, pid, Kind::Iothread(id), thread).await
 }
 
 /// Puts the emulator's own threads on processors: those of the process that are neither virtual processors nor for I/O.
@@ -188,10 +195,10 @@ pub(crate) async fn settle(group: &Group, domain: &Domain, pid: u32, qemu: &Moni
         // Threads that QEMU has started already do not follow the first one.
         crate::process::threads_of(pid).into_iter().try_for_each(|thread| pin_thread(pid, thread, cpus))?;
     }
-    schedule(domain, Kind::Emulator, pid)?;
+    schedule(domain, Kind::Emulator, pid).await?;
     let vcpus = qemu.execute(&QueryCpusFast {}).await.map_err(monitor)?;
     for vcpu in vcpus {
-        place_vcpu(group, domain, pid, vcpu.cpu_index, vcpu.thread_id)?;
+        place_vcpu(group, domain, pid, vcpu.cpu_index, vcpu.thread_id).await?;
     }
     if domain.iothreads.is_none() {
         return Ok(());
@@ -199,18 +206,18 @@ pub(crate) async fn settle(group: &Group, domain: &Domain, pid: u32, qemu: &Moni
     let iothreads = qemu.execute(&QueryIothreads {}).await.map_err(monitor)?;
     for thread in iothreads {
         if let Some(id) = thread.id.strip_prefix("iothread").and_then(|id| id.parse().ok()) {
-            place_iothread(group, domain, pid, id, thread.thread_id)?;
+            place_iothread(group, domain, pid, id, thread.thread_id).await?;
         }
     }
     Ok(())
 }
 
 /// Tells the kernel how to treat a thread: by chrt(1), the C library's call needs unsafe code.
-fn schedule(domain: &Domain, kind: Kind, thread: u32) -> Result<()> {
+async fn schedule(domain: &Domain, kind: Kind, thread: u32) -> Result<()> {
     let Some((scheduler, priority)) = kind.scheduler(domain) else { return Ok(()) };
     let option = format!("--{}", scheduler.as_str());
     let arguments = [option, "--pid".to_owned(), priority.to_string(), thread.to_string()];
-    let output = Command::new("chrt").args(&arguments).output();
+    let output = Command::new("chrt").args(&arguments).kill_on_drop(true).output().await;
     let output = output.map_err(|error| file(&error, "Cannot run 'chrt'"))?;
     match output.status.success() {
         true => Ok(()),

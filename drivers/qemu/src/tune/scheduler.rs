@@ -1,5 +1,7 @@
 //! Shares and limits of the processors' time (`virDomainSetSchedulerParameters`).
 
+use std::sync::Arc;
+
 use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::Cputune;
 use virtwire_driver_api::params::{Kind, STRING_OKAY, llong, number, validate};
@@ -71,16 +73,16 @@ impl Limited {
         (*(self.period)(&mut tune), *(self.quota)(&mut tune))
     }
 
-    fn groups_of(&self, live: &Live) -> Vec<Group> {
+    fn groups_of(&self, live: &Live) -> Vec<Arc<Group>> {
         match (self.groups)(&live.domain) {
-            None => vec![live.group.clone()],
+            None => vec![Arc::clone(&live.group)],
             Some(names) => names.iter().map(|name| live.group.part(name)).collect(),
         }
     }
 
     /// What is in force.
     fn in_force(&self, live: &Live) -> Result<Bandwidth> {
-        self.groups_of(live).first().map_or(Ok(Bandwidth::USUAL), Group::bandwidth)
+        self.groups_of(live).first().map_or(Ok(Bandwidth::USUAL), |group| group.bandwidth())
     }
 
     fn params(&self, period: u64, quota: i64) -> [TypedParam; 2] {

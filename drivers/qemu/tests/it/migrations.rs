@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 use virtwire_driver_api::{CallCx, Far, HypervisorDriver, Reach, async_trait};
 use virtwire_driver_qemu::Qemu;
@@ -45,8 +44,6 @@ struct Pair {
     target: Host,
     cx: CallCx,
     params: Vec<TypedParam>,
-    /// Two targets on one host could take the same port for free.
-    _alone: MutexGuard<'static, ()>,
 }
 
 /// What the first step says.
@@ -57,12 +54,10 @@ struct Begun {
 
 impl Pair {
     async fn new() -> Self {
-        static ALONE: Mutex<()> = Mutex::const_new(());
-        let alone = ALONE.lock().await;
         let source = Host::new().await;
         let target = Host::known_as(Uuid::new_v4()).await;
         let params = vec![TypedParam::new("migrate_uri", "tcp://127.0.0.1")];
-        Self { source, target, cx: CallCx { client: 7, ..CallCx::default() }, params, _alone: alone }
+        Self { source, target, cx: CallCx { client: 7, ..CallCx::default() }, params }
     }
 
     fn with(&self, name: &str, value: &str) -> Vec<TypedParam> {
@@ -327,70 +322,52 @@ fn kill_emulator(host: &Host, name: &str) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-#[tokio::test]
-async fn a_guest_that_is_called_back_stays() {
-    if qemu().is_none() {
-        return;
-    }
+/// Sends a guest slowly, and does something meanwhile that it is not sent for; the last steps are taken as a client takes
+/// them then. Returns what the source said.
+async fn cut_short(
+    what: impl AsyncFnOnce(&Pair, &NonnullDomain),
+) -> Option<(Pair, NonnullDomain, VirtError)> {
+    qemu()?;
     let mut pair = Pair::new().await;
     let dom = pair.talking().await;
     pair.slow_down(&dom).await;
     let begun = pair.begin(&dom, LIVE).await.unwrap();
     let cookie = pair.prepare(&begun, LIVE).await.unwrap();
-    let abort = async {
+    let meanwhile = async {
         pair.sending(&dom).await;
+        what(&pair, &dom).await;
+    };
+    let (sent, ()) = tokio::join!(pair.perform(&dom, cookie, LIVE), meanwhile);
+    pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
+    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
+    Some((pair, dom, sent.unwrap_err()))
+}
+
+#[tokio::test]
+async fn a_guest_that_is_called_back_stays() {
+    let abort = async |pair: &Pair, dom: &NonnullDomain| {
         let args = DomainAbortJobArgs { dom: dom.clone() };
         pair.source.driver.domain_abort_job(&pair.cx, args).await.unwrap();
     };
-    let (sent, ()) = tokio::join!(pair.perform(&dom, cookie, LIVE), abort);
-    let error = sent.unwrap_err();
+    let Some((mut pair, dom, error)) = cut_short(abort).await else { return };
     assert_eq!(error.message, "operation aborted: job 'migration out' canceled by client");
-    pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
-    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
     stays(&mut pair, &dom).await;
     destroy(&pair.source, dom).await;
 }
 
 #[tokio::test]
 async fn a_guest_stays_whose_place_over_there_is_gone() {
-    if qemu().is_none() {
-        return;
-    }
-    let mut pair = Pair::new().await;
-    let dom = pair.talking().await;
-    pair.slow_down(&dom).await;
-    let begun = pair.begin(&dom, LIVE).await.unwrap();
-    let cookie = pair.prepare(&begun, LIVE).await.unwrap();
-    let kill = async {
-        pair.sending(&dom).await;
-        kill_emulator(&pair.target, "speaks");
-    };
-    let (sent, ()) = tokio::join!(pair.perform(&dom, cookie, LIVE), kill);
-    assert!(sent.unwrap_err().message.contains("job 'migration out' failed"), "QEMU says why");
-    pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
-    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
+    let kill = async |pair: &Pair, _: &NonnullDomain| kill_emulator(&pair.target, "speaks");
+    let Some((mut pair, dom, error)) = cut_short(kill).await else { return };
+    assert!(error.message.contains("job 'migration out' failed"), "QEMU says why");
     stays(&mut pair, &dom).await;
     destroy(&pair.source, dom).await;
 }
 
 #[tokio::test]
 async fn a_guest_that_dies_on_its_way_is_nowhere() {
-    if qemu().is_none() {
-        return;
-    }
-    let mut pair = Pair::new().await;
-    let dom = pair.talking().await;
-    pair.slow_down(&dom).await;
-    let begun = pair.begin(&dom, LIVE).await.unwrap();
-    let cookie = pair.prepare(&begun, LIVE).await.unwrap();
-    let kill = async {
-        pair.sending(&dom).await;
-        kill_emulator(&pair.source, "speaks");
-    };
-    let (sent, ()) = tokio::join!(pair.perform(&dom, cookie, LIVE), kill);
-    sent.unwrap_err();
-    pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
-    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
+    let kill = async |pair: &Pair, _: &NonnullDomain| kill_emulator(&pair.source, "speaks");
+    let Some((mut pair, dom, _)) = cut_short(kill).await else { return };
     assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, SHUTDOWN, STOPPED_FAILED]);
     assert_eq!(pair.source.lives().await, [STOPPED_FAILED]);
     // It can be started again.
