@@ -84,9 +84,17 @@ fn clean(place: &Path) {
         if let Some(pid) = fs::read_to_string(&file).ok().and_then(|pid| pid.parse::<u32>().ok()) {
             end(pid, &folder);
         }
-        let _ = fs::remove_dir_all(&folder);
-        groups(&folder).iter().for_each(|group| remove_group(group));
-        let _ = fs::remove_file(&file);
+        remove(&folder);
+    }
+}
+
+/// Removes a folder and its groups. The file of its owner stays with what cannot go yet, as where a process that was
+/// killed has not ended: the next run finds it.
+fn remove(folder: &Path) {
+    let gone = fs::remove_dir_all(folder).is_ok() || !folder.exists();
+    groups(folder).iter().for_each(|group| remove_group(group));
+    if gone && groups(folder).is_empty() {
+        let _ = fs::remove_file(folder.with_extension(OWNER));
     }
 }
 
@@ -115,11 +123,7 @@ impl Deref for Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Where a process that was killed still writes, something may stay: the next run finds it.
-        if fs::remove_dir_all(&self.path).is_ok() {
-            let _ = fs::remove_file(self.path.with_extension(OWNER));
-        }
-        self.groups().iter().for_each(|group| remove_group(group));
+        remove(&self.path);
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 use std::{fs, thread};
 
 use virtwire_tests::compare::{Answer, canonical, compare};
 use virtwire_tests::daemon::{Daemon, virsh};
 use virtwire_tests::guest;
 use virtwire_tests::peers::{self, Peer};
-use virtwire_tests::process::Program;
+use virtwire_tests::process::{self, PATIENCE, Program};
 use virtwire_tests::repo;
 
 use crate::clients::all_as_expected;
@@ -92,7 +93,7 @@ fn guests_are_held_to_their_shares_as_libvirtd_holds_them() {
     if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu, Peer::Cgroups]) {
         return;
     }
-    let (real, own) = (Daemon::libvirtd(), Daemon::private_virtwired());
+    let (real, own) = (Daemon::libvirtd(), Daemon::again(false));
     let file = repo::file("compare/qemu_tune.txt");
     let answers =
         compare(virsh, [&real.uri(SYSTEM), &own.uri(SYSTEM)], &file).expect("the sessions can be read");
@@ -108,8 +109,26 @@ fn guests_are_held_to_their_shares_as_libvirtd_holds_them() {
         held.each_ref().map(|held| held.iter().map(|(name, value)| format!("{} {value}", after_id(name))));
     let [expected, found] = names.map(|names| names.collect::<Vec<_>>());
     assert_eq!(found, expected);
+
+    // The next daemon knows the groups of a guest that it did not start.
+    process::run(Command::new("kill").args(["-9", &own.daemon_pid().to_string()]));
+    until("the next daemon finds the guest", || own.virsh(SYSTEM, &["domstate", "tuned"]).status.success());
+    own.virsh_ok(SYSTEM, &["schedinfo", "tuned", "--live", "--set", "vcpu_quota=31000"]);
+    let quota =
+        |(name, value): (&String, &String)| name.contains("/vcpu0/cpu.") && value.starts_with("31000");
+    assert!(limits(&own).iter().any(quota), "{:?}", limits(&own));
     for daemon in [&real, &own] {
         daemon.virsh_ok(SYSTEM, &["destroy", "tuned"]);
+        until("its groups go with it", || !limits(daemon).keys().any(|name| name.contains("-tuned")));
+    }
+}
+
+/// Waits for what must come.
+#[track_caller]
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "not so: {what}");
     }
 }
 

@@ -132,14 +132,17 @@ impl<'d> Node<'d> {
 
     /// Whether this element is called `name`. A prefix in `name` is one of [`NAMESPACES`] and stands for its name space,
     /// whatever the document calls it.
+    #[inline]
     pub fn is(self, name: &str) -> bool {
+        let own = self.name();
         // With or without prefixes, the same names end alike: most children are told apart by that.
-        if self.name().as_bytes().last() != name.as_bytes().last() {
-            return false;
-        }
-        let Some((prefix, local)) = name.split_once(':') else { return self.name() == name };
+        own.as_bytes().last() == name.as_bytes().last() && self.is_called(own, name)
+    }
+
+    fn is_called(self, own: &str, name: &str) -> bool {
+        let Some((prefix, local)) = name.split_once(':') else { return own == name };
         let Some((_, uri)) = NAMESPACES.iter().find(|(known, _)| *known == prefix) else { return false };
-        let (own_prefix, own_local) = self.name().split_once(':').unwrap_or(("", self.name()));
+        let (own_prefix, own_local) = own.split_once(':').unwrap_or(("", own));
         own_local == local && self.namespace(own_prefix) == Some(uri)
     }
 

@@ -1,6 +1,7 @@
 //! A driver with directories of its own, the events it raises, and a guest that says something.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,9 +76,15 @@ impl Host {
         Self::at(directory()).await
     }
 
-    /// A driver that takes its host for another one.
+    /// A driver that takes its host for another one, with ports of its own for guests that come in.
     pub(crate) async fn known_as(uuid: Uuid) -> Self {
-        let dir = directory();
+        const PORTS: u16 = 4;
+        static NEXT: AtomicU16 = AtomicU16::new(49152);
+        let (dir, first) = (directory(), NEXT.fetch_add(PORTS, Ordering::Relaxed));
+        let ports = format!("migration_port_min = {first}\nmigration_port_max = {}\n", first + PORTS - 1);
+        let etc = dir.join("etc/libvirt");
+        std::fs::create_dir_all(&etc).unwrap();
+        std::fs::write(etc.join("qemu.conf"), ports).unwrap();
         let driver = Qemu::system_within(&dir, PATIENCE, Some(uuid)).await.unwrap();
         Self::with(driver, dir)
     }
