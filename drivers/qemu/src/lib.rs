@@ -34,6 +34,8 @@ mod dump;
 mod error;
 mod fds;
 mod firmware;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod graphics;
 mod guest;
 mod heed;

@@ -166,6 +166,20 @@ async fn class_guest_to_host_output_without_end_costs_no_memory_and_no_other_cli
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn class_start_up_environment_a_guest_has_none_of_the_daemons_variables() {
+    let Some(mut host) = host("environment") else { return };
+    host.virtwired("", &[("LD_LIBRARY_PATH", "/nowhere"), ("DAEMONS_TOKEN", PASSWORD)]);
+    let pid = start(&host).await;
+    let environment = String::from_utf8(fs::read(format!("/proc/{pid}/environ")).unwrap()).unwrap();
+    let variables: Vec<_> =
+        environment.split_terminator('\0').filter_map(|entry| entry.split_once('=')).collect();
+    assert!(variables.iter().any(|(name, _)| *name == "PATH"), "{variables:?}");
+    let foreign = |(name, value): &&(&str, &str)| name.starts_with("LD_") || value.contains(PASSWORD);
+    assert_eq!(variables.iter().find(foreign), None);
+    virsh(&host, &["destroy", "evil"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn class_guest_to_host_links_in_a_guests_folders_lead_nowhere() {
     let Some(mut host) = host("links") else { return };
     host.virtwired("", &[]);

@@ -17,6 +17,37 @@ const QMP: &[&str] = &[
     r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#,
 ];
 
+/// Answers of an agent.
+const AGENT: &[&str] = &[
+    r#"{"return": {"version": "8", "supported_commands": [{"enabled": true, "name": "guest-ping"}]}}"#,
+    "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n\u{fffd}{\"return\": 2}\n{\"return\": 5}",
+];
+
+/// What one daemon leaves to another, by the number of its kind.
+const HANDOVERS: &[(u8, &[u8])] = &[
+    (
+        0,
+        b"<qemu-migration><name>g</name><uuid>5a1f8a52-3f6c-4f3b-9c0e-0b1b6b7a9d11</uuid><hostname>h</hostname>\
+          <hostuuid>5a1f8a52-3f6c-4f3b-9c0e-0b1b6b7a9d12</hostuuid><feature name='persistent'/><domain type='qemu'>\
+          <name>g</name></domain><capabilities><cap name='xbzrle' auto='no'/></capabilities>\
+          <statistics><time_elapsed>1</time_elapsed></statistics></qemu-migration>\0",
+    ),
+    (1, b"tcp://[::1]:49152/x?y"),
+    (1, b"unix:///run/socket"),
+    (
+        2,
+        b"LibvirtQemudSave\x02\0\0\0\x20\0\0\0\x01\0\0\0\0\0\0\0\x10\0\0\0\
+          \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+          \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\
+          <domain/>\0\0\0\0\0\0\0<cookie/>\0\0\0\0\0\0\0",
+    ),
+    (
+        3,
+        b"<domstatus state='running' reason='booted' pid='1'><monitor path='/m' type='unix'/>\
+          <domain type='qemu'><name>g</name><memory>1</memory><os><type>hvm</type></os></domain></domstatus>",
+    ),
+];
+
 /// A configuration file, access rules, what is kept of a password.
 const TEXTS: &[&str] = &[
     "\0listen_tcp = 1\nauth_tcp = \"sasl\" # x\ntls_allowed_dn_list = [\"CN=a\", \"CN=b*\"]\n",
@@ -90,12 +121,14 @@ const IMAGES: &[&[u8]] = &[
 fn main() -> io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let corpus = here.join("corpus");
-    const TARGETS: [&str; 10] = [
+    const TARGETS: [&str; 12] = [
+        "agent",
         "answers",
         "calls",
         "definitions",
         "documents",
         "frames",
+        "handovers",
         "images",
         "login",
         "qmp",
@@ -169,6 +202,12 @@ fn main() -> io::Result<()> {
         corpus.join("answers/list"),
         b"\x01\0\x08\0\0\0\0\0\0\0\0\0\x04\0\0\0\0\0\x0c\0\0\0\x04<d/>\0\0\0\0",
     )?;
+    for (number, line) in AGENT.iter().enumerate() {
+        fs::write(corpus.join(format!("agent/{number}")), format!("\u{1}{line}\n"))?;
+    }
+    for (number, (kind, bytes)) in HANDOVERS.iter().enumerate() {
+        fs::write(corpus.join(format!("handovers/{number}")), [&[*kind], *bytes].concat())?;
+    }
     for (number, line) in QMP.iter().enumerate() {
         fs::write(corpus.join(format!("qmp/{number}")), format!("\u{1}{line}\n"))?;
     }

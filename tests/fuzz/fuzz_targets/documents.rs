@@ -55,6 +55,7 @@ fuzz_target!(|data: &[u8]| {
         Nwfilter,
         Snapshot,
         Checkpoint,
+        Backup,
         NetworkPort,
         NwfilterBinding,
         NwfilterBindingStatus

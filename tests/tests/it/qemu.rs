@@ -112,23 +112,29 @@ fn guests_are_held_to_their_shares_as_libvirtd_holds_them() {
 
     // The next daemon knows the groups of a guest that it did not start.
     process::run(Command::new("kill").args(["-9", &own.daemon_pid().to_string()]));
-    until("the next daemon finds the guest", || own.virsh(SYSTEM, &["domstate", "tuned"]).status.success());
+    until("the next daemon finds the guest", || {
+        let found = own.virsh(SYSTEM, &["domstate", "tuned"]);
+        if found.status.success() { Ok(()) } else { Err(found.text) }
+    });
     own.virsh_ok(SYSTEM, &["schedinfo", "tuned", "--live", "--set", "vcpu_quota=31000"]);
     let quota =
         |(name, value): (&String, &String)| name.contains("/vcpu0/cpu.") && value.starts_with("31000");
     assert!(limits(&own).iter().any(quota), "{:?}", limits(&own));
     for daemon in [&real, &own] {
         daemon.virsh_ok(SYSTEM, &["destroy", "tuned"]);
-        until("its groups go with it", || !limits(daemon).keys().any(|name| name.contains("-tuned")));
+        until("its groups go with it", || {
+            let left = limits(daemon).into_keys().find(|name| name.contains("-tuned"));
+            left.map_or(Ok(()), Err)
+        });
     }
 }
 
-/// Waits for what must come.
+/// Waits for what must come; what is not so yet, is told in the end.
 #[track_caller]
-fn until(what: &str, is_so: impl Fn() -> bool) {
+fn until(what: &str, is_so: impl Fn() -> Result<(), String>) {
     let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "not so: {what}");
+    while let Err(found) = is_so() {
+        assert!(begin.elapsed() < PATIENCE, "not so: {what}, {found}");
     }
 }
 

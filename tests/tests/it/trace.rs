@@ -7,7 +7,7 @@ use virtwire_tests::daemon::Daemon;
 use virtwire_tests::peers::{self, Peer};
 use virtwire_tests::process;
 use virtwire_trace::story::{Answer, Happening};
-use virtwire_trace::{Attachment, Entry, Step, Story};
+use virtwire_trace::{Attachment, Entry, Side, Step, Story, What};
 
 const GUEST: &str = "<domain type='qemu'><name>traced</name><memory unit='MiB'>32</memory>
     <os><type arch='x86_64'>hvm</type></os>
@@ -107,6 +107,42 @@ async fn a_call_is_told_from_its_client_to_qemu_and_back() {
     drop(trace);
     domain.resume().await.expect("it goes on");
     domain.destroy(DomainDestroyFlags::empty()).await.expect("it ends");
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_trace_is_told_how_much_it_has_lost() {
+    const CALLS: usize = 60;
+    const ROOM_KIB: u64 = 8 << 10;
+    let long = "long ".repeat(100_000);
+    let guest = format!(
+        "<domain type='test'><name>told</name><uuid>5a1f8a52-3f6c-4f3b-9c0e-0b1b6b7a9d11</uuid>
+         <description>{long}</description><memory>1024</memory><os><type>hvm</type></os></domain>"
+    );
+    let daemon = Daemon::virtwired();
+    let connect = Connect::open(&daemon.uri("test:///default")).await.expect("the daemon answers");
+    connect.define_domain(&guest, DomainDefineFlags::empty()).await.expect("it is defined");
+    let before = daemon.peak();
+    let mut trace = Attachment::open(&daemon.socket_named("libvirt-admin-sock")).await.expect("it tells");
+    for _ in 0..CALLS {
+        connect.define_domain(&guest, DomainDefineFlags::empty()).await.expect("nobody waits for a listener");
+    }
+    let grown = daemon.peak() - before;
+    let told = CALLS as u64 * (guest.len() as u64 >> 10);
+    assert!(grown < 3 * ROOM_KIB && told > 3 * ROOM_KIB, "{grown} KiB more for a story of {told} KiB");
+
+    let mut defined = 0;
+    let lost = loop {
+        match trace.next().await.expect("records can be read").expect("the trace goes on").what {
+            What::Lost { records } => break records,
+            What::Frame { from: Side::Client, frame, .. } => {
+                defined += usize::from(frame.procedure == "DOMAIN_DEFINE_XML_FLAGS");
+            }
+            _ => {}
+        }
+        // What was lost is told before the next thing that there is room for.
+        connect.hostname().await.expect("it has a name");
+    };
+    assert!(defined > 0 && defined < CALLS && lost as usize >= CALLS - defined, "{defined}, {lost} lost");
 }
 
 #[tokio::test]

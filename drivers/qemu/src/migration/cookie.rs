@@ -106,7 +106,7 @@ impl Cookie {
         Ok(cookie)
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let text = bytes.strip_suffix(&[0]);
         let text = text.ok_or_else(|| QEMU.internal_error("Migration cookie was not NULL terminated"))?;
         let text = std::str::from_utf8(text).map_err(|error| QEMU.internal_error(error))?;

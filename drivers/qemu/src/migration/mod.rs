@@ -45,6 +45,20 @@ pub(crate) use prepare::Incoming;
 pub(crate) use record::{Record, read as read_record};
 pub(crate) use stats::Stats;
 
+/// What fuzzing gets to see: a cookie of another host, and where a guest goes.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    pub(crate) fn cookie(bytes: &[u8]) {
+        if let Ok(cookie) = super::cookie::Cookie::parse(bytes) {
+            drop(super::cookie::Cookie::parse(&cookie.write()));
+        }
+    }
+
+    pub(crate) fn goal(text: &str) {
+        drop(super::place::Goal::parse(text));
+    }
+}
+
 /// How long a migration waits for whoever changes the guest's life.
 pub(crate) const TURN: Duration = Duration::from_secs(30);
 
