@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use virtwire_qmp::commands::{QueryChardev, QueryStatus};
-use virtwire_qmp::{Monitor, QmpError};
+use virtwire_qmp::{Command, Monitor, QmpError};
 
 use crate::driver::Qemu;
 use crate::guest::{Guest, Live};
@@ -16,12 +16,12 @@ use crate::process::{Process, connect};
 use crate::state::State;
 use crate::status;
 
-/// How long the daemon waits with its first answer for guests that are slow to tell of themselves.
+/// How long the daemon waits with its first answer for guests that are slow to say what has changed.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 impl Qemu {
-    /// Finds the guests that an earlier daemon left running. One that does not answer at once is waited for in the
-    /// background, where nobody can start it a second time.
+    /// Finds the guests that an earlier daemon left running. One that does not answer at once is what it was, and is
+    /// waited for in the background, where nobody can change it.
     pub(crate) async fn adopt_all(&self) {
         let found = match virtwire_store::read_all(&self.shared.dirs.run) {
             Ok(found) => found,
@@ -98,22 +98,12 @@ impl Qemu {
             }
         };
         let _job = guest.job.lock().await;
-        let greet = async {
+        let connected = async {
             let stream = connect(&status.monitor).await?;
-            let (monitor, events) = Monitor::connect_to(name, stream, self.shared.answer_limit).await?;
-            // However long it takes: a guest that hangs is no reason to lose it.
-            let running = loop {
-                match monitor.execute(&QueryStatus {}).await {
-                    Err(QmpError::Silent { .. }) => {}
-                    answer => break answer?.running,
-                }
-            };
-            // A port may have been opened or closed meanwhile.
-            let chardevs = monitor.execute(&QueryChardev {}).await?;
-            Ok::<_, QmpError>((monitor, events, running, chardevs))
+            Monitor::resume(name, stream, self.shared.answer_limit)
         };
-        let (monitor, events, running, chardevs) = match greet.await {
-            Ok(greeted) => greeted,
+        let (monitor, events) = match connected.await {
+            Ok(connected) => connected,
             Err(error) => {
                 // Alive without a monitor, it could not be told from one that is off, and started twice.
                 process.signal(Signal::KILL);
@@ -123,34 +113,31 @@ impl Qemu {
                 return Err(std::io::Error::other(error.to_string()));
             }
         };
-        let dir = status.monitor.parent().map(Path::to_owned).unwrap_or_default();
         {
             let mut inner = guest.lock();
-            let mut of_run = status.domain;
-            live::fill_in_ports(&mut of_run, &chardevs);
-            let of_run = Arc::new(of_run);
+            let of_run = Arc::new(status.domain);
             inner.live = Some(Live {
                 id,
                 // Another daemon's start: what it began with is not known.
                 stored: inner.persistent.as_ref().map_or(&of_run, |definition| &definition.domain).clone(),
                 domain: Arc::clone(&of_run),
-                monitor,
+                monitor: monitor.clone(),
                 group: self.shared.cgroups.of_process(process.pid()),
                 process: Arc::new(process),
-                dir,
+                dir: status.monitor.parent().map(Path::to_owned).unwrap_or_default(),
                 restart: false,
                 last_source: crate::blockjob::last_number(&of_run),
                 block_jobs: status.block_jobs,
                 backup: None,
                 ending: None,
             });
-            inner.state = match (running, status.state.runs()) {
-                (true, true) | (false, false) => status.state,
-                (true, false) => State::RUNNING_UNPAUSED,
-                (false, true) => State::PAUSED_UNKNOWN,
-            };
+            inner.state = status.state;
         }
         guest.set_backup(status.backup);
+        // If it has gone meanwhile, its end is noticed like any other.
+        if let Err(error) = catch_up(&guest, &monitor).await {
+            tracing::debug!(guest = name, %error, "it does not say what has changed");
+        }
         self.follow(&guest, id, events);
         self.find_gone(&guest).await;
         self.resume_jobs(&guest).await;
@@ -158,5 +145,36 @@ impl Qemu {
             self.recover(&guest, moving).await;
         }
         Ok(())
+    }
+}
+
+/// Sees what has changed while no daemon looked.
+async fn catch_up(guest: &Guest, monitor: &Monitor) -> Result<(), QmpError> {
+    let running = patiently(monitor, &QueryStatus {}).await?.running;
+    // A port may have been opened or closed.
+    let chardevs = patiently(monitor, &QueryChardev {}).await?;
+    let mut inner = guest.lock();
+    inner.state = match (running, inner.state.runs()) {
+        (true, true) | (false, false) => inner.state,
+        (true, false) => State::RUNNING_UNPAUSED,
+        (false, true) => State::PAUSED_UNKNOWN,
+    };
+    if let Some(live) = &mut inner.live {
+        let is_stored = Arc::ptr_eq(&live.stored, &live.domain);
+        live::fill_in_ports(Arc::make_mut(&mut live.domain), &chardevs);
+        if is_stored {
+            live.stored = Arc::clone(&live.domain);
+        }
+    }
+    Ok(())
+}
+
+/// Asks, however long it takes: a guest that hangs is no reason to lose it.
+async fn patiently<C: Command>(monitor: &Monitor, command: &C) -> Result<C::Return, QmpError> {
+    loop {
+        match monitor.execute(command).await {
+            Err(QmpError::Silent { .. }) => {}
+            answer => return answer,
+        }
     }
 }

@@ -191,7 +191,7 @@ async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
     Ok(QemuCaps {
         program: program.to_owned(),
         arch: target.arch,
-        version: monitor.greeting().version.clone(),
+        version: monitor.greeting().ok_or(QmpError::Closed)?.version.clone(),
         machines,
         cpus,
         kvm: kvm.enabled,

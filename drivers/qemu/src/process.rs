@@ -25,6 +25,9 @@ use crate::security::Credentials;
 /// The longest path a unix socket may have, in bytes, without the closing zero.
 const SOCKET_PATH_MAX: usize = 107;
 
+/// How many milliseconds a process may take to become another program.
+const BECOMES: u32 = 100;
+
 /// A process that is, or was, running.
 #[derive(Debug)]
 pub struct Process {
@@ -80,7 +83,7 @@ impl Process {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let process = Self::from_pid(pid)?;
         // Looked at while we hold it, so that it is the same one.
-        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))?;
+        let line = command_line(pid)?;
         if is_right(&line) { Ok(process) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
@@ -112,6 +115,20 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&*self.handle, signal);
     }
+}
+
+/// The command line of a process. One that is just becoming another program has none for a moment.
+fn command_line(pid: Pid) -> io::Result<Vec<u8>> {
+    let place = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    for _ in 0..BECOMES {
+        let line = fs::read(place.join("cmdline"))?;
+        // Threads of the kernel, and what has ended, have no program either.
+        if !line.is_empty() || fs::read_link(place.join("exe")).is_err() {
+            return Ok(line);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(Vec::new())
 }
 
 /// The threads of a process.

@@ -32,8 +32,7 @@ pub(crate) async fn shot(
     let path = live.dir.join("screen");
     let mut command = Screendump { filename: path.display().to_string(), ..Screendump::default() };
     // QEMU before 7.1 knows only one format.
-    let version = &live.monitor.greeting().version.qemu;
-    let png = (version.major, version.minor) >= (7, 1);
+    let png = live.monitor.is_at_least(7, 1);
     command.format = png.then(|| "png".to_owned());
     live.monitor.execute(&command).await.map_err(monitor)?;
     let picture = written::take(&path, MOST).map_err(|e| file(&e, "unable to open stream"))?;

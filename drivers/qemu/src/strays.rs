@@ -14,7 +14,7 @@ use crate::driver::Qemu;
 use crate::process::Process;
 
 /// How long is waited for what a killed daemon had begun.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked for.
 const PAUSE: Duration = Duration::from_millis(2);
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -43,7 +43,6 @@ const READ_SIZE: usize = 64 << 10;
 pub struct Monitor {
     shared: Arc<Shared>,
     limit: Duration,
-    greeting: Arc<Greeting>,
     _reader: Arc<Reader>,
 }
 
@@ -52,6 +51,8 @@ struct Shared {
     stream: UnixStream,
     /// Whose QEMU it is.
     guest: Option<String>,
+    /// What QEMU said first.
+    greeting: OnceLock<Greeting>,
     state: Mutex<State>,
     /// Wakes the reading task when a line could not be written at once.
     backlog: Notify,
@@ -90,7 +91,7 @@ struct Execute<'a, A> {
 }
 
 impl Monitor {
-    /// Waits for QEMU's greeting and leaves the negotiation without extra capabilities.
+    /// Waits for QEMU's greeting, and enables no extra capabilities.
     ///
     /// Events come out of the receiver in QEMU's order; when [`EVENTS_MAX`] of them wait, reading pauses, so who takes
     /// events must not wait for a command in the same task. Dropping the receiver discards events. It ends when the
@@ -112,19 +113,40 @@ impl Monitor {
         Self::begin(stream, Some(guest.to_owned()), limit).await
     }
 
+    /// Like [`connect_to`](Self::connect_to), to a QEMU that may take its time to greet: commands are on their way at
+    /// once, and answered when it does.
+    pub fn resume(
+        guest: &str,
+        stream: UnixStream,
+        limit: Duration,
+    ) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
+        let (monitor, events) = Self::on(stream, Some(guest.to_owned()), limit);
+        // Nobody waits for its reply; where it is refused, so are all commands.
+        drop(monitor.shared.begin(QmpCapabilities::NAME, &QmpCapabilities::default(), Vec::new())?);
+        Ok((monitor, events))
+    }
+
     async fn begin(
         stream: UnixStream,
         guest: Option<String>,
         limit: Duration,
     ) -> Result<(Self, mpsc::Receiver<Event>), QmpError> {
-        let shared = Arc::new(Shared { stream, guest, state: Mutex::default(), backlog: Notify::new() });
-        let mut lines = LineReader::default();
-        let greeting = Arc::new(shared.greeting(&mut lines).await?);
-        let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let task = tokio::spawn(run(Arc::clone(&shared), lines, sender));
-        let monitor = Self { shared, limit, greeting, _reader: Arc::new(Reader(task.abort_handle())) };
+        let (monitor, events) = Self::on(stream, guest, limit);
         monitor.send(QmpCapabilities::NAME, &QmpCapabilities::default(), Vec::new()).await?;
         Ok((monitor, events))
+    }
+
+    fn on(stream: UnixStream, guest: Option<String>, limit: Duration) -> (Self, mpsc::Receiver<Event>) {
+        let shared = Arc::new(Shared {
+            stream,
+            guest,
+            greeting: OnceLock::new(),
+            state: Mutex::default(),
+            backlog: Notify::new(),
+        });
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let task = tokio::spawn(run(Arc::clone(&shared), sender));
+        (Self { shared, limit, _reader: Arc::new(Reader(task.abort_handle())) }, events)
     }
 
     /// Whether QEMU has left, or said what nobody could mean. A runtime that ends also ends the events, but QEMU runs on.
@@ -137,9 +159,17 @@ impl Monitor {
         }
     }
 
-    /// What QEMU said first.
-    pub fn greeting(&self) -> &Greeting {
-        &self.greeting
+    /// What QEMU said first; `None` where it has not yet.
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.shared.greeting.get()
+    }
+
+    /// Whether it is known to be this version of QEMU, or a later one.
+    pub fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        self.greeting().is_some_and(|greeting| {
+            let version = &greeting.version.qemu;
+            (version.major, version.minor) >= (major, minor)
+        })
     }
 
     /// Runs a command and waits for its reply, but no longer than the limit.
@@ -240,20 +270,6 @@ impl Shared {
         Ok(Pending { id, shared: self, answer })
     }
 
-    async fn greeting(&self, lines: &mut LineReader) -> Result<Greeting, QmpError> {
-        loop {
-            if let Some(line) = lines.next()? {
-                let wrong = || ProtocolError::NoGreeting { line: excerpt(line) };
-                match Message::parse(line).map_err(|_| wrong())? {
-                    Message::Greeting(greeting) => return Ok(greeting),
-                    _ => return Err(wrong().into()),
-                }
-            }
-            self.stream.readable().await?;
-            self.read(lines)?;
-        }
-    }
-
     /// Takes what is there. An end of the stream is [`QmpError::Closed`].
     fn read(&self, lines: &mut LineReader) -> Result<(), QmpError> {
         let buffer = lines.buffer();
@@ -281,7 +297,9 @@ impl Shared {
                 let _ = events.send(event).await;
                 return Ok(());
             }
-            Message::Greeting(_) => return Err(ProtocolError::SecondGreeting.into()),
+            Message::Greeting(greeting) => {
+                return self.greeting.set(greeting).map_err(|_| ProtocolError::SecondGreeting.into());
+            }
             Message::Return { id, value } => (id, Answer::Return(value)),
             Message::Error { id, class, desc } => (id, Answer::Error { class, desc }),
         };
@@ -305,7 +323,14 @@ impl Shared {
                 continue;
             }
             trace!(line = %excerpt(line), "from QEMU");
-            self.route(Message::parse(line)?, line, events).await?;
+            let message = match Message::parse(line) {
+                Ok(greeting @ Message::Greeting(_)) => greeting,
+                _ if self.greeting.get().is_none() => {
+                    return Err(ProtocolError::NoGreeting { line: excerpt(line) }.into());
+                }
+                message => message?,
+            };
+            self.route(message, line, events).await?;
         }
         let backlog = !self.lock().outgoing.is_empty();
         let interest = if backlog { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
@@ -326,7 +351,8 @@ impl Shared {
 }
 
 /// The reading task: when it ends, every caller learns why.
-async fn run(shared: Arc<Shared>, mut lines: LineReader, events: mpsc::Sender<Event>) {
+async fn run(shared: Arc<Shared>, events: mpsc::Sender<Event>) {
+    let mut lines = LineReader::default();
     let end = loop {
         if let Err(end) = shared.turn(&mut lines, &events).await {
             break end;

@@ -79,8 +79,7 @@ fn name_below(
     };
     if let Some(path) = path {
         arguments["backing-file"] = path.into();
-        let version = &live.monitor.greeting().version.qemu;
-        if (version.major, version.minor) >= (9, 0) {
+        if live.monitor.is_at_least(9, 0) {
             arguments["backing-mask-protocol"] = true.into();
         }
     }

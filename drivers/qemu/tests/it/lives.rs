@@ -134,6 +134,8 @@ fn a_guest_that_hangs_does_not_hold_up_the_next_daemon() {
         let began = std::time::Instant::now();
         let host = Host::at(dir).await;
         assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+        // It is what it was, and nobody takes it for one that is off.
+        assert_eq!(host.state(&dom).await, RUNNING);
         // Whoever would start it a second time waits until it can be told that it runs.
         let (cx, args) = (CallCx::default(), DomainCreateArgs { dom: dom.clone() });
         let mut again = std::pin::pin!(host.driver.domain_create(&cx, args));

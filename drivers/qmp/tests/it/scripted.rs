@@ -198,6 +198,26 @@ async fn an_error_or_nothing_before_the_greeting() {
 }
 
 #[tokio::test]
+async fn commands_wait_for_a_greeting_that_comes_late() {
+    let (stream, mut peer) = tokio::net::UnixStream::pair().unwrap();
+    let (monitor, _events) = Monitor::resume("guest", stream, Duration::from_secs(60)).unwrap();
+    assert!(monitor.greeting().is_none() && !monitor.is_at_least(1, 0));
+    let mut status = pin!(monitor.execute(&QueryStatus {}));
+    poll_fn(|cx| {
+        assert!(status.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    let greeting = json!({"QMP": {
+        "version": {"qemu": {"micro": 1, "minor": 2, "major": 10}, "package": ""}, "capabilities": []}});
+    let (ready, answer) =
+        (json!({"return": {}, "id": 1}), json!({"return": {"running": true, "status": "running"}, "id": 2}));
+    peer.write_all(format!("{greeting}\n{ready}\n{answer}\n").as_bytes()).await.unwrap();
+    assert!(status.await.unwrap().running);
+    assert!(monitor.is_at_least(10, 2) && !monitor.is_at_least(10, 3));
+}
+
+#[tokio::test]
 async fn an_endless_line_ends_in_an_error() {
     let (stream, mut peer) = tokio::net::UnixStream::pair().unwrap();
     let chunk = vec![b' '; 1 << 20];
