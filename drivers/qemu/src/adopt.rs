@@ -75,8 +75,10 @@ impl Qemu {
 
     async fn adopt(&self, name: &str, status: status::Status) -> std::io::Result<()> {
         let id = status.domain.id.unwrap_or_default();
-        let word = format!("guest={},debug-threads=on", crate::command::escape(name));
-        let process = Process::adopt(status.pid, &word)?;
+        let word = format!("guest={},", crate::command::escape(name));
+        let is_right =
+            |line: &[u8]| line.split(|&byte| byte == 0).any(|arg| arg.starts_with(word.as_bytes()));
+        let process = Process::adopt_if(status.pid, is_right)?;
         if status.state == State::PAUSED_STARTING_UP {
             // Nobody was told that it had started.
             process.signal(Signal::KILL);

@@ -1,4 +1,4 @@
-//! Guests that start with the daemon: always, or once after the host's next boot.
+//! Guests that start with the host, when its first daemon does: always, or once after the next boot.
 
 use std::fs;
 use std::path::PathBuf;
@@ -65,15 +65,16 @@ impl Qemu {
         store::remove(&self.shared.dirs.autostart_once_link(name))
     }
 
-    /// Starts what starts with the daemon, in the background.
+    /// Starts what starts with the host, in the background.
     pub fn autostart(&self) {
         let first = self.first_since_boot();
         let waiting = self.all().into_iter().filter(|guest| {
             let once = first && self.take_once(guest);
             let inner = guest.lock();
-            (inner.autostart || once) && inner.live.is_none()
+            (first && inner.autostart || once) && inner.live.is_none()
         });
         let (driver, waiting) = (self.clone(), waiting.collect::<Vec<_>>());
+        let delay = self.shared.policy.start_delay;
         if waiting.is_empty() {
             return;
         }
@@ -86,6 +87,7 @@ impl Qemu {
                 if let Err(error) = driver.start(&guest, false).await {
                     tracing::warn!(guest = guest.name, %error, "cannot be started with the daemon");
                 }
+                tokio::time::sleep(delay).await;
             }
         });
     }

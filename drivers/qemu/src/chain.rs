@@ -24,7 +24,7 @@ const LONGEST: usize = 200;
 /// one that cannot be read.
 pub(crate) fn find(disk: &mut Disk) -> Result<()> {
     let is_opened = disk.source.as_ref().is_some_and(|source| source.fdgroup.is_some());
-    if disk.backing_store.is_some() || is_opened {
+    if is_opened {
         return Ok(());
     }
     let format =
@@ -35,6 +35,12 @@ pub(crate) fn find(disk: &mut Disk) -> Result<()> {
         _ => None,
     });
     if let Some(path) = path {
+        std::fs::metadata(&path).map_err(|error| {
+            VirtError::system(STORAGE, &error, format_args!("Cannot access storage file '{path}'"))
+        })?;
+        if disk.backing_store.is_some() {
+            return Ok(());
+        }
         disk.backing_store = behind(Path::new(&path), &format, LONGEST)?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -35,8 +35,6 @@ pub(crate) struct FdSet {
     pub(crate) fd: OwnedFd,
 }
 
-/// The mode of a socket that clients of a guest's channel connect to.
-const SOCKET_MODE: u32 = 0o775;
 /// The mode of a new file that a guest's words go to.
 const LOG_MODE: u32 = 0o600;
 
@@ -58,7 +56,6 @@ impl CommandLine {
     pub(crate) fn listener(&mut self, path: &str) -> io::Result<(&'static str, String)> {
         let Some(sockets) = &mut self.sockets else { return Ok(("path", path.to_owned())) };
         let listener = listen(Path::new(path))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
         sockets.push(path.into());
         Ok(("fd", self.pass(listener.into())))
     }

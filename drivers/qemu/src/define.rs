@@ -16,7 +16,7 @@ use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
 use crate::probe::check_program;
 use crate::state::{Lifecycle, State};
-use crate::{kept, listen, live, prepare, tpm};
+use crate::{kept, listen, live, prepare, screens, tpm};
 use virtwire_store as store;
 
 /// `VIR_DOMAIN_DEFINE_VALIDATE`
@@ -230,7 +230,8 @@ pub(crate) async fn to_native(
         screen.port = screen.port.filter(|port| *port >= 0).or(Some(5900));
     }
     let dirs = &driver.shared.dirs;
-    let mut domain = live::domain(&stored, -1, dirs)?;
+    let mut domain = live::domain(&stored, -1, dirs, &driver.shared.policy);
+    screens::place(&mut domain, dirs, &driver.shared.policy, &driver.shared.ports)?;
     let program = PathBuf::from(domain.devices.emulator.clone().unwrap_or_default());
     let caps = driver.caps_of(&program).await?;
     crate::cpu::resolve(driver, &mut domain, &caps).await?;
@@ -239,9 +240,9 @@ pub(crate) async fn to_native(
     listen::on_networks(driver, &mut domain).await?;
     let domain = prepare::volumes(driver, &domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
-    let context = argv::Context::apart(&dir, &memory, &caps, vault);
+    let context = argv::Context::apart(&dir, &memory, &caps, vault, &driver.shared.policy);
     let line = argv::build(&domain, context)?;
-    let env = argv::environment(&domain, &dir);
+    let env = argv::environment(&domain, &dir, &driver.shared.policy);
     let text = shell(&env, &program.to_string_lossy(), line.args()).replace(" \\\n", " ");
     Ok(ConnectDomainXmlToNativeRet { native_config: text.into() })
 }

@@ -23,6 +23,8 @@ pub struct Dirs {
     pub log: PathBuf,
     /// What may be lost.
     pub cache: PathBuf,
+    /// Files that back the memory of guests.
+    pub memory: PathBuf,
     /// Sockets of channels that have no path of their own.
     pub channels: PathBuf,
     /// The state of emulated TPMs, a folder for each guest.
@@ -60,6 +62,7 @@ impl Dirs {
             channels: run.join("channel"),
             run,
             lib: root.join("var/lib/libvirt/qemu"),
+            memory: root.join("var/lib/libvirt/qemu/ram"),
             log: root.join("var/log/libvirt/qemu"),
             cache: root.join("var/cache/libvirt/qemu"),
             tpms: root.join("var/lib/libvirt/swtpm"),
@@ -80,6 +83,7 @@ impl Dirs {
             },
             autostart: config.join("autostart"),
             lib: config.join("lib"),
+            memory: config.join("lib/ram"),
             config,
             channels: run.join("channel"),
             run,
@@ -110,8 +114,8 @@ impl Dirs {
 
     /// What guests write below, which has to be their user's. The first of them are the parents of the others.
     pub(crate) fn of_guests(&self) -> Vec<PathBuf> {
-        let below = ["checkpoint", "dump", "nvram", "ram", "save", "snapshot"];
-        let own = [self.lib.clone(), self.run.clone(), self.channels.clone()];
+        let below = ["checkpoint", "dump", "nvram", "save", "snapshot"];
+        let own = [&self.lib, &self.run, &self.channels, &self.memory].map(Clone::clone);
         own.into_iter().chain(below.map(|name| self.lib.join(name))).collect()
     }
 
@@ -202,7 +206,7 @@ impl Dirs {
 
     /// Where a running guest's memory would be backed by files.
     pub fn domain_memory(&self, id: i32, name: &str) -> PathBuf {
-        self.lib.join("ram").join(short(id, name))
+        self.memory.join(short(id, name))
     }
 }
 

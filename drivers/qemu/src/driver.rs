@@ -27,9 +27,11 @@ use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
 use crate::migration::Entrance;
+use crate::policy::Policy;
 use crate::probe::{QemuCaps, find_in_path, find_program};
 use crate::rotation::Rotation;
 use crate::save::Formats;
+use crate::screens::Ports;
 use crate::security::{self, Dac};
 use crate::settings::Settings;
 use crate::state::Lifecycle;
@@ -60,6 +62,10 @@ pub(crate) struct Shared {
     pub(crate) entrance: Entrance,
     /// How the memory of guests is in files.
     pub(crate) formats: Formats,
+    /// What the administrator says of guests.
+    pub(crate) policy: Policy,
+    /// The ports of guests' screens.
+    pub(crate) ports: Ports,
     /// Where guests are held to their shares; nowhere in `qemu:///session`.
     pub(crate) cgroups: Cgroups,
     /// How long QEMU may take to answer a command, and to answer at all when it starts.
@@ -132,12 +138,16 @@ impl Qemu {
 
     async fn open(
         uri: &'static str,
-        dirs: Dirs,
+        mut dirs: Dirs,
         settings: &Settings,
         (security, cgroups): (Option<Dac>, Cgroups),
         answer_limit: Duration,
         host_uuid: Option<Uuid>,
     ) -> io::Result<Self> {
+        let policy = Policy::of(settings)?;
+        if let Some(dir) = &policy.memory {
+            dirs.memory = dir.join("libvirt/qemu");
+        }
         dirs.create()?;
         for dir in dirs.of_guests() {
             security::make_dir(security.as_ref(), &dir)?;
@@ -152,6 +162,8 @@ impl Qemu {
             security,
             entrance: Entrance::of(settings)?,
             formats: Formats::of(settings)?,
+            policy,
+            ports: Ports::default(),
             cgroups,
             answer_limit,
             options: OnceCell::new(),

@@ -4,9 +4,10 @@ use virtwire_driver_api::{HypervisorDriver, serve};
 
 use crate::driver::Qemu;
 use crate::{
-    absent, actions, agent, autostart, backup, blockjob, caps, checkpoint, console, control, define, devices,
-    disks, dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata, migration, monitor,
-    nodedev, pages, pin, power, rename, save, screen, secure, snapshot, stats, throttle, tune, vcpus,
+    absent, actions, agent, autostart, backup, bandwidth, blockjob, caps, checkpoint, console, control,
+    define, devices, disks, dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata,
+    migration, monitor, nodedev, pages, pin, power, rename, save, screen, secure, snapshot, stats, throttle,
+    tune, vcpus,
 };
 
 serve! {
@@ -155,6 +156,8 @@ serve! {
         domain_set_scheduler_parameters_flags = tune::set_scheduler_flags;
         domain_get_memory_parameters = tune::memory;
         domain_set_memory_parameters = tune::set_memory;
+        domain_get_interface_parameters = bandwidth::get;
+        domain_set_interface_parameters = bandwidth::set;
         domain_get_blkio_parameters = tune::blkio;
         domain_set_blkio_parameters = tune::set_blkio;
         domain_get_numa_parameters = tune::numa;

@@ -38,7 +38,9 @@ use crate::process::{Process, Start, connect, listen};
 use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
-use crate::{kept, live, lock, memory, modules, overlay, prepare, startup, tpm, tune, usb};
+use crate::{
+    kept, live, lock, memory, modules, overlay, prepare, screens, startup, tpm, tune, usb, virtiofs,
+};
 
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -48,7 +50,10 @@ impl Qemu {
     pub(crate) async fn begin(&self, guest: &Arc<Guest>, stored: &Domain, begin: Begin) -> Result<()> {
         let id = self.next_id();
         let (state, changes) = begin.memory.leads_to(begin.paused);
-        let mut domain = live::domain(stored, id, &self.shared.dirs)?;
+        let mut domain = live::domain(stored, id, &self.shared.dirs, &self.shared.policy);
+        let shared = &self.shared;
+        screens::place(&mut domain, &shared.dirs, &shared.policy, &shared.ports)
+            .inspect_err(|_| shared.ports.free(id))?;
         live::number_vsock(&mut domain, &self.vsocks());
         if let Some(cpu) = begin.memory.cpu() {
             domain.cpu = Some(cpu.clone());
@@ -61,11 +66,13 @@ impl Qemu {
         let last_source = live::number_sources(&mut domain);
         let prepared = found.and_then(|()| security::prepare(self.shared.security.as_ref(), &mut domain));
         let prepared = prepared.and_then(|()| usb::find_all(&mut domain));
+        let prepared = prepared.and_then(|()| virtiofs::find_all(&mut domain));
         let prepared = match prepared {
             Ok(()) => overlay::lay_all(&mut domain).await,
             Err(error) => Err(error),
         };
         if let Err(error) = prepared {
+            self.shared.ports.free(id);
             self.audit_start(&guest.handle(), &domain, changes, None);
             return Err(error);
         }
@@ -77,6 +84,8 @@ impl Qemu {
                 plug::disconnect(self, &Owner::of(&domain), &domain.devices.interfaces).await;
                 overlay::remove_all(&domain);
                 tpm::end(self, &domain);
+                virtiofs::end(self, &domain);
+                self.shared.ports.free(id);
                 let _ = fs::remove_dir_all(&dir);
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
@@ -147,6 +156,7 @@ impl Qemu {
         let taps = plug::connect(self, domain).await?;
         let mut found = prepare::volumes(self, domain).await?.into_owned();
         tpm::begin(self, &mut found).await?;
+        virtiofs::begin(self, &found).await?;
         let vault = prepare::unlock(self, &found, argv::Vault::new()).await?;
         write_key(&dir.join(prepare::KEY_FILE), vault.key())
             .map_err(|e| file(&e, "cannot write the guest's key"))?;
@@ -172,8 +182,17 @@ impl Qemu {
         }
         let opened = self.by_name(&domain.name).map_or_else(Vec::new, |guest| guest.lock().fds.clone());
         let listener = Some(listener.into());
-        let context =
-            argv::Context { dir, memory: &memory, caps: &caps, monitor: listener, vault, taps, opened };
+        let policy = &self.shared.policy;
+        let context = argv::Context {
+            dir,
+            memory: &memory,
+            caps: &caps,
+            monitor: listener,
+            vault,
+            policy,
+            taps,
+            opened,
+        };
         let mut line = argv::build(&found, context)?;
         if incoming {
             line.option("-incoming", "defer");
@@ -186,7 +205,7 @@ impl Qemu {
             line.sockets().iter().try_for_each(|socket| dac.give_own(domain, socket))?;
         }
 
-        let env = argv::environment(domain, dir);
+        let env = argv::environment(domain, dir, policy);
         let path = self.shared.dirs.log(&domain.name);
         let cannot = |e| file(&e, format_args!("failed to open '{}'", path.display()));
         let mut log = GuestLog::open(&path).map_err(cannot)?;
@@ -196,7 +215,7 @@ impl Qemu {
         let output = log.output().map_err(cannot)?;
         let errors = log.output().map_err(cannot)?;
         let (output, lock) = (Stdio::from(output), lock::limit(domain));
-        let start = Start { program: &program, line, env, run_as, output, lock };
+        let start = Start { program: &program, line, env, run_as, output, lock, limits: policy.limits };
         let process = Process::start(start, Stdio::from(errors))
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
 
@@ -274,7 +293,7 @@ impl Qemu {
                 monitor.execute(&SetAction { reboot, ..SetAction::default() }).await?;
             }
             for graphics in &domain.devices.graphics {
-                set_password(&monitor, graphics).await?;
+                set_password(&monitor, graphics, &self.shared.policy).await?;
             }
             Ok((monitor, events))
         };
@@ -371,6 +390,8 @@ impl Qemu {
         plug::disconnect(self, &Owner::of(&live.domain), &live.domain.devices.interfaces).await;
         overlay::remove_all(&live.domain);
         tpm::end(self, &live.domain);
+        virtiofs::end(self, &live.domain);
+        self.shared.ports.free(id);
         live.group.remove_when_empty();
         for socket in live::listening(&live.domain.devices) {
             let _ = fs::remove_file(socket);

@@ -1,14 +1,12 @@
 //! From a stored definition to that of one run: a number, names for the devices, ports.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use virtwire_conf::domain::Devices;
 use virtwire_conf::domain::chardev::{Channel, CharMode, CharType, Chardev};
 use virtwire_conf::domain::device::{Address, Alias, DeviceInfo};
-use virtwire_conf::domain::disk::{Disk, DiskBus, DiskCache};
-use virtwire_conf::domain::display::{Graphics, GraphicsType, ListenType};
+use virtwire_conf::domain::disk::{Disk, DiskBus, DiskCache, StorageProtocol};
 use virtwire_conf::domain::misc::{ControllerType, MemballoonModel, MemoryModel};
 use virtwire_conf::domain::net::{Interface, InterfaceType};
 use virtwire_conf::domain::tune::Resource;
@@ -19,18 +17,10 @@ use virtwire_qmp::replies::ChardevInfo;
 use crate::argv::is_q35;
 use crate::argv::storage::has_one_number;
 use crate::dirs::Dirs;
-use crate::error::{QEMU, Result, file};
-
-/// VNC's ports, as qemu.conf has them by default.
-const VNC_PORTS: std::ops::RangeInclusive<u16> = 5900..=65535;
-/// SPICE's port on the command line of a guest that does not run.
-const UNUSED_SPICE: u16 = 5901;
+use crate::policy::Policy;
 
 /// The definition of a run.
-///
-/// # Errors
-/// No port is free.
-pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
+pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs, policy: &Policy) -> Domain {
     let mut domain = stored.clone();
     domain.id = Some(id);
     domain
@@ -38,56 +28,21 @@ pub(crate) fn domain(stored: &Domain, id: i32, dirs: &Dirs) -> Result<Domain> {
         .get_or_insert_with(|| Resource { partition: Some("/machine".to_owned()), ..Resource::default() });
     domain.vcpus.iter_mut().for_each(|vcpus| crate::vcpus::order(&mut vcpus.vcpu));
     align_memory(&mut domain);
-    say_usual(&mut domain);
+    say_usual(&mut domain, policy);
     name_devices(&mut domain);
     number_sources(&mut domain);
     place_channels(&mut domain, dirs);
-    let dir = dirs.domain(id, &domain.name);
-    let mut taken = Vec::new();
-    for graphics in &mut domain.devices.graphics {
-        place_rendering(graphics)?;
-        place_screen(graphics, &dir, || dirs.screen_bus(id, &stored.name));
-        let listens = graphics
-            .listens
-            .first()
-            .is_none_or(|listen| matches!(listen.type_, ListenType::Address | ListenType::Network));
-        let automatic = match graphics.type_ {
-            GraphicsType::Vnc => graphics.socket.is_none(),
-            GraphicsType::Spice => listens && graphics.autoport == Some(YesNo::Yes),
-            _ => false,
-        };
-        if automatic && graphics.port.is_none_or(|port| port < 0) {
-            // Of a guest that does not run, libvirt makes up SPICE's.
-            let port = match graphics.type_ {
-                GraphicsType::Spice if id < 0 => UNUSED_SPICE,
-                _ => free_port(&taken)?,
-            };
-            taken.push(port);
-            graphics.port = Some(port.into());
-        }
-        let shown = match graphics.type_ {
-            GraphicsType::Vnc => graphics.socket.is_none(),
-            GraphicsType::Spice => listens && graphics.port.is_some_and(|port| port > 0),
-            _ => false,
-        };
-        if shown {
-            let address = graphics.listen_attr.get_or_insert_with(|| "127.0.0.1".to_owned()).clone();
-            for listen in graphics.listens.iter_mut().filter(|listen| listen.type_ == ListenType::Address) {
-                listen.address.get_or_insert_with(|| address.clone());
-            }
-        }
-    }
-    Ok(domain)
+    domain
 }
 
 /// What a run adds to a device that comes to it.
-pub(crate) fn prepare(alone: &mut Domain, dirs: &Dirs) {
-    say_usual(alone);
+pub(crate) fn prepare(alone: &mut Domain, dirs: &Dirs, policy: &Policy) {
+    say_usual(alone, policy);
     place_channels(alone, dirs);
 }
 
 /// What a run has where the definition leaves it open.
-fn say_usual(domain: &mut Domain) {
+fn say_usual(domain: &mut Domain, policy: &Policy) {
     for disk in domain.devices.disks.iter_mut().filter(|disk| disk.shareable) {
         // What the host keeps of it, others would not see.
         let driver = disk.driver.get_or_insert_default();
@@ -107,31 +62,17 @@ fn say_usual(domain: &mut Domain) {
         chardevs.filter(|chardev| chardev.type_ == CharType::Tcp).flat_map(|chardev| &mut chardev.source);
     let cards = devices.smartcards.iter_mut().filter(|card| card.type_ == Some(CharType::Tcp));
     for source in ends.chain(cards.flat_map(|card| &mut card.source)) {
-        source.tls.get_or_insert(YesNo::No);
+        source.tls.get_or_insert(yes_or_no(policy.chardev.enabled));
+    }
+    for source in domain.devices.disks.iter_mut().filter_map(|disk| disk.source.as_mut()) {
+        if policy.nbd.enabled && source.protocol == Some(StorageProtocol::Nbd) {
+            source.tls.get_or_insert(YesNo::Yes);
+        }
     }
 }
 
-/// Where the kernel has graphics processors.
-const RENDERING: &str = "/dev/dri";
-
-/// A screen that is rendered by a graphics processor gets the first there is.
-fn place_rendering(screen: &mut Graphics) -> Result<()> {
-    let enabled = screen.gl.as_ref().is_some_and(|gl| gl.enable == Some(YesNo::Yes));
-    let renders = match screen.type_ {
-        GraphicsType::EglHeadless => true,
-        GraphicsType::Spice | GraphicsType::Dbus => enabled,
-        _ => false,
-    };
-    if !renders || screen.gl.as_ref().is_some_and(|gl| gl.rendernode.is_some()) {
-        return Ok(());
-    }
-    let all = std::fs::read_dir(RENDERING);
-    let all = all.map_err(|e| file(&e, format_args!("cannot open directory '{RENDERING}'")))?;
-    let nodes = all.flatten().filter(|node| node.file_name().to_string_lossy().starts_with("renderD"));
-    let first = nodes.map(|node| node.path().display().to_string()).min();
-    let first = first.ok_or_else(|| QEMU.internal_error("Unable to find a DRM render node"))?;
-    screen.gl.get_or_insert_default().rendernode = Some(first);
-    Ok(())
+fn yes_or_no(is: bool) -> YesNo {
+    if is { YesNo::Yes } else { YesNo::No }
 }
 
 /// The socket between host and guest gets a number that no other guest has.
@@ -141,29 +82,6 @@ pub(crate) fn number_vsock(domain: &mut Domain, taken: &[u32]) {
     let Some(cid) = domain.devices.vsock.as_mut().and_then(|vsock| vsock.cid.as_mut()) else { return };
     if cid.auto == Some(YesNo::Yes) {
         cid.address = (FIRST..).find(|number| !taken.contains(number));
-    }
-}
-
-/// Sockets of screens that have no place of their own get one.
-fn place_screen(screen: &mut Graphics, dir: &Path, bus: impl Fn() -> PathBuf) {
-    match screen.type_ {
-        GraphicsType::Vnc => {
-            let listen = screen.listens.first_mut().filter(|listen| listen.type_ == ListenType::Socket);
-            if let Some(listen) = listen {
-                let socket = listen.socket.get_or_insert_with(|| dir.join("vnc.sock").display().to_string());
-                screen.socket = Some(socket.clone());
-            }
-        }
-        GraphicsType::Spice => {
-            let listen = screen.listens.first_mut().filter(|listen| listen.type_ == ListenType::Socket);
-            listen.into_iter().for_each(|listen| {
-                listen.socket.get_or_insert_with(|| dir.join("spice.sock").display().to_string());
-            });
-        }
-        GraphicsType::Dbus if screen.p2p != Some(YesNo::Yes) => {
-            screen.address.get_or_insert_with(|| format!("unix:path={}", bus().display()));
-        }
-        _ => {}
     }
 }
 
@@ -300,15 +218,6 @@ pub(crate) fn end_chain(disk: &mut Disk) {
     if disk.source.is_some() {
         disk.backing_store.get_or_insert_default();
     }
-}
-
-fn free_port(taken: &[u16]) -> Result<u16> {
-    let mut ports = VNC_PORTS.clone().filter(|port| !taken.contains(port));
-    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.ok_or_else(|| {
-        let (first, last) = (VNC_PORTS.start(), VNC_PORTS.end());
-        QEMU.internal_error(format_args!("Unable to find an unused port in range 'vnc' ({first}-{last})"))
-    })
 }
 
 /// Every device gets libvirt's name for it; names of the user's stay.
@@ -448,7 +357,7 @@ pub(crate) fn fill_in_terminals(domain: &mut Domain, chardevs: &[ChardevInfo]) {
     }
     for console in &mut domain.devices.consoles {
         fill(&mut console.chardev, &console.info.alias);
-        if console.chardev.type_ == CharType::Pty {
+        if console.chardev.type_ == CharType::Pty && !console.is_virtio() {
             console.chardev.tty = console.chardev.source.first().and_then(|source| source.path.clone());
         }
     }

@@ -23,6 +23,7 @@ use virtwire_protocol::remote::{
 };
 
 use crate::argv::alias;
+use crate::bandwidth;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
 use crate::passt;
@@ -171,6 +172,9 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
             tap
         }
     };
+    if interface.bandwidth.is_some() {
+        bandwidth::limit(device(interface), interface.bandwidth.as_ref()).await?;
+    }
     let vhost = vhost(owner, interface, tap.len())?;
     Ok(Some(Tap { queues: tap, vhost }))
 }

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{Disk, SecretReference, StorageType};
+use virtwire_conf::domain::display::GraphicsType;
 use virtwire_conf::secret::SecretUsageType;
+use virtwire_conf::{Domain, YesNo};
 use virtwire_driver_api::{CallCx, SecretDriver, StorageDriver};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::{
@@ -16,8 +17,10 @@ use virtwire_protocol::remote::{
 
 use crate::argv::Vault;
 use crate::argv::storage::secrets_of;
+use crate::argv::tls::reference;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file};
+use crate::policy::{Policy, Tls};
 
 /// Where a guest's key is, in its directory.
 pub(crate) const KEY_FILE: &str = "master-key.aes";
@@ -113,11 +116,41 @@ pub(crate) async fn unlock(driver: &Qemu, domain: &Domain, mut vault: Vault) -> 
         let auth = hostdev.source.as_ref()?.auth.as_ref()?;
         Some((SecretUsageType::Iscsi, auth.secret.as_ref()?))
     });
-    for (kind, reference) in of_disks.chain(of_hostdevs) {
+    let of_keys =
+        keys(domain, &driver.shared.policy).filter_map(reference).map(|it| (SecretUsageType::Tls, it));
+    let named = of_disks.chain(of_hostdevs).map(|(kind, reference)| (kind, reference.clone()));
+    for (kind, reference) in named.chain(of_keys) {
         let secrets = companions.secret.as_ref().ok_or_else(|| QEMU.no_support("virSecretLookupByUUID"))?;
-        vault.insert(reference.clone(), value(&**secrets, kind, reference).await?);
+        let value = value(&**secrets, kind, &reference).await?;
+        vault.insert(reference, value);
     }
     Ok(vault)
+}
+
+/// What of a guest's is encrypted with keys of the host's.
+fn keys<'a>(domain: &Domain, policy: &'a Policy) -> impl Iterator<Item = &'a Tls> {
+    let devices = &domain.devices;
+    let vnc = devices.graphics.iter().any(|screen| screen.type_ == GraphicsType::Vnc);
+    let chardevs = devices.serials.iter().map(|serial| &serial.chardev);
+    let chardevs = chardevs.chain(devices.channels.iter().map(|channel| &channel.chardev));
+    let chardevs = chardevs.chain(devices.consoles.iter().map(|console| &console.chardev));
+    let chardev = chardevs.flat_map(|chardev| &chardev.source).any(|end| end.tls == Some(YesNo::Yes));
+    let mut sources = devices.disks.iter().filter_map(|disk| disk.source.as_ref());
+    let nbd = sources.any(|source| source.tls == Some(YesNo::Yes));
+    let all =
+        [(vnc && policy.vnc.tls.enabled, &policy.vnc.tls), (chardev, &policy.chardev), (nbd, &policy.nbd)];
+    all.into_iter().filter(|(is_used, _)| *is_used).map(|(_, tls)| tls)
+}
+
+/// The value of a secret by its UUID.
+///
+/// # Errors
+/// The secret driver's: there is no such secret, or it has no value.
+pub(crate) async fn password(driver: &Qemu, kind: SecretUsageType, uuid: uuid::Uuid) -> Result<Vec<u8>> {
+    let companions = driver.companions();
+    let secrets = companions.secret.as_ref().ok_or_else(|| QEMU.no_support("virSecretLookupByUUID"))?;
+    let reference = SecretReference { uuid: Some(uuid), ..SecretReference::default() };
+    value(&**secrets, kind, &reference).await
 }
 
 async fn value(

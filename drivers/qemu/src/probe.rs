@@ -20,6 +20,7 @@ use virtwire_qmp::{ErrorClass, Monitor, QmpError};
 use crate::caps::cpus::CpusTold;
 use crate::command::CommandLine;
 use crate::error::{QEMU, Result, file};
+use crate::policy::Limits;
 use crate::process::{Process, Start};
 
 /// How long QEMU may take to answer everything.
@@ -138,7 +139,8 @@ where
     line.option("-chardev", format!("socket,id=monitor,fd={monitor}"));
     line.option("-mon", "chardev=monitor,mode=control");
     let env = vec![("LC_ALL".to_owned(), "C".to_owned())];
-    let start = Start { program, line, env, run_as: None, output: Stdio::null(), lock: None };
+    let (output, limits) = (Stdio::null(), Limits::default());
+    let start = Start { program, line, env, run_as: None, output, lock: None, limits };
     let (complaints, errors) = std::io::pipe().map_err(ProbeError::Start)?;
     let process = Process::start(start, errors.into()).map_err(ProbeError::Start)?;
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,14 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_fds::CommandFdExt;
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, pidfd_send_signal, prlimit, umask,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use crate::command::CommandLine;
 use crate::lock;
+use crate::policy::Limits;
 use crate::security::Credentials;
 
 /// The longest path a unix socket may have, in bytes, without the closing zero.
@@ -27,6 +32,9 @@ const SOCKET_PATH_MAX: usize = 107;
 
 /// How many milliseconds a process may take to become another program.
 const BECOMES: u32 = 100;
+
+/// The mode of a socket that guests' clients and helpers connect to.
+const SOCKET_MODE: u32 = 0o775;
 
 /// A process that is, or was, running.
 #[derive(Debug)]
@@ -49,6 +57,8 @@ pub struct Start<'a> {
     pub output: Stdio,
     /// The bytes of memory that it may lock; `None` for what the daemon may.
     pub(crate) lock: Option<u64>,
+    /// What else it may have.
+    pub(crate) limits: Limits,
 }
 
 impl Process {
@@ -61,16 +71,42 @@ impl Process {
         command.stdin(Stdio::null()).stdout(start.output).stderr(errors);
         // Dropped at once: tokio reaps a child that nobody waits for.
         let runtime = tokio::runtime::Handle::current();
+        let own_thread = start.run_as.is_some();
         let spawn = || {
+            if own_thread {
+                // What QEMU makes is for its group too; the rest of the daemon keeps its own mask.
+                unshare(CloneFlags::CLONE_FS)?;
+                umask(Mode::WOTH);
+            }
             let _entered = runtime.enter();
-            tokio::process::Command::from(command).spawn()
+            let child = tokio::process::Command::from(command).spawn()?;
+            let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+            let process = Self::from_pid(pid.ok_or(io::ErrorKind::NotFound)?)?;
+            // Here, as the user who it runs as: another would need a privilege for it.
+            process.hold(start.limits).inspect_err(|_| process.signal(Signal::KILL))?;
+            Ok(process)
         };
-        let child = lock::with(start.lock, || match &start.run_as {
+        lock::with(start.lock, || match &start.run_as {
             Some(who) => who.run(spawn),
             None => spawn(),
-        })?;
-        let pid = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        Self::from_pid(pid.ok_or(io::ErrorKind::NotFound)?)
+        })
+    }
+
+    /// Sets what it may have.
+    fn hold(&self, limits: Limits) -> io::Result<()> {
+        // Unless it is set, a core dump is as large as anybody allows.
+        let most = getrlimit(Resource::Core).maximum;
+        let core = limits.core.map_or(most, |core| Some(core).filter(|core| *core < u64::MAX));
+        let all = [
+            (Resource::Nproc, limits.processes.map(Some)),
+            // As in libvirt, which counts one for itself.
+            (Resource::Nofile, limits.files.map(|files| Some(files.saturating_add(1)))),
+            (Resource::Core, Some(core)),
+        ];
+        for (resource, limit) in all.into_iter().filter_map(|(resource, limit)| Some((resource, limit?))) {
+            prlimit(Some(self.pid), resource, Rlimit { current: limit, maximum: limit })?;
+        }
+        Ok(())
     }
 
     /// A process started earlier, if its command line holds `word`.
@@ -145,7 +181,9 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         return Err(error);
     }
     let (_dir, path) = reachable(path)?;
-    UnixListener::bind(path)
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
 }
 
 /// Connects to a socket in the file system.
@@ -185,6 +223,7 @@ mod tests {
             run_as: None,
             output: Stdio::null(),
             lock: None,
+            limits: Limits::default(),
         };
         Process::start(start, Stdio::null()).unwrap()
     }
@@ -216,6 +255,7 @@ mod tests {
             run_as: None,
             output: Stdio::null(),
             lock: None,
+            limits: Limits::default(),
         };
         assert_eq!(Process::start(start, Stdio::null()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

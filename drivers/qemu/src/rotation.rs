@@ -18,6 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
 use crate::dirs::Dirs;
+use crate::policy::opens_files;
 use crate::settings::Settings;
 
 /// How much is kept of a log: libvirt's values where `virtlogd.conf` sets no others.
@@ -38,7 +39,7 @@ impl Default for Kept {
 impl Kept {
     /// What the files say; `stdio_handler = "file"` in `qemu.conf` is for logs without a limit.
     fn read(dirs: &Dirs, qemu: &Settings) -> io::Result<Self> {
-        if qemu.text("stdio_handler")?.as_deref() == Some("file") {
+        if !opens_files(qemu)? {
             return Ok(Self { size: 0, backups: 0 });
         }
         let own = Settings::read(&dirs.beside.config.join("virtlogd.conf"))?;

@@ -62,8 +62,20 @@ impl Settings {
     /// # Errors
     /// It is something else.
     pub(crate) fn text(&self, key: &str) -> io::Result<Option<String>> {
-        let text = self.value(key, "a string", text_of)?;
-        Ok(text.filter(|text| !text.is_empty()))
+        Ok(self.any_text(key)?.filter(|text| !text.is_empty()))
+    }
+
+    /// A text; an empty one is one too.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub(crate) fn any_text(&self, key: &str) -> io::Result<Option<String>> {
+        self.value(key, "a string", text_of)
+    }
+
+    /// The keys that are set, each with its line.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.all.iter().map(|set| (set.key.as_str(), set.line))
     }
 
     /// Several texts.

@@ -1,20 +1,24 @@
 //! Emulated TPMs: a process of its own (`swtpm`) for each, with state that outlives the guest's runs.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use command_fds::CommandFdExt;
 use rustix::process::Signal;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 use virtwire_conf::domain::misc::{PcrBanks, Tpm, TpmBackend, TpmBackendType, TpmSource};
+use virtwire_conf::secret::SecretUsageType;
 use virtwire_conf::{Domain, YesNo};
 
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file};
+use crate::prepare;
 use crate::probe::find_in_path;
 use crate::process::Process;
 use crate::security::Ids;
@@ -85,6 +89,19 @@ struct Who {
     guest: Ids,
 }
 
+/// Starts a program as whom it has to be.
+fn spawn(mut command: Command, who: Option<&Who>) -> io::Result<Child> {
+    let runtime = tokio::runtime::Handle::current();
+    let mut spawn = || {
+        let _entered = runtime.enter();
+        command.spawn()
+    };
+    match who {
+        Some(who) => who.emulator.credentials().run(spawn),
+        None => spawn(),
+    }
+}
+
 fn is_v2(backend: &TpmBackend) -> bool {
     backend.version.as_deref() != Some("1.2")
 }
@@ -102,9 +119,11 @@ fn emulated(domain: &Domain) -> Option<&TpmBackend> {
 /// There is no such program, its state cannot be made, or it does not listen.
 pub(crate) async fn begin(driver: &Qemu, domain: &mut Domain) -> Result<()> {
     let Some(backend) = emulated(domain).cloned() else { return Ok(()) };
-    if backend.encryption.is_some() {
-        return Err(QEMU.config_unsupported("encrypted state of a TPM is not supported"));
-    }
+    let key = match &backend.encryption {
+        Some(encryption) => Some(prepare::password(driver, SecretUsageType::Vtpm, encryption.secret).await?),
+        None => None,
+    };
+    let key = key.as_deref();
     let places = Places::of(driver, domain, &backend);
     let who = match &driver.shared.security {
         Some(dac) => Some(Who { emulator: dac.of_emulators()?, guest: dac.ids }),
@@ -115,17 +134,17 @@ pub(crate) async fn begin(driver: &Qemu, domain: &mut Domain) -> Result<()> {
         .make(who.as_ref())
         .map_err(|e| file(&e, format_args!("Could not create TPM directory {}", places.state.display())))?;
     if is_new {
-        let made = set_up(&places, who.as_ref(), &manufacture(domain, &backend, &places)).await;
+        let made = set_up(&places, who.as_ref(), manufacture(domain, &backend, &places), key).await;
         if made.is_err() {
             let _ = fs::remove_dir_all(&places.state);
         }
         made?;
     }
     if let Some(banks) = backend.active_pcr_banks.as_ref().filter(|_| is_v2(&backend)) {
-        set_up(&places, who.as_ref(), &reconfigure(banks, &places)).await?;
+        set_up(&places, who.as_ref(), reconfigure(banks, &places), key).await?;
     }
     let _ = fs::remove_file(&places.socket);
-    let listening = listen(&places, who.as_ref(), &backend).await;
+    let listening = listen(&places, who.as_ref(), &backend, key).await;
     if listening.is_err() {
         end(driver, domain);
     }
@@ -140,15 +159,12 @@ pub(crate) async fn begin(driver: &Qemu, domain: &mut Domain) -> Result<()> {
     Ok(())
 }
 
-/// A program of swtpm's, run by whom it has to be.
-fn program(name: &str, who: Option<&Who>) -> Result<Command> {
+/// A program of swtpm's.
+fn program(name: &str) -> Result<Command> {
     let path = find_in_path(name)
         .ok_or_else(|| QEMU.config_unsupported(format_args!("Unable to find '{name}' in PATH")))?;
     let mut command = Command::new(path);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    if let Some(Who { emulator, .. }) = who {
-        command.uid(emulator.user).gid(emulator.group);
-    }
     Ok(command)
 }
 
@@ -189,13 +205,32 @@ fn reconfigure(banks: &PcrBanks, places: &Places) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
+/// How state is encrypted.
+const CIPHER: &str = "aes-256-cbc";
+
+/// A descriptor from which a program reads what its state is encrypted with.
+fn readable(key: &[u8]) -> io::Result<OwnedFd> {
+    let (read, mut write) = io::pipe()?;
+    // A pipe has room for what a secret can be; one that had not would end here.
+    rustix::io::ioctl_fionbio(&write, true)?;
+    write.write_all(key)?;
+    Ok(read.into())
+}
+
 /// Runs `swtpm_setup`.
-async fn set_up(places: &Places, who: Option<&Who>, args: &[String]) -> Result<()> {
+async fn set_up(places: &Places, who: Option<&Who>, mut args: Vec<String>, key: Option<&[u8]>) -> Result<()> {
     let name = "swtpm_setup";
-    let mut command = program(name, who)?;
-    command.args(args).kill_on_drop(true);
     let cannot = |error| file(&error, format_args!("Could not run '{name}'"));
-    let ended = timeout(MADE_WITHIN, command.status()).await;
+    let mut command = program(name)?;
+    if let Some(key) = key {
+        let fd = readable(key).map_err(cannot)?;
+        args.extend(["--pwdfile-fd".into(), fd.as_raw_fd().to_string()]);
+        args.extend(["--cipher".into(), CIPHER.into()]);
+        command.as_std_mut().preserved_fds(vec![fd]);
+    }
+    command.args(args).kill_on_drop(true);
+    let mut child = spawn(command, who).map_err(cannot)?;
+    let ended = timeout(MADE_WITHIN, child.wait()).await;
     let status = ended.map_err(|_| QEMU.operation_timeout(format_args!("'{name}' does not end")))?;
     let status = status.map_err(cannot)?;
     match status.success() {
@@ -228,10 +263,18 @@ fn words(places: &Places, backend: &TpmBackend) -> Vec<String> {
 }
 
 /// Starts the emulator, and waits until it listens; then its socket is QEMU's.
-async fn listen(places: &Places, who: Option<&Who>, backend: &TpmBackend) -> Result<()> {
-    let mut command = program("swtpm", who)?;
+async fn listen(places: &Places, who: Option<&Who>, backend: &TpmBackend, key: Option<&[u8]>) -> Result<()> {
+    let cannot = |e| file(&e, "Could not start 'swtpm'");
+    let mut command = program("swtpm")?;
     command.args(words(places, backend)).process_group(0);
-    let mut emulator = command.spawn().map_err(|e| file(&e, "Could not start 'swtpm'"))?;
+    if let Some(key) = key {
+        let fds = [readable(key).map_err(cannot)?, readable(key).map_err(cannot)?];
+        for (option, fd) in ["--key", "--migration-key"].into_iter().zip(&fds) {
+            command.arg(option).arg(format!("pwdfd={},mode={CIPHER}", fd.as_raw_fd()));
+        }
+        command.as_std_mut().preserved_fds(fds.into());
+    }
+    let mut emulator = spawn(command, who).map_err(cannot)?;
     let pid = emulator.id().unwrap_or_default();
     fs::write(&places.pid, format!("{pid}\n")).map_err(|e| file(&e, "Could not write swtpm's pid"))?;
     let listens = async {

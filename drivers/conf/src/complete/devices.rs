@@ -11,7 +11,7 @@ use crate::domain::chardev::{
     RngBackend, RngModel, Serial, SerialTarget, SerialTargetType,
 };
 use crate::domain::device::{Address, CcidAddress, UsbMaster};
-use crate::domain::disk::{AccessMode, FilesystemDriverType, FilesystemType};
+use crate::domain::disk::{AccessMode, FilesystemType};
 use crate::domain::display::SoundModel;
 use crate::domain::display::{
     Graphics, GraphicsType, InputBus, InputType, Listen, ListenType, Video, VideoModel, VideoType,
@@ -72,8 +72,8 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         smartcard.info.address.get_or_insert(Address::Ccid(CcidAddress { controller: 0, slot }));
     }
     for filesystem in domain.devices.filesystems.iter_mut().filter(|f| f.type_ == FilesystemType::Mount) {
-        let kind = filesystem.driver.as_ref().and_then(|driver| driver.type_);
-        if kind != Some(FilesystemDriverType::Virtiofs) {
+        // Of one that somebody else serves nothing is known.
+        if filesystem.source.as_ref().is_none_or(|source| source.socket.is_none()) {
             filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
         }
     }

@@ -5,13 +5,10 @@ use virtwire_conf::domain::chardev::{CharMode, CharProtocol, CharSource, CharTyp
 use virtwire_conf::{OnOff, YesNo};
 use virtwire_protocol::VirtError;
 
-use super::Json;
 use super::device::is_on;
+use super::tls::Credentials;
 use crate::command::{CommandLine, Options};
 use crate::error::{QEMU, file};
-
-/// Where certificates are, unless qemu.conf names another place.
-const CERTIFICATES: &str = "/etc/pki/qemu";
 
 /// A `-chardev` in the making: its kind, and what is said of it in the order in which it is added.
 pub(super) struct Backend {
@@ -102,6 +99,14 @@ fn address(kind: &str, data: Value) -> Value {
     json!({"type": kind, "data": data})
 }
 
+/// What hosts' ends need besides what is said of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) credentials: Credentials<'a>,
+    /// QEMU gets files open, so that it need not be able to open them.
+    pub(crate) opens_files: bool,
+}
+
 /// A host's end, however the device that has it is written.
 #[derive(Clone, Copy)]
 pub(crate) struct HostEnd<'a> {
@@ -127,7 +132,12 @@ impl HostEnd<'_> {
     ///
     /// # Errors
     /// A kind that QEMU does not have here.
-    pub(crate) fn add(self, line: &mut CommandLine, alias: &str) -> Result<String, VirtError> {
+    pub(crate) fn add(
+        self,
+        line: &mut CommandLine,
+        alias: &str,
+        means: Means<'_>,
+    ) -> Result<String, VirtError> {
         let id = format!("char{alias}");
         let source = self.source.first();
         let path = source.and_then(|source| source.path.as_deref()).unwrap_or_default();
@@ -139,14 +149,22 @@ impl HostEnd<'_> {
             CharType::Pipe => begin("pipe").with("path", path),
             CharType::File => {
                 let append = source.and_then(|source| source.append);
-                begin("file").with("path", path).with_if("append", append.map(is_on))
+                let appends = append != Some(OnOff::Off);
+                let cannot = |error| file(&error, format_args!("Unable to open file: {path}"));
+                let name = match means.opens_files {
+                    true => line.log(path, appends, &format!("{alias}-source")).map_err(cannot)?,
+                    false => path.to_owned(),
+                };
+                // A file that was opened here has been emptied already.
+                let append = if name == path { append.map(is_on) } else { Some(true) };
+                begin("file").with("path", name).with_if("append", append)
             }
             CharType::Udp => self.udp(begin("udp")),
             CharType::Unix => {
                 let (name, value) = self.socket(line, path)?;
                 self.listening(begin("socket").with(name, value), CharMode::Bind)
             }
-            CharType::Tcp => self.tcp(line, begin("socket"), &id),
+            CharType::Tcp => self.tcp(line, begin("socket"), &id, means.credentials)?,
             CharType::Dbus => {
                 let named = source.and_then(|source| source.channel.as_deref());
                 let usual = alias.starts_with("redir").then_some("org.qemu.usbredir");
@@ -201,7 +219,13 @@ impl HostEnd<'_> {
         backend.with("host", host).with("port", port).with("localaddr", near).with("localport", near_port)
     }
 
-    fn tcp(self, line: &mut CommandLine, backend: Backend, id: &str) -> Backend {
+    fn tcp(
+        self,
+        line: &mut CommandLine,
+        backend: Backend,
+        id: &str,
+        credentials: Credentials<'_>,
+    ) -> Result<Backend, VirtError> {
         let source = self.source.first();
         let telnet = self.protocol.is_some_and(|protocol| protocol.type_ == CharProtocol::Telnet);
         let binds = source.and_then(|source| source.mode) == Some(CharMode::Bind);
@@ -211,15 +235,11 @@ impl HostEnd<'_> {
             .with_if("telnet", telnet.then_some(true));
         let backend = self.listening(backend, CharMode::Connect);
         if source.and_then(|source| source.tls) != Some(YesNo::Yes) {
-            return backend;
+            return Ok(backend);
         }
-        let credentials = format!("obj{id}_tls0");
-        Json::object("tls-creds-x509", credentials.as_str())
-            .with("dir", CERTIFICATES)
-            .with("endpoint", if binds { "server" } else { "client" })
-            .with("verify-peer", true)
-            .add(line);
-        backend.with("tls-creds", credentials)
+        let name = format!("obj{id}_tls0");
+        credentials.add(line, &name, &format!("{id}-secret0"), binds)?;
+        Ok(backend.with("tls-creds", name))
     }
 
     /// A socket by its path, or the one that was made for QEMU to listen on.
@@ -264,13 +284,17 @@ mod tests {
     use virtwire_conf::domain::one::Device;
 
     use super::*;
+    use crate::argv::Vault;
+    use crate::policy::Tls;
 
     /// What is said over the monitor of a character device, as libvirtd 11.3 says it to QEMU 10.0.
     #[track_caller]
     fn said(xml: &str, backend: Value) {
         let Device::Serial(Serial { chardev, .. }) = Device::parse(xml).unwrap() else { panic!("{xml}") };
         let mut line = CommandLine::to_plug(0);
-        HostEnd::from(&chardev).add(&mut line, "serial1").unwrap();
+        let (tls, vault) = (Tls::default(), Vault::blank());
+        let means = Means { credentials: Credentials { tls: &tls, vault: &vault }, opens_files: false };
+        HostEnd::from(&chardev).add(&mut line, "serial1", means).unwrap();
         let value: Value = serde_json::from_str(&line.args()[1]).unwrap();
         assert_eq!(value, json!({"id": "charserial1", "backend": backend}));
     }

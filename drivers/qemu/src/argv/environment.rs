@@ -6,8 +6,10 @@ use virtwire_conf::Domain;
 use virtwire_conf::domain::display::{Audio, AudioType, GraphicsType};
 use virtwire_conf::domain::os::ClockOffset;
 
+use crate::policy::Policy;
+
 /// Names and values: QEMU's own directories, then what the definition asks for.
-pub(crate) fn environment(domain: &Domain, dir: &Path) -> Vec<(String, String)> {
+pub(crate) fn environment(domain: &Domain, dir: &Path, policy: &Policy) -> Vec<(String, String)> {
     let below = |name: &str| dir.join(name).display().to_string();
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
     let own = [
@@ -28,6 +30,16 @@ pub(crate) fn environment(domain: &Domain, dir: &Path) -> Vec<(String, String)> 
         set("TZ", zone);
     }
     domain.devices.audios.iter().filter_map(audio).for_each(|(name, value)| set(name, value));
+    for screen in &domain.devices.graphics {
+        let screens = match screen.type_ {
+            GraphicsType::Vnc => &policy.vnc,
+            GraphicsType::Spice => &policy.spice,
+            _ => continue,
+        };
+        if let Some(dir) = screens.sasl_dir.as_deref().filter(|_| screens.sasl) {
+            set("SASL_CONF_PATH", dir);
+        }
+    }
     for screen in domain.devices.graphics.iter().filter(|screen| screen.type_ == GraphicsType::Sdl) {
         if let Some(authority) = &screen.xauth {
             set("XAUTHORITY", authority);

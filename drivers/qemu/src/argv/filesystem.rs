@@ -6,6 +6,7 @@ use virtwire_conf::domain::disk::{AccessMode, Filesystem, FilesystemDriverType, 
 use super::chardev::Backend;
 use super::{Context, Json, alias};
 use crate::command::{CommandLine, escape};
+use crate::virtiofs;
 
 pub(super) fn filesystem(
     line: &mut CommandLine,
@@ -62,7 +63,7 @@ fn virtiofs(line: &mut CommandLine, filesystem: &Filesystem, context: &Context<'
     let name = alias(&filesystem.info);
     let id = format!("chr-vu-{name}");
     let socket = filesystem.source.as_ref().and_then(|source| source.socket.clone());
-    let socket = socket.unwrap_or_else(|| context.dir.join(format!("{name}-fs.sock")).display().to_string());
+    let socket = socket.unwrap_or_else(|| virtiofs::socket(context.dir, name).display().to_string());
     Backend::new("socket").with("path", socket).add(line, &id);
     let driver = filesystem.driver.as_ref();
     let options = driver.map(|driver| &driver.virtio);

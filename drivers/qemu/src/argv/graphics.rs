@@ -4,12 +4,11 @@ use virtwire_conf::domain::display::{Gl, Graphics, GraphicsType, Listen, ListenT
 use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 
-use super::{audio, spice};
+use super::tls::Credentials;
+use super::{Context, audio, spice};
 use crate::command::{CommandLine, Options};
 use crate::error::QEMU;
-
-/// The first port of VNC; displays count from it.
-const VNC_BASE: i32 = 5900;
+use crate::policy::{FIRST_DISPLAY, Policy, Screens};
 
 /// QEMU would open a window where nothing is said.
 pub(super) fn none(line: &mut CommandLine, domain: &Domain) {
@@ -18,11 +17,24 @@ pub(super) fn none(line: &mut CommandLine, domain: &Domain) {
     }
 }
 
-pub(super) fn graphics(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+/// The certificates of VNC, and the password of their key.
+const VNC_CERTIFICATES: &str = "vnc-tls-creds0";
+const VNC_SECRET: &str = "vnc-tls-creds0-secret0";
+
+pub(super) fn graphics(
+    line: &mut CommandLine,
+    domain: &Domain,
+    context: &Context<'_>,
+) -> Result<(), VirtError> {
+    let Policy { vnc: of_vnc, spice: of_spice, .. } = context.policy;
     for screen in &domain.devices.graphics {
         let options = match screen.type_ {
             GraphicsType::Vnc => {
-                line.option("-vnc", vnc(domain, screen));
+                if of_vnc.tls.enabled {
+                    let credentials = Credentials { tls: &of_vnc.tls, vault: &context.vault };
+                    credentials.add(line, VNC_CERTIFICATES, VNC_SECRET, true)?;
+                }
+                line.option("-vnc", vnc(domain, screen, of_vnc));
                 if let Some(keymap) = &screen.keymap {
                     line.option("-k", keymap);
                 }
@@ -39,7 +51,7 @@ pub(super) fn graphics(line: &mut CommandLine, domain: &Domain) -> Result<(), Vi
             }
             GraphicsType::Dbus => dbus(domain, screen),
             GraphicsType::Spice => {
-                line.option("-spice", spice::spice(screen)?);
+                line.option("-spice", spice::spice(screen, of_spice)?);
                 if let Some(keymap) = &screen.keymap {
                     line.option("-k", keymap);
                 }
@@ -79,13 +91,16 @@ fn dbus(domain: &Domain, screen: &Graphics) -> Options {
         .with_if("audiodev", audio::of_screen(domain, screen.type_, named))
 }
 
-fn vnc(domain: &Domain, screen: &Graphics) -> Options {
+fn vnc(domain: &Domain, screen: &Graphics, policy: &Screens) -> Options {
+    let password = screen.passwd.as_ref().or(policy.password.as_ref());
     let power = screen.power_control.map(|power| if power == YesNo::Yes { "on" } else { "off" });
     let named = screen.audio.as_ref().map(|audio| audio.id);
     place(screen)
         .with_if("websocket", screen.websocket.filter(|port| *port != 0))
         .with_if("share", screen.share_policy.map(|policy| policy.as_str()))
-        .with_if("password", screen.passwd.as_ref().map(|_| "on"))
+        .with_if("password", password.map(|_| "on"))
+        .with_if("tls-creds", policy.tls.enabled.then_some(VNC_CERTIFICATES))
+        .with_if("sasl", policy.sasl.then_some("on"))
         .with_if("power-control", power)
         .with_if("audiodev", audio::of_screen(domain, screen.type_, named))
 }
@@ -102,7 +117,8 @@ fn place(screen: &Graphics) -> Options {
         return Options::new("none");
     }
     let address = named(|listen| &listen.address).or(screen.listen_attr.as_deref()).unwrap_or("127.0.0.1");
-    let display = screen.port.unwrap_or(VNC_BASE) - VNC_BASE;
+    let first = i32::from(FIRST_DISPLAY);
+    let display = screen.port.unwrap_or(first) - first;
     Options::new(&if address.contains(':') {
         format!("[{address}]:{display}")
     } else {

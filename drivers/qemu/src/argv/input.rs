@@ -12,7 +12,7 @@ use virtwire_protocol::VirtError;
 
 use super::chardev::HostEnd;
 use super::device::controller;
-use super::{Json, alias};
+use super::{Context, Json, alias};
 use crate::command::CommandLine;
 
 pub(super) fn hubs(line: &mut CommandLine, domain: &Domain) {
@@ -65,9 +65,13 @@ fn virtio_input(input: &Input) -> Json {
 /// Where certificates of smart cards are, if nothing is said.
 const NSS_DATABASE: &str = "/etc/pki/nssdb";
 
-pub(super) fn smart_cards(line: &mut CommandLine, domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn smart_cards(
+    line: &mut CommandLine,
+    domain: &Domain,
+    context: &Context<'_>,
+) -> Result<(), VirtError> {
     for card in &domain.devices.smartcards {
-        let device = smart_card(line, card)?.with("id", alias(&card.info));
+        let device = smart_card(line, card, context)?.with("id", alias(&card.info));
         let device = match &card.info.address {
             Some(Address::Ccid(at)) => {
                 let bus = controller(domain, ControllerType::Ccid, at.controller.into()).unwrap_or("ccid0");
@@ -80,7 +84,7 @@ pub(super) fn smart_cards(line: &mut CommandLine, domain: &Domain) -> Result<(),
     Ok(())
 }
 
-fn smart_card(line: &mut CommandLine, card: &Smartcard) -> Result<Json, VirtError> {
+fn smart_card(line: &mut CommandLine, card: &Smartcard, context: &Context<'_>) -> Result<Json, VirtError> {
     let emulated = Json::new("ccid-card-emulated");
     Ok(match card.mode {
         SmartcardMode::Host => emulated.with("backend", "nss-emulated"),
@@ -100,7 +104,7 @@ fn smart_card(line: &mut CommandLine, card: &Smartcard) -> Result<Json, VirtErro
                 log: card.log.clone(),
                 ..Chardev::default()
             };
-            HostEnd::from(&chardev).add(line, name)?;
+            HostEnd::from(&chardev).add(line, name, context.chardevs())?;
             Json::new("ccid-card-passthru").with("chardev", format!("char{name}"))
         }
     })
@@ -110,9 +114,10 @@ pub(super) fn redirected(
     line: &mut CommandLine,
     domain: &Domain,
     redirdev: &Redirdev,
+    context: &Context<'_>,
 ) -> Result<(), VirtError> {
     let name = alias(&redirdev.info);
-    HostEnd::from(&redirdev.chardev).add(line, name)?;
+    HostEnd::from(&redirdev.chardev).add(line, name, context.chardevs())?;
     Json::new("usb-redir")
         .with("chardev", format!("char{name}"))
         .with("id", name)

@@ -22,7 +22,8 @@ pub(super) fn machine(line: &mut CommandLine, domain: &Domain, context: &Context
     let options = feature_options(Options::new(name).with("usb", "off"), features, &context.caps.arch);
     let iommu = domain.devices.iommu.as_ref().filter(|iommu| iommu.model == IommuModel::Smmuv3);
     let backing = domain.memory_backing.as_ref();
-    let dumped = domain.memory.as_ref().is_some_and(|memory| memory.dump_core == Some(OnOff::On));
+    let dumped = domain.memory.as_ref().and_then(|memory| memory.dump_core);
+    let dumped = dumped.map_or(context.policy.dumps_memory, |dumped| dumped == OnOff::On);
     let nvdimm = domain.devices.memories.iter().any(|memory| memory.model == MemoryModel::Nvdimm);
     let options = options
         .with_if("iommu", iommu.map(|_| "smmuv3"))
@@ -127,9 +128,9 @@ pub(super) fn timer_present(domain: &Domain, name: TimerName) -> Option<bool> {
 }
 
 /// What becomes of words that QEMU will not understand for long.
-pub(super) fn deprecation(line: &mut CommandLine, domain: &Domain) {
+pub(super) fn deprecation(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
     let behavior = domain.qemu_deprecation.as_ref().and_then(|deprecation| deprecation.behavior.as_deref());
-    let input = match behavior {
+    let input = match behavior.or(context.policy.deprecation.as_deref()) {
         Some("omit") => "accept",
         Some("reject") => "reject",
         Some("crash") => "crash",

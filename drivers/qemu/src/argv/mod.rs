@@ -29,6 +29,7 @@ mod serial;
 mod spice;
 pub(crate) mod storage;
 mod sysinfo;
+pub(crate) mod tls;
 mod tpm;
 mod vault;
 mod video;
@@ -43,12 +44,15 @@ use virtwire_qmp::replies::MachineInfo;
 use crate::command::{CommandLine, Options};
 use crate::fds::Group;
 use crate::plug::HostEnds;
+use crate::policy::Policy;
 use crate::probe::QemuCaps;
 
 pub(crate) use device::{Json as Device, Json, alias, is_q35};
 
+use chardev::Means;
 pub(crate) use environment::environment;
 pub(crate) use one::{Made, one};
+use tls::Credentials;
 pub use vault::Vault;
 
 /// What the line needs to know besides the definition.
@@ -63,6 +67,8 @@ pub struct Context<'a> {
     pub monitor: Option<OwnedFd>,
     /// What secrets are encrypted with, and their values.
     pub vault: Vault,
+    /// What the administrator says of guests.
+    pub(crate) policy: &'a Policy,
     /// The host's ends of interfaces.
     pub taps: HostEnds,
     /// Files that clients have opened for the guest.
@@ -71,12 +77,24 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Of a line that starts nothing: it is shown, or said to a QEMU that runs.
-    pub(crate) fn apart(dir: &'a Path, memory: &'a Path, caps: &'a QemuCaps, vault: Vault) -> Self {
-        Self { dir, memory, caps, monitor: None, vault, taps: HostEnds::new(), opened: Vec::new() }
+    pub(crate) fn apart(
+        dir: &'a Path,
+        memory: &'a Path,
+        caps: &'a QemuCaps,
+        vault: Vault,
+        policy: &'a Policy,
+    ) -> Self {
+        Self { dir, memory, caps, monitor: None, vault, policy, taps: HostEnds::new(), opened: Vec::new() }
     }
 }
 
 impl Context<'_> {
+    /// What character devices need.
+    fn chardevs(&self) -> Means<'_> {
+        let credentials = Credentials { tls: &self.policy.chardev, vault: &self.vault };
+        Means { credentials, opens_files: self.policy.opens_files }
+    }
+
     /// The guest's machine, as QEMU describes it.
     fn machine(&self, domain: &Domain) -> Option<&MachineInfo> {
         self.caps.machine(domain.os.type_.as_ref()?.machine.as_deref()?)
@@ -94,6 +112,9 @@ impl Context<'_> {
         kind.strip_suffix(&suffix).unwrap_or(&kind).to_owned()
     }
 }
+
+/// What QEMU is kept from.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// The whole command line.
 ///
@@ -121,42 +142,44 @@ pub fn build(domain: &Domain, mut context: Context<'_>) -> Result<CommandLine, V
         .iter()
         .for_each(|filesystem| filesystem::filesystem(&mut line, domain, filesystem, &context));
     net::interfaces(&mut line, domain, std::mem::take(&mut context.taps))?;
-    input::smart_cards(&mut line, domain)?;
-    serial::ports(&mut line, domain)?;
-    devices.channels.iter().try_for_each(|channel| serial::channel(&mut line, domain, channel))?;
-    devices.consoles.iter().try_for_each(|console| serial::console(&mut line, domain, console))?;
+    input::smart_cards(&mut line, domain, &context)?;
+    serial::ports(&mut line, domain, &context)?;
+    devices.channels.iter().try_for_each(|channel| serial::channel(&mut line, domain, channel, &context))?;
+    devices.consoles.iter().try_for_each(|console| serial::console(&mut line, domain, console, &context))?;
     tpm::tpms(&mut line, domain)?;
     devices.inputs.iter().for_each(|input| input::input(&mut line, domain, input));
     audio::backends(&mut line, domain);
-    graphics::graphics(&mut line, domain)?;
+    graphics::graphics(&mut line, domain, &context)?;
     video::videos(&mut line, domain, &context)?;
     audio::cards(&mut line, domain)?;
     peripherals::watchdogs(&mut line, domain);
-    devices.redirdevs.iter().try_for_each(|redirdev| input::redirected(&mut line, domain, redirdev))?;
+    devices.redirdevs.iter().try_for_each(|device| input::redirected(&mut line, domain, device, &context))?;
     hostdev::hostdevs(&mut line, domain, &context)?;
     peripherals::balloon(&mut line, domain);
-    devices.rngs.iter().try_for_each(|rng| peripherals::rng(&mut line, domain, rng))?;
+    devices.rngs.iter().try_for_each(|rng| peripherals::rng(&mut line, domain, rng, &context))?;
     machine::core_dumps(&mut line, domain);
     machine::launch_security(&mut line, domain, &context);
     for arg in domain.qemu_commandline.iter().flat_map(|more| &more.arg) {
         line.word(&arg.value);
     }
-    line.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    line.option("-sandbox", if context.policy.sandbox { SANDBOX } else { "off" });
     peripherals::panics(&mut line, domain);
     devices.shmems.iter().for_each(|shmem| peripherals::shared_memory(&mut line, domain, shmem));
     devices.vsock.iter().try_for_each(|vsock| peripherals::vsock(&mut line, domain, vsock))?;
     devices.cryptos.iter().for_each(|crypto| peripherals::crypto(&mut line, domain, crypto));
     peripherals::pstore(&mut line, domain);
     machine::teardown(&mut line, domain);
-    line.option("-msg", "timestamp=on");
+    line.option("-msg", if context.policy.timestamps { "timestamp=on" } else { "timestamp=off" });
     overrides::apply(&mut line, domain)?;
     Ok(line)
 }
 
 /// Everything before the monitor: what the guest is, and none of its devices.
 fn begin(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) -> Result<(), VirtError> {
-    line.option("-name", Options::new("").with("guest", &domain.name).with("debug-threads", "on"));
-    machine::deprecation(line, domain);
+    let process = context.policy.process_name.then(|| format!("qemu:{}", domain.name));
+    let name = Options::new("").with("guest", &domain.name).with_if("process", process);
+    line.option("-name", name.with("debug-threads", "on"));
+    machine::deprecation(line, domain, context);
     line.flag("-S");
     let key = context.dir.join("master-key.aes").display().to_string();
     Json::object("secret", "masterKey0").with("format", "raw").with("file", key).add(line);

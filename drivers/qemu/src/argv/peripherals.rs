@@ -10,7 +10,7 @@ use virtwire_conf::{Domain, OnOff};
 use virtwire_protocol::VirtError;
 
 use super::chardev::{Backend, HostEnd};
-use super::{Json, alias};
+use super::{Context, Json, alias};
 use crate::command::CommandLine;
 use crate::error::QEMU;
 
@@ -58,9 +58,14 @@ pub(super) fn balloon(line: &mut CommandLine, domain: &Domain) {
         .add(line);
 }
 
-pub(super) fn rng(line: &mut CommandLine, domain: &Domain, rng: &Rng) -> Result<(), VirtError> {
+pub(super) fn rng(
+    line: &mut CommandLine,
+    domain: &Domain,
+    rng: &Rng,
+    context: &Context<'_>,
+) -> Result<(), VirtError> {
     let name = alias(&rng.info);
-    source(line, rng)?.add(line);
+    source(line, rng, context)?.add(line);
     let options = rng.driver.as_ref().map(|driver| &driver.virtio);
     let rate = rng.rate.as_ref();
     Json::virtio("virtio-rng", rng.info.address.as_ref(), Some(rng.model), options)
@@ -77,7 +82,7 @@ pub(super) fn rng(line: &mut CommandLine, domain: &Domain, rng: &Rng) -> Result<
 const DEFAULT_PERIOD: u32 = 1000;
 
 /// Where randomness comes from.
-fn source(line: &mut CommandLine, rng: &Rng) -> Result<Json, VirtError> {
+fn source(line: &mut CommandLine, rng: &Rng, context: &Context<'_>) -> Result<Json, VirtError> {
     let name = alias(&rng.info);
     let id = format!("obj{name}");
     let backend = rng.backend.as_ref();
@@ -88,7 +93,7 @@ fn source(line: &mut CommandLine, rng: &Rng) -> Result<Json, VirtError> {
         }
         RngModel::Builtin => Json::object("rng-builtin", id),
         RngModel::Egd => {
-            HostEnd::from(&daemon(backend)).add(line, name)?;
+            HostEnd::from(&daemon(backend)).add(line, name, context.chardevs())?;
             Json::object("rng-egd", id).with("chardev", format!("char{name}"))
         }
     })

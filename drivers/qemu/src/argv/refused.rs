@@ -2,11 +2,9 @@
 //! take.
 
 use std::fs;
-use std::path::PathBuf;
 
 use virtwire_conf::domain::VirtType;
 use virtwire_conf::domain::device::Address;
-use virtwire_conf::domain::disk::FilesystemDriverType;
 use virtwire_conf::domain::misc::HostdevType;
 use virtwire_conf::domain::os::TimerName;
 use virtwire_conf::table::{Cpuset, Value};
@@ -17,6 +15,7 @@ use super::hostdev;
 use crate::caps::host::tsc;
 use crate::error::QEMU;
 use crate::host::Host;
+use crate::virtiofs;
 
 /// Everything in this file.
 ///
@@ -38,11 +37,8 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
         return unsupported("only 'pci' addresses are supported for the shared memory device");
     }
     for shared in &devices.filesystems {
-        let driver = shared.driver.as_ref().and_then(|driver| driver.type_);
-        let attached = shared.source.as_ref().is_some_and(|source| source.socket.is_some());
         let binary = shared.binary.as_ref().and_then(|binary| binary.path.as_ref());
-        if driver == Some(FilesystemDriverType::Virtiofs) && !attached && binary.is_none() && !has_virtiofsd()
-        {
+        if virtiofs::is_behind(shared) && binary.is_none() && virtiofs::installed().is_none() {
             return Err(QEMU.operation_failed("Unable to find a satisfying virtiofsd"));
         }
     }
@@ -51,12 +47,6 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
         hostdev::generic_device(Some(source))?;
     }
     Ok(())
-}
-
-/// Where the program that shares folders is looked for besides `PATH`: where its descriptors say, and where Debian has it.
-fn has_virtiofsd() -> bool {
-    let places = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"].map(PathBuf::from);
-    places.iter().any(|place| place.is_file()) || crate::probe::find_in_path("virtiofsd").is_some()
 }
 
 /// A guest's time stamp counter may be this much faster or slower than the host's: 250 parts of a million.

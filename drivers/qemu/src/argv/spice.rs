@@ -1,4 +1,4 @@
-//! SPICE. There is no TLS for it here.
+//! SPICE.
 
 use virtwire_conf::YesNo;
 use virtwire_conf::domain::display::{Graphics, ListenType};
@@ -7,39 +7,50 @@ use virtwire_protocol::VirtError;
 use super::graphics::rendernode;
 use crate::command::Options;
 use crate::error::QEMU;
+use crate::policy::Screens;
 
-/// A channel, or all of them, is never encrypted.
+/// A channel, or all of them that are not named, is never encrypted.
 const PLAIN: &str = "insecure";
 /// It always is.
 const SECURE: &str = "secure";
 
-pub(super) fn spice(screen: &Graphics) -> Result<Options, VirtError> {
-    let refusals = [
-        (
-            screen.tls_port.is_some_and(|port| port > 0),
-            "spice TLS port set in XML configuration, but TLS is disabled in qemu.conf",
-        ),
-        (
-            screen.default_mode.as_deref() == Some(SECURE),
-            "spice defaultMode secure requested in XML configuration, but TLS connection is not available",
-        ),
-        (
-            screen.channel.iter().any(|channel| channel.mode == SECURE),
-            "spice secure channels set in XML configuration, but TLS connection is not available",
-        ),
-    ];
-    if let Some((_, text)) = refusals.into_iter().find(|(wrong, _)| *wrong) {
+pub(super) fn spice(screen: &Graphics, policy: &Screens) -> Result<Options, VirtError> {
+    let encrypted = policy.tls.enabled;
+    let refusals = if encrypted {
+        &[][..]
+    } else {
+        &[
+            (
+                screen.tls_port.is_some_and(|port| port > 0),
+                "spice TLS port set in XML configuration, but TLS is disabled in qemu.conf",
+            ),
+            (
+                screen.default_mode.as_deref() == Some(SECURE),
+                "spice defaultMode secure requested in XML configuration, but TLS connection is not available",
+            ),
+            (
+                screen.channel.iter().any(|channel| channel.mode == SECURE),
+                "spice secure channels set in XML configuration, but TLS connection is not available",
+            ),
+        ]
+    };
+    if let Some((_, text)) = refusals.iter().find(|(wrong, _)| *wrong) {
         return Err(QEMU.config_unsupported(text));
     }
     let mouse = screen.mouse.as_ref().and_then(|mouse| mouse.mode.as_deref());
-    let open = screen.passwd.is_none().then_some("on");
-    let plain = screen.default_mode.as_deref().filter(|mode| *mode == PLAIN).map(|_| "default");
+    let open = screen.passwd.is_none() && policy.password.is_none();
     let options = place(screen)
+        .with_if("sasl", policy.sasl.then_some("on"))
         .with_if("agent-mouse", mouse.map(|mode| if mode == "client" { "on" } else { "off" }))
-        .with_if("disable-ticketing", open)
-        .with_if("plaintext-channel", plain);
-    let channels = screen.channel.iter().filter(|channel| channel.mode == PLAIN);
-    let options = channels.fold(options, |options, channel| options.with("plaintext-channel", &channel.name));
+        .with_if("disable-ticketing", open.then_some("on"))
+        .with_if("x509-dir", screen.tls_port.filter(|port| *port > 0).map(|_| &policy.tls.dir));
+    let usual = screen.default_mode.as_deref().map(|mode| (mode, "default"));
+    let named = screen.channel.iter().map(|channel| (channel.mode.as_str(), channel.name.as_str()));
+    let options = usual.into_iter().chain(named).fold(options, |options, (mode, name)| match mode {
+        SECURE => options.with("tls-channel", name),
+        PLAIN => options.with("plaintext-channel", name),
+        _ => options,
+    });
     let image = screen.image.as_ref().and_then(|image| image.compression.as_ref());
     let jpeg = screen.jpeg.as_ref().and_then(|jpeg| jpeg.compression.as_ref());
     let zlib = screen.zlib.as_ref().and_then(|zlib| zlib.compression.as_ref());
@@ -65,15 +76,16 @@ pub(super) fn spice(screen: &Graphics) -> Result<Options, VirtError> {
 /// Where it listens.
 fn place(screen: &Graphics) -> Options {
     let listen = screen.listens.first();
-    let port = screen.port.filter(|port| *port > 0);
-    match (listen.map(|listen| listen.type_), port) {
+    let [port, tls] = [screen.port, screen.tls_port].map(|port| port.filter(|port| *port > 0));
+    match (listen.map(|listen| listen.type_), port.or(tls)) {
         (Some(ListenType::Socket), _) => Options::new("")
             .with("unix", "on")
             .with_if("addr", listen.and_then(|listen| listen.socket.as_ref())),
-        (Some(ListenType::Address | ListenType::Network), Some(port)) => {
+        (Some(ListenType::Address | ListenType::Network), Some(_)) => {
             let address =
                 listen.and_then(|listen| listen.address.as_deref()).or(screen.listen_attr.as_deref());
-            Options::new("").with("port", port).with("addr", address.unwrap_or("127.0.0.1"))
+            let ports = Options::new("").with_if("port", port).with_if("tls-port", tls);
+            ports.with("addr", address.unwrap_or("127.0.0.1"))
         }
         _ => Options::new("").with("port", 0),
     }
@@ -94,7 +106,9 @@ mod tests {
         );
         let host = QemuHost::x86_64("/usr/bin/qemu-system-x86_64", "10.0", false);
         let domain = Domain::parse(&xml, &ParseOptions::qemu(Arc::new(host))).unwrap();
-        spice(&domain.devices.graphics[0]).map(String::from).map_err(|error| error.message)
+        spice(&domain.devices.graphics[0], &Screens::default())
+            .map(String::from)
+            .map_err(|error| error.message)
     }
 
     /// As libvirtd 11.3 starts QEMU 10.0.

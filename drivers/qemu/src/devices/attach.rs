@@ -26,7 +26,7 @@ use crate::driver::Qemu;
 use crate::error::{Result, file, monitor};
 use crate::guest::{Guest, Live};
 use crate::plug::{self, Owner};
-use crate::{audit, chain, live, modules, overlay, prepare, usb};
+use crate::{audit, chain, live, modules, overlay, prepare, usb, virtiofs};
 
 /// Plugs a device into a running guest, after the controllers that it needs.
 pub(super) async fn attach(driver: &Qemu, guest: &Arc<Guest>, device: &Device) -> Result<()> {
@@ -40,7 +40,7 @@ pub(super) async fn attach(driver: &Qemu, guest: &Arc<Guest>, device: &Device) -
     }
     // What a run adds is compared too.
     let mut prepared = alone(&live.domain, &completed);
-    live::prepare(&mut prepared, &driver.shared.dirs);
+    live::prepare(&mut prepared, &driver.shared.dirs, &driver.shared.policy);
     let prepared = completed.newest(&prepared.devices).unwrap_or(completed);
     rules::may_come(&live.domain, &prepared)?;
     let Plugged { device, controllers } = live.domain.plugged(device, options)?;
@@ -95,7 +95,7 @@ async fn plug(driver: &Qemu, guest: &Arc<Guest>, device: &Device) -> Result<()> 
     let live = guest.live()?;
     let mut alone = alone(&live.domain, device);
     name(&live.domain, device, &mut alone);
-    live::prepare(&mut alone, &driver.shared.dirs);
+    live::prepare(&mut alone, &driver.shared.dirs, &driver.shared.policy);
     live::number_vsock(&mut alone, &driver.vsocks());
     let made = make(driver, guest, &live, &mut alone).await?;
     let dac = driver.shared.security.as_ref();
@@ -153,10 +153,12 @@ async fn make(driver: &Qemu, guest: &Guest, live: &Live, alone: &mut Domain) -> 
     }
     reachable(alone)?;
     usb::find_all(alone)?;
+    virtiofs::find_all(alone)?;
     if alone.devices.hostdevs.iter().any(|hostdev| hostdev.type_ == HostdevType::Scsi) {
         media::numbered(guest, number);
     }
     let mut ends = plug::connect(driver, alone).await?;
+    virtiofs::begin(driver, alone).await?;
     Ok(Made { end: ends.pop_first().map(|(_, end)| end), number })
 }
 
@@ -185,6 +187,9 @@ pub(super) async fn unmake(driver: &Qemu, domain: &Domain, devices: &Devices) {
         let _ = std::fs::remove_file(socket);
     }
     plug::disconnect(driver, &Owner::of(domain), &devices.interfaces).await;
+    let filesystems = devices.filesystems.clone();
+    let gone = Devices { filesystems, ..Devices::default() };
+    virtiofs::end(driver, &Domain { devices: gone, ..domain.clone() });
 }
 
 /// What only QEMU knows of a device that it has, and what is said of one only when it is there.

@@ -64,7 +64,7 @@ pub(crate) async fn line_of(
     let caps = driver.caps_of(Path::new(domain.devices.emulator.as_deref().unwrap_or_default())).await?;
     let found = prepare::volumes(driver, domain).await?;
     let vault = prepare::unlock(driver, &found, prepare::vault_of(&dir)?).await?;
-    let context = Context::apart(&dir, &memory, &caps, vault);
+    let context = Context::apart(&dir, &memory, &caps, vault, &driver.shared.policy);
     let sets = live.monitor.execute(&QueryFdsets {}).await.map_err(monitor)?;
     let taken = sets.iter().map(|set| set.fdset_id + 1).max().unwrap_or_default();
     let mut line = CommandLine::to_plug(taken);
@@ -105,7 +105,7 @@ async fn shown(driver: &Qemu, domain: &Domain, device: &Device) -> Vec<String> {
     let (dir, memory) = (dirs.domain(id, &domain.name), dirs.domain_memory(id, &domain.name));
     let program = Path::new(domain.devices.emulator.as_deref().unwrap_or_default());
     let Ok(caps) = driver.caps_of(program).await else { return Vec::new() };
-    let context = Context::apart(&dir, &memory, &caps, Vault::blank());
+    let context = Context::apart(&dir, &memory, &caps, Vault::blank(), &driver.shared.policy);
     // A volume has the nodes of what it is.
     let found = match device {
         Device::Disk(_) => {

@@ -87,7 +87,7 @@ pub(crate) struct Credentials {
 
 impl Ids {
     /// With all groups of the user.
-    pub(super) fn credentials(self) -> Credentials {
+    pub(crate) fn credentials(self) -> Credentials {
         let user = User::from_uid(self.user.into()).ok().flatten();
         let own = |user: User| {
             let name = std::ffi::CString::new(user.name).ok()?;

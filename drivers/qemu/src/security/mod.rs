@@ -19,6 +19,7 @@ use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use crate::error::Result;
+use crate::policy::opens_files;
 use crate::settings::Settings;
 use files::{File, files};
 pub(crate) use label::{Credentials, Ids};
@@ -39,6 +40,8 @@ pub(crate) struct Dac {
     emulators: [String; 2],
     /// Whether files change hands (`dynamic_ownership`).
     dynamic: bool,
+    /// Whether QEMU gets files open that it writes to for the guest; then they stay whose they are.
+    opens_files: bool,
     /// Whether former owners are written down (`remember_owner`).
     remember: bool,
     /// What is read of a file's attributes holds until it is written again.
@@ -67,6 +70,7 @@ impl Dac {
         Ok(Self {
             ids,
             emulators,
+            opens_files: opens_files(settings)?,
             dynamic: settings.flag("dynamic_ownership")?.unwrap_or(true),
             remember: settings.flag("remember_owner")?.unwrap_or(true),
             attributes: Mutex::default(),
@@ -161,9 +165,14 @@ impl Dac {
         }
     }
 
+    /// Whether a file is opened for the guest.
+    fn stays(&self, file: &File) -> bool {
+        file.made && self.opens_files
+    }
+
     fn give_all(&self, files: Vec<File>, owner: Ids) -> Result<Given<'_>> {
         let mut given = Given { dac: self, files: Vec::new() };
-        for file in files {
+        for file in files.into_iter().filter(|file| !self.stays(file)) {
             let owner = match &file.label {
                 Some(own) => label::parse(own)?,
                 None => owner,
@@ -212,7 +221,7 @@ impl Dac {
         for file in files {
             let _one = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
             // An image that was the guest's own may be below another one by now.
-            if !file.comes_back && !owner::is_written_down(&file.path) {
+            if (!file.comes_back || self.stays(&file)) && !owner::is_written_down(&file.path) {
                 continue;
             }
             if let Err(error) = owner::take_back(&file.path, self.remember) {

@@ -12,6 +12,7 @@ mod moments;
 mod native;
 mod probing;
 mod runs;
+mod settings;
 
 use std::path::PathBuf;
 

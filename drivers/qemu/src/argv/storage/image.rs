@@ -138,6 +138,10 @@ impl<'a> Image<'a> {
         self.named("storage-httpcookie-secret0")
     }
 
+    pub(super) fn tls_secret(&self) -> String {
+        format!("{}-secret0", self.tls_object())
+    }
+
     pub(super) fn tls_object(&self) -> String {
         format!("objlibvirt-{}-storage_tls0", self.number)
     }

@@ -7,13 +7,11 @@ use virtwire_conf::secret::SecretUsageType;
 use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::VirtError;
 
+use super::super::tls::Credentials;
 use super::super::{Context, Json};
 use super::MANAGED_HELPER;
 use super::image::{Image, chain};
 use crate::command::CommandLine;
-
-/// Where qemu.conf has the certificates by default.
-const CERTIFICATES: &str = "/etc/pki/qemu";
 
 /// The objects of one image.
 pub(super) fn add(line: &mut CommandLine, image: &Image<'_>, context: &Context<'_>) -> Result<(), VirtError> {
@@ -31,11 +29,8 @@ pub(super) fn add(line: &mut CommandLine, image: &Image<'_>, context: &Context<'
         secret(image.cookie_secret(), cookie_header(cookies).as_bytes());
     }
     if image.uses_tls() {
-        Json::object("tls-creds-x509", image.tls_object())
-            .with("dir", CERTIFICATES)
-            .with("endpoint", "client")
-            .with("verify-peer", true)
-            .add(line);
+        let tls = Credentials { tls: &context.policy.nbd, vault: &context.vault };
+        tls.add(line, &image.tls_object(), &image.tls_secret(), false)?;
     }
     let mut secret = |id: String, value: &[u8]| context.vault.object(id, value).add(line);
     for (place, reference) in image.encryption().iter().flat_map(|encryption| &encryption.secret).enumerate()

@@ -8,6 +8,7 @@ use virtwire_conf::domain::net::{Interface, InterfaceDriver, InterfaceType, Link
 use super::fields::{Field, differing, keeps_names, shown};
 use crate::affect::edit_live;
 use crate::argv::alias;
+use crate::bandwidth;
 use crate::devices::set_link;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
@@ -107,6 +108,11 @@ pub(super) async fn update(
     if link(old) != link(&new) {
         set_link(&live, old, &new).await?;
     }
+    if old.bandwidth != new.bandwidth
+        && let Some(dev) = new.target.as_ref().and_then(|target| target.dev.as_deref())
+    {
+        bandwidth::limit(dev, new.bandwidth.as_ref()).await?;
+    }
     let name = alias(&old.info).to_owned();
     edit_live(driver, guest, |domain| {
         let mut all = domain.devices.interfaces.iter_mut();
@@ -162,13 +168,9 @@ fn check(old: &Interface, new: &Interface) -> Result<()> {
         };
     }
     let is_known = new.target.as_ref().is_some_and(|target| target.dev.is_some());
-    if new.bandwidth != old.bandwidth {
-        return match is_known {
-            true => Err(QEMU.config_unsupported("the bandwidth of an interface cannot be limited")),
-            false => {
-                refused("Unable to set bandwidth for interface because device name is unknown".to_owned())
-            }
-        };
+    if !is_known && new.bandwidth != old.bandwidth {
+        let text = "Unable to set bandwidth for interface because device name is unknown";
+        return refused(text.to_owned());
     }
     if is_known && new.filterref != old.filterref {
         // Better no network than one without the filter.

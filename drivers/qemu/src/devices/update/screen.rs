@@ -13,6 +13,7 @@ use crate::affect::edit_live;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor};
 use crate::guest::Guest;
+use crate::policy::Policy;
 
 const FIXED: &[Field<Graphics>] = &[
     ("port", |screen| match screen.autoport {
@@ -103,7 +104,7 @@ pub(super) async fn update(driver: &Qemu, guest: &Arc<Guest>, old: &Graphics, ne
     if password(old) == password(&new) {
         return Ok(());
     }
-    set_password(&guest.live()?.monitor, &new).await.map_err(monitor)?;
+    set_password(&guest.live()?.monitor, &new, &driver.shared.policy).await.map_err(monitor)?;
     edit_live(driver, guest, |domain| {
         if let Some(known) = domain.devices.graphics.iter_mut().find(|known| known.type_ == kind) {
             known.passwd = new.passwd;
@@ -118,8 +119,17 @@ pub(super) async fn update(driver: &Qemu, guest: &Arc<Guest>, old: &Graphics, ne
 ///
 /// # Errors
 /// QEMU's.
-pub(crate) async fn set_password(qemu: &Monitor, screen: &Graphics) -> std::result::Result<(), QmpError> {
-    let Some(password) = screen.passwd.clone() else { return Ok(()) };
+pub(crate) async fn set_password(
+    qemu: &Monitor,
+    screen: &Graphics,
+    policy: &Policy,
+) -> std::result::Result<(), QmpError> {
+    let usual = match screen.type_ {
+        GraphicsType::Vnc => policy.vnc.password.as_ref(),
+        GraphicsType::Spice => policy.spice.password.as_ref(),
+        _ => None,
+    };
+    let Some(password) = screen.passwd.as_ref().or(usual).cloned() else { return Ok(()) };
     let protocol = screen.type_.as_str().to_owned();
     let time = match screen.passwd_valid_to.as_deref() {
         _ if password.is_empty() => "now".to_owned(),

@@ -1,0 +1,172 @@
+//! What `qemu.conf` says of guests, seen at real ones.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use virtwire_driver_api::{CallCx, HypervisorDriver};
+use virtwire_protocol::remote::*;
+
+use crate::host::Host;
+use crate::qemu;
+
+/// A host whose `qemu.conf` says this.
+async fn host(settings: &str) -> Host {
+    let host = Host::new().await;
+    let etc = host.dir.join("etc/libvirt");
+    fs::create_dir_all(&etc).unwrap();
+    fs::write(etc.join("qemu.conf"), settings).unwrap();
+    Host::at(host.leave()).await
+}
+
+async fn destroy(host: &Host, dom: &NonnullDomain) {
+    host.driver.domain_destroy(&CallCx::default(), DomainDestroyArgs { dom: dom.clone() }).await.unwrap();
+}
+
+async fn shown(host: &Host, dom: &NonnullDomain) -> String {
+    let args = DomainGetXmlDescArgs { dom: dom.clone(), flags: 0 };
+    host.driver.domain_get_xml_desc(&CallCx::default(), args).await.unwrap().xml.to_string()
+}
+
+/// The directory of a running guest's QEMU below `/proc`.
+fn process(host: &Host, name: &str) -> std::path::PathBuf {
+    let pid = fs::read_to_string(host.dir.join("run/libvirt/qemu").join(format!("{name}.pid"))).unwrap();
+    Path::new("/proc").join(pid.trim())
+}
+
+fn words(host: &Host, name: &str) -> Vec<String> {
+    let line = fs::read_to_string(process(host, name).join("cmdline")).unwrap();
+    line.split('\0').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn qemu_is_started_as_the_settings_say() {
+    if qemu().is_none() {
+        return;
+    }
+    let host = host(
+        "set_process_name = 1\nlog_timestamp = 0\nseccomp_sandbox = 0\ndump_guest_core = 1\nmax_core = 4096\n\
+         max_files = 900\nvnc_listen = \"127.0.0.2\"\nvnc_password = \"usual\"\nremote_display_port_min = 15900\n\
+         remote_display_port_max = 15999\nremote_websocket_port_min = 15700\n",
+    )
+    .await;
+    let dom = host.define("set", "<graphics type='vnc' websocket='-1'/>").await;
+    host.start_paused(&dom).await;
+    let line = words(&host, "set");
+    let is_said = |option: &str, value: &str| line.windows(2).any(|pair| pair == [option, value]);
+    assert!(is_said("-name", "guest=set,process=qemu:set,debug-threads=on"), "{line:?}");
+    assert!(is_said("-msg", "timestamp=off") && is_said("-sandbox", "off"), "{line:?}");
+    assert!(line.iter().any(|word| word.contains("dump-guest-core=on")), "{line:?}");
+    let screen = line.iter().skip_while(|word| *word != "-vnc").nth(1).unwrap();
+    assert!(screen.starts_with("127.0.0.2:10") && screen.contains("password=on"), "{screen}");
+    let limits = fs::read_to_string(process(&host, "set").join("limits")).unwrap();
+    let limit = |what: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!((limit("Max core file size"), limit("Max open files")), ("4096".into(), "901".into()));
+    let xml = shown(&host, &dom).await;
+    assert!(xml.contains("<listen type='address' address='127.0.0.2'/>"), "{xml}");
+    assert!(xml.contains("port='159") && xml.contains("websocket='157"), "{xml}");
+    destroy(&host, &dom).await;
+}
+
+#[tokio::test]
+async fn no_two_guests_have_one_port() {
+    if qemu().is_none() {
+        return;
+    }
+    let host = host("remote_display_port_min = 16900\nremote_display_port_max = 16901\n").await;
+    let screen = "<graphics type='vnc'/>";
+    let (a, b, c) =
+        (host.define("a", screen).await, host.define("b", screen).await, host.define("c", screen).await);
+    tokio::join!(host.start_paused(&a), host.start_paused(&b));
+    let (at_a, at_b) = (shown(&host, &a).await, shown(&host, &b).await);
+    assert_ne!(at_a.contains("port='16900'"), at_b.contains("port='16900'"), "{at_a}{at_b}");
+    let args = DomainCreateArgs { dom: c.clone() };
+    let error = host.driver.domain_create(&CallCx::default(), args.clone()).await.unwrap_err();
+    let text = "internal error: Unable to find an unused port in range 'vnc' (16900-16901)";
+    assert_eq!(error.message, text);
+    destroy(&host, &a).await;
+    host.driver.domain_create(&CallCx::default(), args).await.unwrap();
+    destroy(&host, &b).await;
+    destroy(&host, &c).await;
+}
+
+#[tokio::test]
+async fn screens_are_seen_in_sockets_where_the_settings_say_so() {
+    if qemu().is_none() {
+        return;
+    }
+    let host = host("vnc_auto_unix_socket = 1\n").await;
+    let dom = host.define("socket", "<graphics type='vnc'/>").await;
+    host.start_paused(&dom).await;
+    let xml = shown(&host, &dom).await;
+    assert!(xml.contains("<listen type='socket' socket='") && xml.contains("vnc.sock'"), "{xml}");
+    destroy(&host, &dom).await;
+}
+
+#[tokio::test]
+async fn what_stands_behind_a_shared_folder_goes_with_a_start_that_fails() {
+    if qemu().is_none() {
+        return;
+    }
+    let host = Host::new().await;
+    let (program, said) = (host.dir.join("shares"), host.dir.join("said"));
+    let text = format!(
+        "#!/bin/sh\n[ $1 != --print-capabilities ] || {{ echo '{{\"type\":\"fs\"}}'; exit; }}\necho $@ > {}\n",
+        said.display()
+    );
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let shared = |dir: &Path| {
+        format!(
+            "<filesystem type='mount'><driver type='virtiofs'/><binary path='{}'/><source dir='{}'/>\
+             <target dir='t'/></filesystem>",
+            program.display(),
+            dir.display()
+        )
+    };
+    let define = async |name: &str, dir: &Path| {
+        let xml = host.xml(name, &shared(dir)).replace(
+            "<vcpu>",
+            "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking><vcpu>",
+        );
+        let args = DomainDefineXmlArgs { xml: xml.into() };
+        let dom = host.driver.domain_define_xml(&CallCx::default(), args).await.unwrap().dom;
+        host.driver.domain_create(&CallCx::default(), DomainCreateArgs { dom }).await.unwrap_err().message
+    };
+    let missing = host.dir.join("nosuch");
+    let text =
+        format!("internal error: the virtiofs export directory '{}' does not exist", missing.display());
+    assert_eq!(define("missing", &missing).await, text);
+    assert!(!said.exists());
+    define("shared", &host.dir).await;
+    let line = fs::read_to_string(&said).unwrap();
+    assert!(line.ends_with(&format!(" -o source={}\n", host.dir.display())), "{line}");
+    let left = |dir: &str| {
+        let all = fs::read_dir(host.dir.join(dir)).unwrap().flatten();
+        all.map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.contains("shared"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((left("run/libvirt/qemu"), left("var/lib/libvirt/qemu")), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn guests_start_with_the_host_and_not_with_each_daemon() {
+    if qemu().is_none() {
+        return;
+    }
+    let host = Host::new().await;
+    let dom = host.define("auto", "").await;
+    let args = DomainSetAutostartArgs { dom: dom.clone(), autostart: 1 };
+    host.driver.domain_set_autostart(&CallCx::default(), args).await.unwrap();
+    let mut host = Host::at(host.leave()).await;
+    assert_eq!(host.state(&dom).await.0, 5, "this host has been up for a while");
+    fs::remove_file(host.dir.join("run/libvirt/qemu/autostarted")).unwrap();
+    host.driver.autostart();
+    // Resumed and started, in this order.
+    host.lives::<2>().await;
+    destroy(&host, &dom).await;
+}
