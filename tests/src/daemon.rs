@@ -89,11 +89,26 @@ impl Daemon {
     /// If it doesn't get ready.
     #[track_caller]
     pub fn listening(program: &Path, settings: &str) -> Self {
+        Self::private_with(program, settings, &["--listen"])
+    }
+
+    /// [`Daemon::private_virtwired`] on what says that it is another host than this one.
+    ///
+    /// # Panics
+    /// If it can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn elsewhere() -> Self {
+        let settings = "host_uuid = \"6a2f1c1e-5d0b-4c4e-9d57-0c5a6f3f7e21\"\n";
+        Self::private_with(&virtwired(), settings, &[])
+    }
+
+    #[track_caller]
+    fn private_with(program: &Path, settings: &str, options: &[&str]) -> Self {
         let folder = Folder::new();
         let etc = folder.join("etc");
         fs::create_dir_all(&etc).unwrap_or_else(|e| panic!("{}: {e}", etc.display()));
         fs::write(etc.join("libvirtd.conf"), settings).unwrap_or_else(|e| panic!("{}: {e}", etc.display()));
-        Self::private_in(folder, &[], program, &["--listen"])
+        Self::private_in(folder, &[], program, options)
     }
 
     /// The real libvirtd, in namespaces of its own (`tests/private-daemon.sh`).

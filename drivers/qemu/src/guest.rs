@@ -18,7 +18,7 @@ use crate::cgroup;
 use crate::devices::Leaving;
 use crate::error::{Result, not_running};
 use crate::fds::Group;
-use crate::migration::{Moving, TURN, Way};
+use crate::migration::{Mirrors, Moving, TURN, Way};
 use crate::process::Process;
 use crate::state::State;
 
@@ -44,6 +44,8 @@ pub(crate) struct Guest {
     pub(crate) dumped: watch::Sender<Option<String>>,
     /// What QEMU has told last of a migration.
     pub(crate) told: watch::Sender<String>,
+    /// What copies its disks to another host.
+    pub(crate) mirrors: Mirrors,
     /// Whether a backup of its disks goes on.
     backs_up: watch::Sender<bool>,
     /// Held while its status file is written.
@@ -183,6 +185,7 @@ impl Guest {
             vcpu_gone,
             dumped,
             told,
+            mirrors: Mirrors::default(),
             backs_up,
             status,
             inner,

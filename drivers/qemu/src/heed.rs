@@ -110,7 +110,12 @@ impl Qemu {
             EventKind::BlockWriteThreshold { node_name, amount_exceeded, write_threshold } => {
                 self.threshold_passed(guest, node_name, *write_threshold, *amount_exceeded);
             }
-            EventKind::JobStatusChange { id, status } => self.job_changed(guest, id, status),
+            EventKind::JobStatusChange { id, status } => {
+                // Who copies disks to another host ends what has ended.
+                if !guest.mirrors.changed(id, status) || status == "ready" {
+                    self.job_changed(guest, id, status);
+                }
+            }
             EventKind::BlockIoError { .. } => self.image_failed(guest, event),
             EventKind::DeviceTrayMoved { id, tray_open, .. } => self.tray_moved(guest, id, *tray_open),
             EventKind::DeviceUnplugGuestError { device: Some(alias), .. } => {

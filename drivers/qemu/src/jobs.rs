@@ -125,7 +125,7 @@ pub(crate) async fn abort(driver: &Qemu, args: DomainAbortJobFlagsArgs) -> Resul
     let guest = driver.guest(&args.dom)?;
     let live = guest.live()?;
     if args.flags & ABORT_POSTCOPY != 0 {
-        return Err(QEMU.operation_invalid("current job is not outgoing migration in post-copy mode"));
+        return migration::pause(&guest).await;
     }
     match live.backup {
         Some(_) => backup::abort(driver, &guest).await,

@@ -31,7 +31,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file, monitor};
 use crate::guest::{Ending, Guest, Live};
 use crate::log::GuestLog;
-use crate::migration::Record;
+use crate::migration::{Moving, Phase, Record};
 use crate::plug::{self, Owner};
 use crate::probe::check_program;
 use crate::process::{Process, Start, connect, listen};
@@ -345,7 +345,7 @@ impl Qemu {
     /// QEMU has gone: the guest is off. Whoever notices first does this; the second waits for it and finds nothing to do.
     pub(crate) async fn ended(&self, guest: &Arc<Guest>, id: i32) {
         let _alone = guest.ending.lock().await;
-        let (handle, event, transient, live, begun) = {
+        let (handle, event, transient, live, begun, waited) = {
             let mut inner = guest.lock();
             if inner.live.as_ref().is_none_or(|live| live.id != id) {
                 return;
@@ -372,8 +372,12 @@ impl Qemu {
             };
             inner.state = state;
             inner.updated = false;
-            (handle, event, inner.persistent.is_none(), live, begun)
+            let waits = |moving: &mut Moving| moving.phase == Phase::PostCopyFailed;
+            let waited = inner.moving.take_if(waits);
+            (handle, event, inner.persistent.is_none(), live, begun, waited)
         };
+        // Nobody comes for it any more.
+        drop(waited);
         guest.agent.changed();
         // A QEMU that only closed its monitor must not run on behind our back.
         live.process.signal(Signal::KILL);

@@ -19,7 +19,7 @@ const NAME: &str = "memory";
 /// What QEMU says.
 pub(crate) async fn out(qemu: &Monitor, file: File) -> Result<()> {
     pass(qemu, file).await?;
-    qemu.execute(&Migrate { uri: format!("fd:{NAME}") }).await.map_err(monitor)?;
+    qemu.execute(&Migrate { uri: format!("fd:{NAME}"), resume: None }).await.map_err(monitor)?;
     done(qemu).await
 }
 

@@ -50,13 +50,15 @@ states! {
     /// Resumed.
     RUNNING_UNPAUSED = 1 5 "running" "unpaused";
     /// Reset after a crash.
-    RUNNING_CRASHED = 1 10 "running" "crashed";
+    RUNNING_CRASHED = 1 9 "running" "crashed";
     /// Came from another host.
     RUNNING_MIGRATED = 1 2 "running" "migrated";
     /// Did not go to another host after all.
     RUNNING_MIGRATION_CANCELED = 1 6 "running" "migration canceled";
     /// Came from another host, where some of its memory still is.
-    RUNNING_POSTCOPY = 1 11 "running" "post-copy";
+    RUNNING_POSTCOPY = 1 10 "running" "post-copy";
+    /// Came from another host, where some of its memory still is, without a way to it.
+    RUNNING_POSTCOPY_FAILED = 1 11 "running" "post-copy failed";
     /// Woken up.
     RUNNING_WAKEUP = 1 8 "running" "wakeup";
     /// Stopped for nobody knows what.
@@ -81,6 +83,8 @@ states! {
     PAUSED_CRASHED = 3 10 "paused" "crashed";
     /// Runs on another host, and some of its memory is still here.
     PAUSED_POSTCOPY = 3 12 "paused" "post-copy";
+    /// Runs on another host, and some of its memory is still here, without a way there.
+    PAUSED_POSTCOPY_FAILED = 3 13 "paused" "post-copy failed";
     /// Being started.
     PAUSED_STARTING_UP = 3 11 "paused" "starting up";
     /// Has powered off; QEMU is about to end.
@@ -136,10 +140,12 @@ impl Lifecycle {
     pub(crate) const SUSPENDED_RESTORED: Self = Self(3, 4);
     pub(crate) const SUSPENDED_FROM_SNAPSHOT: Self = Self(3, 5);
     pub(crate) const SUSPENDED_POSTCOPY: Self = Self(3, 7);
+    pub(crate) const SUSPENDED_POSTCOPY_FAILED: Self = Self(3, 8);
     pub(crate) const RESUMED_UNPAUSED: Self = Self(4, 0);
     pub(crate) const RESUMED_MIGRATED: Self = Self(4, 1);
     pub(crate) const RESUMED_FROM_SNAPSHOT: Self = Self(4, 2);
     pub(crate) const RESUMED_POSTCOPY: Self = Self(4, 3);
+    pub(crate) const RESUMED_POSTCOPY_FAILED: Self = Self(4, 4);
     pub(crate) const STOPPED_SHUTDOWN: Self = Self(5, 0);
     pub(crate) const STOPPED_DESTROYED: Self = Self(5, 1);
     pub(crate) const STOPPED_CRASHED: Self = Self(5, 2);

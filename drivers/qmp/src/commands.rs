@@ -364,6 +364,8 @@ commands! {
     "migrate" Migrate {
         /// Where to, as in `fd:name`.
         uri: String,
+        /// Another way, of a guest that runs at the target already.
+        resume: Option<bool>,
     } -> Empty;
     /// Begins to receive the guest, of a QEMU that was started to wait for that.
     "migrate-incoming" MigrateIncoming {
@@ -381,6 +383,13 @@ commands! {
     } -> Empty;
     /// Lets a guest run where it is being sent, and sends the rest after it.
     "migrate-start-postcopy" MigrateStartPostcopy {} -> Empty;
+    /// Cuts the way to a guest that runs at the target already.
+    "migrate-pause" MigratePause {} -> Empty;
+    /// Listens for another way to the rest of a guest's memory.
+    "migrate-recover" MigrateRecover {
+        /// Where, as in `tcp:host:port`.
+        uri: String,
+    } -> Empty;
     /// How far sending or receiving is.
     "query-migrate" QueryMigrate {} -> MigrationInfo;
 

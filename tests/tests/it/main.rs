@@ -9,6 +9,7 @@ mod events;
 mod faults;
 mod layering;
 mod memory;
+mod migration;
 mod one_call;
 mod qemu;
 mod replay;

@@ -15,7 +15,7 @@ use virtwire_tests::repo;
 
 use crate::clients::all_as_expected;
 
-const SYSTEM: &str = "qemu:///system";
+pub(crate) const SYSTEM: &str = "qemu:///system";
 const SESSION: &str = "qemu:///session";
 /// A user without rights: `nobody` on Debian.
 const NOBODY: u32 = 65534;
@@ -155,7 +155,7 @@ fn start_paused(daemon: &Daemon, uri: &str, name: &str) {
 }
 
 /// `virsh console`, which needs a terminal: script(1) is one.
-fn console(daemon: &Daemon, uri: &str, name: &str) -> Program {
+pub(crate) fn console(daemon: &Daemon, uri: &str, name: &str) -> Program {
     let line = format!("virsh -c '{}' console {name}", daemon.uri(uri));
     let mut console =
         Program::start(Command::new("script").args(["-qefc", &line, "/dev/null"]).env("LC_ALL", "C"));

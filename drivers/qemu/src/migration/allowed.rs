@@ -9,6 +9,7 @@ use virtwire_conf::domain::disk::{Disk, DiskCache, StorageType};
 use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::QueryMigrate;
 
+use super::copied;
 use super::params::{Asked, flag};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor};
@@ -77,7 +78,12 @@ pub(super) fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result<
         return Err(QEMU.operation_invalid("domain has active block job"));
     }
     overlay::check_movable(&domain)?;
-    if asked.has(flag::UNSAFE) { Ok(()) } else { domain.devices.disks.iter().try_for_each(safe) }
+    if asked.has(flag::UNSAFE) {
+        return Ok(());
+    }
+    let copied = copied::of(&domain, asked);
+    let stays = |disk: &&Disk| !copied.iter().any(|copied| std::ptr::eq(*copied, *disk));
+    domain.devices.disks.iter().filter(stays).try_for_each(safe)
 }
 
 /// Both hosts see the same of a disk at once.

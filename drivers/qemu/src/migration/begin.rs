@@ -8,10 +8,13 @@ use virtwire_driver_api::CallCx;
 use virtwire_protocol::remote::NonnullDomain;
 
 use super::capabilities::{self, Side};
-use super::cookie::Cookie;
+use super::cookie::{Cookie, Nbd};
 use super::params::{Asked, flag, name};
-use super::{Moving, Phase, Way, alike, allowed};
+use super::{Moving, Phase, Way, alike, allowed, broken, copied};
+use crate::argv::storage::top_node;
+use crate::blockjob::virtual_size;
 use crate::define::text;
+use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, not_running};
 use crate::guest::{Guest, Live};
@@ -31,6 +34,10 @@ pub(super) async fn begin(
     asked: &Asked,
 ) -> Result<(Vec<u8>, String)> {
     let guest = driver.guest(dom)?;
+    if asked.has(flag::POSTCOPY_RESUME) {
+        broken::take_up(driver, &guest, (Way::Out, Phase::Begun), cx, asked)?;
+        return again(driver, &guest).await;
+    }
     let job = guest.turn().await?;
     let begun = describe(driver, &guest, asked).await?;
     if asked.has(flag::CHANGE_PROTECTION) {
@@ -38,6 +45,15 @@ pub(super) async fn begin(
         driver.save_status(&guest);
     }
     Ok(begun)
+}
+
+/// What is said of a guest that runs at the target already.
+pub(super) async fn again(driver: &Qemu, guest: &Arc<Guest>) -> Result<(Vec<u8>, String)> {
+    let live = guest.live()?;
+    let domain = leaving(guest, Some(&live))?;
+    let mut cookie = Cookie::new(driver, &guest.name, domain.uuid.unwrap_or_default());
+    cookie.capabilities = capabilities::of(&live.monitor, Side::Source).await?;
+    Ok((cookie.write(), text(&domain, LEAVES)))
 }
 
 /// What [`begin`] says; the caller has the guest's job.
@@ -51,6 +67,9 @@ pub(super) async fn describe(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -
         return Err(QEMU.operation_invalid(text));
     }
     allowed::leave(driver, guest, asked)?;
+    if let Some(live) = &live {
+        copied::check(&live.domain, asked)?;
+    }
     if let Some(live) = &live {
         allowed::by_qemu(&live.monitor).await?;
     }
@@ -70,8 +89,22 @@ pub(super) async fn describe(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -
         cookie.cpu =
             live.domain.cpu.as_ref().map(|cpu| write_document("cpu", cpu, &FormatOptions::default()));
         cookie.capabilities = capabilities::of(&live.monitor, Side::Source).await?;
+        cookie.nbd = sizes(live, asked, None).await?;
     }
     Ok((cookie.write(), text(&domain, LEAVES)))
+}
+
+/// How large the disks are whose content goes.
+pub(super) async fn sizes(live: &Live, asked: &Asked, port: Option<u16>) -> Result<Option<Nbd>> {
+    if !copied::any(asked) {
+        return Ok(None);
+    }
+    let mut disks = Vec::new();
+    for disk in copied::of(&live.domain, asked) {
+        let size = virtual_size(live, &top_node(disk).unwrap_or_default()).await?;
+        disks.push((target(disk).to_owned(), size));
+    }
+    Ok(Some(Nbd { port, disks }))
 }
 
 /// The definition of what leaves.

@@ -4,6 +4,8 @@ use serde_json::{Map, Value, json};
 use virtwire_qmp::Monitor;
 
 use super::params::{Asked, flag, name};
+use super::place::Goal;
+use super::tls;
 use crate::error::{QEMU, Result, monitor};
 
 /// One end of a migration.
@@ -23,6 +25,8 @@ enum Use {
     Always(Side),
     /// Both sides have it where both know it; one that had it alone would wait for the other for ever.
     Both,
+    /// The same, where a flag asks for what it belongs to.
+    BothWith(u32),
 }
 
 /// QEMU's capabilities, in libvirt's order.
@@ -37,7 +41,7 @@ const ALL: [(&str, Use); 13] = [
     ("dirty-bitmaps", Use::Never),
     ("return-path", Use::Both),
     ("zero-copy-send", Use::Never),
-    ("postcopy-preempt", Use::Never),
+    ("postcopy-preempt", Use::BothWith(flag::POSTCOPY)),
     ("switchover-ack", Use::Both),
     ("mapped-ram", Use::Never),
 ];
@@ -81,6 +85,7 @@ fn wanted(asked: &Asked, side: Side, own: &[Capability], other: &[Capability]) -
             Use::Flag(by) => asked.has(*by),
             Use::Always(by) => *by == side && has(own, name),
             Use::Both => has(own, name) && has(other, name),
+            Use::BothWith(by) => asked.has(*by) && has(own, name) && has(other, name),
         };
         if !on {
             continue;
@@ -130,6 +135,11 @@ pub(super) fn check(asked: &Asked) -> Result<()> {
             Some(_) => {}
         }
     }
+    let parallel = |method: &&String| METHODS[..2].contains(&method.as_str());
+    if asked.texts(name::COMPRESSION).iter().filter(parallel).count() > 1 {
+        let text = "Only one compression method could be specified with parallel compression";
+        return Err(QEMU.invalid_arg(text));
+    }
     tuned(asked, &TUNED)
 }
 
@@ -165,13 +175,13 @@ const NUMBERS: [(&str, &str, u64); 9] = [
     ("parallel.connections", "multifd-channels", 1),
 ];
 
-/// Tells QEMU how it is to send or receive a guest. What was there before is returned.
+/// Tells QEMU how it is to send a guest, to a goal, or to receive it. What was there before is returned.
 ///
 /// # Errors
 /// What is asked for is not to be had.
 pub(super) async fn set(
     qemu: &Monitor,
-    asked: &Asked,
+    (asked, goal): (&Asked, Option<&Goal>),
     side: Side,
     own: &[Capability],
     other: &[Capability],
@@ -189,6 +199,9 @@ pub(super) async fn set(
     let methods = asked.texts(name::COMPRESSION);
     if let Some(method) = methods.iter().find(|method| METHODS[..2].contains(&method.as_str())) {
         arguments.insert("multifd-compression".to_owned(), method.as_str().into());
+    }
+    for (name, value) in tls::parameters(asked, goal) {
+        arguments.insert(name.to_owned(), value);
     }
     let before = qemu.execute_raw("query-migrate-parameters", &Map::new()).await.map_err(monitor)?;
     let before: Map<String, Value> = serde_json::from_str(before.get()).unwrap_or_default();
@@ -212,7 +225,11 @@ impl Before {
     /// What QEMU says.
     pub(super) async fn again(&self, qemu: &Monitor) -> Result<()> {
         switch(qemu, &self.capabilities, &[]).await?;
-        parameters(qemu, &self.parameters).await
+        parameters(qemu, &self.parameters).await?;
+        if self.parameters.contains_key("tls-creds") {
+            tls::take(qemu).await;
+        }
+        Ok(())
     }
 }
 

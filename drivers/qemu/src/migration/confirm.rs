@@ -53,7 +53,13 @@ pub(super) async fn leave(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cook
     let live = guest.live()?;
     let mut stats = guest.lock().moving.as_ref().map(|moving| moving.stats.clone()).unwrap_or_default();
     if guest.with_moving(Way::Out, |moving| moving.post_copy) == Some(true) {
-        stats = perform::followed(guest, &live).await?;
+        stats = match perform::followed(guest, &live).await {
+            Ok(stats) => stats,
+            Err(error) => {
+                driver.stays_broken(guest);
+                return Err(error);
+            }
+        };
     }
     if let Ok(cookie) = Cookie::read(driver, cookie, &guest.name, Uuid::from_bytes(guest.uuid)) {
         stats = cookie.stats.unwrap_or(stats);
@@ -76,8 +82,11 @@ pub(super) fn forget(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -> Result
     define::remove(driver, guest, 0).map(drop)
 }
 
-/// The guest goes on here.
+/// The guest goes on here, unless it runs at the target already.
 pub(super) async fn stay(driver: &Qemu, guest: &Arc<Guest>) {
+    if driver.stays_broken(guest) {
+        return;
+    }
     let stopped = guest.with_moving(Way::Out, |moving| {
         moving.phase = Phase::Staying;
         (moving.stopped, std::mem::take(&mut moving.before))

@@ -15,6 +15,15 @@ const ROOT: &str = "qemu-migration";
 /// What the reader of a cookie has to understand, if it says so; how disks are locked is what there is none of here.
 const FEATURES: [&str; 4] = ["lockstate", "persistent", "memory-hotplug", "cpu-hotplug"];
 
+/// What is said of disks whose content goes too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Nbd {
+    /// Where the target waits for it.
+    pub(super) port: Option<u16>,
+    /// How many bytes the source's disks have.
+    pub(super) disks: Vec<(String, u64)>,
+}
+
 /// A cookie.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cookie {
@@ -32,6 +41,7 @@ pub(super) struct Cookie {
     pub(super) capabilities: Vec<Capability>,
     /// The definition that is to be kept, as XML.
     pub(super) persistent: Option<String>,
+    pub(super) nbd: Option<Nbd>,
     pub(super) stats: Option<Stats>,
 }
 
@@ -61,7 +71,13 @@ impl Cookie {
             out.attribute("name", feature);
             out.close("feature");
         }
-        for xml in [&self.persistent, &self.cpu].into_iter().flatten() {
+        if let Some(xml) = &self.persistent {
+            out.verbatim(xml);
+        }
+        if let Some(nbd) = &self.nbd {
+            nbd.write(&mut out);
+        }
+        if let Some(xml) = &self.cpu {
             out.verbatim(xml);
         }
         if !self.capabilities.is_empty() {
@@ -143,8 +159,40 @@ impl Cookie {
             cpu: subtree("cpu"),
             capabilities: capabilities.filter_map(capability).collect(),
             persistent: subtree("domain"),
+            nbd: root.child("nbd").map(Nbd::read).transpose()?,
             stats: root.child("statistics").map(Stats::read),
         })
+    }
+}
+
+impl Nbd {
+    fn write(&self, out: &mut Writer<'_>) {
+        out.open("nbd");
+        if let Some(port) = self.port {
+            out.attribute("port", &port.to_string());
+        }
+        for (target, capacity) in &self.disks {
+            out.open("disk");
+            out.attribute("target", target);
+            out.attribute("capacity", &capacity.to_string());
+            out.close("disk");
+        }
+        out.close("nbd");
+    }
+
+    fn read(node: Node<'_>) -> Result<Self> {
+        let malformed = |what, word: &str| {
+            QEMU.internal_error(format_args!("Malformed {what} '{word}' in migration data"))
+        };
+        let port = node.attribute("port");
+        let port = port.map(|word| word.parse().map_err(|_| malformed("nbd port", word))).transpose()?;
+        let disk = |node: Node<'_>| {
+            let word = node.attribute("capacity").unwrap_or_default();
+            let capacity = word.parse().map_err(|_| malformed("disk capacity", word))?;
+            Ok((node.attribute("target").unwrap_or_default().to_owned(), capacity))
+        };
+        let disks = node.children().filter(|child| child.name() == "disk");
+        Ok(Self { port, disks: disks.map(disk).collect::<Result<_>>()? })
     }
 }
 
@@ -160,6 +208,7 @@ mod tests {
             cpu: Some("<cpu mode='custom'>\n  <model>x</model>\n</cpu>\n".to_owned()),
             capabilities: vec![Capability { name: "multifd".to_owned(), auto: false }],
             persistent: Some("<domain type='qemu'>\n  <name>a</name>\n</domain>\n".to_owned()),
+            nbd: Some(Nbd { port: Some(49153), disks: vec![("vda".to_owned(), 1 << 20)] }),
             ..Cookie::default()
         }
     }
@@ -168,7 +217,7 @@ mod tests {
     fn what_is_written_is_read() {
         let read = Cookie::parse(&cookie().write()).unwrap();
         assert_eq!((read.name.as_str(), read.host.as_str()), ("a", "here"));
-        assert_eq!(read.capabilities, cookie().capabilities);
+        assert_eq!((read.capabilities, read.nbd), (cookie().capabilities, cookie().nbd));
         assert!(read.persistent.unwrap().contains("<name>a</name>"));
         assert!(read.cpu.unwrap().contains("<model>x</model>"));
     }

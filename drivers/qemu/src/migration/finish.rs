@@ -8,6 +8,7 @@ use virtwire_protocol::remote::NonnullDomain;
 use virtwire_qmp::commands::{Cont, QueryMigrate};
 
 use super::cookie::Cookie;
+use super::exports;
 use super::follow::COMPLETED;
 use super::params::{Asked, flag, name};
 use super::{FOR_EVER, Moving, Phase, Stats, Way};
@@ -30,9 +31,11 @@ pub(super) async fn finish(
     let name = asked.text(name::DEST_NAME).ok_or_else(|| QEMU.internal_error("missing domain name"))?;
     let guest = driver.by_name(&name).ok_or_else(|| no_name(&name))?;
     let begun = guest.with_moving(Way::In, |moving| {
-        let begun = moving.phase == Phase::Prepared;
+        if moving.phase != Phase::Prepared {
+            return None;
+        }
         moving.phase = Phase::Finishing;
-        begun.then(|| (moving.origin.clone(), moving.offline.clone()))
+        Some((moving.origin.clone(), moving.offline.clone()))
     });
     let Some(Some((origin, offline))) = begun else {
         return Err(
@@ -41,7 +44,9 @@ pub(super) async fn finish(
     };
     driver.save_status(&guest);
     if canceled {
-        driver.turn_away(&guest).await;
+        if !driver.stays_broken(&guest) {
+            driver.turn_away(&guest).await;
+        }
         return Err(QEMU.migrate_finish_ok("migration was canceled"));
     }
     let done = match &offline {
@@ -56,12 +61,19 @@ pub(super) async fn finish(
             }
             answer.stats = stats;
             let handle = guest.handle();
-            guest.set_moving(None);
+            let before = guest.set_moving(None).map(|moving| moving.before);
+            if let (Some(before), Ok(live)) = (before, guest.live())
+                && let Err(error) = before.again(&live.monitor).await
+            {
+                tracing::debug!(guest = guest.name, %error, "QEMU keeps what it was told of the migration");
+            }
             driver.save_status(&guest);
             Ok((handle, answer.write()))
         }
         Err(error) => {
-            driver.turn_away(&guest).await;
+            if !driver.stays_broken(&guest) {
+                driver.turn_away(&guest).await;
+            }
             Err(error)
         }
     }
@@ -80,7 +92,11 @@ async fn arrive(
     let mut stats = cookie.stats.unwrap_or_default();
     stats.arrived();
     come_in(guest, &live).await?;
-    if asked.has(flag::PERSIST_DEST) {
+    let again = asked.has(flag::POSTCOPY_RESUME);
+    if !again {
+        exports::stop(&live, asked).await?;
+    }
+    if asked.has(flag::PERSIST_DEST) && !again {
         let stored = match &cookie.persistent {
             Some(xml) => {
                 let mut domain = Domain::parse(xml, driver.options().await?)?;
@@ -96,9 +112,11 @@ async fn arrive(
         guest.lock().state = State::PAUSED_USER;
         driver.emit(Lifecycle::SUSPENDED_PAUSED.of(guest.handle()));
     } else {
-        live.monitor.execute(&Cont {}).await.map_err(monitor)?;
-        let (state, event) = guest.resumes();
-        driver.change(guest, |state| !state.runs(), state, event);
+        if !guest.lock().state.runs() {
+            live.monitor.execute(&Cont {}).await.map_err(monitor)?;
+            let (state, event) = guest.resumes();
+            driver.change(guest, |state| !state.runs(), state, event);
+        }
         if post_copy {
             all_in(guest, &live).await?;
             guest.lock().state = State::RUNNING_MIGRATED;
@@ -125,6 +143,9 @@ async fn wait_for(guest: &Guest, live: &Live, words: &[&str]) -> Result<()> {
         let status = told.borrow_and_update().clone();
         if words.contains(&status.as_str()) {
             return Ok(());
+        }
+        if status == "postcopy-paused" {
+            return Err(QEMU.operation_failed("job 'migration in' failed in post-copy phase"));
         }
         if status == "failed" {
             let told = live.monitor.execute(&QueryMigrate {}).await.ok();

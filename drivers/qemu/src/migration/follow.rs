@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use virtwire_protocol::remote::*;
-use virtwire_qmp::commands::{MigrateCancel, MigrateStartPostcopy};
+use virtwire_qmp::commands::{MigrateCancel, MigratePause, MigrateStartPostcopy};
 use virtwire_qmp::events::EventKind;
 
 use super::params::flag;
@@ -69,13 +69,14 @@ impl Guest {
 
 impl Qemu {
     /// What an event of QEMU's means for a migration.
-    pub(crate) fn heed_migration(&self, guest: &Guest, event: &EventKind) {
+    pub(crate) fn heed_migration(&self, guest: &Arc<Guest>, event: &EventKind) {
         match event {
             EventKind::Migration { status } => {
-                if status == "postcopy-active"
-                    && let Some(moving) = &mut guest.lock().moving
-                {
-                    moving.post_copy = true;
+                match status.as_str() {
+                    "postcopy-active" => self.post_copy_is(guest, true),
+                    "completed" => self.post_copy_ends(guest),
+                    "postcopy-paused" => self.post_copy_is(guest, false),
+                    _ => {}
                 }
                 guest.told.send_replace(status.clone());
             }
@@ -102,6 +103,11 @@ impl Qemu {
                 moving.abandoned = true;
                 (moving.way, moving.phase)
             };
+            if matches!(left.1, Phase::Begun | Phase::Prepared | Phase::Performed)
+                && self.stays_broken(&guest)
+            {
+                continue;
+            }
             match left {
                 (Way::Out, Phase::Performing) => {
                     let _ = cancel(&guest).await;
@@ -137,7 +143,19 @@ impl Qemu {
 async fn cancel(guest: &Guest) -> Result<()> {
     let live = guest.live()?;
     guest.with_moving(Way::Out, |moving| moving.canceled = true);
+    guest.mirrors.wake();
     live.monitor.execute(&MigrateCancel {}).await.map_err(monitor)?;
+    Ok(())
+}
+
+/// Cuts the way to a guest that runs at the target already: `virDomainAbortJobFlags` with
+/// `VIR_DOMAIN_ABORT_JOB_POSTCOPY`.
+pub(crate) async fn pause(guest: &Guest) -> Result<()> {
+    let live = guest.live()?;
+    if guest.with_moving(Way::Out, |moving| moving.post_copy) != Some(true) {
+        return Err(QEMU.operation_invalid("current job is not outgoing migration in post-copy mode"));
+    }
+    live.monitor.execute(&MigratePause {}).await.map_err(monitor)?;
     Ok(())
 }
 
@@ -184,12 +202,15 @@ pub(crate) async fn post_copy(guest: &Guest) -> Result<()> {
 /// The kind of a guest's job and its figures, if there is one; QEMU is asked.
 async fn now(guest: &Guest) -> Result<Option<(i32, Stats, i32)>> {
     let live = guest.live()?;
-    let moving = guest.lock().moving.as_ref().map(|moving| (moving.way, moving.phase, moving.stats.clone()));
-    let Some((way, phase, stats)) = moving else { return Ok(None) };
+    let moving = guest.lock().moving.as_ref().map(|moving| {
+        let asks = moving.phase == Phase::Performing || moving.post_copy;
+        (moving.way, asks, moving.stats.clone())
+    });
+    let Some((way, asks, stats)) = moving else { return Ok(None) };
     if way == Way::In {
         return Err(QEMU.operation_unsupported("migration statistics are available only on the source host"));
     }
-    let stats = if phase == Phase::Performing { stats.ask(&live.monitor).await? } else { stats };
+    let stats = if asks { stats.ask(guest, &live).await? } else { stats };
     Ok(Some((UNBOUNDED, stats, Moving::operation(way))))
 }
 

@@ -10,11 +10,15 @@
 mod alike;
 mod allowed;
 mod begin;
+mod broken;
 mod capabilities;
 mod confirm;
 mod cookie;
+mod copied;
+mod exports;
 mod finish;
 mod follow;
+mod mirrors;
 mod params;
 mod peers;
 mod perform;
@@ -22,7 +26,9 @@ mod place;
 mod prepare;
 mod record;
 mod recover;
+mod room;
 mod stats;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +42,12 @@ use crate::driver::Qemu;
 use crate::error::Result;
 use crate::guest::Guest;
 use capabilities::Before;
+use exports::Server;
 use params::{Asked, Older, flag, older_flags};
 use place::Door;
 
-pub(crate) use follow::{abort, info, post_copy, statistics};
+pub(crate) use follow::{abort, info, pause, post_copy, statistics};
+pub(crate) use mirrors::Mirrors;
 pub(crate) use place::Entrance;
 pub(crate) use prepare::Incoming;
 pub(crate) use record::{Record, read as read_record};
@@ -89,6 +97,8 @@ pub(crate) enum Phase {
     Prepared,
     /// The target lets it run.
     Finishing,
+    /// It runs at the target, and the way to the rest of its memory is lost.
+    PostCopyFailed,
 }
 
 /// A migration of a guest.
@@ -112,8 +122,8 @@ pub(crate) struct Moving {
     /// What comes of a guest that does not run.
     offline: Option<Arc<Domain>>,
     before: Before,
-    /// Where it comes in, which is nobody else's meanwhile.
-    _door: Option<Door>,
+    /// Where it comes in, and the content of its disks, which is nobody else's meanwhile.
+    _door: Option<(Door, Option<Server>)>,
     /// Nobody else changes the guest's life.
     _job: OwnedMutexGuard<()>,
 }

@@ -40,6 +40,11 @@ pub(super) mod name {
     pub(crate) const BANDWIDTH: &str = "bandwidth";
     pub(crate) const LISTEN_ADDRESS: &str = "listen_address";
     pub(crate) const COMPRESSION: &str = "compression";
+    pub(crate) const TLS_DESTINATION: &str = "tls.destination";
+    pub(crate) const DISKS: &str = "migrate_disks";
+    pub(crate) const DETECT_ZEROES: &str = "migrate_disks_detect_zeroes";
+    pub(crate) const DISKS_PORT: &str = "disks_port";
+    pub(crate) const DISKS_URI: &str = "disks_uri";
 }
 
 /// All parameters and their types.
@@ -53,10 +58,10 @@ const KNOWN: [(&str, Kind); 24] = [
     ("bandwidth.avail.switchover", Kind::Ullong),
     ("graphics_uri", Kind::String),
     (name::LISTEN_ADDRESS, Kind::String),
-    ("migrate_disks", Kind::String),
-    ("migrate_disks_detect_zeroes", Kind::String),
-    ("disks_port", Kind::Int),
-    ("disks_uri", Kind::String),
+    (name::DISKS, Kind::String),
+    (name::DETECT_ZEROES, Kind::String),
+    (name::DISKS_PORT, Kind::Int),
+    (name::DISKS_URI, Kind::String),
     (name::COMPRESSION, Kind::String),
     ("compression.mt.level", Kind::Int),
     ("compression.mt.threads", Kind::Int),
@@ -67,25 +72,20 @@ const KNOWN: [(&str, Kind); 24] = [
     ("auto_converge.initial", Kind::Int),
     ("auto_converge.increment", Kind::Int),
     ("parallel.connections", Kind::Int),
-    ("tls.destination", Kind::String),
+    (name::TLS_DESTINATION, Kind::String),
 ];
 
 /// Those that may be given more than once.
-const LISTS: [&str; 3] = ["migrate_disks", "migrate_disks_detect_zeroes", name::COMPRESSION];
+const LISTS: [&str; 3] = [name::DISKS, name::DETECT_ZEROES, name::COMPRESSION];
 
 /// What is not served, by the flag that asks for it.
-const REFUSED: [(u32, &str); 7] = [
+const REFUSED: [(u32, &str); 2] = [
     (flag::TUNNELLED, "tunnelled migration is not supported"),
-    (flag::NON_SHARED_DISK, "migration with a copy of non-shared storage is not supported"),
-    (flag::NON_SHARED_INC, "migration with a copy of non-shared storage is not supported"),
-    (flag::SYNCHRONOUS_WRITES, "migration with a copy of non-shared storage is not supported"),
-    (flag::TLS, "migration over TLS is not supported"),
-    (flag::POSTCOPY_RESUME, "post-copy migration that has failed cannot be recovered"),
     (flag::ZEROCOPY, "migration without copies of sent memory is not supported"),
 ];
 
 /// What a client asks.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Asked {
     pub(super) flags: u32,
     pub(super) params: Vec<TypedParam>,
@@ -109,6 +109,13 @@ impl Asked {
         let once: Vec<_> = params.iter().filter(once).cloned().collect();
         params::validate(&once, &KNOWN)?;
         let asked = Self { flags, params };
+        if asked.has(flag::POSTCOPY_RESUME) && !asked.has(flag::POSTCOPY) {
+            let text = "resuming failed post-copy migration requires post-copy to be enabled";
+            return Err(QEMU.argument_unsupported(text));
+        }
+        if asked.has(flag::ZEROCOPY) && !asked.has(flag::PARALLEL) {
+            return Err(QEMU.operation_invalid("zero-copy is only available for parallel migration"));
+        }
         capabilities::check(&asked)?;
         match REFUSED.iter().find(|(refused, _)| flags & refused != 0) {
             Some((_, text)) => Err(QEMU.operation_unsupported(text)),

@@ -9,7 +9,7 @@ use virtwire_protocol::remote::{
 };
 
 use super::params::{Asked, flag, name};
-use super::{Moving, Phase, Way, begin, confirm, perform};
+use super::{Moving, Phase, Way, begin, broken, confirm, perform};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
 use crate::guest::Guest;
@@ -43,19 +43,28 @@ pub(super) async fn migrate(
         let text = "offline migration is not supported by the destination host";
         return Err(QEMU.argument_unsupported(text));
     }
-    let job = guest.turn().await?;
-    let (cookie, xml) = begin::describe(driver, &guest, &asked).await?;
-    let paused = guest.lock().state.state == State::PAUSED_USER.state;
     // Of no client: who has asked for it need not wait for it.
-    let nobody = CallCx { client: u64::MAX, ..cx.clone() };
-    guest.set_moving(Some(Moving::new(driver, Way::Out, Phase::Begun, &asked, &nobody, job)));
-    driver.save_status(&guest);
+    let nobody = CallCx { client: broken::NOBODY, ..cx.clone() };
+    let paused = guest.lock().state == State::PAUSED_USER;
+    let (cookie, xml) = if asked.has(flag::POSTCOPY_RESUME) {
+        broken::take_up(driver, &guest, (Way::Out, Phase::Begun), &nobody, &asked)?;
+        begin::again(driver, &guest).await?
+    } else {
+        let job = guest.turn().await?;
+        let begun = begin::describe(driver, &guest, &asked).await?;
+        guest.set_moving(Some(Moving::new(driver, Way::Out, Phase::Begun, &asked, &nobody, job)));
+        driver.save_status(&guest);
+        begun
+    };
     let course = Course { driver, guest: &guest, far: &*far, asked, paused };
     let gone = course.run(cookie, &xml).await;
     let sent = guest.with_moving(Way::Out, |moving| moving.phase >= Phase::Performed) == Some(true);
     match &gone {
         Ok(()) => {}
         Err(error) if sent && error.domain == ErrorDomain::RPC => {
+            if driver.stays_broken(&guest) {
+                return gone;
+            }
             // The way was lost, and with it the word whether the guest runs there: it must not run here as well.
             tracing::warn!(guest = guest.name, %error, "whether it runs elsewhere is not known; it stays paused");
             guest.set_moving(None);

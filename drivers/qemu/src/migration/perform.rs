@@ -8,13 +8,13 @@ use tokio::net::TcpStream;
 use virtwire_driver_api::CallCx;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{NonnullDomain, TypedParam};
-use virtwire_qmp::commands::{Getfd, Migrate, MigrateContinue, QueryMigrate};
+use virtwire_qmp::commands::{Getfd, Migrate, MigrateCancel, MigrateContinue, QueryMigrate};
 
 use super::capabilities::{self, Side};
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
 use super::place::Goal;
-use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, confirm};
+use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, begin, confirm, mirrors};
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor, not_running};
@@ -29,7 +29,7 @@ const CONNECTION: &str = "migrate";
 const SECURE_INACTIVE: u32 = 1 | 2;
 const MIGRATABLE: u32 = 8;
 
-/// Sends a guest. Where that fails a client that does not go on to the last step finds it running here again.
+/// Sends a guest. Where that fails it runs here again: no client comes for the last step then.
 ///
 /// # Errors
 /// It is called off, or cannot be sent; it is at the source still.
@@ -43,20 +43,17 @@ pub(super) async fn perform(
     let guest = driver.guest(dom)?;
     enter(driver, &guest, cx, &asked).await?;
     let sent = send(driver, &guest, &asked, &cookie).await;
-    let (abandoned, managed) = guest
-        .with_moving(Way::Out, |moving| {
-            if sent.is_ok() {
-                moving.phase = Phase::Performed;
-            }
-            (moving.abandoned, moving.flags & flag::CHANGE_PROTECTION != 0)
-        })
-        .unwrap_or_default();
-    driver.save_status(&guest);
-    if abandoned && sent.is_ok() {
-        driver.unmanaged(cx.client).await;
-    } else if sent.is_err() && (abandoned || !managed) {
-        // Nobody comes for the last step.
+    if sent.is_err() {
         confirm::stay(driver, &guest).await;
+        return sent;
+    }
+    let abandoned = guest.with_moving(Way::Out, |moving| {
+        moving.phase = Phase::Performed;
+        moving.abandoned
+    });
+    driver.save_status(&guest);
+    if abandoned == Some(true) {
+        driver.unmanaged(cx.client).await;
     }
     sent
 }
@@ -73,7 +70,10 @@ async fn enter(driver: &Qemu, guest: &Arc<Guest>, cx: &CallCx, asked: &Asked) ->
     match begun {
         Some(true) => {}
         Some(false) => {
-            return Err(QEMU.operation_invalid("another migration job is already running for domain"));
+            let name = &guest.name;
+            return Err(QEMU.operation_invalid(format_args!(
+                "another migration job is already running for domain '{name}'"
+            )));
         }
         None if asked.has(flag::CHANGE_PROTECTION) => {
             return Err(QEMU.operation_invalid("domain is not being migrated"));
@@ -95,20 +95,46 @@ pub(super) async fn send(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cooki
     let cookie = Cookie::read(driver, cookie, &guest.name, uuid)?;
     let uri = asked.text(name::URI).ok_or_else(|| QEMU.internal_error("no URI to migrate to"))?;
     let goal = Goal::parse(&uri)?;
-    tell(guest, &live, asked, &cookie).await?;
-    start(guest, &live, asked, &goal).await?;
-    driver.watch(guest, &live).await?;
+    if !asked.has(flag::POSTCOPY_RESUME) {
+        driver.shared.entrance.keys.give(&live.monitor, asked, Side::Source).await?;
+        tell(guest, &live, (asked, &goal), &cookie).await?;
+    }
+    let port = cookie.nbd.as_ref().and_then(|nbd| nbd.port);
+    let sent = pass(driver, guest, &live, asked, &goal, port).await;
+    if sent.is_err() {
+        mirrors::take_back(driver, guest, &live).await;
+    }
+    sent?;
     let mut left = Cookie::new(driver, &guest.name, uuid);
     let stats = guest.lock().moving.as_ref().map(|moving| moving.stats.clone()).unwrap_or_default();
-    let mut stats = stats.ask(&live.monitor).await?;
+    let mut stats = stats.ask(guest, &live).await?;
     stats.sent();
     guest.with_moving(Way::Out, |moving| moving.stats = stats.clone());
     left.stats = Some(stats);
+    left.nbd = begin::sizes(&live, asked, None).await?;
     if asked.has(flag::PERSIST_DEST) {
         left.features.push("persistent");
         left.persistent = Some(kept(driver, guest, asked).await?);
     }
     Ok(left.write())
+}
+
+/// Copies disks, and sends the memory.
+async fn pass(
+    driver: &Qemu,
+    guest: &Guest,
+    live: &Live,
+    asked: &Asked,
+    goal: &Goal,
+    disks: Option<u16>,
+) -> Result<()> {
+    if asked.has(flag::POSTCOPY_RESUME) {
+        start(guest, live, asked, goal).await?;
+        return driver.watch(guest, live).await;
+    }
+    mirrors::begin(driver, guest, live, asked, goal, disks).await?;
+    start(guest, live, asked, goal).await?;
+    driver.watch(guest, live).await
 }
 
 /// The definition that is to be kept at the target.
@@ -123,25 +149,27 @@ async fn kept(driver: &Qemu, guest: &Guest, asked: &Asked) -> Result<String> {
 }
 
 /// Tells QEMU how it is to send.
-async fn tell(guest: &Guest, live: &Live, asked: &Asked, cookie: &Cookie) -> Result<()> {
+async fn tell(guest: &Guest, live: &Live, (asked, goal): (&Asked, &Goal), cookie: &Cookie) -> Result<()> {
     let own = capabilities::of(&live.monitor, Side::Source).await?;
     let limit = guest.lock().migration_speed.unwrap_or(NO_LIMIT);
     let usual = TypedParam::new(name::BANDWIDTH, limit);
     let asked = asked.or(usual);
-    let before = capabilities::set(&live.monitor, &asked, Side::Source, &own, &cookie.capabilities).await?;
+    let (asked, other) = ((&asked, Some(goal)), &cookie.capabilities);
+    let before = capabilities::set(&live.monitor, asked, Side::Source, &own, other).await?;
     guest.with_moving(Way::Out, |moving| moving.before = before);
     Ok(())
 }
 
 /// Has QEMU begin.
 async fn start(guest: &Guest, live: &Live, asked: &Asked, goal: &Goal) -> Result<()> {
+    // Several connections, or one that may be made anew, are QEMU's own business.
+    let by_itself = asked.has(flag::PARALLEL) || asked.has(flag::POSTCOPY);
     let uri = match goal {
-        // Several connections are QEMU's own business.
-        Goal::Tcp(host, Some(port)) if asked.has(flag::PARALLEL) => {
+        Goal::Tcp(host, Some(port)) if by_itself => {
             let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
             format!("tcp:{host}:{port}")
         }
-        Goal::Unix(path) if asked.has(flag::PARALLEL) => format!("unix:{path}"),
+        Goal::Unix(path) if by_itself => format!("unix:{path}"),
         goal => {
             let name = Getfd { fdname: CONNECTION.to_owned() };
             let connection = dial(goal).await?;
@@ -153,7 +181,8 @@ async fn start(guest: &Guest, live: &Live, asked: &Asked, goal: &Goal) -> Result
         return Err(QEMU.operation_aborted("migration out: canceled by client"));
     }
     guest.told.send_replace(String::new());
-    live.monitor.execute(&Migrate { uri }).await.map_err(monitor)?;
+    let resume = asked.has(flag::POSTCOPY_RESUME).then_some(true);
+    live.monitor.execute(&Migrate { uri, resume }).await.map_err(monitor)?;
     Ok(())
 }
 
@@ -196,7 +225,11 @@ impl Qemu {
             match status.as_str() {
                 "completed" | "postcopy-active" => return Ok(()),
                 "failed" | "cancelled" => return Err(why(guest, live).await),
+                "postcopy-paused" => {
+                    return Err(QEMU.operation_failed("job 'migration out' failed in post-copy phase"));
+                }
                 "pre-switchover" => {
+                    mirrors::end(self, guest, live).await?;
                     let state = "pre-switchover".to_owned();
                     live.monitor.execute(&MigrateContinue { state }).await.map_err(monitor)?;
                 }
@@ -204,12 +237,27 @@ impl Qemu {
             }
             tokio::select! {
                 changed = told.changed() => changed.map_err(|_| not_running())?,
+                () = guest.mirrors.broken() => return Err(broken(guest, live).await),
                 true = live.process.ended_within(FOR_EVER) => {
                     return Err(QEMU.operation_failed("domain is not running"));
                 }
             }
         }
     }
+}
+
+/// Has QEMU keep a guest whose disks are no longer copied. Says why they are not.
+async fn broken(guest: &Guest, live: &Live) -> VirtError {
+    let error = mirrors::failure(guest, live).await;
+    let mut told = guest.told.subscribe();
+    if live.monitor.execute(&MigrateCancel {}).await.is_ok() {
+        let over = told.wait_for(|status| matches!(status.as_str(), "failed" | "cancelled" | "completed"));
+        tokio::select! {
+            _ = over => {}
+            _ = live.process.ended_within(FOR_EVER) => {}
+        }
+    }
+    error.unwrap_or_else(canceled)
 }
 
 /// Why a guest has not been sent.
@@ -233,7 +281,10 @@ pub(super) async fn followed(guest: &Guest, live: &Live) -> Result<Stats> {
         let status = told.borrow_and_update().clone();
         match status.as_str() {
             "completed" => break,
-            "failed" | "cancelled" | "postcopy-paused" => return Err(why(guest, live).await),
+            "failed" | "cancelled" => return Err(why(guest, live).await),
+            "postcopy-paused" => {
+                return Err(QEMU.operation_failed("job 'migration out' failed in post-copy phase"));
+            }
             _ => {}
         }
         tokio::select! {
@@ -242,5 +293,5 @@ pub(super) async fn followed(guest: &Guest, live: &Live) -> Result<Stats> {
         }
     }
     let stats = guest.lock().moving.as_ref().map(|moving| moving.stats.clone()).unwrap_or_default();
-    stats.ask(&live.monitor).await
+    stats.ask(guest, live).await
 }

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::params::{Asked, name};
+use super::tls::Keys;
 use crate::error::{QEMU, Result};
 use crate::settings::Settings;
 
@@ -22,13 +23,15 @@ pub(crate) struct Entrance {
     host: Option<String>,
     /// `migration_port_min` to `migration_port_max`.
     ports: RangeInclusive<u16>,
+    /// For migrations over TLS.
+    pub(super) keys: Keys,
     /// Ports that are about to be used.
     taken: Arc<Mutex<BTreeSet<u16>>>,
 }
 
 impl Default for Entrance {
     fn default() -> Self {
-        Self { address: None, host: None, ports: PORTS, taken: Arc::default() }
+        Self { address: None, host: None, ports: PORTS, keys: Keys::default(), taken: Arc::default() }
     }
 }
 
@@ -50,14 +53,15 @@ impl Entrance {
             );
         }
         let address = settings.text("migration_address")?;
-        Ok(Self { address, host, ports: first..=last, ..Self::default() })
+        let keys = Keys::of(settings)?;
+        Ok(Self { address, host, ports: first..=last, keys, ..Self::default() })
     }
 
     /// Takes a free port.
     ///
     /// # Errors
     /// There is none.
-    fn port(&self) -> Result<Lease> {
+    pub(super) fn port(&self) -> Result<Lease> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let free = self.ports.clone().find(|port| !taken.contains(port) && is_free(*port));
         let Some(port) = free else {
@@ -76,6 +80,12 @@ impl Entrance {
 pub(crate) struct Lease {
     port: u16,
     taken: Arc<Mutex<BTreeSet<u16>>>,
+}
+
+impl Lease {
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 impl Drop for Lease {
@@ -107,6 +117,22 @@ pub(super) enum Goal {
 }
 
 impl Goal {
+    /// Where content of disks goes, if a client says so.
+    ///
+    /// # Errors
+    /// What it says is neither a host nor a socket.
+    pub(super) fn of_disks(asked: &Asked) -> Result<Option<Self>> {
+        let Some(uri) = asked.text(name::DISKS_URI) else { return Ok(None) };
+        match uri.split_once(':').map_or("", |(scheme, _)| scheme) {
+            "tcp" if matches!(uri.get(4..), Some("" | "//")) => {
+                Err(QEMU
+                    .invalid_arg(format_args!("URI with tcp scheme did not provide a server part: {uri}")))
+            }
+            "tcp" | "unix" => Self::parse(&uri).map(Some),
+            scheme => Err(QEMU.invalid_arg(format_args!("Unsupported scheme in disks URI: {scheme}"))),
+        }
+    }
+
     /// Reads a URI: `tcp://host:port`, `tcp:host:port`, `unix:///path`.
     ///
     /// # Errors
@@ -170,9 +196,7 @@ impl Door {
             Some(Goal::Tcp(_, port)) => port,
             None => None,
         };
-        let address = asked.text(name::LISTEN_ADDRESS).or_else(|| entrance.address.clone());
-        let address = address.unwrap_or_else(|| usual_address().to_owned());
-        let address = bracketed(address.trim_start_matches('[').trim_end_matches(']'));
+        let address = bracketed(&listen_address(entrance, asked));
         if let Some(port) = port {
             return Ok(Self::Known(address, port));
         }
@@ -207,6 +231,13 @@ impl Door {
             Self::Socket(_) | Self::Known(..) => None,
         }
     }
+}
+
+/// The address that is listened on.
+pub(super) fn listen_address(entrance: &Entrance, asked: &Asked) -> String {
+    let address = asked.text(name::LISTEN_ADDRESS).or_else(|| entrance.address.clone());
+    let address = address.unwrap_or_else(|| usual_address().to_owned());
+    address.trim_start_matches('[').trim_end_matches(']').to_owned()
 }
 
 /// Every address of this host.

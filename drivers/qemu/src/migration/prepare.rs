@@ -1,25 +1,30 @@
 //! The second step, at the target: a door is opened for the guest.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
+use uuid::Uuid;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::features::Cpu;
 use virtwire_conf::table::Element;
 use virtwire_conf::xml::Document;
 use virtwire_driver_api::CallCx;
-use virtwire_protocol::error::ErrorDomain;
-use virtwire_qmp::commands::MigrateIncoming;
+use virtwire_protocol::error::{ErrorDomain, VirtError};
+use virtwire_qmp::commands::{MigrateIncoming, MigrateRecover};
 use virtwire_qmp::{Monitor, QmpError};
 
 use super::capabilities::{self, Capability, Side};
 use super::cookie::Cookie;
+use super::exports::{self, Server};
 use super::params::{Asked, flag, name};
 use super::place::Door;
-use super::{Moving, Phase, Way};
+use super::tls::Keys;
+use super::{Moving, Phase, Way, begin, broken, room};
 use crate::begin::{Begin, Memory};
 use crate::define::{check_name, transient};
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result, monitor};
+use crate::error::{QEMU, Result, monitor, no_name};
 use crate::guest::Guest;
 
 /// A guest that is about to come in: what its QEMU has to know.
@@ -27,6 +32,9 @@ pub(crate) struct Incoming {
     asked: Asked,
     /// Where, in QEMU's words.
     uri: String,
+    keys: Keys,
+    /// Where the content of its disks comes in, in QEMU's words.
+    disks: Option<Value>,
     /// What the other QEMU can do.
     other: Vec<Capability>,
     /// The processor that it has there.
@@ -52,22 +60,57 @@ pub(super) async fn prepare(
         domain.name = name;
         check_name(&domain.name)?;
     }
-    let coming = Coming { cx, asked, cookie, origin, domain };
-    let mut tries = 1;
-    loop {
-        let door = Door::open(&driver.shared.entrance, &driver.shared.host.name(), asked)?;
-        let elsewhere = matches!(door, Door::Leased(..)) && tries < TRIES;
-        match coming.prepare(driver, door).await {
-            // What else listens there is seen the next time.
-            Err(error) if elsewhere && error.message.ends_with(IN_USE) => tries += 1,
-            prepared => return prepared,
-        }
+    if asked.has(flag::POSTCOPY_RESUME) {
+        return again(driver, cx, asked, &domain.name, origin).await;
     }
+    let made = room::make(driver, &domain, asked, cookie.nbd.as_ref()).await?;
+    let coming = Coming { cx, asked, cookie, origin, domain };
+    let prepared = coming.find_door(driver).await;
+    if prepared.is_err() {
+        room::remove(driver, made).await;
+    }
+    prepared
+}
+
+/// Opens another door for a guest that runs here already, while some of its memory is at the source.
+async fn again(
+    driver: &Qemu,
+    cx: &CallCx,
+    asked: &Asked,
+    name: &str,
+    origin: String,
+) -> Result<(Vec<u8>, Option<String>)> {
+    let guest = driver.by_name(name).ok_or_else(|| no_name(name))?;
+    let door = Door::open(&driver.shared.entrance, &driver.shared.host.name(), asked)?;
+    broken::take_up(driver, &guest, (Way::In, Phase::Prepared), cx, asked)?;
+    let (uri, told) = (door.incoming(), door.told());
+    let opened = async {
+        let live = guest.live()?;
+        guest.told.send_replace(String::new());
+        live.monitor.execute(&MigrateRecover { uri }).await.map_err(monitor)?;
+        let mut answer = Cookie::new(driver, &origin, Uuid::from_bytes(guest.uuid));
+        answer.capabilities = capabilities::of(&live.monitor, Side::Target).await?;
+        Ok::<_, VirtError>(answer.write())
+    };
+    let answer = match opened.await {
+        Ok(answer) => answer,
+        Err(error) => {
+            driver.stays_broken(&guest);
+            return Err(error);
+        }
+    };
+    guest.with_moving(Way::In, |moving| {
+        moving.origin = origin;
+        moving._door = Some((door, None));
+    });
+    Ok((answer, told))
 }
 
 /// What QEMU says of a port that somebody else has taken since it was found free. It cannot be asked to listen elsewhere
 /// then, and is of no more use.
 const IN_USE: &str = "Address already in use";
+/// Where QEMU asks for pages that it is yet to be sent, of a guest that runs.
+const FAULTS: &str = "/dev/userfaultfd";
 /// How many ports are tried.
 const TRIES: u32 = 8;
 
@@ -82,7 +125,28 @@ struct Coming<'a> {
 }
 
 impl Coming<'_> {
-    async fn prepare(&self, driver: &Qemu, door: Door) -> Result<(Vec<u8>, Option<String>)> {
+    async fn find_door(&self, driver: &Qemu) -> Result<(Vec<u8>, Option<String>)> {
+        let Self { asked, .. } = self;
+        let mut tries = 1;
+        loop {
+            let door = Door::open(&driver.shared.entrance, &driver.shared.host.name(), asked)?;
+            let disks = Server::open(&driver.shared.entrance, asked)?;
+            let leased = matches!(door, Door::Leased(..)) || disks.as_ref().is_some_and(Server::is_leased);
+            let elsewhere = leased && tries < TRIES;
+            match self.prepare(driver, door, disks).await {
+                // What else listens there is seen the next time.
+                Err(error) if elsewhere && error.message.ends_with(IN_USE) => tries += 1,
+                prepared => return prepared,
+            }
+        }
+    }
+
+    async fn prepare(
+        &self,
+        driver: &Qemu,
+        door: Door,
+        disks: Option<Server>,
+    ) -> Result<(Vec<u8>, Option<String>)> {
         let Self { cx, asked, cookie, origin, domain } = self;
         let uuid = domain.uuid.unwrap_or_default();
         let (uri, told) = (door.incoming(), door.told());
@@ -96,28 +160,30 @@ impl Coming<'_> {
             guest.set_moving(Some(moving));
             return Ok((answer.write(), told));
         }
-        moving._door = Some(door);
+        let address = disks.as_ref().map(Server::address);
+        let port = disks.as_ref().and_then(Server::port);
+        moving._door = Some((door, disks));
         guest.set_moving(Some(moving));
         let cpu = cookie.cpu.as_deref().map(processor).transpose()?;
-        let incoming = Incoming { asked: (*asked).clone(), uri, other: cookie.capabilities.clone(), cpu };
+        let (other, keys) = (cookie.capabilities.clone(), driver.shared.entrance.keys.clone());
+        let incoming = Incoming { asked: (*asked).clone(), uri, keys, disks: address, other, cpu };
+        let security = driver.shared.security.as_ref().filter(|_| asked.has(flag::POSTCOPY));
+        let lent = security.map_or(Ok(()), |dac| dac.lend(domain, Path::new(FAULTS)));
         let begin = Begin { paused: true, memory: Memory::Incoming(Box::new(incoming)) };
-        if let Err(error) = driver.begin(&guest, domain, begin).await {
+        let begun = match lent {
+            Ok(()) => driver.begin(&guest, domain, begin).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = begun {
             guest.set_moving(None);
             if guest.lock().persistent.is_none() {
                 driver.remove(&guest);
             }
             return Err(error);
         }
-        let capabilities = match guest.live() {
-            Ok(live) => capabilities::of(&live.monitor, Side::Target).await,
-            Err(_) => Err(QEMU.operation_failed("domain is no longer running")),
-        };
-        match capabilities {
-            Ok(capabilities) => answer.capabilities = capabilities,
-            Err(error) => {
-                driver.turn_away(&guest).await;
-                return Err(error);
-            }
+        if let Err(error) = describe(&guest, asked, port, &mut answer).await {
+            driver.turn_away(&guest).await;
+            return Err(error);
         }
         // The client may have gone meanwhile.
         if guest.with_moving(Way::In, |moving| moving.abandoned) != Some(false) {
@@ -125,6 +191,14 @@ impl Coming<'_> {
         }
         Ok((answer.write(), told))
     }
+}
+
+/// What the source is told of the QEMU that waits.
+async fn describe(guest: &Guest, asked: &Asked, port: Option<u16>, answer: &mut Cookie) -> Result<()> {
+    let live = guest.live().map_err(|_| QEMU.operation_failed("domain is no longer running"))?;
+    answer.capabilities = capabilities::of(&live.monitor, Side::Target).await?;
+    answer.nbd = begin::sizes(&live, asked, port).await?;
+    Ok(())
 }
 
 /// The processor of a cookie.
@@ -141,9 +215,14 @@ impl Incoming {
     pub(crate) async fn wait(&self, guest: &Guest) -> Result<()> {
         let live = guest.live()?;
         let own = capabilities::of(&live.monitor, Side::Target).await?;
-        let before = capabilities::set(&live.monitor, &self.asked, Side::Target, &own, &self.other).await?;
+        self.keys.give(&live.monitor, &self.asked, Side::Target).await?;
+        let before =
+            capabilities::set(&live.monitor, (&self.asked, None), Side::Target, &own, &self.other).await?;
         guest.with_moving(Way::In, |moving| moving.before = before);
         guest.told.send_replace(String::new());
+        if let Some(address) = &self.disks {
+            exports::serve(&live, &self.asked, address).await?;
+        }
         listen(&live.monitor, self.uri.clone()).await.map_err(monitor)
     }
 }

@@ -6,7 +6,7 @@ use virtwire_conf::xml::{Node, Writer};
 use super::{Moving, Phase, Way};
 
 /// libvirt's words.
-const PHASES: [(Phase, &str); 7] = [
+const PHASES: [(Phase, &str); 8] = [
     (Phase::Begun, "begin3"),
     (Phase::Performing, "perform3"),
     (Phase::Performed, "perform3_done"),
@@ -14,6 +14,7 @@ const PHASES: [(Phase, &str); 7] = [
     (Phase::Confirming, "confirm3"),
     (Phase::Prepared, "prepare"),
     (Phase::Finishing, "finish3"),
+    (Phase::PostCopyFailed, "postcopy_failed"),
 ];
 const WAYS: [(Way, &str); 2] = [(Way::Out, "migration out"), (Way::In, "migration in")];
 
@@ -26,7 +27,9 @@ pub(crate) struct Record {
 
 impl From<&Moving> for Record {
     fn from(moving: &Moving) -> Self {
-        Self { way: moving.way, phase: moving.phase }
+        // Of a guest that runs at the target no later daemon knows more.
+        let phase = if moving.post_copy { Phase::PostCopyFailed } else { moving.phase };
+        Self { way: moving.way, phase }
     }
 }
 

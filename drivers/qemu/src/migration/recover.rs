@@ -21,6 +21,7 @@ impl Qemu {
                     tracing::warn!(guest = guest.name, %error, "it does not go on where it was");
                 }
             }
+            (way, Phase::PostCopyFailed) => self.waits_again(guest, way),
             (Way::Out, Phase::Performed) => {
                 tracing::warn!(guest = guest.name, "whether it runs elsewhere is not known; it stays paused");
             }
@@ -32,6 +33,7 @@ impl Qemu {
     /// Has a guest go on that was being sent.
     async fn call_back(&self, guest: &Guest) -> Result<()> {
         let live = guest.live()?;
+        self.end_mirrors(guest, &live).await;
         live.monitor.execute(&MigrateCancel {}).await.map_err(monitor)?;
         let mut told = guest.told.subscribe();
         loop {

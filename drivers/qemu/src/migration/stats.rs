@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 use virtwire_conf::xml::{Node, Writer};
 use virtwire_protocol::remote::{DomainGetJobInfoRet, TypedParam};
-use virtwire_qmp::Monitor;
 
+use super::mirrors;
 use crate::error::{Result, monitor};
+use crate::guest::{Guest, Live};
 
 /// A figure: its names in cookies and as a parameter, where QEMU has it, what one there is worth here, and what it is
 /// where QEMU has none.
@@ -27,9 +28,9 @@ const ROWS: [Row; 22] = [
     Row("memory_iteration", "memory_iteration", "/ram/dirty-sync-count", 1, Some(0)),
     Row("memory_postcopy_requests", "memory_postcopy_requests", "/ram/postcopy-requests", 1, Some(0)),
     Row("memory_page_size", "memory_page_size", "/ram/page-size", 1, Some(0)),
-    Row("disk_total", "disk_total", "/disk/total", 1, Some(0)),
-    Row("disk_processed", "disk_processed", "/disk/transferred", 1, Some(0)),
-    Row("disk_remaining", "disk_remaining", "/disk/remaining", 1, Some(0)),
+    Row("disk_total", "disk_total", "", 1, Some(0)),
+    Row("disk_processed", "disk_processed", "", 1, Some(0)),
+    Row("disk_remaining", "disk_remaining", "", 1, Some(0)),
     Row("disk_bps", "disk_bps", "/disk/mbps", MEGABIT, Some(0)),
     Row("compression_cache", "compression_cache", "/xbzrle-cache/cache-size", 1, None),
     Row("compression_bytes", "compression_bytes", "/xbzrle-cache/bytes", 1, None),
@@ -85,11 +86,28 @@ impl Stats {
     ///
     /// # Errors
     /// What QEMU says.
-    pub(super) async fn ask(mut self, qemu: &Monitor) -> Result<Self> {
-        let told = qemu.execute_raw("query-migrate", &Map::new()).await.map_err(monitor)?;
+    pub(super) async fn ask(mut self, guest: &Guest, live: &Live) -> Result<Self> {
+        let told = live.monitor.execute_raw("query-migrate", &Map::new()).await.map_err(monitor)?;
         let told: Value = serde_json::from_str(told.get()).unwrap_or_default();
         self.take(&told);
+        if let Some(bytes) = mirrors::progress(guest, live).await? {
+            self.disks(bytes);
+        }
         Ok(self)
+    }
+
+    /// With how many bytes disks have, and how many of them have gone.
+    pub(super) fn disks(&mut self, [total, gone]: [u64; 2]) {
+        self.put("disk_total", total);
+        self.put("disk_processed", gone);
+        self.put("disk_remaining", total.saturating_sub(gone));
+    }
+
+    fn put(&mut self, name: &str, value: u64) {
+        let mut all = ROWS.iter().zip(&mut self.figures);
+        if let Some((_, figure)) = all.find(|(row, _)| row.0 == name) {
+            *figure = Some(value);
+        }
     }
 
     fn take(&mut self, told: &Value) {
@@ -97,10 +115,11 @@ impl Stats {
             return;
         }
         for (Row(.., place, worth, otherwise), figure) in ROWS.iter().zip(&mut self.figures) {
-            let number = told.pointer(place);
+            let number = told.pointer(place).filter(|_| !place.is_empty());
             let exact = number.and_then(Value::as_u64).map(|number| number.saturating_mul(*worth));
             let rounded = number.and_then(Value::as_f64).map(|number| (number * *worth as f64) as u64);
-            *figure = exact.or(rounded).or(*otherwise);
+            // Of disks QEMU tells elsewhere.
+            *figure = exact.or(rounded).or(figure.filter(|_| place.is_empty())).or(*otherwise);
         }
         self.downtime = told["downtime"].as_u64().or(told["expected-downtime"].as_u64());
     }

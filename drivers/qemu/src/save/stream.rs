@@ -74,7 +74,7 @@ impl Stream {
             say(qemu, "migrate-set-parameters", json!({"multifd-channels": channels})).await?;
         }
         match way {
-            Way::Out => qemu.execute(&Migrate { uri }).await.map(drop).map_err(monitor)?,
+            Way::Out => qemu.execute(&Migrate { uri, resume: None }).await.map(drop).map_err(monitor)?,
             Way::In => qemu
                 .execute(&MigrateIncoming { uri, exit_on_error: None })
                 .await

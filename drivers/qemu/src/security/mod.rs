@@ -126,6 +126,24 @@ impl Dac {
         Ok(ids.credentials())
     }
 
+    /// Lets a guest's QEMU, and those of its user's others, use a device that belongs to no guest, where there is one.
+    ///
+    /// # Errors
+    /// The guest's label means nobody, or the device cannot be given away.
+    pub(crate) fn lend(&self, domain: &Domain, device: &Path) -> Result<()> {
+        let Ids { user, group } = self.credentials(domain)?.ids;
+        match std::os::unix::fs::chown(device, Some(user), Some(group)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let what = format_args!(
+                    "unable to set user and group to '{user}:{group}' on '{}'",
+                    device.display()
+                );
+                Err(VirtError::system(ErrorDomain::SECURITY, &error, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whose a guest's files are while it runs; `None` where they stay whose they are.
     fn owner_of_files(&self, domain: &Domain) -> Result<Option<Ids>> {
         let label = of(domain).filter(|label| self.dynamic && label.relabel == Some(YesNo::Yes));

@@ -18,6 +18,7 @@ const PEER2PEER: u32 = 2;
 const PERSIST_DEST: u32 = 8;
 const UNDEFINE_SOURCE: u32 = 16;
 const PAUSED: u32 = 32;
+const NON_SHARED_DISK: u32 = 64;
 const CHANGE_PROTECTION: u32 = 256;
 const OFFLINE: u32 = 1024;
 /// What the client's library adds at the source.
@@ -151,10 +152,11 @@ impl Pair {
             Err(error) => (Vec::new(), Some(error)),
         };
         let finished = self.finish(name, cookie, flags, failed.is_some()).await;
-        let there = match (finished, failed) {
-            (Ok(finished), None) => Ok(finished),
-            (_, Some(error)) | (Err(error), None) => Err(error),
-        };
+        // Where the source could not send it, it knows.
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let there = finished;
         let cookie = there.as_ref().map(|there| there.cookie_out.clone()).unwrap_or_default();
         self.confirm(dom, cookie, flags, there.is_err()).await?;
         Ok(there?.dom)
@@ -309,7 +311,6 @@ async fn a_guest_stays_where_nobody_listens() {
     assert_eq!(error.code.0, 38, "{error}");
     pair.params = listening;
     pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
-    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
     assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, SHUTDOWN, STOPPED_FAILED]);
     stays(&mut pair, &dom).await;
     destroy(&pair.source, dom).await;
@@ -339,7 +340,6 @@ async fn cut_short(
     };
     let (sent, ()) = tokio::join!(pair.perform(&dom, cookie, LIVE), meanwhile);
     pair.finish("speaks", Vec::new(), LIVE, true).await.unwrap_err();
-    pair.confirm(&dom, Vec::new(), LIVE, true).await.unwrap();
     Some((pair, dom, sent.unwrap_err()))
 }
 
@@ -372,6 +372,60 @@ async fn a_guest_that_dies_on_its_way_is_nowhere() {
     assert_eq!(pair.source.lives().await, [STOPPED_FAILED]);
     // It can be started again.
     pair.source.driver.domain_create(&pair.cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
+    destroy(&pair.source, dom).await;
+}
+
+impl Pair {
+    /// A guest at the source whose disk the hosts do not share, and a door at the target, where the disk is elsewhere.
+    async fn with_a_disk_each(&mut self) -> (NonnullDomain, Vec<u8>) {
+        let dom = self.source.define("speaks", &self.source.talking()).await;
+        let start = DomainCreateArgs { dom: dom.clone() };
+        self.source.driver.domain_create(&self.cx, start).await.unwrap();
+        assert_eq!(self.source.lives().await, [DEFINED, RESUMED, STARTED]);
+        let mut begun = self.begin(&dom, LIVE | NON_SHARED_DISK).await.unwrap();
+        let [here, there] = self.disks();
+        begun.xml = begun.xml.replace(&*here.to_string_lossy(), &there.to_string_lossy());
+        std::fs::write(there, vec![0; std::fs::read(here).unwrap().len()]).unwrap();
+        let cookie = self.prepare(&begun, LIVE | NON_SHARED_DISK).await.unwrap();
+        (dom, cookie)
+    }
+
+    fn disks(&self) -> [std::path::PathBuf; 2] {
+        [self.source.dir.join("disk.img"), self.target.dir.join("copy.img")]
+    }
+}
+
+#[tokio::test]
+async fn a_disk_goes_with_its_guest() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let (dom, cookie) = pair.with_a_disk_each().await;
+    let flags = LIVE | NON_SHARED_DISK;
+    let cookie = pair.perform(&dom, cookie, flags).await.unwrap();
+    let there = pair.finish("speaks", cookie, flags, false).await.unwrap();
+    pair.confirm(&dom, there.cookie_out, flags, false).await.unwrap();
+    let [old, new] = pair.disks().map(|path| std::fs::read(path).unwrap());
+    assert!(old == new, "all of it has gone");
+    assert_eq!(pair.target.state(&there.dom).await, RUNNING_MIGRATED);
+    pair.destroy_there(there.dom).await;
+}
+
+#[tokio::test]
+async fn a_guest_stays_whose_disk_cannot_go() {
+    if qemu().is_none() {
+        return;
+    }
+    let mut pair = Pair::new().await;
+    let (dom, cookie) = pair.with_a_disk_each().await;
+    kill_emulator(&pair.target, "speaks");
+    pair.perform(&dom, cookie, LIVE | NON_SHARED_DISK).await.unwrap_err();
+    pair.finish("speaks", Vec::new(), LIVE | NON_SHARED_DISK, true).await.unwrap_err();
+    let args = DomainGetBlockJobInfoArgs { dom: dom.clone(), path: "vda".into(), flags: 0 };
+    let job = pair.source.driver.domain_get_block_job_info(&pair.cx, args).await.unwrap();
+    assert_eq!(job.found, 0, "nothing is copied any more");
+    stays(&mut pair, &dom).await;
     destroy(&pair.source, dom).await;
 }
 
