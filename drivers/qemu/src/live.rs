@@ -124,7 +124,6 @@ pub(crate) fn disconnect(interface: &mut Interface) {
         mac: kept.mac,
         model: kept.model,
         script: kept.script,
-        info: DeviceInfo { boot: kept.info.boot, ..DeviceInfo::default() },
         ..Interface::default()
     };
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::process::Command;
 use uuid::Uuid;
 use virtwire_conf::domain::VirtType;
-use virtwire_conf::domain::net::{Interface, InterfaceSource, InterfaceTarget, InterfaceType};
+use virtwire_conf::domain::net::{Interface, InterfaceSource, InterfaceTarget, InterfaceType, PacketDriver};
 use virtwire_conf::network_port::{Plug, PlugType, PortOwner};
 use virtwire_conf::{Domain, FormatOptions, NetworkPort, ParseOptions, YesNo};
 use virtwire_driver_api::{CallCx, NetworkDriver};
@@ -350,9 +350,12 @@ async fn on_device(interface: &mut Interface, dev: &str, mode: &str) -> Result<V
 /// Opens the kernel's virtio device as often as there are queues, where there is one and the card is virtio's.
 fn vhost(owner: &Owner, interface: &Interface, queues: usize) -> Result<Vec<OwnedFd>> {
     let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
-    let driver = interface.driver.as_ref().and_then(|driver| driver.name.as_deref());
+    let driver = interface.driver.as_ref().and_then(|driver| driver.name);
     let path = interface.backend.as_ref().and_then(|backend| backend.vhost.as_deref());
-    if !model.starts_with("virtio") || driver == Some("qemu") || !(owner.is_kvm || driver.is_some()) {
+    if !model.starts_with("virtio")
+        || driver == Some(PacketDriver::Qemu)
+        || !(owner.is_kvm || driver.is_some())
+    {
         return Ok(Vec::new());
     }
     let path = path.unwrap_or("/dev/vhost-net");

@@ -198,11 +198,17 @@ impl Chipset {
     }
 }
 
+/// Whether a guest's machine has a controller for keyboard and mouse, and with it VMware's port.
+pub(super) fn has_ps2(domain: &Domain) -> bool {
+    domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()) != Some("microvm")
+}
+
 /// Whether a guest's machine has a controller for IDE.
 pub(super) fn has_ide(domain: &Domain) -> bool {
     let machine = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()).unwrap_or_default();
     match chipset(domain) {
-        Chipset::I440fx | Chipset::Other => true,
+        Chipset::I440fx => true,
+        Chipset::Other => has_ps2(domain),
         Chipset::OldPci => matches!(machine, "malta" | "sun4u" | "g3beige"),
         _ => false,
     }

@@ -251,9 +251,10 @@ fn bad(text: std::fmt::Arguments<'_>) -> VirtError {
     ErrorDomain::DOMAIN.xml_error(text)
 }
 
-/// An address that says only that it is one.
+/// An address that says only that it is one; a function alone is no place.
 pub(super) fn unset(address: &PciAddress) -> bool {
-    parts(address) == (0, 0, 0, 0)
+    let (domain, bus, slot, _) = parts(address);
+    (domain, bus, slot) == (0, 0, 0)
 }
 
 /// Fills the parts of an address that are left out, and gives a copy.

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{buses, conflicts, endpoints};
+use super::{belongs, buses, conflicts, endpoints};
 use crate::domain::Domain;
 use crate::domain::chardev::{Channel, ChannelTargetType};
 use crate::domain::device::{Address, PciAddress};
+use crate::domain::disk::{Filesystem, FilesystemType};
 use crate::domain::display::VideoType;
 use crate::domain::misc::{Controller, ControllerType, HostdevType};
 use crate::table::{Hex, Value};
@@ -60,16 +61,7 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
     for controller in &devices.controllers {
         check_model(controller)?;
     }
-    for filesystem in &devices.filesystems {
-        let source = filesystem.source.clone().unwrap_or_default();
-        let names = [source.dir, source.file, source.dev, source.name, source.volume, source.socket];
-        let Some(shown) = names.into_iter().flatten().next().or(source.usage.map(|n| n.to_string())) else {
-            return Err(DOMAIN.no_source(""));
-        };
-        if filesystem.target.as_ref().is_none_or(|t| t.dir.as_deref().unwrap_or_default().is_empty()) {
-            return Err(DOMAIN.no_target(shown));
-        }
-    }
+    devices.filesystems.iter().try_for_each(filesystem)?;
     devices.channels.iter().try_for_each(channel)?;
     for interface in &devices.interfaces {
         if let Some(Address::Pci(address)) = interface.source.as_ref().and_then(|source| source.pci.as_ref())
@@ -115,6 +107,27 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
+/// What is shared is somewhere, and has a name in the guest.
+fn filesystem(filesystem: &Filesystem) -> Result<(), VirtError> {
+    let source = filesystem.source.clone().map(|source| belongs::source(filesystem.type_, source));
+    let source = source.unwrap_or_default();
+    let target = filesystem.target.as_ref().and_then(|target| target.dir.as_deref()).unwrap_or_default();
+    let pooled = filesystem.type_ == FilesystemType::Volume;
+    refuse! {
+        filesystem.type_ == FilesystemType::Ram && source.usage.is_none() =>
+            DOMAIN.xml_error("missing 'usage' attribute for RAM filesystem");
+        pooled && source.pool.is_some() != source.volume.is_some() => DOMAIN.xml_error(
+            "'pool' and 'volume' must be specified together for 'pool' type source");
+    }
+    let usage = source.usage.map(|usage| usage.to_string());
+    let names = [source.dir, source.file, source.dev, source.name, source.volume, source.socket, usage];
+    let Some(shown) = names.into_iter().flatten().next() else { return Err(DOMAIN.no_source(target)) };
+    refuse! {
+        target.is_empty() => DOMAIN.no_target("{shown}");
+    }
+    Ok(())
+}
+
 /// A channel says what it is, and one that is a door in QEMU's own network where that is.
 fn channel(channel: &Channel) -> Result<(), VirtError> {
     let unknown = "unknown target type '(null)' specified for character device";
@@ -137,9 +150,21 @@ fn channel(channel: &Channel) -> Result<(), VirtError> {
     Ok(())
 }
 
-/// What shows once everything is filled in.
-pub(super) fn late(domain: &mut Domain) -> Result<(), VirtError> {
+/// What shows once everything has its place.
+pub(super) fn contradictions(domain: &Domain) -> Result<(), VirtError> {
     conflicts::check(domain)?;
+    let devices = &domain.devices;
+    let none =
+        |v: &crate::domain::display::Video| v.model.as_ref().is_some_and(|m| m.type_ == VideoType::None);
+    if devices.videos.len() > 1 && devices.videos.iter().any(none) {
+        let text = "a 'none' video type must be the only video device defined for the domain";
+        return Err(DOMAIN.config_unsupported(text));
+    }
+    Ok(())
+}
+
+/// What shows once everything is filled in.
+pub(super) fn late(domain: &Domain) -> Result<(), VirtError> {
     let devices = &domain.devices;
     let mut controllers = BTreeSet::new();
     // Companions of a USB controller share its number.
@@ -151,12 +176,6 @@ pub(super) fn late(domain: &mut Domain) -> Result<(), VirtError> {
                 controller.index.unwrap_or(0)
             )));
         }
-    }
-    let none =
-        |v: &crate::domain::display::Video| v.model.as_ref().is_some_and(|m| m.type_ == VideoType::None);
-    if devices.videos.len() > 1 && devices.videos.iter().any(none) {
-        let text = "a 'none' video type must be the only video device defined for the domain";
-        return Err(DOMAIN.config_unsupported(text));
     }
     let disks = devices.disks.iter().map(|d| &d.info);
     let interfaces = devices.interfaces.iter().map(|d| &d.info);

@@ -7,9 +7,9 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::chardev::{CharMode, CharSource, CharType};
-use crate::domain::device::Address;
+use crate::domain::device::{Address, DeviceSeclabel};
 use crate::domain::disk::{Disk, DiskBus, DiskDevice, StorageProtocol, StorageType};
-use crate::domain::misc::{HostAddress, Hostdev, HostdevType, IommuModel};
+use crate::domain::misc::{HostAddress, Hostdev, HostdevType, IommuDriver, IommuModel};
 use crate::domain::net::Interface;
 use crate::domain::tune::NumaMode;
 use crate::table::c_number;
@@ -37,7 +37,10 @@ pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
         }
     }
     match &domain.devices.iommu {
-        Some(iommu) if iommu.model == IommuModel::Virtio && iommu.driver.is_some() => {
+        Some(iommu)
+            if iommu.model == IommuModel::Virtio
+                && iommu.driver.as_ref().is_some_and(|it| *it != IommuDriver::default()) =>
+        {
             Err(DOMAIN.xml_error("iommu model 'virtio' doesn't support additional attributes"))
         }
         _ => Ok(()),
@@ -181,20 +184,31 @@ fn sockets(domain: &Domain) -> Result<(), VirtError> {
     let devices = &domain.devices;
     let cards = devices.smartcards.iter().map(|s| (s.type_, &s.source));
     let backends = devices.rngs.iter().filter_map(|r| r.backend.as_ref()).map(|b| (b.type_, &b.source));
-    for (type_, source) in cards.chain(backends) {
-        let path = source.first().is_some_and(|s| s.path.is_some());
-        if type_ == Some(CharType::Unix) && !path {
-            return Err(DOMAIN.internal_error("Missing source path attribute for char device"));
-        }
+    for (kind, source) in cards.chain(backends) {
+        let has = |part: fn(&CharSource) -> bool| source.first().is_some_and(part);
+        let missing = match kind {
+            Some(CharType::Unix | CharType::File | CharType::Dev | CharType::Pipe)
+                if !has(|s| s.path.is_some()) =>
+            {
+                "path"
+            }
+            Some(CharType::Tcp) if !has(|s| s.host.is_some()) => "host",
+            Some(CharType::Tcp | CharType::Udp) if !has(|s| s.service.is_some()) => "service",
+            _ => continue,
+        };
+        return Err(DOMAIN.internal_error(format_args!("Missing source {missing} attribute for char device")));
     }
     let ends = devices.serials.iter().map(|d| &d.chardev).chain(devices.channels.iter().map(|d| &d.chardev));
     let ends = ends.chain(devices.consoles.iter().map(|d| &d.chardev));
+    let ends = ends.chain(devices.parallels.iter().map(|d| &d.chardev));
+    for label in ends.clone().flat_map(|end| &end.source).flat_map(|source| &source.seclabel) {
+        relabelled(label)?;
+    }
     let incomplete = |source: &CharSource| {
         source.reconnect.as_ref().is_some_and(|r| r.enabled == Some(YesNo::Yes) && r.timeout.is_none())
     };
     let late = |source: &CharSource| {
-        source.mode == Some(CharMode::Bind)
-            && source.reconnect.as_ref().is_some_and(|r| r.enabled == Some(YesNo::Yes))
+        source.mode == Some(CharMode::Bind) && source.reconnect.as_ref().is_some_and(|r| r.enabled.is_some())
     };
     if ends.clone().flat_map(|chardev| &chardev.source).any(late) {
         return Err(DOMAIN.internal_error("chardev reconnect is possible only for connect mode"));
@@ -240,12 +254,14 @@ fn labels(domain: &Domain) -> Result<(), VirtError> {
             return Err(bare(format_args!("seclabel for model {model} is already provided")));
         }
     }
-    for label in of_disks {
-        if label.relabel == Some(YesNo::Yes) && label.label.is_none() {
-            let model = label.model.as_deref().unwrap_or("(null)");
-            let text = format_args!("Cannot specify relabel if label is missing. model={model}");
-            return Err(DOMAIN.xml_error(text));
-        }
+    of_disks.into_iter().try_for_each(relabelled)
+}
+
+/// Who relabels says with what.
+fn relabelled(label: &DeviceSeclabel) -> Result<(), VirtError> {
+    refuse! {
+        label.relabel == Some(YesNo::Yes) && label.label.is_none() => DOMAIN.xml_error(
+            "Cannot specify relabel if label is missing. model={}", label.model.as_deref().unwrap_or("(null)"));
     }
     Ok(())
 }

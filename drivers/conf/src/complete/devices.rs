@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{companions, drives, forms, nwfilter};
+use super::{belongs, companions, drives, forms, nwfilter};
 use crate::domain::Domain;
 use crate::domain::chardev::{
     CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol,
@@ -27,6 +27,7 @@ const QEMU: ErrorDomain = ErrorDomain::QEMU;
 /// Before the driver's own part.
 pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
     forms::keep_own(domain);
+    belongs::keep_own(domain);
     controllers(domain)?;
     for interface in &mut domain.devices.interfaces {
         complete_interface(interface)?;
@@ -72,8 +73,7 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         smartcard.info.address.get_or_insert(Address::Ccid(CcidAddress { controller: 0, slot }));
     }
     for filesystem in domain.devices.filesystems.iter_mut().filter(|f| f.type_ == FilesystemType::Mount) {
-        // Of one that somebody else serves nothing is known.
-        if filesystem.source.as_ref().is_none_or(|source| source.socket.is_none()) {
+        if !belongs::is_served(filesystem) {
             filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
         }
     }
@@ -261,6 +261,7 @@ fn characters(domain: &mut Domain) -> Result<(), VirtError> {
     // A channel's socket may be the driver's to choose.
     let sockets =
         devices.serials.iter().map(|d| &d.chardev).chain(devices.parallels.iter().map(|d| &d.chardev));
+    let sockets = sockets.chain(devices.redirdevs.iter().map(|d| &d.chardev));
     for chardev in sockets.filter(|c| c.type_ == CharType::Unix) {
         if chardev.source.first().is_none_or(|s| s.path.is_none()) {
             return Err(DOMAIN.internal_error("Missing source path attribute for char device"));
@@ -489,10 +490,13 @@ pub(super) fn complete_videos(domain: &mut Domain, default: VideoType) {
         }
         if model.type_ != VideoType::None {
             model.heads.get_or_insert(1);
-            if n == 0 {
-                model.primary.get_or_insert(YesNo::Yes);
+            for size in [&mut model.ram, &mut model.vram].into_iter().flatten() {
+                *size = size.checked_next_power_of_two().unwrap_or(*size);
             }
             model.primary = model.primary.filter(|p| *p == YesNo::Yes);
+            if n == 0 {
+                model.primary = Some(YesNo::Yes);
+            }
         }
     }
 }

@@ -53,10 +53,13 @@ fn identity(domain: &mut Domain) -> Result<(), VirtError> {
         return Err(DOMAIN.xml_error("Domain title can't contain newlines"));
     }
     domain.uuid.get_or_insert_with(Uuid::new_v4);
-    let qemu = domain.qemu_commandline.is_some()
-        || domain.qemu_capabilities.is_some()
-        || domain.qemu_override.is_some()
-        || domain.qemu_deprecation.is_some();
+    let said = [
+        domain.qemu_commandline.as_ref().is_some_and(|it| !it.arg.is_empty() || !it.env.is_empty()),
+        domain.qemu_capabilities.as_ref().is_some_and(|it| !it.add.is_empty() || !it.del.is_empty()),
+        domain.qemu_override.as_ref().is_some_and(|it| !it.device.is_empty()),
+        domain.qemu_deprecation.as_ref().is_some_and(|it| it.behavior.is_some()),
+    ];
+    let qemu = said.contains(&true);
     domain.xmlns_qemu = namespace_of("qemu").filter(|_| qemu);
     domain.id = None;
     Ok(())

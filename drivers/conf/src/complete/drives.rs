@@ -75,8 +75,8 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         if target.bus.is_none() {
             let prefix = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
             target.bus = match (prefix, disk.device) {
+                (_, DiskDevice::Floppy) => Some(DiskBus::Fdc),
                 (Some((_, bus)), _) => Some(*bus),
-                (None, DiskDevice::Floppy) => Some(DiskBus::Fdc),
                 (None, _) => Some(DiskBus::Ide),
             };
         }
@@ -91,18 +91,11 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         if disk.device == DiskDevice::Cdrom {
             disk.readonly = true;
         }
-        let bus = disk.target.as_ref().and_then(|t| t.bus).unwrap_or_default();
         let wwn = disk.wwn.as_deref();
         let digits = wwn.map(|wwn| wwn.strip_prefix("0x").unwrap_or(wwn));
         refuse! {
             digits.is_some_and(|wwn| wwn.len() != 16 || !wwn.bytes().all(|c| c.is_ascii_hexdigit())) =>
                 NONE.internal_error("Malformed wwn: {}", wwn.unwrap_or_default());
-            disk.device == DiskDevice::Floppy && !name.starts_with("fd") && target_index(&name).is_some() =>
-                DOMAIN.internal_error("Invalid floppy device name: {name}");
-            disk.device == DiskDevice::Floppy && bus != DiskBus::Fdc =>
-                DOMAIN.internal_error("Invalid bus type '{bus}' for floppy disk");
-            disk.device != DiskDevice::Floppy && bus == DiskBus::Fdc =>
-                DOMAIN.internal_error("Invalid bus type '{bus}' for disk");
         }
         complete_disk(disk);
     }

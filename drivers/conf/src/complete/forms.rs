@@ -1,14 +1,16 @@
 //! What a device of one kind does not say: what belongs to other kinds, and what belongs to one run of the guest.
 
+use super::buses;
 use crate::domain::chardev::{CharSource, CharType, RngBackend, RngModel, SmartcardMode, UsbDevFilter};
+use crate::domain::device::Address;
 use crate::domain::disk::{
     BackingStore, Disk, DiskSource, Filesystem, FilesystemDriverType, Iotune, StorageType,
 };
 use crate::domain::display::{
     Graphics, GraphicsType, Input, InputSource, InputType, Sound, SoundModel, VideoModel, VideoType,
 };
-use crate::domain::misc::{Hostdev, HostdevType, MemoryModel, Tpm, TpmBackendType};
-use crate::domain::net::{Interface, InterfaceModel, InterfaceSource, InterfaceType};
+use crate::domain::misc::{Hostdev, HostdevType, Tpm, TpmBackendType};
+use crate::domain::net::{Interface, InterfaceDriver, InterfaceModel, InterfaceSource, InterfaceType};
 use crate::domain::os::{Sysinfo, SysinfoBlock, SysinfoEntry};
 use crate::domain::{Devices, Domain};
 use crate::table::c_number;
@@ -24,8 +26,6 @@ pub(super) fn keep_own(domain: &mut Domain) {
     devices.interfaces.iter_mut().for_each(interface);
     devices.tpms.iter_mut().for_each(tpm);
     devices.videos.iter_mut().filter_map(|video| video.model.as_mut()).for_each(video);
-    let dimms = devices.memories.iter_mut().filter(|memory| memory.model == MemoryModel::Dimm);
-    dimms.filter_map(|memory| memory.source.as_mut()).for_each(|source| source.path = None);
     for hostdev in devices.hostdevs.iter_mut().filter(|h| h.type_ != HostdevType::Scsi) {
         hostdev.readonly = false;
         hostdev.shareable = false;
@@ -112,7 +112,7 @@ fn characters(devices: &mut Devices) {
     }
 }
 
-fn keep_for(kind: CharType, source: &mut CharSource) {
+pub(super) fn keep_for(kind: CharType, source: &mut CharSource) {
     let mut whole = std::mem::take(source);
     let seclabel = std::mem::take(&mut whole.seclabel);
     let own = match kind {
@@ -219,7 +219,7 @@ fn interface(interface: &mut Interface) {
             Vdpa => InterfaceSource { dev: whole.dev, ..InterfaceSource::default() },
             Vhostuser => InterfaceSource {
                 type_: whole.type_,
-                dev: whole.dev,
+                dev: whole.dev.filter(|_| passt),
                 path: whole.path,
                 mode: whole.mode,
                 reconnect: whole.reconnect,
@@ -252,9 +252,21 @@ fn interface(interface: &mut Interface) {
     interface.backend.iter_mut().for_each(|backend| _ = backend.type_.take_if(|kind| kind == "default"));
     let model = interface.model.as_ref().and_then(|model| model.type_.as_deref());
     let virtio = model.map_or(kind == Vdpa, |model| model.starts_with("virtio"));
-    if !virtio && kind != Hostdev {
-        interface.driver = None;
+    if !virtio {
+        // What only virtio knows is refused of others, and not forgotten.
+        let misplaced =
+            |driver: InterfaceDriver| InterfaceDriver { virtio: driver.virtio, ..Default::default() };
+        interface.driver = interface.driver.take().map(misplaced);
+        interface.driver.take_if(|driver| *driver == InterfaceDriver::default());
         interface.backend.iter_mut().for_each(|backend| backend.vhost = None);
+    }
+    // Whoever lends a card says so before where it is.
+    interface.host_driver.take_if(|_| kind != Hostdev);
+    if kind == Hostdev {
+        interface.managed = interface.managed.filter(|managed| *managed == YesNo::Yes);
+        if let Some(Address::Pci(at)) = interface.source.as_mut().and_then(|source| source.pci.as_mut()) {
+            buses::complete(at);
+        }
     }
     let queues = interface
         .driver
@@ -269,8 +281,11 @@ fn interface(interface: &mut Interface) {
         let v6 = ip.address.as_deref().is_some_and(|address| address.contains(':'));
         ip.family.get_or_insert_with(|| if v6 { "ipv6" } else { "ipv4" }.to_owned());
     }
-    if let Some(vlan) = interface.vlan.as_mut().filter(|vlan| vlan.tag.len() > 1) {
-        vlan.trunk.get_or_insert(YesNo::Yes);
+    if let Some(vlan) = &mut interface.vlan {
+        vlan.trunk.take_if(|trunk| *trunk == YesNo::No);
+        if vlan.tag.len() > 1 {
+            vlan.trunk.get_or_insert(YesNo::Yes);
+        }
     }
 }
 

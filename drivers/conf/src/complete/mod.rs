@@ -12,6 +12,7 @@ macro_rules! refuse {
     };
 }
 
+mod belongs;
 mod board;
 pub(crate) mod buses;
 mod channels;
@@ -202,6 +203,7 @@ impl Domain {
                 test::complete(self)?;
                 domain::finish(self)?;
                 domain::place(self)?;
+                check::contradictions(self)?;
                 test::name_interfaces(self);
                 Ok(())
             }
@@ -209,13 +211,16 @@ impl Domain {
                 self.fill(options)?;
                 domain::place(self)?;
                 qemu::finish(self)?;
-                usb::assign(self)?;
                 let chipset = board::chipset(self);
                 channels::assign(self, chipset)?;
                 pci::assign(self)?;
+                usb::assign(self)?;
                 if chipset == board::Chipset::Ccw {
                     channels::identify(self);
                 }
+                check::contradictions(self)?;
+                rules::check_machine(self, self.emulator(options))?;
+                unsupported::check_modules(self, self.emulator(options))?;
                 rules::check(self)?;
                 drives::keep_removable(self);
                 rules::check_qemu(self, self.emulator(options))?;

@@ -9,6 +9,7 @@ use super::{companions, drives};
 use crate::OnOff;
 use crate::domain::Domain;
 use crate::domain::device::{Address, PciAddress};
+use crate::domain::disk::{Filesystem, FilesystemDriverType};
 use crate::domain::display::{Sound, SoundModel, VideoType};
 use crate::domain::misc::{Controller, ControllerType, MemballoonModel, PciModel, PciTarget};
 use crate::table::Hex;
@@ -38,12 +39,15 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     check_plugs(domain)?;
     check_buses(domain)?;
     unpluggable(domain)?;
+    // Whoever chooses the buses gets no more than the devices need.
+    let chosen =
+        domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Pci && c.index > Some(0));
     named_buses(domain)?;
     // A round finds out which controllers are missing. With them in the definition, the next begins afresh, so that
     // controllers have their places before any other device.
     loop {
         let mut trial = domain.clone();
-        if !place(&mut trial)? {
+        if !place(&mut trial, chosen)? {
             *domain = trial;
             break;
         }
@@ -122,6 +126,14 @@ fn unpluggable(domain: &Domain) -> Result<(), VirtError> {
             _ => {}
         }
     }
+    let foreign = |shared: &Filesystem| {
+        use FilesystemDriverType::{Loop, Nbd, Ploop};
+        shared.info.address.is_none()
+            && matches!(shared.driver.as_ref().and_then(|driver| driver.type_), Some(Loop | Nbd | Ploop))
+    };
+    if domain.devices.filesystems.iter().any(foreign) {
+        return nowhere("00");
+    }
     match &domain.devices.memballoon {
         Some(balloon) if balloon.model == MemballoonModel::Xen && balloon.info.address.is_none() => {
             nowhere("00")
@@ -145,34 +157,51 @@ fn no_slot(model: &str) -> VirtError {
 /// All buses up to the last one that is named are there.
 fn named_buses(domain: &mut Domain) -> Result<(), VirtError> {
     let chipset = chipset(domain);
+    let express = chipset.is_express();
     let model = match chipset {
         Chipset::I440fx => "pci-bridge",
-        _ if chipset.is_express() => "pcie-root-port",
+        _ if express => "pcie-root-port",
         _ => return Ok(()),
     };
-    let controllers = domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci);
-    let mut last = controllers.filter_map(|c| u64::try_from(c.index?).ok()).max().unwrap_or(0);
-    let port = |c: &Controller| c.model.as_deref() == Some("pcie-root-port");
-    if last > MOST_BUSES && (chipset.is_express() || domain.devices.controllers.iter().any(port)) {
+    let controllers = || domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci);
+    let last = controllers().filter_map(|c| u64::try_from(c.index?).ok()).max().unwrap_or(0);
+    let has = |model: &str| controllers().any(|c| c.model.as_deref() == Some(model));
+    if last > MOST_BUSES && (express || has("pcie-root-port")) {
         return Err(no_slot("pcie-root-port"));
     }
     refuse! {
         last > MOST_BUSES => DOMAIN.config_unsupported("PCI controller index 256 too high, maximum is {MOST_BUSES}");
     }
-    each(domain, &mut |info, _| {
-        if let Some(Address::Pci(PciAddress { bus: Some(bus), .. })) = &info.address {
-            last = last.max(bus.0.min(MOST_BUSES));
+    let mut bridged =
+        ["pcie-to-pci-bridge", "dmi-to-pci-bridge", "pci-bridge"].iter().any(|model| has(model));
+    let mut models = vec![model; usize::try_from(last).unwrap_or(0)];
+    each(domain, &mut |info, kind| {
+        let Some(Address::Pci(address)) =
+            info.address.as_mut().filter(|a| !matches!(a, Address::Pci(a) if unset(a)))
+        else {
+            return true;
+        };
+        let bus = usize::try_from(parts(address).1.min(MOST_BUSES)).unwrap_or(0);
+        let conventional = express && !matches!(kind, Some(Kind::Express | Kind::Integrated));
+        if bus > models.len() && conventional && !bridged {
+            // The bridge needs a port, and who wanted to be where that is is behind the bridge.
+            bridged = true;
+            models.extend([model, "pcie-to-pci-bridge"]);
+            let bridge = models.len() as u64;
+            address.bus = address.bus.map(|bus| Hex(bus.0.max(bridge)));
         }
+        let more = if conventional { "pci-bridge" } else { model };
+        models.resize(models.len().max(bus), more);
         true
     });
-    for index in 1..=i32::try_from(last).unwrap_or(0) {
+    for (index, model) in (1..).zip(models) {
         drives::add_controller(domain, ControllerType::Pci, index, Some(model));
     }
     Ok(())
 }
 
 /// Gives every device a place; whether controllers had to be added for that.
-fn place(domain: &mut Domain) -> Result<bool, VirtError> {
+fn place(domain: &mut Domain, chosen: bool) -> Result<bool, VirtError> {
     let before = domain.devices.controllers.len();
     let mut buses = Buses::new(chipset(domain));
     for controller in &domain.devices.controllers {
@@ -186,9 +215,6 @@ fn place(domain: &mut Domain) -> Result<bool, VirtError> {
             buses.share(address);
         }
     }
-    // Whoever chooses the buses gets no more than the devices need.
-    let chosen =
-        domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Pci && c.index > Some(0));
     chipset_places(domain, &mut buses)?;
     given_controllers(domain, &mut buses);
     let alone = companions::without_place(domain);
@@ -238,7 +264,7 @@ fn chipset_places(domain: &mut Domain, buses: &mut Buses) -> Result<(), VirtErro
     buses.reserve(&bridge, true);
     let video_slot = if q35 { 1 } else { 2 };
     if let Some(video) = devices.videos.first_mut()
-        && video.info.address.is_none()
+        && video.info.address.as_ref().is_none_or(|a| matches!(a, Address::Pci(a) if unset(a)))
         && video.model.as_ref().is_some_and(|m| !matches!(m.type_, VideoType::None | VideoType::Ramfb))
         && buses.free(0, video_slot)
     {
@@ -295,10 +321,7 @@ fn place_all(domain: &mut Domain, buses: &mut Buses) -> Option<Kind> {
         let Some(kind) = kind.filter(|_| waits) else { return true };
         let kind = if express { kind } else { Kind::Pci };
         match buses.place(kind) {
-            Some(mut address) => {
-                if let Some(Address::Pci(given)) = &info.address {
-                    address.multifunction = given.multifunction;
-                }
+            Some(address) => {
                 info.address = Some(Address::Pci(address));
                 true
             }

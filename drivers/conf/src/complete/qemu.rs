@@ -57,11 +57,6 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
             let model = || InterfaceModel { type_: Some(name.to_owned()) };
             interface.model.get_or_insert_with(model);
         }
-        if let Some(target) = &mut interface.target
-            && target.dev.as_deref().is_some_and(|dev| dev.starts_with("vnet"))
-        {
-            target.dev = None;
-        }
     }
     disks(domain);
     firmware::complete(domain, host)?;
@@ -77,9 +72,10 @@ pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
 /// Devices that a viewer on D-Bus lends have the name that viewers look for.
 fn lent_devices(domain: &mut Domain) {
     for redirdev in &mut domain.devices.redirdevs {
-        if redirdev.chardev.type_ == CharType::Dbus && redirdev.chardev.source.is_empty() {
+        let named = redirdev.chardev.source.iter().any(|source| source.channel.is_some());
+        if redirdev.chardev.type_ == CharType::Dbus && !named {
             let channel = Some("org.qemu.usbredir".to_owned());
-            redirdev.chardev.source.push(CharSource { channel, ..CharSource::default() });
+            redirdev.chardev.source = vec![CharSource { channel, ..CharSource::default() }];
         }
     }
 }
@@ -154,6 +150,9 @@ fn processor(domain: &mut Domain, host: &QemuHost) {
     let old = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()) == Some("isapc");
     let narrow = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()) == Some("i686");
     let cpu = domain.cpu.get_or_insert_with(Cpu::default);
+    for feature in &mut cpu.feature {
+        feature.policy.get_or_insert(CpuFeaturePolicy::Require);
+    }
     match cpu.mode {
         Some(CpuMode::HostPassthrough | CpuMode::Maximum) => {
             cpu.check.get_or_insert(CpuCheck::None);
@@ -174,10 +173,10 @@ fn processor(domain: &mut Domain, host: &QemuHost) {
         Some(CpuMode::Custom) | None => {}
     }
     cpu.mode = Some(CpuMode::Custom);
-    cpu.match_.get_or_insert(CpuMatch::Exact);
-    for feature in &mut cpu.feature {
-        feature.policy.get_or_insert(CpuFeaturePolicy::Require);
+    if cpu.model.as_ref().is_none_or(|model| model.name.is_none()) {
+        cpu.match_ = None;
     }
+    cpu.match_.get_or_insert(CpuMatch::Exact);
     match &mut cpu.model {
         Some(model) if model.name.is_some() => {
             model.fallback.get_or_insert(CpuFallback::Allow);
@@ -202,7 +201,7 @@ fn processor(domain: &mut Domain, host: &QemuHost) {
 }
 
 fn controllers(domain: &mut Domain, chipset: Chipset) {
-    let usb = domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Usb);
+    let usb = domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Usb && c.index == Some(0));
     let board = chipset.board();
     if let Some(model) = board.usb.filter(|_| !usb) {
         drives::add_controller(domain, ControllerType::Usb, 0, Some(model));
@@ -228,6 +227,7 @@ fn controllers(domain: &mut Domain, chipset: Chipset) {
 }
 
 fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtError> {
+    let ps2 = board::has_ps2(domain);
     let devices = &mut domain.devices;
     let board = chipset.board();
     refuse! {
@@ -245,7 +245,7 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
         }
     }
     let ports = domain.features.as_ref().and_then(|features| features.ps2.as_ref());
-    let without = ports.is_some_and(|ports| ports.state == OnOff::Off) || board.input.is_some();
+    let without = ports.is_some_and(|ports| ports.state == OnOff::Off) || board.input.is_some() || !ps2;
     for type_ in [InputType::Mouse, InputType::Keyboard].into_iter().filter(|_| !without) {
         let there = devices.inputs.iter().any(|i| i.type_ == type_ && i.bus == Some(InputBus::Ps2));
         if !there {
@@ -275,6 +275,16 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
         devices.audios.push(Audio { id: 1, type_, ..Audio::default() });
     }
     for shmem in &mut devices.shmems {
+        let model = shmem.model.as_ref().map(|model| model.type_.as_str()).unwrap_or_default();
+        let (plain, doorbell) = (model == "ivshmem-plain", model == "ivshmem-doorbell");
+        refuse! {
+            plain && shmem.server.is_some() =>
+                QEMU.config_unsupported("shmem model '{model}' is supported only with server option disabled");
+            doorbell && shmem.server.is_none() =>
+                QEMU.config_unsupported("shmem model '{model}' is supported only with server option enabled");
+            doorbell && shmem.size.is_some() =>
+                QEMU.config_unsupported("shmem model '{model}' does not support size setting");
+        }
         if shmem.server.is_none() {
             shmem.size.get_or_insert(MiB(4));
         }
@@ -289,9 +299,6 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
         let cid = vsock.cid.get_or_insert_default();
         if cid.auto.is_none() {
             cid.auto = Some(if cid.address.is_none() { YesNo::Yes } else { YesNo::No });
-        }
-        if cid.auto == Some(YesNo::Yes) {
-            cid.address = None;
         }
     }
     for tpm in &mut devices.tpms {

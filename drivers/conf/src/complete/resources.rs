@@ -33,7 +33,7 @@ pub(super) fn complete_qemu(domain: &mut Domain) {
     match numa {
         Some(numa) => all_processors(&mut numa.cell, vcpus),
         // Memory is plugged into a node.
-        None if slots > 0 => {
+        None if domain.max_memory.is_some() => {
             let last = vcpus.saturating_sub(1);
             let cell = NumaCell {
                 id: Some(0),
@@ -86,6 +86,7 @@ fn placement(domain: &mut Domain) {
     if *vcpu.placement.get_or_insert(Placement::Static) == Placement::Static {
         return;
     }
+    vcpu.cpuset = None;
     let tune = domain.numatune.get_or_insert_with(Numatune::default);
     let strict = || NumaMemory { mode: Some(NumaMode::Strict), ..NumaMemory::default() };
     let memory = tune.memory.get_or_insert_with(strict);

@@ -13,7 +13,14 @@ const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 /// A label that contradicts itself, or one of a file where the guest's files are not to be relabelled.
 pub(super) fn seclabels(domain: &mut Domain) -> Result<(), VirtError> {
     // One that says no more than its driver's name says nothing.
-    domain.seclabel.retain(|label| label.type_.is_some());
+    domain.seclabel.retain(|label| {
+        label.type_.is_some() || label.model.as_deref() == Some("none") && label.baselabel.is_some()
+    });
+    let several = domain.seclabel.len() > 1;
+    refuse! {
+        several && domain.seclabel.iter().any(|label| label.model.is_none()) =>
+            DOMAIN.xml_error("missing security model when using multiple labels");
+    }
     domain.seclabel.iter_mut().try_for_each(complete)?;
     let fixed = |model: Option<&str>| {
         let mut labels = domain.seclabel.iter();
@@ -33,6 +40,12 @@ pub(super) fn seclabels(domain: &mut Domain) -> Result<(), VirtError> {
 fn complete(label: &mut Seclabel) -> Result<(), VirtError> {
     let nobody = label.model.as_deref().is_none_or(|model| model == "none");
     match label.type_ {
+        // Nobody makes labels, or looks at them.
+        Some(SeclabelType::None) => *label = none(label.model.take()),
+        None | Some(SeclabelType::Static) if nobody && label.model.is_some() => *label = none(None),
+        Some(SeclabelType::Dynamic) if label.model.is_none() && label.baselabel.is_some() => {
+            return Err(DOMAIN.xml_error("missing security model in domain seclabel"));
+        }
         Some(SeclabelType::Static) if label.label.is_none() => {
             return Err(DOMAIN.xml_error("security label is missing"));
         }
@@ -41,24 +54,24 @@ fn complete(label: &mut Seclabel) -> Result<(), VirtError> {
         }
         Some(SeclabelType::Static) => {
             label.relabel.get_or_insert(YesNo::No);
+            label.baselabel = None;
         }
         Some(SeclabelType::Dynamic) if label.relabel == Some(YesNo::No) => {
             let text = "dynamic label type must use resource relabeling";
             return Err(DOMAIN.config_unsupported(text));
         }
-        // Nobody makes labels up.
-        Some(SeclabelType::Dynamic) if nobody => {
-            let model = Some("none".to_owned());
-            *label = Seclabel { type_: Some(SeclabelType::None), model, ..Seclabel::default() };
-        }
+        Some(SeclabelType::Dynamic) if nobody => *label = none(None),
         Some(SeclabelType::Dynamic) => {
             label.relabel = Some(YesNo::Yes);
             label.label = None;
         }
-        Some(SeclabelType::None) => {
-            label.model.get_or_insert_with(|| "none".to_owned());
-        }
         None => {}
     }
     Ok(())
+}
+
+/// A label that says that there is none.
+fn none(model: Option<String>) -> Seclabel {
+    let model = model.or_else(|| Some("none".to_owned()));
+    Seclabel { type_: Some(SeclabelType::None), model, ..Seclabel::default() }
 }

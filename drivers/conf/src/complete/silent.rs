@@ -3,9 +3,9 @@
 use crate::domain::Domain;
 use crate::domain::disk::{Disk, DiskSource, FilesystemDriverType, StorageType};
 use crate::domain::display::GraphicsType;
-use crate::domain::features::Features;
+use crate::domain::features::{Features, Hyperv, HypervMode};
 use crate::domain::net::{Interface, InterfaceType};
-use crate::domain::os::{ClockBasis, ClockOffset};
+use crate::domain::os::PERF_EVENTS;
 use crate::domain::tune::{Placement, Scheduler};
 use crate::{OnOff, YesNo};
 
@@ -14,26 +14,20 @@ pub(super) fn forget(domain: &mut Domain) {
     devices(domain);
     tuning(domain);
     domain.iothreads.take_if(|count| *count == 0);
+    if let Some(resource) = &mut domain.resource {
+        resource.fibrechannel.take_if(|channel| channel.appid.is_empty());
+    }
     domain.max_memory.iter_mut().for_each(|memory| zero(&mut memory.slots));
     domain.features.iter_mut().for_each(features);
     let menu = domain.os.bootmenu.as_mut();
     menu.filter(|menu| menu.enable != Some(YesNo::Yes)).into_iter().for_each(|menu| menu.timeout = None);
-    if let Some(clock) = &mut domain.clock {
-        // A clock that is moved is one that goes its own way.
-        let moved =
-            clock.adjustment.as_deref().is_some_and(|text| text != "reset" && text.parse::<i64>().is_ok());
-        if matches!(clock.offset, ClockOffset::Utc) && moved {
-            clock.offset = ClockOffset::Variable;
-            clock.basis = Some(ClockBasis::Utc);
-        }
-        if clock.offset == ClockOffset::Variable {
-            clock.adjustment = clock.adjustment.take().filter(|text| text.parse::<i64>().is_ok());
-            clock.adjustment.get_or_insert_with(|| "0".to_owned());
-            clock.basis.get_or_insert_default();
-        }
+    domain.clock.iter_mut().flat_map(|clock| &mut clock.timer).for_each(|timer| zero(&mut timer.frequency));
+    if let Some(perf) = &mut domain.perf {
+        perf.event.sort_by_key(|event| PERF_EVENTS.iter().position(|name| *name == event.name));
     }
+    domain.keywrap.iter_mut().for_each(|keys| keys.cipher.sort_by(|a, b| a.name.cmp(&b.name)));
     for entry in domain.sysinfo.iter_mut().flat_map(|info| &mut info.entry) {
-        entry.file.take_if(|_| entry.value.is_some());
+        entry.value.take_if(|_| entry.file.is_some());
     }
 }
 
@@ -128,22 +122,36 @@ fn interface(interface: &mut Interface) {
         };
         width.class_id.is_none() && nothing(&width.inbound) && nothing(&width.outbound)
     });
-    let given = |name: &str| name.starts_with("macvtap") || name.starts_with("macvlan");
-    if interface.type_ == InterfaceType::Direct {
-        interface.target.iter_mut().for_each(|target| _ = target.dev.take_if(|dev| given(dev)));
+    // Names that a daemon gave to what it made for one run.
+    let given = |name: &str| ["vnet", "macvtap", "macvlan"].iter().any(|prefix| name.starts_with(prefix));
+    for target in interface.target.iter_mut().filter(|target| target.managed != Some(YesNo::No)) {
+        target.dev.take_if(|dev| given(dev));
+    }
+    let again = interface.source.as_mut().and_then(|source| source.reconnect.as_mut());
+    for again in again.into_iter().filter(|again| again.enabled != Some(YesNo::Yes)) {
+        again.timeout = None;
     }
 }
+
+/// KiB of memory that are no limit.
+const UNLIMITED: u64 = i64::MAX.cast_unsigned() >> 10;
 
 fn tuning(domain: &mut Domain) {
     let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
     if let Some(tune) = &mut domain.cputune {
         tune.vcpupin.retain(|pin| pin.vcpu < vcpus);
+        tune.vcpupin.sort_by_key(|pin| pin.vcpu);
         let real = |scheduler| matches!(scheduler, Scheduler::Fifo | Scheduler::Rr);
         tune.vcpusched.iter_mut().for_each(|it| _ = it.priority.take_if(|_| !real(it.scheduler)));
         tune.iothreadsched.iter_mut().for_each(|it| _ = it.priority.take_if(|_| !real(it.scheduler)));
         tune.emulatorsched.iter_mut().for_each(|it| _ = it.priority.take_if(|_| !real(it.scheduler)));
         tune.cachetune
             .retain(|tune| tune.vcpus.is_none() || !tune.cache.is_empty() || !tune.monitor.is_empty());
+    }
+    if let Some(tune) = &mut domain.memtune {
+        let sizes =
+            [&mut tune.hard_limit, &mut tune.soft_limit, &mut tune.min_guarantee, &mut tune.swap_hard_limit];
+        sizes.into_iter().for_each(|size| _ = size.take_if(|size| size.0 >= UNLIMITED));
     }
     if let Some(tune) = &mut domain.blkiotune {
         zero(&mut tune.weight);
@@ -162,6 +170,7 @@ fn tuning(domain: &mut Domain) {
     if let Some(memory) = domain.numatune.as_mut().and_then(|tune| tune.memory.as_mut()) {
         memory.mode.get_or_insert_default();
         memory.nodeset.take_if(|_| memory.placement == Some(Placement::Auto));
+        memory.placement.take_if(|placement| *placement == Placement::Static && memory.nodeset.is_some());
     }
     let allocation = domain.memory_backing.as_mut().and_then(|backing| backing.allocation.as_mut());
     allocation.into_iter().for_each(|allocation| zero(&mut allocation.threads));
@@ -170,6 +179,18 @@ fn tuning(domain: &mut Domain) {
 fn features(features: &mut Features) {
     if let Some(spinlocks) = features.hyperv.as_mut().and_then(|hyperv| hyperv.spinlocks.as_mut()) {
         spinlocks.retries.take_if(|_| spinlocks.state == OnOff::Off);
+    }
+    if let Some(hyperv) = features.hyperv.as_mut().filter(|it| it.mode == Some(HypervMode::Passthrough)) {
+        *hyperv = Hyperv { mode: hyperv.mode, ..Hyperv::default() };
+    }
+    if let Some(vendor) = features.hyperv.as_mut().and_then(|hyperv| hyperv.vendor_id.as_mut()) {
+        vendor.value.take_if(|_| vendor.state == OnOff::Off);
+    }
+    if let Some(ring) = features.kvm.as_mut().and_then(|kvm| kvm.dirty_ring.as_mut()) {
+        ring.size.take_if(|_| ring.state == OnOff::Off);
+    }
+    if let Some(passthrough) = features.xen.as_mut().and_then(|xen| xen.passthrough.as_mut()) {
+        passthrough.mode.take_if(|_| passthrough.state == OnOff::Off);
     }
     if let Some(smm) = &mut features.smm {
         smm.tseg.take_if(|_| smm.state == Some(OnOff::Off));

@@ -21,10 +21,6 @@ pub(super) fn complete(domain: &mut Domain) -> Result<(), VirtError> {
         return Err(ErrorDomain::XML.xml_detail("invalid char in name: \n"));
     }
     devices::complete_videos(domain, VideoType::Cirrus);
-    // Names that a hypervisor made up are not kept.
-    for target in domain.devices.interfaces.iter_mut().filter_map(|i| i.target.as_mut()) {
-        target.dev = target.dev.take().filter(|dev| !dev.starts_with("vnet"));
-    }
     Ok(())
 }
 

@@ -102,10 +102,15 @@ pub(super) fn check_devices(
         missing.is_some() => DOMAIN.xml_error("no audio device with ID {}", missing.unwrap_or_default());
         devices.nvram.is_some() && domain.os.type_.as_ref().is_none_or(|t| !t.arch.as_deref().unwrap_or_default().starts_with("ppc64")) =>
             QEMU.config_unsupported("nvram device is only supported for PPC64");
-        devices.shmems.iter().any(|shmem| shmem.size.is_some_and(|size| !size.0.is_power_of_two())) =>
-            QEMU.xml_error("shmem size must be a power of 2 and at least 1 MiB (1024 KiB)");
     }
     Ok(())
+}
+
+/// Whether QEMU, or a machine of it, can have each of the memory modules that are there from the beginning.
+pub(super) fn check_modules(domain: &Domain, emulator: Option<&Emulator>) -> Result {
+    let iothreads = BTreeSet::new();
+    let around = Around { domain, emulator, chipset: chipset(domain), iothreads, adding: None };
+    domain.devices.memories.iter().try_for_each(|module| memory(&around, module))
 }
 
 /// The numbers of a guest's I/O threads.
@@ -144,7 +149,7 @@ fn disk(around: &Around<'_>, disk: &Disk) -> Result {
             QEMU.config_unsupported("'vhostuser' requires shared memory");
         disk.type_ == StorageType::Vhostvdpa =>
             QEMU.config_unsupported("vhostvdpa disk is not supported with this QEMU binary");
-        matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) && bus == DiskBus::Virtio =>
+        matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) && matches!(bus, DiskBus::Virtio | DiskBus::Sd) =>
             QEMU.config_unsupported("disk type of '{name}' does not support ejectable media");
         disk.device == DiskDevice::Lun && bus == DiskBus::Virtio =>
             QEMU.config_unsupported("This QEMU doesn't support SCSI emulation with 'virtio-blk' device");
@@ -329,12 +334,19 @@ fn hostdev(around: &Around<'_>, hostdev: &Hostdev) -> Result {
             QEMU.config_unsupported("graphics device is needed for attribute value 'display=on' in <hostdev>");
         hostdev.type_ == HostdevType::ScsiHost && hostdev.info.boot.is_some() =>
             QEMU.config_unsupported("booting from assigned devices is not supported by vhost SCSI devices");
+        hostdev.type_ == HostdevType::Mdev && hostdev.info.boot.is_some() => QEMU.config_unsupported(
+            "booting from assigned devices is not supported by mediated devices of model {}",
+            hostdev.model.as_deref().unwrap_or_default());
     }
     Ok(())
 }
 
 fn memory(around: &Around<'_>, memory: &Memory) -> Result {
+    let virtio = matches!(memory.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem);
+    let placed = matches!(memory.info.address, None | Some(Address::Pci(_) | Address::Ccw(_)));
     refuse! {
+        virtio && !placed => QEMU.config_unsupported(
+            "only 'pci' and 'ccw' addresses are supported for the {} device", memory.model.as_str());
         memory.model == MemoryModel::SgxEpc && !around.emulator.is_some_and(|it| it.devices.contains("sgx-epc")) =>
             QEMU.config_unsupported("sgx epc isn't supported by this QEMU binary");
     }
@@ -406,7 +418,7 @@ pub(super) fn check(domain: &Domain) -> Result {
     let kind = domain.os.type_.clone().unwrap_or_default();
     refuse! {
         tuned && domain.type_ != VirtType::Kvm => QEMU.config_unsupported("cachetune is only supported for KVM domains");
-        domain.features.as_ref().and_then(|features| features.hpt.as_ref()).is_some_and(|hpt| hpt.resizing.is_some())
+        domain.features.as_ref().and_then(|features| features.hpt.as_ref()).is_some()
             && chipset(domain) != Chipset::Pseries =>
             QEMU.config_unsupported(
                 "The 'hpt' feature is not supported for architecture '{}' or machine type '{}'",

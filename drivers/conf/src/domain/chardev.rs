@@ -1,8 +1,14 @@
 //! Serial ports, consoles, channels: guest ends of host character devices.
 
+use virtwire_protocol::ErrorDomain;
+
 use crate::domain::device::{DeviceInfo, DeviceSeclabel, VirtioOptions};
 use crate::domain::disk::{Reconnect, VirtioModel};
+use crate::table::{Element, Result, Value};
+use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, element, keywords};
+
+const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
 keywords! {
     /// What the host end is.
@@ -154,6 +160,7 @@ element! {
     /// `<redirdev>`: a USB device of the viewer's.
     pub struct Redirdev {
         attr_default bus: RedirdevBus => DOMAIN.config_unsupported "unknown redirdev bus '{}'";
+        flat known: KnownRedirection;
         flat chardev: Chardev;
         flat info: DeviceInfo;
     }
@@ -200,6 +207,25 @@ element! {
     pub struct RngDriver {
         flat virtio: VirtioOptions;
     }
+}
+
+/// What brings a viewer's device is known; refused in words of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KnownRedirection;
+
+impl Element for KnownRedirection {
+    fn read(node: Node<'_>) -> Result<Self> {
+        match node.attribute("type") {
+            None => Err(DOMAIN.internal_error("missing type in redirdev")),
+            Some(kind) if CharType::parse(kind).is_err() => {
+                Err(DOMAIN
+                    .config_unsupported(format_args!("unknown redirdev character device type '{kind}'")))
+            }
+            Some(_) => Ok(Self),
+        }
+    }
+
+    fn write(&self, _: &mut Writer<'_>) {}
 }
 
 impl Channel {

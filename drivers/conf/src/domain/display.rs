@@ -217,7 +217,7 @@ element! {
         attr path: Option<String>;
         attr server_name "serverName": Option<String>;
         attr runtime_dir "runtimeDir": Option<String>;
-        attr driver: Option<String> | "esd" | "alsa" | "arts" | "pulseaudio";
+        attr driver: Option<String>;
         attr try_m_map "tryMMap": Option<YesNo>;
         attr exclusive: Option<YesNo>;
         attr dsp_policy "dspPolicy": Option<i32>;

@@ -32,8 +32,8 @@ element! {
         kept hap: Option<State>;
         flag viridian;
         flag privnet;
-        child hyperv: Option<Hyperv>;
-        child kvm: Option<KvmFeatures>;
+        pair hyperv: Option<Hyperv>;
+        pair kvm: Option<KvmFeatures>;
         kept pvspinlock: Option<State>;
         kept capabilities: Option<Capabilities>;
         kept pmu: Option<State>;
@@ -47,7 +47,7 @@ element! {
         kept nested_hv "nested-hv": Option<Switch>;
         child msrs: Option<Msrs>;
         kept ccf_assist "ccf-assist": Option<Switch>;
-        child xen: Option<XenFeatures>;
+        pair xen: Option<XenFeatures>;
         child cfpc: Option<FeatureValue>;
         child sbbc: Option<FeatureValue>;
         child ibs: Option<FeatureValue>;

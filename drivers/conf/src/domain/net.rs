@@ -20,6 +20,10 @@ keywords! {
     pub enum LinkState { Up = "up", Down = "down", _ = "" }
     /// Which half of a failover pair.
     pub enum TeamingType { Persistent = "persistent", Transient = "transient" }
+    /// Who moves a card's packets on the host.
+    pub enum PacketDriver { Qemu = "qemu", Vhost = "vhost", _ = "vfio", _ = "kvm", _ = "xen" }
+    /// Who lends a device of the host.
+    pub enum Lender { Vfio = "vfio", Kvm = "kvm", Xen = "xen", _ = "qemu", _ = "vhost" }
     /// How a VLAN is carried.
     pub enum NativeMode { Tagged = "tagged", Untagged = "untagged" }
 }
@@ -31,6 +35,7 @@ element! {
         loose managed: Option<YesNo>;
         attr trust_guest_rx_filters "trustGuestRxFilters": Option<YesNo>;
         child mac: Option<InterfaceMac>;
+        child host_driver "driver": Option<HostDriver>;
         child source: Option<InterfaceSource>;
         child vlan: Option<Vlan>;
         child virtualport: Option<VirtualPort>;
@@ -61,6 +66,12 @@ element! {
         attr address: Option<Mac>;
         attr type_ "type": Option<String> | "generated" | "static";
         attr check: Option<String> | "yes" | "no";
+    }
+
+    /// `<driver>` of an interface that is a device of the host: who lends it.
+    pub struct HostDriver {
+        attr name: Option<Lender>;
+        attr model: Option<String>;
     }
 
     /// `<source>` of an interface; which attributes count depends on its type.
@@ -182,8 +193,7 @@ element! {
 
     /// `<driver>` of an interface.
     pub struct InterfaceDriver {
-        attr name: Option<String> | "qemu" | "vhost" | "kvm" | "vfio" | "xen";
-        attr model: Option<String>;
+        attr name: Option<PacketDriver>;
         attr txmode: Option<String> | "iothread" | "timer";
         attr ioeventfd: Option<OnOff>;
         attr event_idx: Option<OnOff>;

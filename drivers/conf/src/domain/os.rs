@@ -239,7 +239,7 @@ element! {
         attr adjustment: Option<String>;
         attr basis: Option<ClockBasis> => DOMAIN.config_unsupported "unknown clock basis '{}'";
         attr timezone: Option<String>;
-        attr start: Option<u64> => DOMAIN.internal_error "missing 'start' attribute for clock with offset='absolute'";
+        loose start: Option<u64>;
         child timer: Vec<Timer>;
     }
 

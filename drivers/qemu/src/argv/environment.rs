@@ -21,7 +21,11 @@ pub(crate) fn environment(domain: &Domain, dir: &Path, policy: &Policy) -> Vec<(
         ("XDG_CONFIG_HOME", below(".config")),
     ];
     let mut all: Vec<(String, String)> = Vec::new();
-    let mut set = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
+    // What is said again is meant.
+    let mut set = |name: &str, value: &str| match all.iter_mut().find(|(known, _)| known == name) {
+        Some((_, known)) => value.clone_into(known),
+        None => all.push((name.to_owned(), value.to_owned())),
+    };
     own.iter().for_each(|(name, value)| set(name, value));
     let clock = domain.clock.as_ref();
     if let Some(zone) =

@@ -130,13 +130,13 @@ pub(super) fn timer_present(domain: &Domain, name: TimerName) -> Option<bool> {
 /// What becomes of words that QEMU will not understand for long.
 pub(super) fn deprecation(line: &mut CommandLine, domain: &Domain, context: &Context<'_>) {
     let behavior = domain.qemu_deprecation.as_ref().and_then(|deprecation| deprecation.behavior.as_deref());
-    let input = match behavior.or(context.policy.deprecation.as_deref()) {
-        Some("omit") => "accept",
-        Some("reject") => "reject",
-        Some("crash") => "crash",
+    let behavior = behavior.or(context.policy.deprecation.as_deref());
+    let input = match behavior {
+        Some("omit") => None,
+        Some("reject" | "crash") => behavior,
         _ => return,
     };
-    Json::begin("-compat", "deprecated-output", "hide").with("deprecated-input", input).add(line);
+    Json::begin("-compat", "deprecated-output", "hide").with_if("deprecated-input", input).add(line);
 }
 
 /// Who the guest is.

@@ -169,7 +169,7 @@ pub(crate) fn object(
         .with_if("share", shared)
         .with_if("x-use-canonical-path-for-ramblock-id", canonical)
         .with_if("prealloc", prealloc.then_some(true))
-        .with_if("prealloc-threads", threads.filter(|_| prealloc))
+        .with_if("prealloc-threads", threads)
         .with_if("reserve", piece.lazy.then_some(false))
         .with("size", piece.kib * 1024)
         .with_if("align", piece.align.map(|kib| kib * 1024))

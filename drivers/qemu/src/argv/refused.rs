@@ -6,7 +6,7 @@ use std::fs;
 use virtwire_conf::domain::VirtType;
 use virtwire_conf::domain::device::Address;
 use virtwire_conf::domain::misc::HostdevType;
-use virtwire_conf::domain::os::TimerName;
+use virtwire_conf::domain::os::{SmbiosMode, Sysinfo, SysinfoType, TimerName};
 use virtwire_conf::table::{Cpuset, Value};
 use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::{ErrorDomain, VirtError};
@@ -29,8 +29,27 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
     if devices.graphics.iter().any(|screen| screen.listens.len() > 1) {
         return unsupported("QEMU does not support multiple listens for one graphics device.");
     }
-    if domain.sysinfo.iter().any(|info| info.base_board.len() > 1) {
+    let boards = |info: &Sysinfo| info.base_board.iter().filter(|board| !board.entry.is_empty()).count();
+    if domain.sysinfo.iter().any(|info| boards(info) > 1) {
         return unsupported("qemu does not support more than one entry to Type 2 in SMBIOS table");
+    }
+    let told = domain.os.smbios.as_ref().is_some_and(|smbios| smbios.mode == SmbiosMode::Sysinfo);
+    if told && !domain.sysinfo.iter().any(|info| info.type_ == SysinfoType::Smbios) {
+        let text = format_args!("Domain '{}' sysinfo are not available", domain.name);
+        return Err(QEMU.xml_error(text));
+    }
+    let arch = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref());
+    let mainframe = matches!(arch, Some("s390" | "s390x"));
+    if domain.keywrap.as_ref().is_some_and(|keys| !keys.cipher.is_empty()) && !mainframe {
+        return unsupported("'aes-key-wrap'/'dea-key-wrap' is not available on this architecture");
+    }
+    if domain.cpu.as_ref().is_some_and(|cpu| cpu.deprecated_features.is_some()) && !mainframe {
+        return unsupported("toggling deprecated features for CPU model is unsupported");
+    }
+    let lent = devices.hostdevs.iter().filter(|hostdev| hostdev.type_ == HostdevType::Pci);
+    let lenders = lent.filter_map(|hostdev| hostdev.driver.as_ref()?.name.as_deref());
+    if let Some(lender) = lenders.into_iter().find(|name| *name != "vfio") {
+        return Err(QEMU.internal_error(format_args!("invalid PCI passthrough type '{lender}'")));
     }
     let elsewhere = |address: &Option<Address>| !matches!(address, None | Some(Address::Pci(_)));
     if devices.shmems.iter().any(|shmem| elsewhere(&shmem.info.address)) {

@@ -57,11 +57,11 @@ fn smbios(line: &mut CommandLine, info: &Sysinfo) {
     let boards = info.base_board.iter().map(|board| (2, Some(board), BASE_BOARD));
     let blocks = blocks.chain(boards).chain([(3, info.chassis.as_ref(), CHASSIS)]);
     for (kind, block, words) in blocks {
-        if let Some(block) = block {
+        if let Some(block) = block.filter(|block| !block.entry.is_empty()) {
             line.option("-smbios", told(kind, block, words));
         }
     }
-    if let Some(strings) = &info.oem_strings {
+    if let Some(strings) = info.oem_strings.as_ref().filter(|strings| !strings.entry.is_empty()) {
         let values = strings.entry.iter().filter_map(|entry| entry.value.as_ref());
         let options = Options::new("").with("type", 11);
         line.option("-smbios", values.fold(options, |options, value| options.with("value", value)));

@@ -10,6 +10,18 @@ use crate::domain::os::{ClockOffset, TickPolicy, Timer, TimerName, TimerTrack};
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 
+/// What shows as it is read.
+pub(super) fn read(domain: &Domain) -> Result {
+    let Some(clock) = &domain.clock else { return Ok(()) };
+    let adjustment = clock.adjustment.as_deref().unwrap_or("reset");
+    let fixed = matches!(clock.offset, ClockOffset::Utc | ClockOffset::Localtime);
+    refuse! {
+        fixed && adjustment != "reset" && adjustment.parse::<i64>().is_err() =>
+            DOMAIN.xml_error("unknown clock adjustment '{adjustment}'");
+    }
+    Ok(())
+}
+
 /// Everything in this file that no driver could do.
 pub(super) fn check(domain: &Domain) -> Result {
     let Some(clock) = &domain.clock else { return Ok(()) };

@@ -9,7 +9,7 @@ use crate::domain::Domain;
 use crate::domain::device::Address;
 use crate::domain::disk::{
     Disk, DiskBus, DiskCache, DiskDevice, DiskDriver, DiskIo, DiskSource, ErrorPolicy, Reservations, Sgio,
-    StartupPolicy, StorageProtocol, StorageType,
+    StartupPolicy, StorageHost, StorageProtocol, StorageType,
 };
 use crate::domain::misc::{Controller, ControllerType};
 use crate::{OnOff, YesNo};
@@ -26,15 +26,15 @@ pub(in super::super) const FORMATS: &[&str] = &[
 
 /// What shows of a disk by itself, as it is read.
 pub(in super::super) fn read(disk: &Disk) -> Result {
+    if let Some(source) = &disk.source {
+        read_source(disk.type_, source)?;
+    }
+    sources::read(disk)?;
     let format = disk.driver.as_ref().and_then(|driver| driver.type_.as_deref());
     refuse! {
         format.is_some_and(|format| !FORMATS.contains(&format)) =>
             DOMAIN.config_unsupported("unknown driver format value '{}'", format.unwrap_or_default());
     }
-    if let Some(source) = &disk.source {
-        read_source(disk.type_, source)?;
-    }
-    sources::read(disk)?;
     refuse! {
         disk.driver.as_ref().is_some_and(|driver| driver.iothread == Some(0)) => XML.xml_error(
             "Invalid value for attribute 'iothread' in element 'driver': Zero is not permitted");
@@ -105,7 +105,13 @@ fn read_source(kind: StorageType, source: &DiskSource) -> Result {
         stored.is_some_and(|store| store.format.is_none()) =>
             DOMAIN.xml_error("missing disk data file store format");
     }
-    for host in source.host.iter().filter(|_| kind == StorageType::Network) {
+    hosts(source.host.iter().filter(|_| kind == StorageType::Network))?;
+    source.reservations.iter().try_for_each(reservations)
+}
+
+/// Where servers are.
+pub(super) fn hosts<'h>(hosts: impl Iterator<Item = &'h StorageHost>) -> Result {
+    for host in hosts {
         let transport = host.transport.as_deref().unwrap_or("tcp");
         let port = host.port.as_deref();
         refuse! {
@@ -119,7 +125,7 @@ fn read_source(kind: StorageType, source: &DiskSource) -> Result {
                 "failed to parse port number '{}'", port.unwrap_or_default());
         }
     }
-    source.reservations.iter().try_for_each(reservations)
+    Ok(())
 }
 
 const XML: ErrorDomain = ErrorDomain::XML;
@@ -190,9 +196,9 @@ fn disk(domain: &Domain, disk: &Disk) -> Result {
             DOMAIN.config_unsupported("<dataStore> feature available only with qcow2 images");
         kept.is_some_and(|kept| kept != "raw") =>
             DOMAIN.config_unsupported("only 'raw' images supported as <dataStore>");
+        disk.sgio == Some(Sgio::Unfiltered) => DOMAIN.config_unsupported("unfiltered sgio is no longer supported");
         disk.rawio.is_some() && !lun => DOMAIN.config_unsupported("rawio can be used only with device='lun'");
         disk.sgio.is_some() && !lun => DOMAIN.config_unsupported("sgio can be used only with device='lun'");
-        disk.sgio == Some(Sgio::Unfiltered) => DOMAIN.config_unsupported("unfiltered sgio is no longer supported");
         lun && disk.type_ != StorageType::Block && disk.type_ != StorageType::Network
             && disk.type_ != StorageType::Volume =>
             DOMAIN.config_unsupported("disk device='lun' is only valid for block type disk source");
@@ -215,11 +221,11 @@ fn disk(domain: &Domain, disk: &Disk) -> Result {
         !virtio && driver.queues.is_some_and(|queues| queues != 0) => DOMAIN.config_unsupported(
             "queues attribute in disk driver element is only supported for virtio bus");
         !virtio && driver.queue_size.is_some_and(|size| size != 0) => DOMAIN.config_unsupported(
-            "queue_size attribute in disk driver element is only supported for virtio bus");
-        !virtio && driver.ioeventfd.is_some() =>
-            DOMAIN.config_unsupported("disk ioeventfd mode supported only for virtio bus");
+            "queue_size attribute in disk driver is only supported for virtio bus");
         !virtio && driver.event_idx.is_some() =>
             DOMAIN.config_unsupported("disk event_idx mode supported only for virtio bus");
+        !virtio && driver.ioeventfd.is_some() =>
+            DOMAIN.config_unsupported("disk ioeventfd mode supported only for virtio bus");
         !virtio && disk.model.is_some() => DOMAIN.config_unsupported(
             "disk model '{}' not supported for bus '{}'", disk.model.unwrap_or_default().as_str(), bus.as_str());
         target.removable.is_some()
@@ -234,7 +240,17 @@ fn disk(domain: &Domain, disk: &Disk) -> Result {
         empty(disk) && !removable => DOMAIN.no_source("{}", target.dev.clone().unwrap_or_default());
     }
     sources::check(disk)?;
-    small::misplaced(&driver.virtio, virtio)
+    small::misplaced(&driver.virtio, virtio)?;
+    let name = target.dev.as_deref().unwrap_or_default();
+    let floppy = disk.device == DiskDevice::Floppy;
+    refuse! {
+        floppy && bus != DiskBus::Fdc => DOMAIN.internal_error("Invalid bus type '{bus}' for floppy disk");
+        floppy && !name.starts_with("fd") => DOMAIN.internal_error("Invalid floppy device name: {name}");
+        disk.device == DiskDevice::Disk && name.starts_with("fd") =>
+            DOMAIN.internal_error("Invalid harddisk device name: {name}");
+        !floppy && bus == DiskBus::Fdc => DOMAIN.internal_error("Invalid bus type '{bus}' for disk");
+    }
+    Ok(())
 }
 
 /// Whether a disk names nothing that it could be.
@@ -337,6 +353,8 @@ fn of_qemu(disk: &Disk) -> Result {
             QEMU.internal_error("driver serial '{serial}' contains unsafe characters");
         disk.vendor.is_some() && bus != DiskBus::Scsi =>
             QEMU.config_unsupported("Only scsi disk supports 'vendor'");
+        disk.transient.is_some() && disk.type_ != StorageType::File =>
+            QEMU.config_unsupported("transient disk supported only with 'file' type ({name})");
         disk.transient.is_some() && disk.readonly =>
             QEMU.config_unsupported("transient disk '{name}' must not be read-only");
         disk.shareable && !matches!(format, "raw" | "luks") => QEMU.config_unsupported(

@@ -30,8 +30,27 @@ pub(super) fn together(domain: &Domain) -> Result {
     Ok(())
 }
 
+/// Ways of SDL for sound.
+const SDL_DRIVERS: [&str; 4] = ["esd", "alsa", "arts", "pulseaudio"];
+
+fn audio_as_written(audio: &Audio) -> Result {
+    let driver = audio.driver.as_deref().filter(|_| audio.type_ == AudioType::Sdl);
+    let silent = |stream: &Option<AudioStream>| stream.as_ref().is_some_and(|it| it.voices == Some(0));
+    let streams = [("input", silent(&audio.input)), ("output", silent(&audio.output))];
+    let silent = streams.into_iter().find(|(_, silent)| *silent).map(|(name, _)| name);
+    refuse! {
+        driver.is_some_and(|driver| !SDL_DRIVERS.contains(&driver)) => XML.xml_error(
+            "Invalid value for attribute 'driver' in element 'audio': '{}'.", driver.unwrap_or_default());
+        silent.is_some() => XML.xml_error(
+            "Invalid value for attribute 'voices' in element '{}': Zero is not permitted",
+            silent.unwrap_or_default());
+    }
+    Ok(())
+}
+
 /// What shows as it is read.
 pub(super) fn read(domain: &Domain) -> Result {
+    domain.devices.audios.iter().try_for_each(audio_as_written)?;
     let whole = domain.os.type_.as_ref().is_some_and(|kind| kind.name == "hvm");
     domain.devices.inputs.iter().filter(|_| whole).try_for_each(|it| {
         let (kind, bus) = (it.type_, it.bus);
@@ -73,12 +92,14 @@ fn screen(screen: &Graphics) -> Result {
         let network = listen.network.as_deref().is_some_and(|name| !name.is_empty());
         let socket = matches!(kind, GraphicsType::Vnc | GraphicsType::Spice);
         refuse! {
+            listen.type_ != ListenType::Socket && listen.socket.is_some() =>
+                DOMAIN.xml_error("'socket' attribute is valid only for listen type 'socket'");
+            listen.type_ != ListenType::Network && listen.network.is_some() =>
+                DOMAIN.xml_error("'network' attribute is valid only for listen type 'network'");
             listen.type_ == ListenType::Socket && !socket => DOMAIN.config_unsupported(
                 "listen type 'socket' is not available for graphics type '{}'", kind.as_str());
             listen.type_ == ListenType::None && !socket => DOMAIN.config_unsupported(
                 "listen type 'none' is not available for graphics type '{}'", kind.as_str());
-            listen.type_ != ListenType::Network && listen.network.is_some() =>
-                DOMAIN.xml_error("'network' attribute is valid only for listen type 'network'");
             listen.type_ == ListenType::Network && !network =>
                 DOMAIN.xml_error("'network' attribute is required for listen type 'network'");
         }
@@ -112,9 +133,9 @@ fn card(video: &Video) -> Result {
     refuse! {
         user && !virtio => DOMAIN.config_unsupported("'vhostuser' driver is only supported with 'virtio' device");
         model.type_ != VideoType::Qxl && model.ram.is_some() =>
-            DOMAIN.xml_error("ram attribute only supported for video type qxl");
+            DOMAIN.config_unsupported("ram attribute only supported for video type qxl");
         model.type_ != VideoType::Qxl && model.vram64.is_some() =>
-            DOMAIN.xml_error("vram64 attribute only supported for video type qxl");
+            DOMAIN.config_unsupported("vram64 attribute only supported for video type qxl");
         model.type_ != VideoType::Qxl && model.vgamem.is_some() =>
             DOMAIN.config_unsupported("vgamem attribute only supported for video type qxl");
         accelerated.is_some_and(|a| a.rendernode.is_some()) && !user =>

@@ -4,6 +4,7 @@ use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result};
 use crate::OnOff;
+use crate::complete::board;
 use crate::domain::features::{Features, Hyperv};
 use crate::domain::{Domain, VirtType};
 
@@ -54,6 +55,17 @@ fn hyperv(hyperv: &Hyperv) -> Result {
 
 /// What QEMU could not do.
 pub(super) fn check_qemu(around: &Around<'_>) -> Result {
+    if let Some(features) = &around.domain.features {
+        let port = features.vmport.as_ref().and_then(|port| port.state);
+        let ps2 = board::has_ps2(around.domain);
+        refuse! {
+            !ps2 && features.vmport.is_some() => QEMU.config_unsupported("vmport is not available with this QEMU binary");
+            !ps2 && features.ps2.is_some() =>
+                QEMU.config_unsupported("ps2 feature is not available with this QEMU binary");
+            port == Some(OnOff::On) && features.ps2.as_ref().is_some_and(|ps2| ps2.state == OnOff::Off) =>
+                QEMU.config_unsupported("vmport feature requires the ps2 feature not to be disabled");
+        }
+    }
     let Some(features) = &around.domain.features else { return Ok(()) };
     refuse! {
         features.tcg.as_ref().is_some_and(|tcg| tcg.tb_cache.is_some()) && around.domain.type_ != VirtType::Qemu =>

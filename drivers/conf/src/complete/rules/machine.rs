@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::ErrorDomain;
 
-use super::{Around, Result};
+use super::{Around, Result, unknown_cause};
 use crate::YesNo;
 use crate::complete::board::Chipset;
 use crate::domain::features::{CpuCacheMode, CpuMode, FeatureValue};
@@ -24,11 +24,15 @@ const LEVELS: std::ops::RangeInclusive<u32> = 1..=3;
 /// The longest wait for who boots by hand, in milliseconds.
 const MOST_TIMEOUT: u32 = 65535;
 
+/// Bytes of the name by which a fabric knows a guest.
+const LONGEST_ID: usize = 128;
+
 /// What shows before anything is filled in.
 pub(in super::super) fn read(domain: &Domain) -> Result {
     processor_as_written(domain)?;
     firmware(domain)?;
     twice(domain)?;
+    passed_on(domain)?;
     domain.sysinfo.iter().try_for_each(bios)?;
     domain.sysinfo.iter().try_for_each(|info| system(domain, info))?;
     let boots = domain.devices.infos().into_iter().filter_map(|info| info.boot.as_ref());
@@ -70,7 +74,15 @@ pub(in super::super) fn read(domain: &Domain) -> Result {
         domain.seclabel.iter().filter(|label| label.model.is_none() && label.type_.is_none()).count();
     let halves = domain.idmap.as_ref().is_some_and(|map| map.uid.is_empty() != map.gid.is_empty());
     let timeout = domain.os.bios.as_ref().and_then(|bios| bios.reboot_timeout);
+    let appid = domain.resource.as_ref().and_then(|resource| resource.fibrechannel.as_ref());
+    if domain.resource.as_ref().is_some_and(|it| it.partition.is_none() && it.fibrechannel.is_none()) {
+        return Err(unknown_cause());
+    }
+    let alone = domain.os.shim.is_some() && domain.os.kernel.is_none();
     refuse! {
+        alone => DOMAIN.config_unsupported("shim only allowed with kernel option");
+        appid.is_some_and(|channel| channel.appid.len() > LONGEST_ID) => DOMAIN.invalid_arg(
+            "Fibre Channel 'appid' string length must be between [1, {LONGEST_ID}]");
         nameless > 0 => DOMAIN.xml_error("missing security model in domain seclabel");
         halves => DOMAIN.config_unsupported("uid and gid should be mapped both");
         timeout.is_some_and(|timeout| !(-1..=65535).contains(&timeout)) =>
@@ -94,6 +106,40 @@ fn processor_as_written(domain: &Domain) -> Result {
             "invalid CPU cache level, must be in range [{},{}]", LEVELS.start(), LEVELS.end());
         cpu.vendor.is_some() && !named =>
             CPU.xml_error("CPU vendor specified without CPU model");
+    }
+    Ok(())
+}
+
+/// What QEMU is told without being understood has the form of what it takes.
+fn passed_on(domain: &Domain) -> Result {
+    for variable in domain.qemu_commandline.iter().flat_map(|more| &more.env) {
+        let name = variable.name.as_str();
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        refuse! {
+            name.starts_with(|c: char| c.is_ascii_digit()) || !name.starts_with(word) => QEMU.internal_error(
+                "Invalid environment name, it must begin with a letter or underscore");
+            !name.chars().all(word) => QEMU.internal_error(
+                "Invalid environment name, it must contain only alphanumerics and underscore");
+        }
+    }
+    let devices = domain.qemu_override.iter().flat_map(|all| &all.device);
+    for property in devices.filter_map(|device| device.frontend.as_ref()).flat_map(|end| &end.property) {
+        let (kind, value) = (property.type_.as_str(), property.value.as_deref());
+        let fits = |value: &str| match kind {
+            "signed" => value.parse::<i64>().is_ok(),
+            "unsigned" => value.parse::<u64>().is_ok(),
+            "bool" => matches!(value, "true" | "false"),
+            _ => true,
+        };
+        refuse! {
+            !matches!(kind, "string" | "signed" | "unsigned" | "bool" | "remove") => XML.xml_error(
+                "Invalid value for attribute 'type' in element 'property': '{kind}'.");
+            kind == "remove" && value.is_some() => QEMU.xml_error(
+                "setting 'value' attribute of 'qemu:property' doesn't make sense with 'remove' type");
+            kind != "remove" && value.is_none() => QEMU.xml_error("missing 'value' attribute for 'qemu:property'");
+            value.is_some_and(|value| !fits(value)) => QEMU.xml_error(
+                "invalid value '{}' of 'value' attribute of 'qemu:property'", value.unwrap_or_default());
+        }
     }
     Ok(())
 }

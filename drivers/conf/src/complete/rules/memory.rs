@@ -35,7 +35,7 @@ pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
     let nodes = domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell).count();
     let pages = domain.memory_backing.iter().filter_map(|backing| backing.hugepages.as_ref());
     let asked = pages.flat_map(|pages| &pages.page).filter_map(|page| page.nodeset.as_ref());
-    let unknown = asked.flat_map(Cpuset::iter).find(|node| *node as usize >= nodes);
+    let unknown = asked.flat_map(Cpuset::iter).find(|node| *node as usize >= nodes.max(1));
     refuse! {
         unknown.is_some() => DOMAIN.xml_detail("hugepages: node {} not found", unknown.unwrap_or_default());
     }
@@ -83,7 +83,13 @@ fn module(memory: &Memory) -> Result<(), VirtError> {
                     DOMAIN.xml_detail("requested size must be an integer multiple of block size");
             }
         }
-        MemoryModel::Dimm | MemoryModel::SgxEpc => {}
+        MemoryModel::SgxEpc => {
+            refuse! {
+                memory.info.address.is_some() => DOMAIN.config_unsupported(
+                    "memory device address is not supported for model '{}'", model.as_str());
+            }
+        }
+        MemoryModel::Dimm => {}
     }
     Ok(())
 }
@@ -94,11 +100,14 @@ pub(super) fn check_qemu(domain: &Domain) -> Result<(), VirtError> {
     let huge = backing.is_some_and(|backing| backing.hugepages.is_some());
     let source = backing.and_then(|backing| backing.source.as_ref()?.type_);
     let allocation = backing.and_then(|backing| backing.allocation.as_ref()?.mode);
+    let plugged = domain.devices.memories.iter().any(|module| module.model != MemoryModel::SgxEpc);
     refuse! {
         huge && source == Some(MemorySource::Anonymous) =>
             QEMU.config_unsupported("hugepages are not allowed with anonymous memory source");
         huge && allocation == Some(AllocationMode::Ondemand) =>
             QEMU.config_unsupported("hugepages are not allowed with memory allocation ondemand");
+        plugged && domain.max_memory.is_none() => QEMU.config_unsupported(
+            "cannot use/hotplug a memory device when domain 'maxMemory' is not defined");
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ mod throttle;
 mod tune;
 mod virtualport;
 
-use virtwire_protocol::VirtError;
+use virtwire_protocol::{ErrorCode, ErrorDomain, VirtError};
 
 use super::board::{Chipset, chipset};
 use super::{Emulator, vcpus};
@@ -46,11 +46,18 @@ impl Around<'_> {
     }
 }
 
+/// What libvirt answers where something is wrong of which it says nothing.
+fn unknown_cause() -> VirtError {
+    let text = "An error occurred, but the cause is unknown";
+    VirtError { message: text.into(), ..VirtError::new(ErrorDomain::NONE, ErrorCode::INTERNAL_ERROR, "") }
+}
+
 /// What shows as soon as a definition is read.
 pub(super) fn read(domain: &Domain) -> Result {
     vcpus::read(domain)?;
     machine::read(domain)?;
     features::read(domain)?;
+    clock::read(domain)?;
     nodes::read(domain)?;
     domain.devices.disks.iter().try_for_each(disks::read)?;
     throttle::read(domain)?;
@@ -65,13 +72,13 @@ pub(super) fn read(domain: &Domain) -> Result {
 pub(super) fn check(domain: &Domain) -> Result {
     disks::check(domain)?;
     storage::check(domain)?;
-    clock::check(domain)?;
     net::check(domain)?;
     characters::check(domain)?;
     displays::check(domain)?;
     small::check(domain)?;
+    memory::check(domain)?;
     tune::check(domain)?;
-    memory::check(domain)
+    clock::check(domain)
 }
 
 /// What devices that can be each cannot be together.
@@ -79,14 +86,19 @@ pub(super) fn check_together(domain: &Domain) -> Result {
     displays::together(domain)
 }
 
-/// What QEMU could not do.
-pub(super) fn check_qemu(domain: &Domain, emulator: Option<&Emulator>) -> Result {
+/// What is asked of a machine of QEMU's before its devices are looked at.
+pub(super) fn check_machine(domain: &Domain, emulator: Option<&Emulator>) -> Result {
     let around = Around { domain, emulator, chipset: chipset(domain) };
     machine::check_qemu(&around)?;
     features::check_qemu(&around)?;
     vcpus::check_qemu(domain)?;
     memory::check_qemu(domain)?;
-    clock::check_qemu(&around)?;
+    clock::check_qemu(&around)
+}
+
+/// What QEMU could not do.
+pub(super) fn check_qemu(domain: &Domain, emulator: Option<&Emulator>) -> Result {
+    let around = Around { domain, emulator, chipset: chipset(domain) };
     disks::check_qemu(&around)?;
     throttle::check_qemu(domain)?;
     storage::check_qemu(&around)?;

@@ -6,10 +6,11 @@ use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result, small, virtualport};
 use crate::YesNo;
+use crate::complete::forms;
 use crate::domain::Domain;
 use crate::domain::net::{
-    Bandwidth, Interface, InterfaceDriver, InterfaceIp, InterfaceRoute, InterfaceType, PortForward,
-    TeamingType, Vlan,
+    Bandwidth, Interface, InterfaceDriver, InterfaceIp, InterfaceRoute, InterfaceType, Lender, PacketDriver,
+    PortForward, TeamingType, Vlan,
 };
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -22,8 +23,9 @@ const XML: ErrorDomain = ErrorDomain::XML;
 pub(in super::super) fn read(interface: &Interface) -> Result {
     let source = interface.source.iter().flat_map(|source| &source.ip);
     interface.ip.iter().chain(source).try_for_each(ip)?;
-    let source = interface.source.iter().flat_map(|source| &source.route);
-    interface.route.iter().chain(source).try_for_each(|it| route(it, "guest interface"))?;
+    let outer = interface.source.iter().flat_map(|source| &source.route);
+    outer.into_iter().try_for_each(|it| route(it, "interface host IP"))?;
+    interface.route.iter().try_for_each(|it| route(it, "guest interface"))?;
     far_end(interface)?;
     interface.vlan.iter().try_for_each(vlan)?;
     virtualport::read(interface)?;
@@ -31,15 +33,11 @@ pub(in super::super) fn read(interface: &Interface) -> Result {
     let classes = interface.type_ == InterfaceType::Network;
     interface.bandwidth.iter().try_for_each(|it| bandwidth(it, classes))?;
     let model = interface.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
-    let own = interface.target.as_ref().and_then(|target| target.managed);
     refuse! {
         !model.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) =>
             DOMAIN.invalid_arg("Model name contains invalid characters");
-        own == Some(YesNo::No) && interface.type_ != InterfaceType::Ethernet => DOMAIN.config_unsupported(
-            "unmanaged target dev is not supported on interfaces of type '{}'", interface.type_);
     }
-    let virtio = model.to_ascii_lowercase().starts_with("virtio") || interface.type_ == InterfaceType::Vdpa;
-    interface.driver.iter().try_for_each(|driver| small::misplaced(&driver.virtio, virtio))
+    Ok(())
 }
 
 /// Whether `text` is none of what the attribute of an element may say.
@@ -54,10 +52,10 @@ fn wrong(text: Option<&str>, known: &[&str], attribute: &str, element: &str) -> 
 /// What is at the other end, by the kind of connection.
 fn far_end(interface: &Interface) -> Result {
     let kind = interface.type_;
-    let driver = interface.driver.as_ref().and_then(|driver| driver.name.as_deref());
-    let drivers: &[&str] =
-        if kind == InterfaceType::Hostdev { &["vfio", "kvm", "xen"] } else { &["qemu", "vhost"] };
-    wrong(driver, drivers, "name", "driver")?;
+    let lent = kind == InterfaceType::Hostdev;
+    let lender = interface.host_driver.as_ref().and_then(|driver| driver.name).filter(|_| !lent);
+    let driver = interface.driver.as_ref().and_then(|driver| driver.name).filter(|_| lent);
+    wrong(lender.map(Lender::as_str).or(driver.map(PacketDriver::as_str)), &[], "name", "driver")?;
     let Some(source) = &interface.source else { return Ok(()) };
     let (mode, type_) = (source.mode.as_deref(), source.type_.as_deref());
     let user = kind == InterfaceType::Vhostuser;
@@ -187,13 +185,13 @@ pub(in super::super) fn route(route: &InterfaceRoute, whose: &str) -> Result {
         route.family.is_none() && six(&address) => NETWORK.xml_error(
             "{whose}: No family specified for non-IPv4 address '{}' in route definition", shown(&route.address));
         route.family.is_none() && six(&gateway) => NETWORK.xml_error(
-            "{whose}: No family specified for non-IPv4 gateway '{}' in route definition", shown(&route.gateway));
+            "{whose}: No family specified for non-IPv4 gateway '{}' in route definition", shown(&route.address));
         of_v4 && six(&address) => NETWORK.xml_error(
-            "{whose}: ipv4 family specified for non-IPv4 address '{}' in route definition", shown(&route.address));
+            "{whose}: IPv4 family specified for non-IPv4 address '{}' in route definition", shown(&route.address));
         of_v4 && six(&gateway) => NETWORK.xml_error(
             "{whose}: ipv4 family specified for non-IPv4 gateway '{}' in route definition", shown(&route.gateway));
         !of_v4 && !six(&address) => NETWORK.xml_error(
-            "{whose}: ipv6 specified for non-IPv6 address '{}' in route definition", shown(&route.address));
+            "{whose}: ipv6 family specified for non-IPv6 address '{}' in route definition", shown(&route.address));
         !of_v4 && !six(&gateway) => NETWORK.xml_error(
             "{whose}: ipv6 specified for non-IPv6 gateway address '{}' in route definition", shown(&route.gateway));
         address.as_ref().is_ok_and(|address| !is_network(*address, prefix)) => NETWORK.xml_error(
@@ -230,7 +228,9 @@ pub(super) fn check(domain: &Domain) -> Result {
 fn interface(it: &Interface) -> Result {
     let kind = it.type_;
     let passt = it.backend.as_ref().and_then(|backend| backend.type_.as_deref()) == Some("passt");
-    let isolated = it.port.as_ref().is_some_and(|port| port.isolated.is_some());
+    let isolated = it.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
+    let far = it.source.as_ref().is_some_and(|source| !source.ip.is_empty() || !source.route.is_empty());
+    let own = it.target.as_ref().and_then(|target| target.managed);
     let mac = it.mac.as_ref().and_then(|mac| mac.address).unwrap_or_default();
     let persistent = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Persistent);
     let transient = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Transient);
@@ -239,6 +239,9 @@ fn interface(it: &Interface) -> Result {
     let rates = it.bandwidth.iter().flat_map(|bandwidth| [&bandwidth.inbound, &bandwidth.outbound]).flatten();
     let mut rates = rates;
     refuse! {
+        far && kind != InterfaceType::Ethernet => DOMAIN.config_unsupported(
+            "Invalid attempt to set network interface host-side IP route and/or address info on interface of type '{kind}'. This is only supported on interfaces of type 'ethernet'"
+        );
         passt && !matches!(kind, InterfaceType::User | InterfaceType::Vhostuser) => DOMAIN.config_unsupported(
             "The 'passt' backend can only be used with interface type='user' or type='vhostuser'"
         );
@@ -258,8 +261,13 @@ fn interface(it: &Interface) -> Result {
             "floor attribute is not supported for this config");
         rates.any(|rate| (rate.peak.is_some() || rate.burst.is_some()) && rate.average.is_none()) =>
             NONE.config_unsupported("'peak' and 'burst' require 'average' attribute");
+        own == Some(YesNo::No) && kind != InterfaceType::Ethernet => DOMAIN.config_unsupported(
+            "unmanaged target dev is not supported on interfaces of type '{kind}'");
     }
-    Ok(())
+    let model = it.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
+    let virtio =
+        model.starts_with("virtio") || matches!(kind, InterfaceType::Vdpa | InterfaceType::Vhostuser);
+    it.driver.iter().try_for_each(|driver| small::misplaced(&driver.virtio, virtio))
 }
 
 /// QEMU's own network has an address of each family, and room for what is in it.
@@ -297,24 +305,29 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
             InterfaceType::Network
                 | InterfaceType::Bridge
                 | InterfaceType::Ethernet
-                | InterfaceType::Direct
                 | InterfaceType::Vhostuser
                 | InterfaceType::Vdpa
         );
         let sized = it.mtu.as_ref().is_some_and(|mtu| mtu.size.is_some_and(|size| size != 0));
         let transient = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Transient);
         let model = it.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
+        let named = if forms::CARDS.contains(&model) { model } else { "unknown" };
         let odd = |size: fn(&InterfaceDriver) -> Option<u32>| {
             let size = it.driver.as_ref().and_then(size).unwrap_or(0);
             size != 0 && !size.is_power_of_two()
         };
         addresses(it)?;
         refuse! {
+            matches!(kind, InterfaceType::Vdpa | InterfaceType::Vhostuser) && !model.starts_with("virtio") =>
+                QEMU.config_unsupported(
+                    "invalid model for interface of type '{kind}': '{named}' - must be 'virtio'");
+            sized && !wired => QEMU.config_unsupported("setting MTU on interface type {kind} is not supported yet");
             transient && !matches!(kind, InterfaceType::Hostdev | InterfaceType::Network) => QEMU.config_unsupported(
                 "virtio-net teaming transient interface must be type='hostdev', not '{kind}'"
             );
             it.teaming.is_some() && !transient && !model.starts_with("virtio") => QEMU.config_unsupported(
-                "virtio-net teaming persistent interface must be <model type='virtio'/>, not '{model}'"
+                "virtio-net teaming persistent interface must be <model type='virtio'/>, not '{}'",
+                if model.is_empty() { "(null)" } else { model }
             );
             !it.route.is_empty() => QEMU.config_unsupported(
                 "Invalid attempt to set network interface guest-side IP route, not supported by QEMU");
@@ -323,14 +336,10 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
             );
             it.coalesce.is_some() && !matches!(kind, InterfaceType::Network | InterfaceType::Bridge | InterfaceType::Ethernet) =>
                 QEMU.config_unsupported("coalesce settings on interface type {kind} are not supported");
-            matches!(kind, InterfaceType::Vdpa | InterfaceType::Vhostuser) && !model.starts_with("virtio") =>
-                QEMU.config_unsupported(
-                    "invalid model for interface of type '{kind}': '{model}' - must be 'virtio'");
             odd(|driver| driver.rx_queue_size) =>
                 QEMU.config_unsupported("rx_queue_size has to be a power of two");
             odd(|driver| driver.tx_queue_size) =>
                 QEMU.config_unsupported("tx_queue_size has to be a power of two");
-            sized && !wired => QEMU.config_unsupported("setting MTU on interface type {kind} is not supported yet");
         }
     }
     Ok(())

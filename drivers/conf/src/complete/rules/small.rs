@@ -6,7 +6,7 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Around, Result};
 use crate::YesNo;
-use crate::complete::board::Chipset;
+use crate::complete::board::{self, Chipset};
 use crate::domain::Domain;
 use crate::domain::chardev::{Smartcard, SmartcardMode, UsbDevFilter};
 use crate::domain::device::{Address, DeviceInfo};
@@ -28,6 +28,13 @@ pub(super) fn check(domain: &Domain) -> Result {
     devices.infos().into_iter().try_for_each(about)?;
     devices.redirdevs.iter().try_for_each(|redirdev| on_usb(&redirdev.info))?;
     devices.pstore.iter().try_for_each(pstore)?;
+    let outside = devices.tpms.iter().filter_map(|tpm| tpm.backend.as_ref());
+    let outside = outside.filter(|backend| backend.type_ == TpmBackendType::External);
+    let mut modes = outside.filter_map(|backend| backend.source.as_ref()?.mode.as_deref());
+    refuse! {
+        modes.any(|mode| mode != "connect") =>
+            DOMAIN.xml_error("only 'connect' mode is supported for external TPM device");
+    }
     let iommu = devices.iommu.as_ref();
     let model = iommu.map(|iommu| iommu.model).unwrap_or_default();
     let mut cards = devices.smartcards.iter();
@@ -153,7 +160,8 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
         devices.pstore.iter().any(|pstore| !matches!(pstore.info.address, None | Some(Address::Pci(_))));
     refuse! {
         elsewhere => QEMU.config_unsupported("ACPI ERST device must reside on a PCI bus");
-        around.chipset.is_foreign() && devices.inputs.iter().any(|input| input.bus == Some(InputBus::Ps2)) =>
+        (around.chipset.is_foreign() || !board::has_ps2(around.domain))
+            && devices.inputs.iter().any(|input| input.bus == Some(InputBus::Ps2)) =>
             QEMU.config_unsupported("ps2 is not supported by this QEMU binary");
         devices.smartcards.len() > 1 || devices.smartcards.iter().any(|card| !is_first(&card.info)) =>
             QEMU.config_unsupported("this QEMU binary lacks multiple smartcard support");
@@ -237,14 +245,10 @@ fn check_panic(around: &Around<'_>, panic: &Panic) -> Result {
 
 fn shmem(shmem: &Shmem) -> Result {
     let model = shmem.model.as_ref().map_or("ivshmem", |model| model.type_.as_str());
+    let odd = shmem.size.is_some_and(|size| !size.0.is_power_of_two());
     refuse! {
+        odd => QEMU.xml_error("shmem size must be a power of 2 and at least 1 MiB (1024 KiB)");
         model == "ivshmem" => QEMU.config_unsupported("ivshmem device is no longer supported");
-        model == "ivshmem-plain" && shmem.server.is_some() =>
-            QEMU.config_unsupported("shmem model 'ivshmem-plain' is supported only with server option disabled");
-        model == "ivshmem-doorbell" && shmem.server.is_none() =>
-            QEMU.config_unsupported("shmem model 'ivshmem-doorbell' is supported only with server option enabled");
-        model == "ivshmem-doorbell" && shmem.size.is_some() =>
-            QEMU.config_unsupported("shmem model 'ivshmem-doorbell' does not support size setting");
     }
     Ok(())
 }
@@ -311,6 +315,8 @@ pub(super) fn misplaced(
     ];
     let first = said.into_iter().find(|(_, value)| value.is_some()).filter(|_| !virtio);
     refuse! {
+        first.is_some_and(|(name, _)| name == "page_per_vq") =>
+            DOMAIN.config_unsupported("page_per_vq option is only supported for virtio devices");
         first.is_some() => DOMAIN.config_unsupported(
             "{} driver option is only supported for virtio devices",
             first.map(|(name, _)| name).unwrap_or_default()

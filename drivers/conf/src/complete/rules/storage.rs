@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::{Around, Result};
+use super::disks::hosts;
+use super::{Around, Result, unknown_cause};
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::device::Address;
@@ -49,6 +50,21 @@ type Need = (HostdevType, fn(&HostdevSource) -> bool, fn() -> VirtError);
 /// What the source of each kind of passed-through device needs.
 const NEEDS: &[Need] = &[
     (
+        HostdevType::Storage,
+        |s| unnamed(s.block.as_ref()),
+        || DOMAIN.xml_error("Missing <block> element in hostdev storage device"),
+    ),
+    (
+        HostdevType::Misc,
+        |s| unnamed(s.char_.as_ref()),
+        || DOMAIN.xml_error("Missing <char> element in hostdev character device"),
+    ),
+    (
+        HostdevType::Net,
+        |s| unnamed(s.interface.as_ref()),
+        || DOMAIN.xml_error("Missing <interface> element in hostdev net device"),
+    ),
+    (
         HostdevType::Usb,
         |s| s.vendor.is_some() && s.product.is_none(),
         || DOMAIN.internal_error("missing product"),
@@ -68,6 +84,16 @@ const NEEDS: &[Need] = &[
         HostdevType::Scsi,
         |s| adapted(s) && s.address.is_none(),
         || DOMAIN.xml_error("'address' must be specified for scsi hostdev source"),
+    ),
+    (
+        HostdevType::Scsi,
+        |s| adapted(s) && s.address.as_ref().is_some_and(|a| a.bus.is_none()),
+        || without("bus", "address"),
+    ),
+    (
+        HostdevType::Scsi,
+        |s| adapted(s) && s.address.as_ref().is_some_and(|a| a.target.is_none()),
+        || without("target", "address"),
     ),
     (
         HostdevType::Scsi,
@@ -151,6 +177,9 @@ fn as_written(hostdev: &Hostdev) -> Result {
             DOMAIN.config_unsupported("unfiltered sgio is no longer supported");
     }
     let Some(source) = &hostdev.source else { return Ok(()) };
+    if kind == HostdevType::Scsi && protocol == Some("iscsi") {
+        hosts(source.host.iter())?;
+    }
     let secret = source.auth.as_ref().and_then(|auth| auth.secret.as_ref()?.type_.as_deref());
     let number = matches!(kind, HostdevType::Usb | HostdevType::Scsi);
     let bus = source.address.as_ref().and_then(|address| address.bus.as_deref()).filter(|_| number);
@@ -170,6 +199,9 @@ pub(super) fn check(domain: &Domain) -> Result {
     let devices = &domain.devices;
     let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
     for lease in &devices.leases {
+        if empty(&lease.lockspace) {
+            return Err(unknown_cause());
+        }
         refuse! {
             empty(&lease.key) => DOMAIN.xml_error("Missing 'key' element for lease");
             lease.target.is_none() => DOMAIN.xml_error("Missing 'target' element for lease");
@@ -178,6 +210,11 @@ pub(super) fn check(domain: &Domain) -> Result {
         }
     }
     let mut targets = BTreeSet::new();
+    let booted = |shared: &Filesystem| shared.info.boot.is_some() && !is_virtiofs(shared);
+    refuse! {
+        devices.filesystems.iter().any(booted) =>
+            DOMAIN.config_unsupported("boot order is only supported for virtiofs");
+    }
     for shared in devices.filesystems.iter().filter(|shared| is_virtiofs(shared)) {
         let target = shared.target.as_ref().and_then(|target| target.dir.as_deref()).unwrap_or_default();
         refuse! {
@@ -200,6 +237,8 @@ fn hostdev(hostdev: &Hostdev) -> Result {
             DOMAIN.config_unsupported("teaming is only supported for pci hostdev devices");
         hostdev.teaming.as_ref().is_some_and(|teaming| teaming.type_ != TeamingType::Transient) =>
             DOMAIN.config_unsupported("teaming hostdev devices must have type='transient'");
+        hostdev.teaming.as_ref().is_some_and(|teaming| teaming.persistent.is_none()) => DOMAIN.config_unsupported(
+            "missing required persistent attribute in hostdev teaming element");
         source.protocol.as_deref() == Some("iscsi") && source.host.len() > 1 =>
             DOMAIN.xml_error("only one source host address may be specified for the iSCSI hostdev");
     }

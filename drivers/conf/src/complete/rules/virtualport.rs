@@ -32,8 +32,8 @@ fn said(parameters: Option<&VirtualPortParameters>) -> Vec<&'static str> {
         ("typeid", of.typeid.is_some()),
         ("typeidversion", of.typeidversion.is_some()),
         ("instanceid", of.instanceid.is_some()),
-        ("interfaceid", of.interfaceid.is_some()),
         ("profileid", of.profileid.is_some()),
+        ("interfaceid", of.interfaceid.is_some()),
     ];
     all.into_iter().filter(|(_, said)| *said).map(|(name, _)| name).collect()
 }

@@ -205,7 +205,10 @@ pub(crate) fn group_id(group: &str) -> String {
 
 /// The limits that several disks share.
 pub(super) fn throttle_groups(line: &mut CommandLine, domain: &Domain) {
-    for group in domain.throttlegroups.iter().flat_map(|groups| &groups.throttlegroup).map(|group| &group.0) {
+    let groups = domain.throttlegroups.iter().flat_map(|groups| &groups.throttlegroup).map(|group| &group.0);
+    let limits =
+        |group: &&Iotune| **group != Iotune { group_name: group.group_name.clone(), ..Iotune::default() };
+    for group in groups.filter(limits) {
         let name = group.group_name.as_deref().unwrap_or_default();
         Json::object("throttle-group", group_id(name)).with("limits", group_limits(group)).add(line);
     }
