@@ -30,7 +30,7 @@ pub(super) fn keep_own(domain: &mut Domain) {
         .filter(|video| video.model.as_ref().is_some_and(|model| model.type_ == VideoType::None))
     {
         model.driver = None;
-        model.info = DeviceInfo::default();
+        model.info = DeviceInfo { alias: model.info.alias.take(), ..DeviceInfo::default() };
     }
 }
 
@@ -148,11 +148,11 @@ pub(super) fn is_served(shared: &Filesystem) -> bool {
     shared.source.as_ref().is_some_and(|source| source.socket.is_some())
 }
 
-/// No balloon says nothing of itself, and one that isn't asked says nothing of times.
+/// No balloon is nowhere, and one that isn't asked says nothing of times.
 fn balloon(balloon: &mut Memballoon) {
     balloon.stats.take_if(|stats| stats.period == 0);
     if balloon.model == MemballoonModel::None {
-        *balloon = Memballoon { model: MemballoonModel::None, ..Memballoon::default() };
+        balloon.info = DeviceInfo::default();
     }
 }
 

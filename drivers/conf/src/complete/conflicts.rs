@@ -193,7 +193,7 @@ fn sockets(domain: &Domain) -> Result<(), VirtError> {
                 "path"
             }
             Some(CharType::Tcp) if !has(|s| s.host.is_some()) => "host",
-            Some(CharType::Tcp | CharType::Udp) if !has(|s| s.service.is_some()) => "service",
+            Some(CharType::Tcp | CharType::Udp) if source.iter().all(|s| s.service.is_none()) => "service",
             _ => continue,
         };
         return Err(DOMAIN.internal_error(format_args!("Missing source {missing} attribute for char device")));

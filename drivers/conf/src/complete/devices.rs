@@ -300,7 +300,7 @@ fn complete_chardev(chardev: &mut Chardev) -> Result<(), VirtError> {
     }
     match chardev.type_ {
         CharType::File | CharType::Dev | CharType::Pipe if !path => return missing("path"),
-        CharType::Udp if source.is_none_or(|s| s.service.is_none()) => return missing("service"),
+        CharType::Udp if chardev.source.iter().all(|s| s.service.is_none()) => return missing("service"),
         CharType::Tcp => {
             chardev.protocol.get_or_insert_with(Protocol::default);
             match chardev.source.first_mut() {

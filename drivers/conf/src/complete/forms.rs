@@ -251,8 +251,8 @@ fn interface(interface: &mut Interface) {
     interface.mtu.take_if(|mtu| mtu.size.unwrap_or(0) == 0);
     interface.backend.iter_mut().for_each(|backend| _ = backend.type_.take_if(|kind| kind == "default"));
     let model = interface.model.as_ref().and_then(|model| model.type_.as_deref());
-    let virtio = model.map_or(kind == Vdpa, |model| model.starts_with("virtio"));
-    if !virtio {
+    let virtio = model.is_some_and(|model| model.starts_with("virtio"));
+    if !virtio || kind == Hostdev {
         // What only virtio knows is refused of others, and not forgotten.
         let misplaced =
             |driver: InterfaceDriver| InterfaceDriver { virtio: driver.virtio, ..Default::default() };

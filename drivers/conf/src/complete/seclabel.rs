@@ -17,8 +17,9 @@ pub(super) fn seclabels(domain: &mut Domain) -> Result<(), VirtError> {
         label.type_.is_some() || label.model.as_deref() == Some("none") && label.baselabel.is_some()
     });
     let several = domain.seclabel.len() > 1;
+    let unnamed = |label: &Seclabel| label.model.is_none() && label.type_ != Some(SeclabelType::None);
     refuse! {
-        several && domain.seclabel.iter().any(|label| label.model.is_none()) =>
+        several && domain.seclabel.iter().any(unnamed) =>
             DOMAIN.xml_error("missing security model when using multiple labels");
     }
     domain.seclabel.iter_mut().try_for_each(complete)?;

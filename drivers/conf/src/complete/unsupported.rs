@@ -14,7 +14,7 @@ use crate::domain::disk::{
     Disk, DiskBus, DiskDevice, DiskIothreads, Filesystem, FilesystemDriverType, StorageType,
 };
 use crate::domain::display::{Audio, AudioType, Graphics, GraphicsType, Video, VideoBackend, VideoType};
-use crate::domain::features::MemAccess;
+use crate::domain::features::{Hpt, MemAccess};
 use crate::domain::misc::{
     Controller, ControllerType, Hostdev, HostdevType, Iommu, IommuModel, Memory, MemoryModel, Tpm,
     TpmBackendType,
@@ -418,7 +418,7 @@ pub(super) fn check(domain: &Domain) -> Result {
     let kind = domain.os.type_.clone().unwrap_or_default();
     refuse! {
         tuned && domain.type_ != VirtType::Kvm => QEMU.config_unsupported("cachetune is only supported for KVM domains");
-        domain.features.as_ref().and_then(|features| features.hpt.as_ref()).is_some()
+        domain.features.as_ref().and_then(|features| features.hpt.as_ref()).is_some_and(|hpt| *hpt != Hpt::default())
             && chipset(domain) != Chipset::Pseries =>
             QEMU.config_unsupported(
                 "The 'hpt' feature is not supported for architecture '{}' or machine type '{}'",

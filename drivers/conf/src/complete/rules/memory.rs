@@ -100,7 +100,7 @@ pub(super) fn check_qemu(domain: &Domain) -> Result<(), VirtError> {
     let huge = backing.is_some_and(|backing| backing.hugepages.is_some());
     let source = backing.and_then(|backing| backing.source.as_ref()?.type_);
     let allocation = backing.and_then(|backing| backing.allocation.as_ref()?.mode);
-    let plugged = domain.devices.memories.iter().any(|module| module.model != MemoryModel::SgxEpc);
+    let plugged = !domain.devices.memories.is_empty();
     refuse! {
         huge && source == Some(MemorySource::Anonymous) =>
             QEMU.config_unsupported("hugepages are not allowed with anonymous memory source");
