@@ -64,8 +64,8 @@ async fn a_disk_that_forgets_is_a_file() {
     let (host, cx) = (Host::new().await, CallCx::default());
     let disk = "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/null'/>
         <target dev='vdb' bus='virtio'/><transient/></disk>";
-    let dom = host.define("forgets", disk).await;
-    let error = host.driver.domain_create(&cx, DomainCreateArgs { dom }).await.unwrap_err();
+    let args = DomainDefineXmlArgs { xml: host.xml("forgets", disk).into() };
+    let error = host.driver.domain_define_xml(&cx, args).await.unwrap_err();
     let text = "unsupported configuration: transient disk supported only with 'file' type (vdb)";
     assert_eq!(error.message, text);
 }
