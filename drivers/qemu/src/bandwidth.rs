@@ -153,14 +153,15 @@ pub(crate) async fn set(driver: &Qemu, args: DomainSetInterfaceParametersArgs) -
             interface.bandwidth = applied(&args.params, interface.bandwidth.take());
         }
     };
-    if let Some(stored) = &stored {
-        find(stored, &id)?;
-    }
-    if let Some(live) = live {
-        let interface = find(&live.domain, &id)?;
+    let then = |domain: &Domain| {
+        let interface = find(domain, &id)?;
         let bandwidth = applied(&args.params, interface.bandwidth.clone());
-        check(interface, bandwidth.as_ref())?;
-        limit(device(interface), bandwidth.as_ref()).await?;
+        check(interface, bandwidth.as_ref()).map(|()| (interface.clone(), bandwidth))
+    };
+    stored.as_ref().map(then).transpose()?;
+    if let Some(live) = live {
+        let (interface, bandwidth) = then(&live.domain)?;
+        limit(device(&interface), bandwidth.as_ref()).await?;
         edit_live(driver, &guest, put);
     }
     store(driver, &guest, stored, |domain| {
