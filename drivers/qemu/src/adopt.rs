@@ -12,7 +12,7 @@ use crate::driver::Qemu;
 use crate::guest::{Guest, Live};
 use crate::live;
 use crate::migration::{Phase, Record, Way};
-use crate::process::{Process, connect};
+use crate::process::{self, Process, connect};
 use crate::state::State;
 use crate::status;
 
@@ -40,7 +40,7 @@ impl Qemu {
         let dirs = found.iter().map(|(_, status)| Some(status.as_ref().ok()?.monitor.parent()?.to_owned()));
         // Where a status cannot be read, who belongs to it cannot be told from who belongs to none.
         if let Some(dirs) = dirs.collect() {
-            self.end_strays(&dirs);
+            self.end_strays(&dirs).await;
         }
         let mut adoptions = tokio::task::JoinSet::new();
         for (name, status) in found {
@@ -78,6 +78,7 @@ impl Qemu {
         let word = format!("guest={},", crate::command::escape(name));
         let is_right =
             |line: &[u8]| line.split(|&byte| byte == 0).any(|arg| arg.starts_with(word.as_bytes()));
+        process::settled(status.pid).await;
         let process = Process::adopt_if(status.pid, is_right)?;
         if status.state == State::PAUSED_STARTING_UP {
             // Nobody was told that it had started.

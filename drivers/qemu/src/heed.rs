@@ -112,7 +112,8 @@ impl Qemu {
             }
             EventKind::JobStatusChange { id, status } => {
                 // Who copies disks to another host ends what has ended.
-                if !guest.mirrors.changed(id, status) || status == "ready" {
+                let is_copy = guest.mirrors.changed(id, status);
+                if !is_copy || status == "ready" {
                     self.job_changed(guest, id, status);
                 }
             }

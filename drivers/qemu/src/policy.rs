@@ -68,7 +68,7 @@ pub(crate) struct Screens {
 }
 
 /// Encryption of a kind of connections.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
     /// Whether those are encrypted that do not say it.
     pub(crate) enabled: bool,
@@ -155,9 +155,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "max_queued",
     "max_threads_per_process",
     "migrate_tls_force",
-    "migrate_tls_x509_cert_dir",
     "migrate_tls_x509_secret_uuid",
-    "migrate_tls_x509_verify",
     "namespaces",
     "nographics_allow_host_audio",
     "nvram",
@@ -204,7 +202,10 @@ impl Screens {
 
 impl Tls {
     /// Of a kind of users: what it does not say holds as for all.
-    fn of(settings: &Settings, kind: &str, verify: bool) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// It says something that is none of that, or names a directory that is not there.
+    pub(crate) fn of(settings: &Settings, kind: &str, verify: bool) -> io::Result<Self> {
         let all = directory(settings, "default_tls_x509_cert_dir")?;
         let own = format!("/etc/pki/libvirt-{kind}");
         let dir = match directory(settings, &format!("{kind}_tls_x509_cert_dir"))? {

@@ -119,7 +119,7 @@ impl Process {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let process = Self::from_pid(pid)?;
         // Looked at while we hold it, so that it is the same one.
-        let line = command_line(pid)?;
+        let line = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))?;
         if is_right(&line) { Ok(process) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
@@ -153,18 +153,20 @@ impl Process {
     }
 }
 
-/// The command line of a process. One that is just becoming another program has none for a moment.
-fn command_line(pid: Pid) -> io::Result<Vec<u8>> {
-    let place = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+/// Waits while a process is just becoming another program: it has no command line then.
+pub(crate) async fn settled(pid: u32) {
+    let place = PathBuf::from(format!("/proc/{pid}"));
+    // Threads of the kernel, and what has ended, have no program either.
+    let becomes = || {
+        fs::read(place.join("cmdline")).is_ok_and(|line| line.is_empty())
+            && fs::read_link(place.join("exe")).is_ok()
+    };
     for _ in 0..BECOMES {
-        let line = fs::read(place.join("cmdline"))?;
-        // Threads of the kernel, and what has ended, have no program either.
-        if !line.is_empty() || fs::read_link(place.join("exe")).is_err() {
-            return Ok(line);
+        if !becomes() {
+            return;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    Ok(Vec::new())
 }
 
 /// The threads of a process.

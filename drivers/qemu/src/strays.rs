@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
 
 use crate::driver::Qemu;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// How long is waited for what a killed daemon had begun.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,10 +40,17 @@ pub(crate) async fn claim(path: &Path) -> io::Result<File> {
 impl Qemu {
     /// Ends what runs in directories of guests other than the known ones: nobody was told that it had started, and
     /// nobody could find it again.
-    pub(crate) fn end_strays(&self, known: &HashSet<PathBuf>) {
+    pub(crate) async fn end_strays(&self, known: &HashSet<PathBuf>) {
         let entries = fs::read_dir(&self.shared.dirs.lib).into_iter().flatten().flatten();
         let of_guests = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"domain-"));
-        for dir in of_guests.map(|entry| entry.path()).filter(|dir| !known.contains(dir)) {
+        let dirs = of_guests.map(|entry| entry.path()).filter(|dir| !known.contains(dir)).collect::<Vec<_>>();
+        if dirs.is_empty() {
+            return;
+        }
+        for pid in pids() {
+            process::settled(pid).await;
+        }
+        for dir in dirs {
             for process in running_in(&dir) {
                 tracing::warn!(dir = %dir.display(), pid = process.pid(), "ended: nobody knew of it");
                 process.signal(Signal::KILL);
@@ -53,14 +60,17 @@ impl Qemu {
     }
 }
 
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// The emulators whose command lines name a directory's key.
 fn running_in(dir: &Path) -> Vec<Process> {
     let key = dir.join("master-key.aes");
     let key = key.as_os_str().as_encoded_bytes();
     let names_it = |line: &[u8]| line.windows(key.len()).any(|part| part == key);
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Process::adopt_if(pid, names_it).ok()).collect()
+    pids().filter_map(|pid| Process::adopt_if(pid, names_it).ok()).collect()
 }
 
 #[cfg(test)]

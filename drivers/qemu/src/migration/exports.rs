@@ -45,7 +45,7 @@ impl Server {
         let port = port.or(lease.as_ref().map(Lease::port));
         let at = port.unwrap_or_default().to_string();
         let address = json!({"type": "inet", "data": {"host": host, "port": at}});
-        Ok(Some(Self { address, port, lease: lease }))
+        Ok(Some(Self { address, port, lease }))
     }
 
     /// In QEMU's words.

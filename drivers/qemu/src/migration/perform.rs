@@ -14,7 +14,7 @@ use super::capabilities::{self, Side};
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
 use super::place::Goal;
-use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, begin, confirm, mirrors};
+use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, begin, confirm, mirrors, tls};
 use crate::define::text;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor, not_running};
@@ -96,7 +96,7 @@ pub(super) async fn send(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cooki
     let uri = asked.text(name::URI).ok_or_else(|| QEMU.internal_error("no URI to migrate to"))?;
     let goal = Goal::parse(&uri)?;
     if !asked.has(flag::POSTCOPY_RESUME) {
-        driver.shared.entrance.keys.give(&live.monitor, asked, Side::Source).await?;
+        tls::give(&driver.shared.entrance.keys, &live.monitor, asked, Side::Source).await?;
         tell(guest, &live, (asked, &goal), &cookie).await?;
     }
     let port = cookie.nbd.as_ref().and_then(|nbd| nbd.port);

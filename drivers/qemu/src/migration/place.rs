@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::params::{Asked, name};
-use super::tls::Keys;
 use crate::error::{QEMU, Result};
+use crate::policy::Tls;
 use crate::settings::Settings;
 
 /// The ports that guests come in at, unless `qemu.conf` says others.
@@ -24,14 +24,14 @@ pub(crate) struct Entrance {
     /// `migration_port_min` to `migration_port_max`.
     ports: RangeInclusive<u16>,
     /// For migrations over TLS.
-    pub(super) keys: Keys,
+    pub(super) keys: Tls,
     /// Ports that are about to be used.
     taken: Arc<Mutex<BTreeSet<u16>>>,
 }
 
 impl Default for Entrance {
     fn default() -> Self {
-        Self { address: None, host: None, ports: PORTS, keys: Keys::default(), taken: Arc::default() }
+        Self { address: None, host: None, ports: PORTS, keys: Tls::default(), taken: Arc::default() }
     }
 }
 
@@ -53,7 +53,7 @@ impl Entrance {
             );
         }
         let address = settings.text("migration_address")?;
-        let keys = Keys::of(settings)?;
+        let keys = Tls::of(settings, "migrate", true)?;
         Ok(Self { address, host, ports: first..=last, keys, ..Self::default() })
     }
 
