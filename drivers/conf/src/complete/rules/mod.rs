@@ -77,8 +77,7 @@ pub(super) fn check(domain: &Domain) -> Result {
     displays::check(domain)?;
     small::check(domain)?;
     memory::check(domain)?;
-    tune::check(domain)?;
-    clock::check(domain)
+    tune::check(domain)
 }
 
 /// What devices that can be each cannot be together.
@@ -93,6 +92,7 @@ pub(super) fn check_machine(domain: &Domain, emulator: Option<&Emulator>) -> Res
     features::check_qemu(&around)?;
     vcpus::check_qemu(domain)?;
     memory::check_qemu(domain)?;
+    clock::check(domain)?;
     clock::check_qemu(&around)
 }
 
