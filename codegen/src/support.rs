@@ -37,12 +37,14 @@ pub struct Column {
 pub const DAEMON: &str = "server";
 /// The folder that has a crate per driver.
 pub const DRIVERS: &str = "drivers";
+/// The crate of the drivers' traits.
+const TRAITS: &str = "virtwire-driver-api";
 
 impl Support {
     /// Reads the sources below `root`, the root of the repository.
     pub fn scan(root: &Path) -> Result<Self> {
         let mut columns = vec![Column::scan("daemon", &root.join(DAEMON))?];
-        for folder in entries(&root.join(DRIVERS))?.into_iter().filter(|path| path.join("src").is_dir()) {
+        for folder in entries(&root.join(DRIVERS))?.into_iter().filter(|path| has_traits(path)) {
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let column = Column::scan(&name, &folder)?;
             if !column.methods.is_empty() {
@@ -219,6 +221,11 @@ impl Column {
         let method = method_name(module, procedure).to_string();
         self.methods.contains(&(procedure.family.trait_name().to_owned(), method))
     }
+}
+
+/// Whether a crate depends on the one that has the traits; in others the same names are other things.
+fn has_traits(folder: &Path) -> bool {
+    fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|manifest| manifest.contains(TRAITS))
 }
 
 /// The braces after a trait's name, directly or behind `for T`, and what follows them.

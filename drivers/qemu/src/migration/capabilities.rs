@@ -106,10 +106,9 @@ fn wanted(asked: &Asked, side: Side, own: &[Capability], other: &[Capability]) -
 }
 
 /// What else has to be asked for with a parameter, and what is said where it is not.
-const TUNED: [(&str, u32, &str); 3] = [
+const TUNED: [(&str, u32, &str); 2] = [
     ("parallel.connections", flag::PARALLEL, "Turn parallel migration on to tune it"),
     ("compression.xbzrle.cache", flag::COMPRESSED, "Turn xbzrle compression on to tune it"),
-    (name::COMPRESSION, flag::COMPRESSED, "Turn compression on to tune it"),
 ];
 
 /// Ways of compressing: those that only parallel connections have, the usual one, and one that QEMU has no more.
