@@ -46,16 +46,16 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     // A round finds out which controllers are missing. With them in the definition, the next begins afresh, so that
     // controllers have their places before any other device.
     loop {
-        let mut trial = domain.clone();
-        if !place(&mut trial, chosen)? {
-            *domain = trial;
+        let before = domain.devices.clone();
+        if !place(domain, chosen)? {
             break;
         }
+        let trial = std::mem::replace(&mut domain.devices, before);
         let known = |index| {
             domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Pci && c.index == index)
         };
         let is_new = |c: &Controller| c.type_ == ControllerType::Pci && !known(c.index);
-        let added: Vec<Controller> = trial.devices.controllers.into_iter().filter(is_new).collect();
+        let added: Vec<Controller> = trial.controllers.into_iter().filter(is_new).collect();
         if added.is_empty() {
             // Another has the number of each that is missing, and is no bus: it is refused for that.
             return Ok(());
