@@ -128,6 +128,8 @@ impl Qemu {
                 group: self.shared.cgroups.of_process(process.pid()),
                 process: Arc::new(process),
                 dir: status.monitor.parent().map(Path::to_owned).unwrap_or_default(),
+                // QEMU listens at them.
+                _ports: Arc::default(),
                 restart: false,
                 last_source: crate::blockjob::last_number(&of_run),
                 block_jobs: status.block_jobs,

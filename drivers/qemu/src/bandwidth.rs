@@ -1,6 +1,5 @@
 //! How much goes through an interface: the kernel's queues at the host's end, set by tc(8) as libvirtd sets them.
 
-use tokio::process::Command;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::net::{Bandwidth, Interface, InterfaceType, Rate};
 use virtwire_driver_api::params::{Kind, STRING_OKAY, answer, number, validate};
@@ -10,17 +9,7 @@ use crate::affect::{Affected, CONFIG, LIVE, edit_live, store};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, child, file};
 use crate::info::one_definition;
-
-/// The parts of the limits, by direction. What comes to the guest may have a part that is its own.
-const PARAMS: [(&str, Kind); 7] = [
-    ("inbound.average", Kind::Uint),
-    ("inbound.peak", Kind::Uint),
-    ("inbound.burst", Kind::Uint),
-    ("inbound.floor", Kind::Uint),
-    ("outbound.average", Kind::Uint),
-    ("outbound.peak", Kind::Uint),
-    ("outbound.burst", Kind::Uint),
-];
+use crate::process::helper;
 
 /// Kilobytes a second of which one is lent at a time.
 const LENT_OF: u64 = 12;
@@ -75,7 +64,7 @@ fn from_guest(dev: &str, (average, _, burst): (u64, Option<u64>, Option<u64>)) -
 }
 
 async fn tc(line: &str) -> Result<()> {
-    let output = Command::new("tc").args(line.split(' ')).output().await;
+    let output = helper("tc").args(line.split(' ')).output().await;
     let output = output.map_err(|e| file(&e, "Cannot run 'tc'"))?;
     match output.status.success() {
         true => Ok(()),
@@ -87,13 +76,7 @@ async fn tc(line: &str) -> Result<()> {
 fn find<'a>(domain: &'a Domain, id: &str) -> Result<&'a Interface> {
     let mut all = domain.devices.interfaces.iter();
     let unknown = || QEMU.invalid_arg(format_args!("'{id}' is not a known interface"));
-    all.find(|interface| is_it(interface, id)).ok_or_else(unknown)
-}
-
-fn is_it(interface: &Interface, id: &str) -> bool {
-    let mac = interface.mac.as_ref().and_then(|mac| mac.address);
-    let dev = interface.target.as_ref().and_then(|target| target.dev.as_deref());
-    mac.is_some_and(|mac| mac.to_string().eq_ignore_ascii_case(id)) || dev == Some(id)
+    all.find(|interface| interface.is_called(id)).ok_or_else(unknown)
 }
 
 pub(crate) async fn get(
@@ -103,59 +86,32 @@ pub(crate) async fn get(
     check_flags(args.flags, LIVE | CONFIG | STRING_OKAY, "qemuDomainGetInterfaceParameters")?;
     let domain = one_definition(&driver.guest(&args.dom)?.lock(), args.flags)?;
     if args.nparams == 0 {
-        let nparams = i32::try_from(PARAMS.len()).unwrap_or_default();
+        let nparams = i32::try_from(Bandwidth::PARTS.len()).unwrap_or_default();
         return Ok(DomainGetInterfaceParametersRet { nparams, ..Default::default() });
     }
     let bandwidth = find(&domain, &args.device.to_str_lossy())?.bandwidth.clone().unwrap_or_default();
-    let value = |name: &str| {
-        let (direction, part) = name.split_once('.')?;
-        let rate =
-            if direction == "inbound" { bandwidth.inbound.as_ref() } else { bandwidth.outbound.as_ref() }?;
-        match part {
-            "average" => rate.average,
-            "peak" => rate.peak,
-            "burst" => rate.burst,
-            _ => rate.floor,
-        }
-    };
-    let all = PARAMS.map(|(name, _)| TypedParam::new(name, value(name).unwrap_or_default() as u32));
+    let all =
+        Bandwidth::PARTS.map(|name| TypedParam::new(name, bandwidth.part(name).unwrap_or_default() as u32));
     let (params, nparams) = answer(all.into(), args.nparams, args.flags);
     Ok(DomainGetInterfaceParametersRet { params, nparams })
 }
 
-/// One direction as a client changes it: wholly, where it says an average or a floor. Zero ends the limit.
-fn changed(params: &[TypedParam], direction: &str, old: Option<Rate>) -> Option<Rate> {
-    let said = |part: &str| number(params, &format!("{direction}.{part}"));
-    if said("average").or(said("floor")).is_none() {
-        return old;
-    }
-    let [average, peak, floor, burst] =
-        ["average", "peak", "floor", "burst"].map(|part| said(part).filter(|value| *value > 0));
-    average.or(floor).map(|_| Rate { average, peak, floor, burst })
-}
-
-fn applied(params: &[TypedParam], old: Option<Bandwidth>) -> Option<Bandwidth> {
-    let old = old.unwrap_or_default();
-    let inbound = changed(params, "inbound", old.inbound);
-    let outbound = changed(params, "outbound", old.outbound);
-    (inbound.is_some() || outbound.is_some()).then_some(Bandwidth { inbound, outbound, ..old })
-}
-
 pub(crate) async fn set(driver: &Qemu, args: DomainSetInterfaceParametersArgs) -> Result<()> {
     check_flags(args.flags, LIVE | CONFIG, "qemuDomainSetInterfaceParameters")?;
-    validate(&args.params, &PARAMS)?;
+    validate(&args.params, &Bandwidth::PARTS.map(|name| (name, Kind::Uint)))?;
     let guest = driver.guest(&args.dom)?;
     let _job = guest.job.lock().await;
     let id = args.device.to_string();
+    let changed = |old| Bandwidth::changed(old, |part| number(&args.params, part));
     let Affected { live, stored } = Affected::of(&guest, args.flags)?;
     let put = |domain: &mut Domain| {
-        for interface in domain.devices.interfaces.iter_mut().filter(|interface| is_it(interface, &id)) {
-            interface.bandwidth = applied(&args.params, interface.bandwidth.take());
+        for interface in domain.devices.interfaces.iter_mut().filter(|interface| interface.is_called(&id)) {
+            interface.bandwidth = changed(interface.bandwidth.take());
         }
     };
     let then = |domain: &Domain| {
         let interface = find(domain, &id)?;
-        let bandwidth = applied(&args.params, interface.bandwidth.clone());
+        let bandwidth = changed(interface.bandwidth.clone());
         check(interface, bandwidth.as_ref()).map(|()| (interface.clone(), bandwidth))
     };
     stored.as_ref().map(then).transpose()?;
@@ -214,16 +170,5 @@ mod tests {
             from_guest("vnet0", (7, None, None))[1],
             "filter add dev vnet0 parent ffff: protocol all u32 match u32 0 0 police rate 7kbps burst 7kb mtu 64kb drop flowid :1"
         );
-    }
-
-    #[test]
-    fn a_direction_changes_wholly_or_not() {
-        let rate = Rate { average: Some(5), peak: Some(6), ..Rate::default() };
-        let old = Bandwidth { inbound: Some(rate.clone()), ..Bandwidth::default() };
-        let with = |name: &str, value: u32| applied(&[TypedParam::new(name, value)], Some(old.clone()));
-        assert_eq!(with("inbound.peak", 9), Some(old.clone()));
-        assert_eq!(with("inbound.average", 0), None);
-        let new = with("outbound.average", 3).unwrap();
-        assert_eq!((new.inbound, new.outbound.and_then(|rate| rate.average)), (Some(rate), Some(3)));
     }
 }

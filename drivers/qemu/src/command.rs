@@ -8,6 +8,7 @@ use std::{fs, io};
 
 use serde_json::Value;
 
+use crate::named;
 use crate::process::listen;
 
 /// Options and the descriptors they speak of.
@@ -69,8 +70,7 @@ impl CommandLine {
         if self.sockets.is_none() {
             return Ok(path.to_owned());
         }
-        let mut file = fs::OpenOptions::new();
-        let file = file.append(true).create(true).mode(LOG_MODE).open(path)?;
+        let file = named::options().append(true).create(true).mode(LOG_MODE).open(path)?;
         if !appends {
             file.set_len(0)?;
         }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use virtwire_conf::domain::display::GraphicsType;
 use virtwire_conf::xml::utf8;
 use virtwire_conf::{Checkpoint, Domain, FormatOptions, Snapshot};
 use virtwire_protocol::error::{ErrorCode, ErrorDomain, VirtError};
@@ -225,10 +224,6 @@ pub(crate) async fn to_native(
     check_emulator(&stored)?;
     stored.devices.interfaces.iter_mut().for_each(live::disconnect);
     stored.complete(options)?;
-    for screen in stored.devices.graphics.iter_mut().filter(|screen| screen.type_ == GraphicsType::Vnc) {
-        // No port is taken from anybody.
-        screen.port = screen.port.filter(|port| *port >= 0).or(Some(5900));
-    }
     let dirs = &driver.shared.dirs;
     let mut domain = live::domain(&stored, -1, dirs, &driver.shared.policy);
     screens::place(&mut domain, dirs, &driver.shared.policy, &driver.shared.ports)?;

@@ -19,6 +19,7 @@ use crate::devices::Leaving;
 use crate::error::{Result, not_running};
 use crate::fds::Group;
 use crate::migration::{Mirrors, Moving, TURN, Way};
+use crate::ports::Lease;
 use crate::process::Process;
 use crate::state::State;
 
@@ -111,6 +112,8 @@ pub(crate) struct Live {
     /// What holds it to its shares of the host.
     pub(crate) group: Arc<cgroup::Group>,
     pub(crate) dir: PathBuf,
+    /// Those of its screens.
+    pub(crate) _ports: Arc<[Lease]>,
     /// The next time it powers off, it starts again.
     pub(crate) restart: bool,
     /// The highest number that the source of a disk was given in this run.

@@ -67,6 +67,7 @@ mod passt;
 mod pin;
 pub mod plug;
 mod policy;
+mod ports;
 mod power;
 mod prepare;
 pub mod probe;

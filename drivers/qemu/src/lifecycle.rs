@@ -34,7 +34,7 @@ use crate::log::GuestLog;
 use crate::migration::{Moving, Phase, Record};
 use crate::plug::{self, Owner};
 use crate::probe::check_program;
-use crate::process::{Process, Start, connect, listen};
+use crate::process::{Process, Start, connect, listen, write_pid};
 use crate::security;
 use crate::state::{Lifecycle, State};
 use crate::status;
@@ -52,8 +52,7 @@ impl Qemu {
         let (state, changes) = begin.memory.leads_to(begin.paused);
         let mut domain = live::domain(stored, id, &self.shared.dirs, &self.shared.policy);
         let shared = &self.shared;
-        screens::place(&mut domain, &shared.dirs, &shared.policy, &shared.ports)
-            .inspect_err(|_| shared.ports.free(id))?;
+        let ports = screens::place(&mut domain, &shared.dirs, &shared.policy, &shared.ports)?;
         live::number_vsock(&mut domain, &self.vsocks());
         if let Some(cpu) = begin.memory.cpu() {
             domain.cpu = Some(cpu.clone());
@@ -72,7 +71,6 @@ impl Qemu {
             Err(error) => Err(error),
         };
         if let Err(error) = prepared {
-            self.shared.ports.free(id);
             self.audit_start(&guest.handle(), &domain, changes, None);
             return Err(error);
         }
@@ -85,7 +83,6 @@ impl Qemu {
                 overlay::remove_all(&domain);
                 tpm::end(self, &domain);
                 virtiofs::end(self, &domain);
-                self.shared.ports.free(id);
                 let _ = fs::remove_dir_all(&dir);
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_channels(id, &guest.name));
                 let _ = fs::remove_dir_all(self.shared.dirs.domain_memory(id, &guest.name));
@@ -103,6 +100,7 @@ impl Qemu {
             process: Arc::new(process),
             group,
             dir,
+            _ports: ports.into(),
             restart: false,
             last_source,
             block_jobs: Vec::new(),
@@ -229,7 +227,10 @@ impl Qemu {
 
         let short = short(domain.id.unwrap_or(-1), &domain.name);
         let group = tune::force(&self.shared.cgroups, domain, &short, process.pid());
-        let group = group.inspect_err(|_| process.signal(Signal::KILL))?;
+        let group = match group {
+            Ok(group) => group,
+            Err(error) => return Err(why_not(&process, &log, &domain.name, error).await),
+        };
         let asked = domain.cpu.clone();
         match self.greet(domain, &socket, &process).await {
             Ok((monitor, events)) => {
@@ -249,17 +250,7 @@ impl Qemu {
             }
             Err(error) => {
                 group.remove_when_empty();
-                // QEMU says why it ended in its own words.
-                let ended = process.ended_within(Duration::from_millis(500)).await;
-                process.signal(Signal::KILL);
-                let why = log.excerpt();
-                match (ended, why.is_empty()) {
-                    (true, false) => Err(QEMU.internal_error(format_args!(
-                        "QEMU unexpectedly closed the monitor (vm='{}'): {why}",
-                        domain.name
-                    ))),
-                    _ => Err(monitor(error)),
-                }
+                Err(why_not(&process, &log, &domain.name, monitor(error)).await)
             }
         }
     }
@@ -395,7 +386,6 @@ impl Qemu {
         overlay::remove_all(&live.domain);
         tpm::end(self, &live.domain);
         virtiofs::end(self, &live.domain);
-        self.shared.ports.free(id);
         live.group.remove_when_empty();
         for socket in live::listening(&live.domain.devices) {
             let _ = fs::remove_file(socket);
@@ -465,13 +455,25 @@ impl Qemu {
         let text = status::write(state, pid, &dir.join("monitor.sock"), work, &xml);
         let dirs = &self.shared.dirs;
         virtwire_store::write(&dirs.status(&domain.name), &text)?;
-        fs::write(dirs.pid(&domain.name), format!("{pid}\n"))
+        write_pid(&dirs.pid(&domain.name), pid)
     }
 
     pub(crate) fn forget_status(&self, name: &str) {
         let _ = fs::remove_file(self.shared.dirs.status(name));
         let _ = fs::remove_file(self.shared.dirs.pid(name));
     }
+}
+
+/// Ends a QEMU that has just been started and is of no use. Returns why: what it says itself, where it has ended, or what
+/// was found.
+async fn why_not(process: &Process, log: &GuestLog, name: &str, found: VirtError) -> VirtError {
+    let ended = process.ended_within(Duration::from_millis(500)).await;
+    process.signal(Signal::KILL);
+    let said = log.excerpt();
+    if !ended || said.is_empty() {
+        return found;
+    }
+    QEMU.internal_error(format_args!("QEMU unexpectedly closed the monitor (vm='{name}'): {said}"))
 }
 
 /// The key that secrets of this run are encrypted with.

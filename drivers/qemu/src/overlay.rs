@@ -1,8 +1,7 @@
 //! Disks that forget (`<transient/>`): what a guest writes goes into an image of its own upon the disk's, which ends
 //! with the run.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::Path;
 
 use virtwire_conf::Domain;
@@ -12,6 +11,7 @@ use virtwire_conf::snapshot::SnapshotDisk;
 use crate::disks::{path_of, target};
 use crate::error::{QEMU, Result, file};
 use crate::snapshot::{overlay, upon};
+use crate::written;
 
 /// What such an image's name has behind that of the disk's.
 fn suffix(guest: &str) -> String {
@@ -52,7 +52,7 @@ pub(crate) async fn lay(guest: &str, disk: &mut Disk, number: u32) -> Result<()>
     // One that is left of a run whose end nobody saw is nobody's.
     let _ = fs::remove_file(&path);
     overlay(Path::new(&path), Path::new(&base), format.as_deref().unwrap_or("raw"), None).await?;
-    fs::set_permissions(&path, Permissions::from_mode(0o600))
+    written::set_mode(Path::new(&path), 0o600)
         .map_err(|e| file(&e, format_args!("cannot set mode of '{path}'")))?;
     let image = SnapshotDisk {
         driver: Some(DiskDriver { type_: Some("qcow2".to_owned()), ..DiskDriver::default() }),

@@ -15,7 +15,7 @@ use crate::driver::Qemu;
 use crate::error::{Result, child, file};
 use crate::log::GuestLog;
 use crate::probe::find_in_path;
-use crate::process::Process;
+use crate::process::{Process, helper, spawn};
 use crate::security::make_dir;
 
 /// Whether passt stands behind an interface.
@@ -44,18 +44,10 @@ pub(crate) async fn start(driver: &Qemu, domain: &Domain, interface: &Interface)
     let cannot = |e| file(&e, format_args!("failed to open '{}'", log.display()));
     let mut log = GuestLog::open(&log).map_err(cannot)?;
     log.note(&format!("Starting external device: passt\n{line}")).map_err(cannot)?;
-    let mut command = std::process::Command::new(program);
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut command = tokio::process::Command::from(command);
-    let runtime = tokio::runtime::Handle::current();
-    let mut spawn = || {
-        let _entered = runtime.enter();
-        command.spawn()
-    };
-    let spawned = match dac.map(|dac| dac.credentials(domain)).transpose()? {
-        Some(who) => who.run(spawn),
-        None => spawn(),
-    };
+    let mut command = helper(program);
+    command.args(words).stdout(Stdio::null()).stderr(Stdio::piped());
+    let who = dac.map(|dac| dac.credentials(domain)).transpose()?;
+    let spawned = spawn(command, who.as_ref());
     // Its first process ends when what it leaves in the background is ready.
     let output = match spawned {
         Ok(child) => child.wait_with_output().await,

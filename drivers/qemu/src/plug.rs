@@ -8,7 +8,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::process::Command;
 use uuid::Uuid;
 use virtwire_conf::domain::VirtType;
 use virtwire_conf::domain::net::{Interface, InterfaceSource, InterfaceTarget, InterfaceType, PacketDriver};
@@ -27,6 +26,7 @@ use crate::bandwidth;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
 use crate::passt;
+use crate::process::helper;
 
 /// The host's end of an interface, as QEMU gets it.
 #[derive(Debug)]
@@ -370,7 +370,7 @@ fn vhost(owner: &Owner, interface: &Interface, queues: usize) -> Result<Vec<Owne
 }
 
 async fn run_script(script: &str, name: &str) -> Result<()> {
-    let done = Command::new(script).arg(name).output().await;
+    let done = helper(script).arg(name).output().await;
     let done = done.map_err(|error| failed(&error, format_args!("cannot execute binary {script}")))?;
     if done.status.success() {
         return Ok(());

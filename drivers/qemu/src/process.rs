@@ -1,16 +1,16 @@
 //! A QEMU process: started so that it outlives the daemon, watched and signalled by descriptor, so that a number used
 //! again for another process can't be mistaken for it.
 
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, fs};
 
 use command_fds::CommandFdExt;
 use nix::sched::{CloneFlags, unshare};
@@ -26,6 +26,7 @@ use crate::command::CommandLine;
 use crate::lock;
 use crate::policy::Limits;
 use crate::security::Credentials;
+use crate::written;
 
 /// The longest path a unix socket may have, in bytes, without the closing zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -153,6 +154,38 @@ impl Process {
     }
 }
 
+/// What a program beside QEMU gets of the daemon's environment: where programs and settings are.
+const INHERITED: [&str; 6] = ["HOME", "LANG", "LC_ALL", "PATH", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"];
+
+/// A program beside QEMU, which is told nothing but its arguments.
+pub(crate) fn helper(program: impl AsRef<OsStr>) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(program);
+    command.env_clear().envs(INHERITED.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Starts a program beside QEMU as whom it has to be.
+pub(crate) fn spawn(
+    mut command: tokio::process::Command,
+    who: Option<&Credentials>,
+) -> io::Result<tokio::process::Child> {
+    let runtime = tokio::runtime::Handle::current();
+    let mut spawn = || {
+        let _entered = runtime.enter();
+        command.spawn()
+    };
+    match who {
+        Some(who) => who.run(spawn),
+        None => spawn(),
+    }
+}
+
+/// Writes down which process it is.
+pub(crate) fn write_pid(path: &Path, pid: u32) -> io::Result<()> {
+    written::put(path, &format!("{pid}\n"))
+}
+
 /// Waits while a process is just becoming another program: it has no command line then.
 pub(crate) async fn settled(pid: u32) {
     let place = PathBuf::from(format!("/proc/{pid}"));
@@ -184,7 +217,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     }
     let (_dir, path) = reachable(path)?;
     let listener = UnixListener::bind(&path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    written::set_mode(&path, SOCKET_MODE)?;
     Ok(listener)
 }
 
@@ -272,5 +305,16 @@ mod tests {
         let _again = listen(&path).unwrap();
         drop(listener);
         connect(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_program_beside_qemu_has_none_of_the_daemons_secrets() {
+        // Cargo's own stand in for them.
+        assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let said = helper("env").output().await.unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        assert!(said.lines().any(|line| line.starts_with("PATH=")), "{said}");
+        let known = |line: &str| INHERITED.iter().any(|name| line.split('=').next() == Some(name));
+        assert!(said.lines().all(known), "{said}");
     }
 }

@@ -1,66 +1,26 @@
 //! Where a guest's screens are seen: ports that nobody has, addresses and sockets that the definition leaves open.
 
-use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use virtwire_conf::domain::display::{Graphics, GraphicsType, ListenType};
 use virtwire_conf::{Domain, YesNo};
 
 use crate::dirs::Dirs;
 use crate::error::{QEMU, Result, file};
-use crate::policy::{self, Policy};
+use crate::policy::{self, FIRST_DISPLAY, Policy};
+use crate::ports::{Lease, Ports};
 
 /// SPICE's ports on the command line of a guest that does not run, as libvirt makes them up.
-const UNUSED_SPICE: [u16; 2] = [5901, 5902];
+const UNUSED_SPICE: [i32; 2] = [5901, 5902];
 
-/// Ports that guests have which are being started or run, by the number of the guest.
-#[derive(Debug, Default)]
-pub(crate) struct Ports(Mutex<BTreeMap<u16, i32>>);
-
-impl Ports {
-    fn taken(&self) -> MutexGuard<'_, BTreeMap<u16, i32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the first of a range that is free, for a guest.
-    fn take(&self, id: i32, name: &str, range: &RangeInclusive<u16>) -> Result<u16> {
-        let mut taken = self.taken();
-        let mut free = range.clone().filter(|port| !taken.contains_key(port));
-        let port = free.find(|port| is_free(*port)).ok_or_else(|| {
-            let (first, last) = (range.start(), range.end());
-            QEMU.internal_error(format_args!(
-                "Unable to find an unused port in range '{name}' ({first}-{last})"
-            ))
-        })?;
-        taken.insert(port, id);
-        Ok(port)
-    }
-
-    /// Gives up those of a guest.
-    pub(crate) fn free(&self, id: i32) {
-        self.taken().retain(|_, owner| *owner != id);
-    }
-}
-
-/// Whether nobody listens at a port, at any address.
-fn is_free(port: u16) -> bool {
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
-        // It is for both.
-        Ok(_) => true,
-        Err(error) if error.kind() == ErrorKind::AddrInUse => false,
-        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok(),
-    }
-}
-
-/// Places the screens of a run.
+/// Places the screens of a run, or of a guest that does not run (by its number) and takes no port from anybody. Returns
+/// the ports that they have.
 ///
 /// # Errors
 /// No port is free, or there is nothing to draw with.
-pub(crate) fn place(domain: &mut Domain, dirs: &Dirs, policy: &Policy, ports: &Ports) -> Result<()> {
+pub(crate) fn place(domain: &mut Domain, dirs: &Dirs, policy: &Policy, ports: &Ports) -> Result<Vec<Lease>> {
+    let mut leases = Vec::new();
     let id = domain.id.unwrap_or(-1);
     let (dir, bus) = (dirs.domain(id, &domain.name), dirs.screen_bus(id, &domain.name));
     for screen in &mut domain.devices.graphics {
@@ -75,15 +35,24 @@ pub(crate) fn place(domain: &mut Domain, dirs: &Dirs, policy: &Policy, ports: &P
         }
         place_socket(screen, &dir, &bus);
         let Some(usual) = usual.filter(|_| is_at_port(screen)) else { continue };
+        let mut take = |name: &str, range: &RangeInclusive<u16>, unused: i32| {
+            if id < 0 {
+                return Ok(unused);
+            }
+            let lease = ports.take(name, range)?;
+            let port = lease.port();
+            leases.push(lease);
+            Ok(port.into())
+        };
         match screen.type_ {
-            GraphicsType::Vnc => vnc_ports(screen, id, policy, ports)?,
-            _ => spice_ports(screen, id, policy, ports)?,
+            GraphicsType::Vnc => vnc_ports(screen, policy, &mut take)?,
+            _ => spice_ports(screen, policy, &mut take)?,
         }
         if screen.port.or(screen.tls_port).is_some_and(|port| port > 0) {
             place_address(screen, usual);
         }
     }
-    Ok(())
+    Ok(leases)
 }
 
 /// Whether a screen is seen at a port.
@@ -109,17 +78,20 @@ fn is_open(port: Option<i32>) -> bool {
     port.is_none_or(|port| port < 0)
 }
 
-fn vnc_ports(screen: &mut Graphics, id: i32, policy: &Policy, ports: &Ports) -> Result<()> {
+/// How a port of a range, by its name, is had; the last is what libvirt says where none is.
+type Take<'a> = &'a mut dyn FnMut(&str, &RangeInclusive<u16>, i32) -> Result<i32>;
+
+fn vnc_ports(screen: &mut Graphics, policy: &Policy, take: Take<'_>) -> Result<()> {
     if is_open(screen.port) {
-        screen.port = Some(ports.take(id, "vnc", &policy.displays)?.into());
+        screen.port = Some(take("vnc", &policy.displays, FIRST_DISPLAY.into())?);
     }
     if screen.websocket == Some(-1) {
-        screen.websocket = Some(ports.take(id, "webSocket", &policy.websockets)?.into());
+        screen.websocket = Some(take("webSocket", &policy.websockets, -1)?);
     }
     Ok(())
 }
 
-fn spice_ports(screen: &mut Graphics, id: i32, policy: &Policy, ports: &Ports) -> Result<()> {
+fn spice_ports(screen: &mut Graphics, policy: &Policy, take: Take<'_>) -> Result<()> {
     if screen.autoport != Some(YesNo::Yes) {
         return Ok(());
     }
@@ -127,8 +99,7 @@ fn spice_ports(screen: &mut Graphics, id: i32, policy: &Policy, ports: &Ports) -
     let both = [(&mut screen.port, plain), (&mut screen.tls_port, encrypted)];
     for ((port, is_needed), unused) in both.into_iter().zip(UNUSED_SPICE) {
         if is_needed && is_open(*port) {
-            let free = if id < 0 { unused } else { ports.take(id, "spice", &policy.displays)? };
-            *port = Some(free.into());
+            *port = Some(take("spice", &policy.displays, unused)?);
         }
     }
     Ok(())

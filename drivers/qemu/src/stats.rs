@@ -221,11 +221,7 @@ pub(crate) async fn interface(
     let wanted = args.device.to_string();
     let interfaces = &live.domain.devices.interfaces;
     let name = |net: &Interface| net.target.as_ref().and_then(|target| target.dev.clone());
-    let is = |net: &&Interface| {
-        name(net).is_some_and(|name| name == wanted)
-            || net.mac.as_ref().is_some_and(|mac| mac.address.is_some_and(|mac| mac.to_string() == wanted))
-    };
-    let Some(net) = interfaces.iter().find(is) else {
+    let Some(net) = interfaces.iter().find(|net| net.is_called(&wanted)) else {
         return Err(ErrorDomain::DOMAIN.invalid_arg(format_args!("'{wanted}' is not a known interface")));
     };
     let name = name(net).ok_or_else(|| ErrorDomain::NONE.internal_error("Interface name not provided"))?;

@@ -1,16 +1,16 @@
 //! Emulated TPMs: a process of its own (`swtpm`) for each, with state that outlives the guest's runs.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use command_fds::CommandFdExt;
 use rustix::process::Signal;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use virtwire_conf::domain::misc::{PcrBanks, Tpm, TpmBackend, TpmBackendType, TpmSource};
 use virtwire_conf::secret::SecretUsageType;
@@ -20,8 +20,9 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file};
 use crate::prepare;
 use crate::probe::find_in_path;
-use crate::process::Process;
-use crate::security::Ids;
+use crate::process::{Process, helper, spawn, write_pid};
+use crate::security::{Credentials, Ids};
+use crate::written;
 
 /// How long an emulator may take until it listens.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
@@ -70,11 +71,11 @@ impl Places {
         make(logs, 0o730)?;
         if let Some(Who { emulator, guest }) = who {
             for dir in [&self.state, logs] {
-                chown(dir, Some(emulator.user), Some(emulator.group))?;
+                written::give(dir, *emulator)?;
             }
-            chown(&self.run, Some(guest.user), Some(emulator.group))?;
-            fs::set_permissions(&self.run, Permissions::from_mode(0o770))?;
-            fs::set_permissions(logs, Permissions::from_mode(0o730))?;
+            written::give(&self.run, Ids { user: guest.user, group: emulator.group })?;
+            written::set_mode(&self.run, 0o770)?;
+            written::set_mode(logs, 0o730)?;
         }
         Ok(())
     }
@@ -89,17 +90,8 @@ struct Who {
     guest: Ids,
 }
 
-/// Starts a program as whom it has to be.
-fn spawn(mut command: Command, who: Option<&Who>) -> io::Result<Child> {
-    let runtime = tokio::runtime::Handle::current();
-    let mut spawn = || {
-        let _entered = runtime.enter();
-        command.spawn()
-    };
-    match who {
-        Some(who) => who.emulator.credentials().run(spawn),
-        None => spawn(),
-    }
+fn emulator(who: Option<&Who>) -> Option<Credentials> {
+    who.map(|who| who.emulator.credentials())
 }
 
 fn is_v2(backend: &TpmBackend) -> bool {
@@ -163,8 +155,8 @@ pub(crate) async fn begin(driver: &Qemu, domain: &mut Domain) -> Result<()> {
 fn program(name: &str) -> Result<Command> {
     let path = find_in_path(name)
         .ok_or_else(|| QEMU.config_unsupported(format_args!("Unable to find '{name}' in PATH")))?;
-    let mut command = Command::new(path);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    let mut command = helper(path);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     Ok(command)
 }
 
@@ -229,7 +221,7 @@ async fn set_up(places: &Places, who: Option<&Who>, mut args: Vec<String>, key: 
         command.as_std_mut().preserved_fds(vec![fd]);
     }
     command.args(args).kill_on_drop(true);
-    let mut child = spawn(command, who).map_err(cannot)?;
+    let mut child = spawn(command, emulator(who).as_ref()).map_err(cannot)?;
     let ended = timeout(MADE_WITHIN, child.wait()).await;
     let status = ended.map_err(|_| QEMU.operation_timeout(format_args!("'{name}' does not end")))?;
     let status = status.map_err(cannot)?;
@@ -274,9 +266,9 @@ async fn listen(places: &Places, who: Option<&Who>, backend: &TpmBackend, key: O
         }
         command.as_std_mut().preserved_fds(fds.into());
     }
-    let mut emulator = spawn(command, who).map_err(cannot)?;
+    let mut emulator = spawn(command, emulator(who).as_ref()).map_err(cannot)?;
     let pid = emulator.id().unwrap_or_default();
-    fs::write(&places.pid, format!("{pid}\n")).map_err(|e| file(&e, "Could not write swtpm's pid"))?;
+    write_pid(&places.pid, pid).map_err(|e| file(&e, "Could not write swtpm's pid"))?;
     let listens = async {
         while !places.socket.exists() {
             if emulator.try_wait().is_ok_and(|ended| ended.is_some()) {
@@ -293,8 +285,9 @@ async fn listen(places: &Places, who: Option<&Who>, backend: &TpmBackend, key: O
         )));
     }
     match who {
-        Some(Who { guest, .. }) => chown(&places.socket, Some(guest.user), Some(guest.group))
-            .map_err(|e| file(&e, format_args!("unable to set owner of '{}'", places.socket.display()))),
+        Some(Who { guest, .. }) => written::give(&places.socket, *guest).map_err(|e| {
+            file(&e.into(), format_args!("unable to set owner of '{}'", places.socket.display()))
+        }),
         None => Ok(()),
     }
 }

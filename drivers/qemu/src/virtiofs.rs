@@ -5,11 +5,14 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use command_fds::CommandFdExt;
 use rustix::process::Signal;
 use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use virtwire_conf::domain::disk::{Filesystem, FilesystemBinary, FilesystemDriverType};
 use virtwire_conf::domain::os::{Idmap, IdmapEntry};
 use virtwire_conf::{Domain, OnOff};
@@ -19,7 +22,7 @@ use crate::dirs::Dirs;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file};
 use crate::log::GuestLog;
-use crate::process::{Process, listen};
+use crate::process::{Process, helper, listen, write_pid};
 
 /// Where descriptors of such programs are, QEMU's `docs/interop/vhost-user.json`: an administrator's hide those of the
 /// same name.
@@ -119,11 +122,24 @@ struct Abilities {
 /// Options are words of their own, not parts of one.
 const SEPARATE: &str = "separate-options";
 
-/// Whether a program has its options apart.
+/// How long a program may take to say what it can do, and how much it may say.
+const SAYS_WITHIN: Duration = Duration::from_secs(10);
+const SAYS_AT_MOST: u64 = 64 << 10;
+
+/// Whether a program, which may be any that a definition names, has its options apart.
 async fn is_separate(program: &Path) -> Result<bool> {
-    let said = tokio::process::Command::new(program).arg("--print-capabilities").output().await;
-    let said = said.map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
-    let abilities: Abilities = serde_json::from_slice(&said.stdout).map_err(|_| {
+    let cannot = |e: io::Error| file(&e, format_args!("Cannot run '{}'", program.display()));
+    let mut command = helper(program);
+    command.arg("--print-capabilities").stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(cannot)?;
+    let mut said = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        let mut output = output.take(SAYS_AT_MOST);
+        let read = timeout(SAYS_WITHIN, output.read_to_end(&mut said)).await;
+        let silent = || QEMU.operation_timeout(format_args!("'{}' does not end", program.display()));
+        read.map_err(|_| silent())?.map_err(cannot)?;
+    }
+    let abilities: Abilities = serde_json::from_slice(&said).map_err(|_| {
         QEMU.internal_error(format_args!("unable to parse json capabilities '{}'", program.display()))
     })?;
     Ok(abilities.features.iter().any(|feature| feature == SEPARATE))
@@ -155,13 +171,12 @@ async fn start(driver: &Qemu, domain: &Domain, filesystem: &Filesystem) -> Resul
     words.extend(driver.shared.policy.virtiofsd_debug.then(|| "-d".to_owned()));
     words.extend(filesystem.readonly.then(|| "--readonly".to_owned()));
     words.extend(filesystem.idmap.iter().flat_map(mapped));
-    let mut command = Command::new(&program);
-    command.args(&words).stdin(Stdio::null()).stdout(output()?).stderr(output()?).current_dir("/");
-    command.preserved_fds(vec![fd]);
-    let child = tokio::process::Command::from(command).process_group(0).spawn();
-    let child = child.map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
+    let mut command = helper(&program);
+    command.args(&words).stdout(output()?).stderr(output()?).current_dir("/").process_group(0);
+    command.as_std_mut().preserved_fds(vec![fd]);
+    let child = command.spawn().map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
     let pid = child.id().unwrap_or_default();
-    fs::write(&places.pid, format!("{pid}\n")).map_err(cannot("Failed to write pid file", &places.pid))
+    write_pid(&places.pid, pid).map_err(cannot("Failed to write pid file", &places.pid))
 }
 
 /// Ends those of a guest that has ended, or of devices that have left it. Usually they are gone with QEMU's connection.

@@ -1,5 +1,6 @@
 //! `<domain>`: a guest.
 
+mod bandwidth;
 pub mod chardev;
 pub mod device;
 pub mod disk;

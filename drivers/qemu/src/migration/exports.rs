@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::params::{Asked, name};
-use super::place::{Entrance, Goal, Lease, listen_address};
+use super::place::{Entrance, Goal, listen_address};
 use super::{copied, tls};
 use crate::argv::storage::top_node;
 use crate::blockjob::say;
 use crate::error::{QEMU, Result};
 use crate::guest::Live;
+use crate::ports::Lease;
 
 /// Where the content comes in.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use virtwire_qmp::commands::{Getfd, Migrate, MigrateCancel, MigrateContinue, Que
 use super::capabilities::{self, Side};
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
-use super::place::Goal;
+use super::place::{Goal, bracketed};
 use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, begin, confirm, mirrors, tls};
 use crate::define::text;
 use crate::driver::Qemu;
@@ -166,8 +166,7 @@ async fn start(guest: &Guest, live: &Live, asked: &Asked, goal: &Goal) -> Result
     let by_itself = asked.has(flag::PARALLEL) || asked.has(flag::POSTCOPY);
     let uri = match goal {
         Goal::Tcp(host, Some(port)) if by_itself => {
-            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-            format!("tcp:{host}:{port}")
+            format!("tcp:{}:{port}", bracketed(host))
         }
         Goal::Unix(path) if by_itself => format!("unix:{path}"),
         goal => {

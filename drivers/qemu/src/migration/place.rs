@@ -1,14 +1,13 @@
 //! Where guests come in: what `qemu.conf` says, and the ports.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::params::{Asked, name};
 use crate::error::{QEMU, Result};
 use crate::policy::Tls;
+use crate::ports::{Lease, Ports};
 use crate::settings::Settings;
 
 /// The ports that guests come in at, unless `qemu.conf` says others.
@@ -25,13 +24,13 @@ pub(crate) struct Entrance {
     ports: RangeInclusive<u16>,
     /// For migrations over TLS.
     pub(super) keys: Tls,
-    /// Ports that are about to be used.
-    taken: Arc<Mutex<BTreeSet<u16>>>,
+    /// Those that are taken of them.
+    taken: Ports,
 }
 
 impl Default for Entrance {
     fn default() -> Self {
-        Self { address: None, host: None, ports: PORTS, keys: Tls::default(), taken: Arc::default() }
+        Self { address: None, host: None, ports: PORTS, keys: Tls::default(), taken: Ports::default() }
     }
 }
 
@@ -62,44 +61,8 @@ impl Entrance {
     /// # Errors
     /// There is none.
     pub(super) fn port(&self) -> Result<Lease> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = self.ports.clone().find(|port| !taken.contains(port) && is_free(*port));
-        let Some(port) = free else {
-            let (first, last) = (self.ports.start(), self.ports.end());
-            return Err(QEMU.internal_error(format_args!(
-                "Unable to find an unused port in range 'migration' ({first}-{last})"
-            )));
-        };
-        taken.insert(port);
-        Ok(Lease { port, taken: Arc::clone(&self.taken) })
+        self.taken.take("migration", &self.ports)
     }
-}
-
-/// A port that nobody else takes for as long as there is this.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    port: u16,
-    taken: Arc<Mutex<BTreeSet<u16>>>,
-}
-
-impl Lease {
-    pub(super) fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.port);
-    }
-}
-
-/// Whether nobody listens at a port, by either protocol.
-fn is_free(port: u16) -> bool {
-    ["0.0.0.0", "::"].iter().all(|address| match TcpListener::bind((*address, port)) {
-        Ok(_) => true,
-        Err(error) => error.kind() != io::ErrorKind::AddrInUse,
-    })
 }
 
 /// Whether a name means the host that says it, whichever that is.
@@ -169,7 +132,7 @@ impl Goal {
 }
 
 /// An address as it stands before a port.
-fn bracketed(address: &str) -> String {
+pub(super) fn bracketed(address: &str) -> String {
     if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
 }
 
@@ -220,14 +183,14 @@ impl Door {
         match self {
             Self::Socket(path) => format!("unix:{path}"),
             Self::Known(address, port) => format!("tcp:{address}:{port}"),
-            Self::Leased(address, lease, _) => format!("tcp:{address}:{}", lease.port),
+            Self::Leased(address, lease, _) => format!("tcp:{address}:{}", lease.port()),
         }
     }
 
     /// What the source is to be told, where it does not know.
     pub(super) fn told(&self) -> Option<String> {
         match self {
-            Self::Leased(_, lease, before) => Some(format!("{before}:{}", lease.port)),
+            Self::Leased(_, lease, before) => Some(format!("{before}:{}", lease.port())),
             Self::Socket(_) | Self::Known(..) => None,
         }
     }
@@ -271,7 +234,7 @@ mod tests {
 
     fn port_of(door: &Door) -> u16 {
         match door {
-            Door::Leased(_, lease, _) => lease.port,
+            Door::Leased(_, lease, _) => lease.port(),
             other => panic!("{other:?}"),
         }
     }
@@ -290,7 +253,7 @@ mod tests {
         assert_ne!(other, port, "a port is nobody else's");
         assert_eq!(second.told(), Some(format!("tcp://there:{other}")));
         drop(first);
-        assert!(!entrance.taken.lock().unwrap().contains(&port));
+        assert_eq!(port_of(&door(&entrance, vec![listen()])), port, "it has been given up");
         let given = door(&entrance, vec![TypedParam::new(name::URI, "tcp://there:7")]);
         assert_eq!((given.told(), given.incoming().ends_with(":7")), (None, true));
     }

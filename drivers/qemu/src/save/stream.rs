@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::{AddFd, Migrate, MigrateIncoming, RemoveFd};
 
@@ -14,6 +14,7 @@ use super::format::Format;
 use crate::blockjob::say;
 use crate::error::{Result, child, file, monitor};
 use crate::migrate;
+use crate::process::helper;
 
 /// A file, and how a guest's memory is in it.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ async fn capabilities(qemu: &Monitor, on: bool, parallel: bool) -> Result<()> {
 }
 
 fn start(program: &str, option: &str, from: File, to: File) -> Result<Child> {
-    let mut command = Command::new(program);
+    let mut command = helper(program);
     command.arg(option).stdin(from).stdout(to).stderr(Stdio::piped()).kill_on_drop(true);
     command.spawn().map_err(|error| file(&error, format_args!("Cannot run '{program}'")))
 }

@@ -9,7 +9,7 @@ mod owner;
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -211,7 +211,7 @@ impl Dac {
     /// # Errors
     /// One of them cannot be given away.
     pub(crate) fn give_own(&self, domain: &Domain, path: &Path) -> Result<()> {
-        owner::change(path, self.credentials(domain)?.ids)
+        owner::change_own(path, self.credentials(domain)?.ids)
     }
 
     /// Gives back what a guest had. What cannot be given back is left, with a line in the log.
@@ -296,11 +296,16 @@ pub(crate) fn labels(dac: Option<&Dac>, live: Option<&Domain>) -> Vec<String> {
     [String::new()].into_iter().chain(dac.map(label)).collect()
 }
 
-/// Makes a directory whose is a guest's user.
+/// Makes a directory whose is a guest's user. An administrator may have put a link in its place, and nobody else.
+///
+/// # Errors
+/// It cannot be made or given away, or is another's link.
 pub(crate) fn make_dir(dac: Option<&Dac>, dir: &PathBuf) -> io::Result<()> {
     crate::dirs::make_private(dir)?;
-    match dac {
-        Some(dac) => std::os::unix::fs::chown(dir, Some(dac.ids.user), Some(dac.ids.group)),
-        None => Ok(()),
+    let Some(dac) = dac else { return Ok(()) };
+    let there = std::fs::symlink_metadata(dir)?;
+    if there.is_symlink() && there.uid() != 0 {
+        return Err(io::Error::other(format!("'{}' is a link that is not root's", dir.display())));
     }
+    std::os::unix::fs::chown(dir, Some(dac.ids.user), Some(dac.ids.group))
 }

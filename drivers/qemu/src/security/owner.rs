@@ -13,6 +13,7 @@ use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use super::label::{self, Ids};
 use crate::error::Result;
+use crate::written;
 
 /// The owner that a file had.
 const OWNER: &str = "trusted.libvirt.security.dac";
@@ -93,12 +94,21 @@ pub(super) fn is_written_down(path: &Path) -> bool {
     matches!(recall(path), Ok(Some(_)))
 }
 
-/// Changes the owner, where the file system has owners.
+/// Changes the owner of what belongs to a guest's run itself.
 ///
 /// # Errors
 /// The system refuses.
-pub(super) fn change(path: &Path, to: Ids) -> Result<()> {
-    match chown(path, to) {
+pub(super) fn change_own(path: &Path, to: Ids) -> Result<()> {
+    changed(written::give(path, to), path, to)
+}
+
+/// Changes the owner, where the file system has owners.
+fn change(path: &Path, to: Ids) -> Result<()> {
+    changed(chown(path, to), path, to)
+}
+
+fn changed(done: Result<(), Errno>, path: &Path, to: Ids) -> Result<()> {
+    match done {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM | Errno::ROFS) => Ok(()),
         Err(error) => Err(VirtError::system(
             ErrorDomain::SECURITY,

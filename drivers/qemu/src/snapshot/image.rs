@@ -1,14 +1,13 @@
 //! Snapshots within images, and images upon others: `qemu-img` for guests that are off, QEMU's jobs for those that run.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
 use virtwire_qmp::Monitor;
 use virtwire_qmp::commands::{JobDismiss, QueryJobs};
 
 use crate::error::{QEMU, Result, child, monitor};
+use crate::process::helper;
 
 /// How often QEMU is asked how far a job is: it does not tell in words of its own.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -18,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// # Errors
 /// It is not there, or says no.
 pub(crate) async fn qemu_img(args: &[&str]) -> Result<()> {
-    let output = Command::new("qemu-img").args(args).stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = helper("qemu-img").args(args).kill_on_drop(true).output().await;
     let output = output.map_err(|_| QEMU.internal_error("unable to find qemu-img"))?;
     if output.status.success() {
         return Ok(());
@@ -34,7 +33,7 @@ pub(super) async fn backing_file(path: &str) -> Option<String> {
         full_backing_filename: Option<String>,
     }
     let info = ["info", "-U", "--output=json", path];
-    let output = Command::new("qemu-img").args(info).stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = helper("qemu-img").args(info).kill_on_drop(true).output().await;
     serde_json::from_slice::<Info>(&output.ok()?.stdout).ok()?.full_backing_filename
 }
 

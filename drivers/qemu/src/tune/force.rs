@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::process::Command;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::tune::{NumaMode, Scheduler};
 use virtwire_conf::table::Cpuset;
@@ -15,6 +14,7 @@ use super::scheduler::LIMITED;
 use crate::cgroup::{Cgroups, Controller, Group, Memory, again};
 use crate::error::{QEMU, Result, child, file, monitor};
 use crate::pin::pin_thread;
+use crate::process::helper;
 
 /// Puts a guest that has just been started into its groups, and these under its limits.
 ///
@@ -217,7 +217,7 @@ async fn schedule(domain: &Domain, kind: Kind, thread: u32) -> Result<()> {
     let Some((scheduler, priority)) = kind.scheduler(domain) else { return Ok(()) };
     let option = format!("--{}", scheduler.as_str());
     let arguments = [option, "--pid".to_owned(), priority.to_string(), thread.to_string()];
-    let output = Command::new("chrt").args(&arguments).kill_on_drop(true).output().await;
+    let output = helper("chrt").args(&arguments).kill_on_drop(true).output().await;
     let output = output.map_err(|error| file(&error, "Cannot run 'chrt'"))?;
     match output.status.success() {
         true => Ok(()),

@@ -94,6 +94,34 @@ async fn no_two_guests_have_one_port() {
 }
 
 #[tokio::test]
+async fn a_guest_that_is_only_described_takes_no_port() {
+    if qemu().is_none() {
+        return;
+    }
+    let host = host(
+        "remote_display_port_min = 17900\nremote_display_port_max = 17900\nremote_websocket_port_min = 17700\n\
+         remote_websocket_port_max = 17700\n",
+    )
+    .await;
+    let screen = "<graphics type='vnc' websocket='-1'/>";
+    for _ in 0..2 {
+        let args = ConnectDomainXmlToNativeArgs {
+            native_format: "qemu-argv".into(),
+            domain_xml: host.xml("described", screen).into(),
+            flags: 0,
+        };
+        let line = host.driver.connect_domain_xml_to_native(&CallCx::default(), args).await.unwrap();
+        let line = line.native_config.to_string();
+        assert!(line.contains("-vnc 127.0.0.1:0,websocket=-1"), "{line}");
+    }
+    let dom = host.define("seen", screen).await;
+    host.start_paused(&dom).await;
+    let xml = shown(&host, &dom).await;
+    assert!(xml.contains("port='17900'") && xml.contains("websocket='17700'"), "{xml}");
+    destroy(&host, &dom).await;
+}
+
+#[tokio::test]
 async fn screens_are_seen_in_sockets_where_the_settings_say_so() {
     if qemu().is_none() {
         return;

@@ -2,7 +2,7 @@
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::disk::{Disk, Iotune};
-use virtwire_conf::domain::net::{Bandwidth, Interface, Rate};
+use virtwire_conf::domain::net::{Bandwidth, Interface};
 use virtwire_driver_api::params::{Kind, answer, number, text, validate};
 use virtwire_protocol::ErrorDomain;
 use virtwire_protocol::remote::{self as wire, TypedParam};
@@ -124,38 +124,14 @@ pub(super) fn interface<'d>(domain: &'d Domain, id: &str) -> Result<&'d Interfac
         .devices
         .interfaces
         .iter()
-        .find(|interface| is_interface(interface, id))
+        .find(|interface| interface.is_called(id))
         .ok_or_else(|| ErrorDomain::DOMAIN.invalid_arg(format_args!("'{id}' is not a known interface")))
 }
 
-fn is_interface(interface: &Interface, id: &str) -> bool {
-    let name = interface.target.as_ref().and_then(|target| target.dev.as_deref());
-    let mac = interface.mac.as_ref().and_then(|mac| mac.address);
-    name == Some(id) || (mac.is_some() && mac == virtwire_conf::table::Mac::parse_text(id))
+/// The parts of an interface's limits.
+fn rate_params() -> [(&'static str, Kind); 7] {
+    Bandwidth::PARTS.map(|name| (name, Kind::Uint))
 }
-
-/// The parts of one direction, in the order they are told.
-fn rate_params(direction: &str, rate: &Rate, floor: bool) -> Vec<TypedParam> {
-    let param = |name: &str, value: Option<u64>| {
-        TypedParam::new(format!("{direction}.{name}"), value.unwrap_or(0) as u32)
-    };
-    let mut params =
-        vec![param("average", rate.average), param("peak", rate.peak), param("burst", rate.burst)];
-    if floor {
-        params.push(param("floor", rate.floor));
-    }
-    params
-}
-
-const INTERFACE_PARAMS: [(&str, Kind); 7] = [
-    ("inbound.average", Kind::Uint),
-    ("inbound.peak", Kind::Uint),
-    ("inbound.burst", Kind::Uint),
-    ("inbound.floor", Kind::Uint),
-    ("outbound.average", Kind::Uint),
-    ("outbound.peak", Kind::Uint),
-    ("outbound.burst", Kind::Uint),
-];
 
 pub(crate) fn interface_params(
     host: &mut Host,
@@ -164,29 +140,16 @@ pub(crate) fn interface_params(
     check_flags(args.flags, GET_KNOWN, "testDomainGetInterfaceParameters")?;
     if args.nparams == 0 {
         return Ok(wire::DomainGetInterfaceParametersRet {
-            nparams: INTERFACE_PARAMS.len() as i32,
+            nparams: Bandwidth::PARTS.len() as i32,
             ..Default::default()
         });
     }
     let domain = host.guest(&args.dom)?.one_definition(args.flags)?.domain();
     let bandwidth = interface(domain, &args.device.to_str_lossy())?.bandwidth.clone().unwrap_or_default();
-    let mut all = rate_params("inbound", &bandwidth.inbound.unwrap_or_default(), true);
-    all.extend(rate_params("outbound", &bandwidth.outbound.unwrap_or_default(), false));
-    let (params, nparams) = answer(all, args.nparams, args.flags);
+    let all =
+        Bandwidth::PARTS.map(|name| TypedParam::new(name, bandwidth.part(name).unwrap_or_default() as u32));
+    let (params, nparams) = answer(all.into(), args.nparams, args.flags);
     Ok(wire::DomainGetInterfaceParametersRet { params, nparams })
-}
-
-/// One direction as the parameters change it. Without an average or a floor they change nothing; a zero ends the limit.
-fn changed(params: &[TypedParam], direction: &str, old: Option<Rate>) -> Option<Rate> {
-    let part = |name: &str| number(params, &format!("{direction}.{name}"));
-    let (average, floor) = (part("average"), part("floor"));
-    if average.is_none() && floor.is_none() {
-        return old;
-    }
-    let set = |value: Option<u64>| value.filter(|value| *value > 0);
-    let rate =
-        Rate { average: set(average), peak: set(part("peak")), floor: set(floor), burst: set(part("burst")) };
-    (rate.average.is_some() || rate.floor.is_some()).then_some(rate)
 }
 
 pub(crate) fn set_interface_params(
@@ -194,17 +157,13 @@ pub(crate) fn set_interface_params(
     args: wire::DomainSetInterfaceParametersArgs,
 ) -> Result<()> {
     check_flags(args.flags, SET_KNOWN, "testDomainSetInterfaceParameters")?;
-    validate(&args.params, &INTERFACE_PARAMS)?;
+    validate(&args.params, &rate_params())?;
     let id = args.device.to_string();
     host.guest_mut(&args.dom)?.change(args.flags, |domain| {
         interface(domain, &id)?;
-        for interface in domain.devices.interfaces.iter_mut().filter(|interface| is_interface(interface, &id))
-        {
-            let old = interface.bandwidth.take().unwrap_or_default();
-            let inbound = changed(&args.params, "inbound", old.inbound);
-            let outbound = changed(&args.params, "outbound", old.outbound);
-            let none = inbound.is_none() && outbound.is_none();
-            interface.bandwidth = (!none).then_some(Bandwidth { inbound, outbound, ..old });
+        for interface in domain.devices.interfaces.iter_mut().filter(|interface| interface.is_called(&id)) {
+            let said = |part: &str| number(&args.params, part);
+            interface.bandwidth = Bandwidth::changed(interface.bandwidth.take(), said);
         }
         Ok(())
     })
@@ -226,14 +185,5 @@ mod tests {
             check(Iotune { read_iops_sec: Some(2), read_iops_sec_max: Some(1), ..Iotune::default() }),
             Err("invalid argument: read_iops_sec cannot be set higher than read_iops_sec_max".into())
         );
-    }
-
-    #[test]
-    fn a_rate_changes_only_with_average_or_floor() {
-        let old = || Some(Rate { average: Some(5), ..Rate::default() });
-        let params = |name: &str, value: u32| vec![TypedParam::new(name, value)];
-        assert_eq!(changed(&params("inbound.peak", 9), "inbound", old()), old());
-        assert_eq!(changed(&params("inbound.average", 0), "inbound", old()), None);
-        assert_eq!(changed(&params("inbound.floor", 3), "inbound", old()).and_then(|r| r.average), None);
     }
 }

@@ -55,19 +55,15 @@ fn hyperv(hyperv: &Hyperv) -> Result {
 
 /// What QEMU could not do.
 pub(super) fn check_qemu(around: &Around<'_>) -> Result {
-    if let Some(features) = &around.domain.features {
-        let port = features.vmport.as_ref().and_then(|port| port.state);
-        let ps2 = board::has_ps2(around.domain);
-        refuse! {
-            !ps2 && features.vmport.is_some() => QEMU.config_unsupported("vmport is not available with this QEMU binary");
-            !ps2 && features.ps2.is_some() =>
-                QEMU.config_unsupported("ps2 feature is not available with this QEMU binary");
-            port == Some(OnOff::On) && features.ps2.as_ref().is_some_and(|ps2| ps2.state == OnOff::Off) =>
-                QEMU.config_unsupported("vmport feature requires the ps2 feature not to be disabled");
-        }
-    }
     let Some(features) = &around.domain.features else { return Ok(()) };
+    let port = features.vmport.as_ref().and_then(|port| port.state);
+    let ps2 = board::has_ps2(around.domain);
     refuse! {
+        !ps2 && features.vmport.is_some() => QEMU.config_unsupported("vmport is not available with this QEMU binary");
+        !ps2 && features.ps2.is_some() =>
+            QEMU.config_unsupported("ps2 feature is not available with this QEMU binary");
+        port == Some(OnOff::On) && features.ps2.as_ref().is_some_and(|ps2| ps2.state == OnOff::Off) =>
+            QEMU.config_unsupported("vmport feature requires the ps2 feature not to be disabled");
         features.tcg.as_ref().is_some_and(|tcg| tcg.tb_cache.is_some()) && around.domain.type_ != VirtType::Qemu =>
             QEMU.config_unsupported(
                 "TCG features are incompatible with domain type '{}'", around.domain.type_);
