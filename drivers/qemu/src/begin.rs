@@ -5,14 +5,17 @@ use std::sync::Arc;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::features::Cpu;
 use virtwire_conf::snapshot::SnapshotDisk;
+use virtwire_qmp::commands::Cont;
 
+use crate::agent::has_agent;
 use crate::driver::Qemu;
-use crate::error::{QEMU, Result};
-use crate::guest::{Ending, Guest};
+use crate::error::{QEMU, Result, monitor};
+use crate::guest::{Ending, Guest, Live};
+use crate::launch::Launched;
 use crate::migration::Incoming;
 use crate::save::Stream;
-use crate::snapshot;
 use crate::state::{Lifecycle, State};
+use crate::{chain, events, live, overlay, screens, security, snapshot, startup, usb, virtiofs};
 
 /// How a guest begins.
 pub(crate) struct Begin {
@@ -105,6 +108,101 @@ impl Qemu {
     /// Boots a guest as `stored` says.
     pub(crate) async fn start_from(&self, guest: &Arc<Guest>, stored: &Domain, paused: bool) -> Result<()> {
         self.begin(guest, stored, Begin { paused, memory: Memory::Fresh }).await
+    }
+
+    /// Starts a guest as `stored` says.
+    pub(crate) async fn begin(&self, guest: &Arc<Guest>, stored: &Domain, begin: Begin) -> Result<()> {
+        let id = self.next_id();
+        let (state, changes) = begin.memory.leads_to(begin.paused);
+        let shared = &self.shared;
+        let mut domain = live::domain(stored, id, &shared.dirs, &shared.policy);
+        let ports = screens::place(&mut domain, &shared.dirs, &shared.policy, &shared.ports)?;
+        live::number_vsock(&mut domain, &self.vsocks());
+        if let Some(cpu) = begin.memory.cpu() {
+            domain.cpu = Some(cpu.clone());
+        }
+        let cold = matches!(begin.memory, Memory::Fresh);
+        for missing in startup::drop_missing(&mut domain, cold) {
+            self.emit(missing.told(guest.handle()));
+        }
+        let last_source = match self.find_devices(&mut domain).await {
+            Ok(last) => last,
+            Err(error) => {
+                self.audit_start(&guest.handle(), &domain, changes, None);
+                return Err(error);
+            }
+        };
+        let dir = shared.dirs.domain(id, &guest.name);
+        let Launched { process, group, monitor: monitor_of, events } =
+            match self.launch(&mut domain, &dir, begin.memory.comes_in()).await {
+                Ok(launched) => launched,
+                Err(error) => {
+                    self.tear_down(&domain, &dir).await;
+                    guest.lock().state = State::SHUTOFF_FAILED;
+                    self.audit_start(&guest.handle(), &domain, changes, None);
+                    return Err(error);
+                }
+            };
+        let live = Live {
+            id,
+            domain: Arc::new(domain),
+            stored: Arc::new(stored.clone()),
+            monitor: monitor_of.clone(),
+            process: Arc::new(process),
+            group,
+            dir,
+            _ports: ports.into(),
+            restart: false,
+            last_source,
+            block_jobs: Vec::new(),
+            backup: None,
+            ending: None,
+        };
+        {
+            let mut inner = guest.lock();
+            inner.live = Some(live);
+            inner.state = State::PAUSED_STARTING_UP;
+        }
+        self.follow(guest, id, events);
+        if has_agent(&guest.live()?.domain) {
+            self.emit(events::agent_lifecycle(guest.handle(), false, true));
+        }
+        let ending = begin.memory.missed();
+        let mut begun = self.fill(guest, begin.memory).await;
+        if begun.is_ok() && !begin.paused {
+            begun = monitor_of.execute(&Cont {}).await.map(drop).map_err(monitor);
+        }
+        if let Err(error) = begun {
+            self.kill(guest, ending).await;
+            return Err(error);
+        }
+        guest.lock().state = state;
+        changes.iter().for_each(|event| self.emit(event.of(guest.handle())));
+        self.save_status(guest);
+        if let Ok(live) = guest.live() {
+            self.audit_start(&guest.handle(), &live.domain, changes, Some(live.process.pid()));
+        }
+        Ok(())
+    }
+
+    /// Finds what the devices of a guest are on this host, and lays an image over each disk that forgets. Returns the
+    /// highest number of an image.
+    async fn find_devices(&self, domain: &mut Domain) -> Result<u32> {
+        domain.devices.disks.iter_mut().try_for_each(chain::find)?;
+        let last_source = live::number_sources(domain);
+        security::prepare(self.shared.security.as_ref(), domain)?;
+        usb::find_all(domain)?;
+        virtiofs::find_all(domain)?;
+        overlay::lay_all(domain).await?;
+        Ok(last_source)
+    }
+
+    /// The numbers of the sockets between host and guests that are taken.
+    pub(crate) fn vsocks(&self) -> Vec<u32> {
+        let of = |guest: &Arc<Guest>| {
+            guest.lock().live.as_ref()?.domain.devices.vsock.as_ref()?.cid.as_ref()?.address
+        };
+        self.all().iter().filter_map(of).collect()
     }
 
     /// Fills the memory of a guest that has just been started.

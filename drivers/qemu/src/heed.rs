@@ -14,7 +14,7 @@ use crate::driver::Qemu;
 use crate::graphics::{self, Phase};
 use crate::guest::{Ending, Guest};
 use crate::state::{Lifecycle, State};
-use crate::{live, modules, status};
+use crate::{events, live, modules};
 
 impl Qemu {
     /// Follows what QEMU tells until it has ended.
@@ -73,7 +73,7 @@ impl Qemu {
                 self.heed_migration(guest, event);
             }
             EventKind::Watchdog { action } => {
-                self.emit(status::watchdog(guest.handle(), action));
+                self.emit(events::watchdog(guest.handle(), action));
                 if action == "pause" {
                     self.change(guest, State::runs, State::PAUSED_WATCHDOG, Lifecycle::SUSPENDED_WATCHDOG);
                 }
@@ -81,16 +81,16 @@ impl Qemu {
             EventKind::GuestPanicked { .. } => self.panicked(guest).await,
             EventKind::Suspend {} => {
                 guest.agent.does(Deed::Sleep);
-                self.emit(status::sleeps(guest.handle()));
+                self.emit(events::sleeps(guest.handle()));
                 self.change(guest, State::runs, State::PMSUSPENDED, Lifecycle::PMSUSPENDED_MEMORY);
             }
             EventKind::SuspendDisk {} => {
                 guest.agent.does(Deed::Sleep);
-                self.emit(status::sleeps_on_disk(guest.handle()));
+                self.emit(events::sleeps_on_disk(guest.handle()));
                 self.change(guest, State::runs, State::PMSUSPENDED, Lifecycle::PMSUSPENDED_DISK);
             }
             EventKind::Wakeup {} => {
-                self.emit(status::wakes(guest.handle()));
+                self.emit(events::wakes(guest.handle()));
                 let asleep = |state: State| state == State::PMSUSPENDED;
                 self.change(guest, asleep, State::RUNNING_WAKEUP, Lifecycle::STARTED_BOOTED);
             }
@@ -100,12 +100,12 @@ impl Qemu {
             }
             EventKind::DumpCompleted { error, .. } => drop(guest.dumped.send_replace(error.clone())),
             EventKind::VserportChange { id, open } => self.port_changed(guest, id, *open),
-            EventKind::RtcChange { offset } => self.emit(status::rtc_change(guest.handle(), *offset)),
+            EventKind::RtcChange { offset } => self.emit(events::rtc_change(guest.handle(), *offset)),
             EventKind::BalloonChange { actual } => {
                 if let Some(live) = &mut guest.lock().live {
                     Arc::make_mut(&mut live.domain).current_memory = Some(KiB(*actual / 1024));
                 }
-                self.emit(status::balloon_change(guest.handle(), *actual / 1024))
+                self.emit(events::balloon_change(guest.handle(), *actual / 1024))
             }
             EventKind::BlockWriteThreshold { node_name, amount_exceeded, write_threshold } => {
                 self.threshold_passed(guest, node_name, *write_threshold, *amount_exceeded);
@@ -121,13 +121,13 @@ impl Qemu {
             EventKind::DeviceTrayMoved { id, tray_open, .. } => self.tray_moved(guest, id, *tray_open),
             EventKind::DeviceUnplugGuestError { device: Some(alias), .. } => {
                 guest.leaving.kept(alias);
-                self.emit(status::keeps(guest.handle(), alias));
+                self.emit(events::keeps(guest.handle(), alias));
             }
             EventKind::GuestCrashloaded { .. } => {
                 self.emit(Lifecycle::CRASHED_CRASHLOADED.of(guest.handle()));
             }
             EventKind::MemoryFailure { recipient, action, flags } => {
-                self.emit(status::memory_failure(guest.handle(), recipient, action, *flags));
+                self.emit(events::memory_failure(guest.handle(), recipient, action, *flags));
             }
             EventKind::MemoryDeviceSizeChange { id: Some(alias), size } => {
                 let known = guest
@@ -137,7 +137,7 @@ impl Qemu {
                     .is_some_and(|live| modules::resized(Arc::make_mut(&mut live.domain), alias, *size));
                 if known {
                     self.save_status(guest);
-                    self.emit(status::memory_size(guest.handle(), alias, *size));
+                    self.emit(events::memory_size(guest.handle(), alias, *size));
                 }
             }
             EventKind::VncConnected { server, client } | EventKind::SpiceConnected { server, client } => {
@@ -191,7 +191,7 @@ impl Qemu {
         };
         if is_agent {
             guest.agent.changed();
-            self.emit(status::agent_lifecycle(guest.handle(), open, false));
+            self.emit(events::agent_lifecycle(guest.handle(), open, false));
         }
         self.save_status(guest);
     }

@@ -1,8 +1,8 @@
 //! Runs real guests under QEMU: `qemu:///system` and `qemu:///session`.
 //!
 //! A guest is a [`guest`] with its definitions; running, it has a [`process`] and a monitor. [`argv`] says how QEMU is
-//! started, [`lifecycle`] starts and ends it and follows what it tells. The list of guests is never locked while
-//! anything waits, so that a guest that hangs holds up nobody else.
+//! started; [`begin`], [`launch`] and [`end`] are its life, and [`heed`] follows what it tells. The list of guests is never
+//! locked while anything waits, so that a guest that hangs holds up nobody else.
 
 mod absent;
 mod actions;
@@ -32,7 +32,9 @@ pub mod dirs;
 mod disks;
 mod driver;
 mod dump;
+mod end;
 mod error;
+mod events;
 mod fds;
 mod firmware;
 #[cfg(fuzzing)]
@@ -46,7 +48,7 @@ mod info;
 mod iothreads;
 mod jobs;
 mod kept;
-mod lifecycle;
+mod launch;
 mod list;
 mod listen;
 mod live;

@@ -1,18 +1,21 @@
-//! The file that says a guest runs, in libvirt's layout; and small events.
+//! The file that says a guest runs, in libvirt's layout.
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::{fs, io};
 
 use virtwire_conf::xml::Document;
-use virtwire_conf::{Domain, ParseOptions};
+use virtwire_conf::{Domain, FormatOptions, ParseOptions};
 use virtwire_protocol::error::ErrorDomain;
-use virtwire_protocol::remote::*;
-use virtwire_qmp::events::MemoryFlags;
+use virtwire_store::{self as store, with_warning};
 
 use crate::backup;
 use crate::blockjob::{self, BlockJob};
+use crate::driver::Qemu;
+use crate::guest::Guest;
 use crate::migration::{self, Record};
+use crate::process::write_pid;
 use crate::state::State;
-use virtwire_store::with_warning;
 
 /// What a status file says.
 pub(crate) struct Status {
@@ -58,84 +61,45 @@ pub(crate) fn read(text: &str) -> Result<Status, String> {
     Ok(Status { state, pid, monitor, block_jobs, backup, moving: migration::read_record(root), domain })
 }
 
-/// The watchdog of a guest has run out.
-pub(crate) fn watchdog(dom: NonnullDomain, action: &str) -> Event {
-    // VIR_DOMAIN_EVENT_WATCHDOG_…
-    let words = ["none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi"];
-    let action = words.iter().position(|word| *word == action).unwrap_or_default() as i32;
-    Event::DomainWatchdog(DomainEventCallbackWatchdogMsg {
-        callback_id: 0,
-        msg: DomainEventWatchdogMsg { dom, action },
-    })
-}
+impl Qemu {
+    /// Writes down what a daemon that comes after this one needs to find the guest again.
+    pub(crate) fn save_status(&self, guest: &Guest) {
+        // What is read here is older than what the next one reads, and is to be written before it.
+        let _one = guest.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let (live, state, moving) = {
+            let inner = guest.lock();
+            let Some(live) = &inner.live else { return };
+            (live.clone(), inner.state, inner.moving.as_ref().map(Record::from))
+        };
+        let pid = live.process.pid();
+        let moving = moving.map(|moving| moving.write()).unwrap_or_default();
+        let work = moving + &blockjob::write(&live.block_jobs) + &backup::write(live.backup.as_ref());
+        if let Err(error) = self.write_status(&live.domain, &work, state, pid, &live.dir) {
+            tracing::warn!(guest = guest.name, %error, "its status cannot be saved");
+        }
+    }
 
-/// A guest has set its clock.
-pub(crate) fn rtc_change(dom: NonnullDomain, offset: i64) -> Event {
-    let msg = DomainEventRtcChangeMsg { dom, offset };
-    Event::DomainRtcChange(DomainEventCallbackRtcChangeMsg { callback_id: 0, msg })
-}
+    /// Writes it down for a guest with this definition; `work` are the elements of what goes on with it.
+    pub(crate) fn write_status(
+        &self,
+        domain: &Domain,
+        work: &str,
+        state: State,
+        pid: u32,
+        dir: &Path,
+    ) -> io::Result<()> {
+        let xml = domain.to_xml(&FormatOptions { secure: true, ..FormatOptions::default() });
+        let text = write(state, pid, &dir.join("monitor.sock"), work, &xml);
+        let dirs = &self.shared.dirs;
+        store::write(&dirs.status(&domain.name), &text)?;
+        write_pid(&dirs.pid(&domain.name), pid)
+    }
 
-/// A guest's balloon has moved; in KiB.
-pub(crate) fn balloon_change(dom: NonnullDomain, actual: u64) -> Event {
-    let msg = DomainEventBalloonChangeMsg { dom, actual };
-    Event::DomainBalloonChange(DomainEventCallbackBalloonChangeMsg { callback_id: 0, msg })
-}
-
-/// Whether the agent of a guest can be asked has changed: because the guest has started, or because its port was opened
-/// or closed.
-pub(crate) fn agent_lifecycle(dom: NonnullDomain, connected: bool, by_start: bool) -> Event {
-    // VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_… and …_REASON_…
-    let (state, reason) = (if connected { 1 } else { 2 }, if by_start { 1 } else { 2 });
-    Event::DomainAgentLifecycle(DomainEventCallbackAgentLifecycleMsg { callback_id: 0, dom, state, reason })
-}
-
-/// A guest sleeps.
-pub(crate) fn sleeps(dom: NonnullDomain) -> Event {
-    let msg = DomainEventPmsuspendMsg { dom };
-    Event::DomainPmsuspend(DomainEventCallbackPmsuspendMsg { callback_id: 0, reason: 0, msg })
-}
-
-/// A guest sleeps, with its memory on disk.
-pub(crate) fn sleeps_on_disk(dom: NonnullDomain) -> Event {
-    let msg = DomainEventPmsuspendDiskMsg { dom };
-    Event::DomainPmsuspendDisk(DomainEventCallbackPmsuspendDiskMsg { callback_id: 0, reason: 0, msg })
-}
-
-/// A guest has woken up.
-pub(crate) fn wakes(dom: NonnullDomain) -> Event {
-    let msg = DomainEventPmwakeupMsg { dom };
-    Event::DomainPmwakeup(DomainEventCallbackPmwakeupMsg { callback_id: 0, reason: 0, msg })
-}
-
-/// A guest does not let a device go.
-pub(crate) fn keeps(dom: NonnullDomain, alias: &str) -> Event {
-    let dev_alias = alias.into();
-    Event::DomainDeviceRemovalFailed(DomainEventCallbackDeviceRemovalFailedMsg {
-        callback_id: 0,
-        dom,
-        dev_alias,
-    })
-}
-
-/// Memory of a guest has failed.
-pub(crate) fn memory_failure(dom: NonnullDomain, recipient: &str, action: &str, flags: MemoryFlags) -> Event {
-    // VIR_DOMAIN_EVENT_MEMORY_FAILURE_…
-    let number = |words: &[&str], word| words.iter().position(|known| *known == word).unwrap_or_default();
-    let recipient = number(&["hypervisor", "guest"], recipient) as i32;
-    let action = number(&["ignore", "inject", "fatal", "reset"], action) as i32;
-    let flags = u32::from(flags.action_required) | u32::from(flags.recursive) << 1;
-    Event::DomainMemoryFailure(DomainEventMemoryFailureMsg { callback_id: 0, dom, recipient, action, flags })
-}
-
-/// A guest's memory device has another size; in bytes.
-pub(crate) fn memory_size(dom: NonnullDomain, alias: &str, size: u64) -> Event {
-    let (alias, size) = (alias.into(), size / 1024);
-    Event::DomainMemoryDeviceSizeChange(DomainEventMemoryDeviceSizeChangeMsg {
-        callback_id: 0,
-        dom,
-        alias,
-        size,
-    })
+    /// Nobody is to look for the guest.
+    pub(crate) fn forget_status(&self, name: &str) {
+        let _ = fs::remove_file(self.shared.dirs.status(name));
+        let _ = fs::remove_file(self.shared.dirs.pid(name));
+    }
 }
 
 #[cfg(test)]
