@@ -16,6 +16,7 @@ use virtwire_driver_secret::Secrets;
 use virtwire_driver_storage::Pools;
 use virtwire_driver_test::TestDriver;
 
+use crate::family;
 use crate::reach::Peers;
 
 /// Where libvirt's own schemas are, where they are installed.
@@ -76,5 +77,7 @@ pub async fn all(
     let qemu = qemu.answers_within(answer_limit).known_as(host.uuid);
     let qemu = if host.peers { qemu.reaching(Arc::new(Peers)) } else { qemu };
     qemu.load().await?;
-    Ok(vec![Arc::new(qemu), Arc::new(TestDriver::new())])
+    let qemu = Arc::new(qemu);
+    let first: [Arc<dyn Driver>; 2] = [qemu.clone(), Arc::new(TestDriver::new())];
+    Ok(first.into_iter().chain(family::all(&qemu)).collect())
 }

@@ -14,6 +14,7 @@ mod dispatch;
 pub mod drivers;
 mod embedded;
 mod events;
+mod family;
 mod forward;
 mod glob;
 mod lifetime;

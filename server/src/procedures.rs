@@ -88,28 +88,20 @@ impl Session {
     ) -> Result<i32, VirtError> {
         let connection = self.open_connection()?;
         Self::known(class, event, false)?;
-        let served = match class {
-            "network" => connection
-                .network
-                .is_some()
-                .then_some(())
-                .ok_or(Procedure::CONNECT_NETWORK_EVENT_REGISTER_ANY),
-            "storage_pool" => connection
-                .storage
-                .is_some()
-                .then_some(())
-                .ok_or(Procedure::CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY),
-            "node_device" => connection
-                .node_device
-                .is_some()
-                .then_some(())
-                .ok_or(Procedure::CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY),
-            "secret" => {
-                connection.secret.is_some().then_some(()).ok_or(Procedure::CONNECT_SECRET_EVENT_REGISTER_ANY)
+        let (is_served, procedure) = match class {
+            "network" => (connection.network.is_some(), Procedure::CONNECT_NETWORK_EVENT_REGISTER_ANY),
+            "storage_pool" => {
+                (connection.storage.is_some(), Procedure::CONNECT_STORAGE_POOL_EVENT_REGISTER_ANY)
             }
-            _ => Ok(()),
+            "node_device" => {
+                (connection.node_device.is_some(), Procedure::CONNECT_NODE_DEVICE_EVENT_REGISTER_ANY)
+            }
+            "secret" => (connection.secret.is_some(), Procedure::CONNECT_SECRET_EVENT_REGISTER_ANY),
+            _ => (connection.domain_events, Procedure::CONNECT_DOMAIN_EVENT_REGISTER_ANY),
         };
-        served.map_err(no_support)?;
+        if !is_served {
+            return Err(no_support(procedure));
+        }
         self.register(&connection, Registration { class, event, callback: Some(0), filter, monitor: None })
     }
 
@@ -286,6 +278,9 @@ impl SessionProcedures for Session {
         _: &CallCx,
     ) -> Result<ConnectDomainEventRegisterRet, VirtError> {
         let connection = self.open_connection()?;
+        if !connection.domain_events {
+            return Err(no_support(Procedure::CONNECT_DOMAIN_EVENT_REGISTER));
+        }
         self.register(&connection, legacy(VIR_DOMAIN_EVENT_ID_LIFECYCLE))?;
         Ok(ConnectDomainEventRegisterRet { cb_registered: 0 })
     }
@@ -307,6 +302,9 @@ impl SessionProcedures for Session {
     ) -> Result<(), VirtError> {
         let connection = self.open_connection()?;
         Self::known("domain", args.event_id, true)?;
+        if !connection.domain_events {
+            return Err(no_support(Procedure::CONNECT_DOMAIN_EVENT_REGISTER_ANY));
+        }
         self.register(&connection, legacy(args.event_id)).map(drop)
     }
 

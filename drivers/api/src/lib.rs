@@ -12,6 +12,7 @@ mod filter;
 pub mod params;
 mod serve;
 mod stream;
+mod uri;
 
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use far::{Far, Reach};
 pub use filter::{NODE_DEVICE_FLAGS, POOL_FLAGS, POOL_KINDS, node_device_passes, passes, pool_kind_passes};
 pub use serve::{Answer, check_flags};
 pub use stream::{FromClient, SessionEnd, StreamEnd, ToClient, stream};
+pub use uri::uri_path;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 #[doc(hidden)]
 pub use virtwire_protocol::{lxc, qemu, remote};
@@ -110,6 +112,8 @@ pub struct Connection {
     pub nwfilter: Option<Arc<dyn NwfilterDriver>>,
     /// The events of all of them.
     pub events: Arc<EventHub>,
+    /// Whether events of domains can be asked for.
+    pub domain_events: bool,
     /// Whether events of QEMU's monitor can be asked for.
     pub monitor_events: bool,
     /// The features (`VIR_DRV_FEATURE_…` numbers) that the driver has, besides those of the daemon itself.
@@ -131,6 +135,7 @@ impl Connection {
             secret: None,
             nwfilter: None,
             events,
+            domain_events: true,
             monitor_events: false,
             features: &[],
             guard: None,

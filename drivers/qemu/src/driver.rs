@@ -12,7 +12,7 @@ use uuid::Uuid;
 use virtwire_conf::{ARCHITECTURES, Domain, Emulator, Machine, ParseOptions, QemuHost};
 use virtwire_driver_api::{
     CallCx, Connection, Driver, EventHub, Kept, NetworkDriver, NodeDeviceDriver, NwfilterDriver, Reach,
-    SecretDriver, StorageDriver, async_trait,
+    SecretDriver, StorageDriver, async_trait, uri_path,
 };
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{Event, NonnullDomain};
@@ -43,14 +43,13 @@ use virtwire_store::{self as store, Found};
 /// parameters, and the order of a network update's parts.
 const FEATURES: &[i32] = &[4, 6, 7, 9, 11, 12, 13, 16];
 
-/// `qemu:///system` or `qemu:///session`: a set of guests below some directories.
+/// The guests of the machine or of one user, kept below some directories.
 #[derive(Clone)]
 pub struct Qemu {
     pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {
-    pub(crate) uri: &'static str,
     pub(crate) dirs: Dirs,
     pub(crate) host: Host,
     pub(crate) host_uuid: Uuid,
@@ -66,7 +65,7 @@ pub(crate) struct Shared {
     pub(crate) policy: Policy,
     /// The ports of guests' screens.
     pub(crate) ports: Ports,
-    /// Where guests are held to their shares; nowhere in `qemu:///session`.
+    /// Where guests are held to their shares; nowhere where they are a user's.
     pub(crate) cgroups: Cgroups,
     /// How long QEMU may take to answer a command, and to answer at all when it starts.
     pub(crate) answer_limit: Duration,
@@ -121,7 +120,7 @@ impl Qemu {
             true => (Some(Dac::of(&settings)?), Cgroups::of_host(&settings)?),
             false => (None, Cgroups::default()),
         };
-        Self::open("qemu:///system", dirs, &settings, (security, cgroups), answer_limit, host_uuid).await
+        Self::open(dirs, &settings, (security, cgroups), answer_limit, host_uuid).await
     }
 
     /// The guests of one user.
@@ -133,11 +132,10 @@ impl Qemu {
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory"))?;
         let settings = Settings::read(&dirs.settings())?;
         let host = (None, Cgroups::default());
-        Self::open("qemu:///session", dirs, &settings, host, answer_limit, host_uuid).await
+        Self::open(dirs, &settings, host, answer_limit, host_uuid).await
     }
 
     async fn open(
-        uri: &'static str,
         mut dirs: Dirs,
         settings: &Settings,
         (security, cgroups): (Option<Dac>, Cgroups),
@@ -154,7 +152,6 @@ impl Qemu {
         }
         let alive = strays::claim(&dirs.lock()).await?;
         let shared = Shared {
-            uri,
             host: Host::default(),
             host_uuid: host_uuid.unwrap_or_else(crate::caps::host::host_uuid),
             events: EventHub::new(),
@@ -452,12 +449,12 @@ struct Opened {
     companions: Companions,
 }
 
-/// `qemu:`, with its two sets of guests; each is opened when first asked for, those of the machine at once for root.
+/// `qemu:`, whose guests are those of the machine where the daemon is root's, else those of its user. root has no others:
+/// `qemu:///session` leads to the machine's too, as with libvirtd.
 pub struct QemuDriver {
     root: PathBuf,
     companions: Option<Box<dyn OpenCompanions>>,
-    system: OnceCell<Opened>,
-    session: OnceCell<Opened>,
+    opened: OnceCell<Opened>,
     privileged: bool,
     answer_limit: Duration,
     host_uuid: Option<Uuid>,
@@ -468,10 +465,9 @@ impl QemuDriver {
     /// A driver that keeps the machine's guests below `root`.
     pub fn new(root: PathBuf) -> Self {
         let privileged = rustix::process::geteuid().is_root();
-        let (system, session) = (OnceCell::new(), OnceCell::new());
-        let answer_limit = ANSWER_LIMIT;
+        let (opened, answer_limit) = (OnceCell::new(), ANSWER_LIMIT);
         let (companions, host_uuid, reach) = (None, None, None);
-        Self { root, companions, system, session, privileged, answer_limit, host_uuid, reach }
+        Self { root, companions, opened, privileged, answer_limit, host_uuid, reach }
     }
 
     /// With another limit for QEMU's answers than [`ANSWER_LIMIT`].
@@ -495,6 +491,25 @@ impl QemuDriver {
         self
     }
 
+    /// Whether the guests are those of the machine.
+    pub fn is_privileged(&self) -> bool {
+        self.privileged
+    }
+
+    /// The drivers beside the guests, and where all of them raise their events.
+    ///
+    /// # Errors
+    /// The directories cannot be made or read.
+    pub async fn companions(&self) -> Result<(Companions, Arc<EventHub>)> {
+        let Opened { guests, companions } = self.opened_for_client().await?;
+        Ok((companions.clone(), guests.events()))
+    }
+
+    async fn opened_for_client(&self) -> Result<&Opened> {
+        let failed = |error| VirtError::system(QEMU, &error, "cannot open the guests' directories");
+        self.opened().await.map_err(failed)
+    }
+
     /// With drivers of other families beside the guests.
     #[must_use]
     pub fn with(mut self, companions: Box<dyn OpenCompanions>) -> Self {
@@ -502,19 +517,20 @@ impl QemuDriver {
         self
     }
 
-    async fn system(&self) -> io::Result<&Opened> {
-        let (limit, uuid) = (self.answer_limit, self.host_uuid);
-        let open = async || self.opened(Qemu::system_within(&self.root, limit, uuid).await?).await;
-        self.system.get_or_try_init(open).await
+    /// The guests and what belongs to them, opened when first asked for.
+    async fn opened(&self) -> io::Result<&Opened> {
+        let open = async || {
+            let (limit, uuid) = (self.answer_limit, self.host_uuid);
+            let guests = match self.privileged {
+                true => Qemu::system_within(&self.root, limit, uuid).await?,
+                false => Qemu::session(limit, uuid).await?,
+            };
+            self.accompany(guests).await
+        };
+        self.opened.get_or_try_init(open).await
     }
 
-    async fn session(&self) -> io::Result<&Opened> {
-        let (limit, uuid) = (self.answer_limit, self.host_uuid);
-        let open = async || self.opened(Qemu::session(limit, uuid).await?).await;
-        self.session.get_or_try_init(open).await
-    }
-
-    async fn opened(&self, guests: Qemu) -> io::Result<Opened> {
+    async fn accompany(&self, guests: Qemu) -> io::Result<Opened> {
         let Beside { config, run, state } = guests.shared.dirs.beside.clone();
         let host_uuid = guests.shared.host_uuid;
         let place = Place { config, run, state, host_uuid, events: guests.events() };
@@ -536,12 +552,7 @@ impl QemuDriver {
     /// # Errors
     /// The directories cannot be made or read.
     pub async fn load(&self) -> io::Result<()> {
-        if self.privileged {
-            self.system().await?;
-        } else {
-            self.session().await?;
-        }
-        Ok(())
+        self.opened().await.map(drop)
     }
 }
 
@@ -552,34 +563,28 @@ impl Driver for QemuDriver {
     }
 
     async fn reload(&self) {
-        for Opened { guests, companions } in
-            [&self.system, &self.session].into_iter().filter_map(OnceCell::get)
-        {
-            for kept in &companions.kept {
-                if let Err(error) = kept.reload().await {
-                    tracing::error!(%error, "what is stored is not read again");
-                }
+        let Some(Opened { guests, companions }) = self.opened.get() else { return };
+        for kept in &companions.kept {
+            if let Err(error) = kept.reload().await {
+                tracing::error!(%error, "what is stored is not read again");
             }
-            if let Err(error) = guests.reload() {
-                tracing::error!(%error, "the guests' definitions are not read again");
-            }
+        }
+        if let Err(error) = guests.reload() {
+            tracing::error!(%error, "the guests' definitions are not read again");
         }
     }
 
     async fn open(&self, cx: &CallCx, uri: &str) -> Result<Connection, VirtError> {
-        let path = uri.strip_prefix("qemu://").map_or("", |rest| rest.find('/').map_or("", |at| &rest[at..]));
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let failed =
-            |error: io::Error| VirtError::system(QEMU, &error, "cannot open the guests' directories");
-        let Opened { guests: driver, companions } = match (path, self.privileged) {
-            ("/system", true) => self.system().await.map_err(failed)?,
-            ("/session", _) => self.session().await.map_err(failed)?,
+        let own_uri = match (uri_path(uri), self.privileged) {
+            ("/system", true) => "qemu:///system",
+            ("/session", _) => "qemu:///session",
             (path, privileged) => {
                 let other = if privileged { "qemu:///system" } else { "qemu:///session" };
                 let text = format_args!("unexpected qemu URI path '{path}', try {other}");
                 return Err(ErrorDomain::NONE.internal_error(text));
             }
         };
+        let Opened { guests: driver, companions } = self.opened_for_client().await?;
         let events = Arc::clone(&driver.shared.events);
         let hypervisor = Arc::new(driver.clone());
         Ok(Connection {
@@ -591,7 +596,7 @@ impl Driver for QemuDriver {
             nwfilter: companions.nwfilter.clone(),
             node_device: companions.node_device.clone(),
             guard: Some(Arc::new(Guard { driver: driver.clone(), client: cx.client })),
-            ..Connection::new(driver.shared.uri, hypervisor, events)
+            ..Connection::new(own_uri, hypervisor, events)
         })
     }
 
@@ -601,11 +606,7 @@ impl Driver for QemuDriver {
     }
 
     fn is_busy(&self) -> bool {
-        let opened = [self.system.get(), self.session.get()];
-        opened
-            .into_iter()
-            .flatten()
-            .flat_map(|opened| opened.guests.all())
-            .any(|guest| guest.lock().live.is_some())
+        let guests = self.opened.get().map(|opened| opened.guests.all()).unwrap_or_default();
+        guests.iter().any(|guest| guest.lock().live.is_some())
     }
 }

@@ -62,6 +62,15 @@ pub(crate) async fn pools(
     Ok(ConnectGetStoragePoolCapabilitiesRet { capabilities: out.into() })
 }
 
+/// The capabilities of a connection to storage alone: the kinds of pools.
+pub fn host() -> String {
+    let mut out = "<capabilities>\n\n  <pool>\n    <enum name='type'>\n".to_owned();
+    for kind in SERVED {
+        let _ = writeln!(out, "      <value>{kind}</value>");
+    }
+    out + "    </enum>\n  </pool>\n\n</capabilities>\n"
+}
+
 fn options(out: &mut String, element: &str, name: &str, formats: Formats) {
     let Some((default, values)) = formats else { return };
     let _ =

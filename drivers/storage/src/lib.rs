@@ -13,6 +13,8 @@ mod program;
 mod serve;
 mod volume;
 
+pub use capabilities::host as host_capabilities;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

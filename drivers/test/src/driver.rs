@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use virtwire_driver_api::{CallCx, Connection, Driver, EventHub, async_trait};
+use virtwire_driver_api::{CallCx, Connection, Driver, EventHub, async_trait, uri_path};
 use virtwire_protocol::VirtError;
 
 use crate::defaults;
@@ -70,16 +70,6 @@ impl TestDriver {
 /// `VIR_DRV_FEATURE_TYPED_PARAM_STRING` and `VIR_DRV_FEATURE_NETWORK_UPDATE_HAS_CORRECT_ORDER`
 const FEATURES: [i32; 2] = [9, 16];
 
-/// The path of a URI, without scheme, authority, query and fragment.
-fn path(uri: &str) -> &str {
-    let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
-    let rest = match rest.strip_prefix("//") {
-        Some(rest) => rest.find('/').map_or("", |at| &rest[at..]),
-        None => rest,
-    };
-    rest.split(['?', '#']).next().unwrap_or_default()
-}
-
 #[async_trait]
 impl Driver for TestDriver {
     fn name(&self) -> &'static str {
@@ -87,7 +77,7 @@ impl Driver for TestDriver {
     }
 
     async fn open(&self, _: &CallCx, uri: &str) -> std::result::Result<Connection, VirtError> {
-        let world = match path(uri) {
+        let world = match uri_path(uri) {
             "" | "/" => return Err(TEST.invalid_arg("testOpen: supply a path or use test:///default")),
             "/default" => self.shared()?,
             file => World::new(node_file::read(file)?),
@@ -102,26 +92,5 @@ impl Driver for TestDriver {
             features: &FEATURES,
             ..Connection::new(uri, connection, events)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_of_uris() {
-        for (uri, expected) in [
-            ("test:///default", "/default"),
-            ("test:/default", "/default"),
-            ("test://", ""),
-            ("test:///", "/"),
-            ("test://host/default", "/default"),
-            ("test:///default?x=y", "/default"),
-            ("test:default", "default"),
-            ("test:///a/node.xml#x", "/a/node.xml"),
-        ] {
-            assert_eq!(path(uri), expected, "{uri}");
-        }
     }
 }

@@ -16,3 +16,4 @@ mod replay;
 mod scripted_qemu;
 mod style;
 mod trace;
+mod uris;

@@ -16,7 +16,7 @@ use virtwire_tests::repo;
 use crate::clients::all_as_expected;
 
 pub(crate) const SYSTEM: &str = "qemu:///system";
-const SESSION: &str = "qemu:///session";
+pub(crate) const SESSION: &str = "qemu:///session";
 /// A user without rights: `nobody` on Debian.
 const NOBODY: u32 = 65534;
 
@@ -192,13 +192,6 @@ fn lives(daemon: &Daemon, uri: &str) {
 fn a_guest_lives_on_the_system() {
     if peers::here(&[Peer::Root, Peer::Virsh, Peer::Qemu]) {
         lives(&Daemon::virtwired(), SYSTEM);
-    }
-}
-
-#[test]
-fn a_guest_lives_in_the_session_of_root() {
-    if peers::here(&[Peer::Root, Peer::Virsh, Peer::Qemu]) {
-        lives(&Daemon::virtwired_of(0), SESSION);
     }
 }
 
