@@ -130,6 +130,15 @@ impl Daemon {
         Self::private(&program, &["sh", "-c", "while :; do \"$0\" \"$@\"; done"])
     }
 
+    /// The real libvirtd, then virtwired, and so on, on the same state: each comes when the other has ended.
+    ///
+    /// # Panics
+    /// If one can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn in_turn() -> Self {
+        Self::private(&virtwired(), &["sh", "-c", "while :; do libvirtd \"$@\"; \"$0\" \"$@\"; done"])
+    }
+
     #[track_caller]
     fn private(program: &Path, before: &[&str]) -> Self {
         Self::private_in(Folder::new(), before, program, &[])

@@ -79,6 +79,8 @@ pub struct FormatOptions {
     pub update_cpu: bool,
     /// What older hosts understand (`VIR_DOMAIN_XML_MIGRATABLE`).
     pub migratable: bool,
+    /// What only the status file of a running guest says.
+    pub status: bool,
 }
 
 impl FormatOptions {
@@ -89,6 +91,7 @@ impl FormatOptions {
             inactive: flags & 2 != 0,
             update_cpu: flags & 4 != 0,
             migratable: flags & 8 != 0,
+            status: false,
         }
     }
 
@@ -100,6 +103,11 @@ impl FormatOptions {
     /// Whether to show what belongs to one run of the guest.
     pub const fn live(&self) -> bool {
         !self.inactive
+    }
+
+    /// Whether to show what only a status file says.
+    pub const fn status(&self) -> bool {
+        self.status
     }
 }
 

@@ -58,7 +58,15 @@ impl Qemu {
                         }
                         adopted.map_err(|error| error.to_string())
                     }
-                    Err(error) => Err(error),
+                    Err(error) => {
+                        // Whoever can read it may find the guest again.
+                        tracing::error!(
+                            guest = name,
+                            error,
+                            "what is written down of a running guest is not understood"
+                        );
+                        return;
+                    }
                 };
                 if let Err(error) = adopted {
                     tracing::warn!(guest = name, error, "it ran once and does so no more");
@@ -73,7 +81,7 @@ impl Qemu {
         }
     }
 
-    async fn adopt(&self, name: &str, status: status::Status) -> std::io::Result<()> {
+    async fn adopt(&self, name: &str, mut status: status::Status) -> std::io::Result<()> {
         let id = status.domain.id.unwrap_or_default();
         let word = format!("guest={},", crate::command::escape(name));
         let is_right =
@@ -101,6 +109,10 @@ impl Qemu {
             }
         };
         let _job = guest.job.lock().await;
+        if status.beside.is_empty() {
+            // An older virtwired has started it.
+            status.beside = self.beside(&status.domain, &status.domain).await;
+        }
         let connected = async {
             let stream = connect(&status.monitor).await?;
             Monitor::resume(name, stream, self.shared.answer_limit)
@@ -131,12 +143,16 @@ impl Qemu {
                 // QEMU listens at them.
                 _ports: Arc::default(),
                 restart: false,
-                last_source: crate::blockjob::last_number(&of_run),
+                last_source: crate::blockjob::last_number(&of_run).max(status.counters.nodes),
+                sets: Arc::new(status.counters.sets.into()),
+                beside: status.beside.into(),
                 block_jobs: status.block_jobs,
                 backup: None,
                 ending: None,
             });
             inner.state = status.state;
+            inner.taint = status.counters.taint;
+            inner.agent_timeout = status.counters.agent;
         }
         guest.set_backup(status.backup);
         // If it has gone meanwhile, its end is noticed like any other.

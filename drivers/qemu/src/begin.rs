@@ -133,7 +133,7 @@ impl Qemu {
             }
         };
         let dir = shared.dirs.domain(id, &guest.name);
-        let Launched { process, group, monitor: monitor_of, events } =
+        let Launched { process, group, monitor: monitor_of, events, sets } =
             match self.launch(&mut domain, &dir, begin.memory.comes_in()).await {
                 Ok(launched) => launched,
                 Err(error) => {
@@ -143,6 +143,7 @@ impl Qemu {
                     return Err(error);
                 }
             };
+        let beside = self.beside(stored, &domain).await;
         let live = Live {
             id,
             domain: Arc::new(domain),
@@ -154,6 +155,8 @@ impl Qemu {
             _ports: ports.into(),
             restart: false,
             last_source,
+            sets: Arc::new(sets.into()),
+            beside: beside.into(),
             block_jobs: Vec::new(),
             backup: None,
             ending: None,

@@ -50,6 +50,11 @@ impl CommandLine {
         Self { is_plugged: true, sets, sockets: Some(Vec::new()), ..Self::default() }
     }
 
+    /// The next number of a set.
+    pub(crate) fn sets(&self) -> u32 {
+        self.sets
+    }
+
     /// How a socket is named that QEMU listens on. For a start it is made here: QEMU's user need not be able to.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! One guest: its definitions, and what runs of it.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -118,6 +119,10 @@ pub(crate) struct Live {
     pub(crate) restart: bool,
     /// The highest number that the source of a disk was given in this run.
     pub(crate) last_source: u32,
+    /// The next number of a set of descriptors.
+    pub(crate) sets: Arc<AtomicU32>,
+    /// What is written down of it beside all this ([`crate::handover`]).
+    pub(crate) beside: Arc<str>,
     /// Work on the images of its disks.
     pub(crate) block_jobs: Vec<BlockJob>,
     /// A backup of its disks.

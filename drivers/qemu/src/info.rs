@@ -130,7 +130,7 @@ pub(crate) async fn security_labels(
 }
 
 /// `VIR_DOMAIN_TAINT_…`, as bits.
-pub(crate) const TAINT_CUSTOM_MONITOR: u32 = 1 << 2;
+pub(crate) const TAINT_CUSTOM_MONITOR: u32 = 1 << 1;
 const TAINTS: &[(u32, &str)] = &[(TAINT_CUSTOM_MONITOR, "custom monitor control commands issued")];
 
 pub(crate) async fn messages(driver: &Qemu, args: DomainGetMessagesArgs) -> Result<DomainGetMessagesRet> {

@@ -37,6 +37,8 @@ pub(crate) struct Launched {
     pub(crate) group: Arc<Group>,
     pub(crate) monitor: Monitor,
     pub(crate) events: mpsc::Receiver<QmpEvent>,
+    /// The next number of a set of descriptors.
+    pub(crate) sets: u32,
 }
 
 impl Qemu {
@@ -52,6 +54,7 @@ impl Qemu {
         }
         let files = self.shared.security.as_ref().map(|dac| dac.give(&found)).transpose()?;
         domain.devices.disks.iter_mut().for_each(live::end_chain);
+        let sets = line.sets();
         let (process, log) = self.spawn(domain, &program, dir, line)?;
 
         // A daemon that comes after this one, killed now, would not know of it otherwise.
@@ -87,7 +90,7 @@ impl Qemu {
         if let Some(files) = files {
             files.keep();
         }
-        Ok(Launched { process, group, monitor, events })
+        Ok(Launched { process, group, monitor, events, sets })
     }
 
     /// Makes what has to be there before QEMU. Returns QEMU's command line, and the guest with all that only this host

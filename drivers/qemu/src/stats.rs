@@ -19,7 +19,7 @@ use crate::disks::{find, path_of};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, monitor};
 use crate::guest::{Guest, Live};
-use crate::{iothreads, jobs, list, memory};
+use crate::{counted, iothreads, jobs, list, memory};
 
 /// Time that a process has used, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,7 @@ const INTERFACE: u32 = 16;
 const BLOCK: u32 = 32;
 const IOTHREAD: u32 = 128;
 const DIRTYRATE: u32 = 512;
+const VM: u32 = 1024;
 
 pub(crate) async fn all(
     driver: &Qemu,
@@ -110,17 +111,20 @@ async fn record(guest: &Guest, wanted: u32) -> DomainStatsRecord {
     }
     if wanted & CPU_TOTAL != 0 && live.is_some() {
         params.push(TypedParam::new("cpu.cache.monitor.count", 0_u32));
-        params.push(TypedParam::new("cpu.haltpoll.success.time", 0_u64));
-        params.push(TypedParam::new("cpu.haltpoll.fail.time", 0_u64));
+    }
+    if let (true, Some(live)) = (wanted & CPU_TOTAL != 0, &live) {
+        let (success, fail) = counted::polled(live).await;
+        params.push(TypedParam::new("cpu.haltpoll.success.time", success));
+        params.push(TypedParam::new("cpu.haltpoll.fail.time", fail));
     }
     if wanted & BALLOON != 0 {
         balloon(&mut params, &domain, live.as_ref()).await;
     }
     if wanted & VCPU != 0 {
-        vcpus(&mut params, &domain, live.is_some());
+        vcpus(&mut params, &domain, live.as_ref()).await;
     }
     if wanted & INTERFACE != 0 && live.is_some() {
-        params.push(TypedParam::new("net.count", domain.devices.interfaces.len() as u32));
+        interfaces(&mut params, &domain);
     }
     if wanted & BLOCK != 0 {
         blocks(&mut params, &domain, live.as_ref()).await;
@@ -130,6 +134,9 @@ async fn record(guest: &Guest, wanted: u32) -> DomainStatsRecord {
     }
     if let (true, Some(live)) = (wanted & DIRTYRATE != 0, &live) {
         params.extend(jobs::dirty_rate(live).await);
+    }
+    if let (true, Some(live)) = (wanted & VM != 0, &live) {
+        params.extend(counted::of_vm(live).await);
     }
     DomainStatsRecord { dom, params }
 }
@@ -155,16 +162,39 @@ async fn balloon(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Li
     }
 }
 
-fn vcpus(params: &mut Vec<TypedParam>, domain: &Domain, runs: bool) {
+async fn vcpus(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Live>) {
     let vcpu = domain.vcpu.as_ref();
     let maximum = vcpu.map_or(1, |vcpu| vcpu.count);
     let current = vcpu.and_then(|vcpu| vcpu.current).unwrap_or(maximum);
     params.push(TypedParam::new("vcpu.current", current));
     params.push(TypedParam::new("vcpu.maximum", maximum));
-    if runs {
-        for number in 0..current {
-            params.push(TypedParam::new(format!("vcpu.{number}.state"), 1));
-        }
+    if let Some(live) = live {
+        params.extend(counted::of_vcpus(live).await);
+    }
+}
+
+/// The traffic of all interfaces, those without an end on the host left out.
+fn interfaces(params: &mut Vec<TypedParam>, domain: &Domain) {
+    let all = &domain.devices.interfaces;
+    params.push(TypedParam::new("net.count", all.len() as u32));
+    for (index, net) in all.iter().enumerate() {
+        let Some(name) = net.target.as_ref().and_then(|target| target.dev.as_deref()) else { continue };
+        params.push(TypedParam::new(format!("net.{index}.name"), name));
+        let Ok(told) = traffic(name) else { continue };
+        let numbers = [
+            ("rx.bytes", told.rx_bytes),
+            ("rx.pkts", told.rx_packets),
+            ("rx.errs", told.rx_errs),
+            ("rx.drop", told.rx_drop),
+            ("tx.bytes", told.tx_bytes),
+            ("tx.pkts", told.tx_packets),
+            ("tx.errs", told.tx_errs),
+            ("tx.drop", told.tx_drop),
+        ];
+        let number = |(what, number): (&str, i64)| {
+            TypedParam::new(format!("net.{index}.{what}"), u64::try_from(number).unwrap_or_default())
+        };
+        params.extend(numbers.map(number));
     }
 }
 
@@ -202,7 +232,7 @@ async fn blocks(params: &mut Vec<TypedParam>, domain: &Domain, live: Option<&Liv
         }
         if let Some(meta) = path_of(disk).and_then(|path| fs::metadata(path).ok()) {
             let on_disk = meta.blocks() * 512;
-            let highest = counters(&stats, disk).map_or(on_disk, |counters| counters.wr_highest_offset);
+            let highest = written(&stats, disk).unwrap_or(on_disk);
             params.push(TypedParam::new(format!("block.{index}.allocation"), highest));
             let node = path_of(disk).and_then(|path| nodes_of(disk, path));
             let capacity = node.and_then(|(node, _)| size(&node)).unwrap_or(meta.len());
@@ -224,9 +254,13 @@ pub(crate) async fn interface(
     let Some(net) = interfaces.iter().find(|net| net.is_called(&wanted)) else {
         return Err(ErrorDomain::DOMAIN.invalid_arg(format_args!("'{wanted}' is not a known interface")));
     };
-    let name = name(net).ok_or_else(|| ErrorDomain::NONE.internal_error("Interface name not provided"))?;
+    traffic(&name(net).ok_or_else(|| ErrorDomain::NONE.internal_error("Interface name not provided"))?)
+}
+
+/// The traffic of a guest whose end on the host has this name.
+fn traffic(name: &str) -> Result<DomainInterfaceStatsRet> {
     let text = fs::read_to_string("/proc/net/dev").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(&name)?.strip_prefix(':'));
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'));
     let line = line.ok_or_else(|| ErrorDomain::NONE.internal_error("/proc/net/dev: Interface not found"))?;
     let of_host: Vec<i64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let number = |at: usize| of_host.get(at).copied().unwrap_or_default();
@@ -262,9 +296,19 @@ fn is(qdev: Option<&str>, alias: &str) -> bool {
     qdev.is_some_and(|qdev| qdev.split('/').any(|part| part == alias))
 }
 
-fn counters<'a>(stats: &'a [BlockStats], disk: &Disk) -> Option<&'a BlockCounters> {
+fn of_disk<'a>(stats: &'a [BlockStats], disk: &Disk) -> Option<&'a BlockStats> {
     let alias = &disk.info.alias.as_ref()?.name;
-    stats.iter().find(|stats| is(stats.qdev.as_deref(), alias)).map(|stats| &stats.stats)
+    stats.iter().find(|stats| is(stats.qdev.as_deref(), alias))
+}
+
+fn counters<'a>(stats: &'a [BlockStats], disk: &Disk) -> Option<&'a BlockCounters> {
+    of_disk(stats, disk).map(|stats| &stats.stats)
+}
+
+/// How far a disk's image has been written to: what is below its format knows.
+fn written(stats: &[BlockStats], disk: &Disk) -> Option<u64> {
+    let stats = of_disk(stats, disk)?;
+    Some(stats.parent.as_ref().map_or(&stats.stats, |parent| &parent.stats).wr_highest_offset)
 }
 
 impl Live {

@@ -155,6 +155,13 @@ commands! {
 
     /// The virtual CPUs and their threads.
     "query-cpus-fast" QueryCpusFast {} -> Vec<CpuInfo>;
+    /// What the kernel counts of a guest.
+    "query-stats" QueryStats {
+        /// `vm` or `vcpu`.
+        target: String,
+    } -> Vec<Statistics>;
+    /// What those counters are.
+    "query-stats-schemas" QueryStatsSchemas {} -> Vec<StatisticsSchema>;
     /// CPUs that can be plugged in.
     "query-hotpluggable-cpus" QueryHotpluggableCpus {} -> Box<RawValue>;
     /// The I/O threads.

@@ -177,6 +177,34 @@ replies! { "kebab-case";
         /// Its thread on the host.
         thread_id: u32,
     }
+    /// What somebody counts of a guest or a virtual CPU.
+    Statistics {
+        /// The CPU's object.
+        qom_path: Option<String>,
+        /// The counters.
+        stats: Vec<Statistic>,
+    }
+    /// A counter.
+    Statistic {
+        /// Its name.
+        name: String,
+        /// A number, a boolean, or numbers of a histogram.
+        value: Value,
+    }
+    /// What the counters of a target are.
+    StatisticsSchema {
+        /// `vm` or `vcpu`.
+        target: String,
+        /// The counters.
+        stats: Vec<StatisticKind>,
+    }
+    /// What a counter is.
+    StatisticKind {
+        /// Its name.
+        name: String,
+        /// `cumulative`, `instant`, `peak`, or a histogram.
+        r#type: String,
+    }
     /// An I/O thread.
     IoThreadInfo {
         /// Its name.

@@ -15,5 +15,6 @@ mod qemu;
 mod replay;
 mod scripted_qemu;
 mod style;
+mod takeover;
 mod trace;
 mod uris;

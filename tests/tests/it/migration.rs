@@ -58,20 +58,20 @@ impl Hosts {
         words.extend(how);
         source.virsh_ok(SYSTEM, &words);
         assert_eq!(target.virsh_ok(SYSTEM, &["domstate", NAME, "--reason"]).trim(), "running (migrated)");
-        answers(target);
+        answers(target, NAME);
     }
 }
 
 /// Types on the guest's console until it answers: what was typed before it listens, or before virsh has opened the console
 /// that it says is open, is lost.
 #[track_caller]
-fn answers(host: &Daemon) {
-    let mut console = console(host, SYSTEM, NAME);
+pub(crate) fn answers(host: &Daemon, name: &str) {
+    let mut console = console(host, SYSTEM, name);
     let begin = Instant::now();
     while !console.printed().contains("ABC") {
         assert!(begin.elapsed() < PATIENCE, "it does not answer: {}", console.printed());
         console.type_text("abc");
-        host.virsh_ok(SYSTEM, &["domstate", NAME]);
+        host.virsh_ok(SYSTEM, &["domstate", name]);
     }
 }
 
@@ -82,7 +82,7 @@ fn guests_go_to_libvirtd_and_come_back() {
     guest::write_image(&image).expect("the image is written");
     fs::write(&definition, guest::domain_xml(NAME, &image)).expect("the definition is written");
     hosts.own.virsh_ok(SYSTEM, &["create", &definition.to_string_lossy()]);
-    answers(&hosts.own);
+    answers(&hosts.own, NAME);
     for how in [&["--unsafe"][..], &["--unsafe", "--p2p", "--persistent", "--undefinesource"]] {
         hosts.migrate(false, how);
         let gone = hosts.own.virsh(SYSTEM, &["domstate", NAME]);
@@ -110,7 +110,7 @@ fn disks_go_with_guests_to_libvirtd_and_come_back() {
     fs::write(&definition, guest::domain_xml(NAME, disk)).expect("the definition is written");
     fs::write(&images[0], content()).expect("the image is written");
     hosts.own.virsh_ok(SYSTEM, &["create", &definition.to_string_lossy()]);
-    answers(&hosts.own);
+    answers(&hosts.own, NAME);
     for (from_real, way) in [(false, &[][..]), (true, &["--p2p"])] {
         let there = &images[usize::from(!from_real)];
         fs::write(there, vec![0; guest::IMAGE_SIZE]).expect("the image is made");

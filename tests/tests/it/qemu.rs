@@ -131,7 +131,7 @@ fn guests_are_held_to_their_shares_as_libvirtd_holds_them() {
 
 /// Waits for what must come; what is not so yet, is told in the end.
 #[track_caller]
-fn until(what: &str, is_so: impl Fn() -> Result<(), String>) {
+pub(crate) fn until(what: &str, is_so: impl Fn() -> Result<(), String>) {
     let begin = Instant::now();
     while let Err(found) = is_so() {
         assert!(begin.elapsed() < PATIENCE, "not so: {what}, {found}");

@@ -85,6 +85,7 @@ element! {
         leaf product: Option<String>;
         pair encryption: Option<Encryption>;
         flat info: DeviceInfo;
+        child private "privateData" if status: Option<super::private::DiskPrivate>;
     }
 
     /// `<driver>` of a disk.
@@ -179,6 +180,7 @@ element! {
         pair encryption: Option<Encryption>;
         child reservations: Option<Reservations>;
         child data_store "dataStore": Option<Box<DataStore>>;
+        child private "privateData" if status: Option<super::private::SourcePrivate>;
     }
 
     /// `<host>` of network storage.

@@ -11,6 +11,7 @@ pub mod misc;
 pub mod net;
 pub mod one;
 pub mod os;
+pub mod private;
 mod throttle;
 pub mod tune;
 

@@ -37,6 +37,7 @@ element! {
         child mac: Option<InterfaceMac>;
         child host_driver "driver": Option<HostDriver>;
         child source: Option<InterfaceSource>;
+        child actual if status: Option<Actual>;
         child vlan: Option<Vlan>;
         child virtualport: Option<VirtualPort>;
         child bandwidth: Option<Bandwidth>;
@@ -95,6 +96,16 @@ element! {
         child ip: Vec<InterfaceIp>;
         child route: Vec<InterfaceRoute>;
         child local: Option<LocalAddress>;
+    }
+
+    /// `<actual>`: into what an interface of a network is plugged.
+    pub struct Actual {
+        attr_default type_ "type": InterfaceType;
+        child source: Option<InterfaceSource>;
+        child vlan: Option<Vlan>;
+        child virtualport: Option<VirtualPort>;
+        child bandwidth: Option<Bandwidth>;
+        child port: Option<PortOptions>;
     }
 
     /// `<local>`: the near end of a socket.

@@ -2,6 +2,7 @@
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::device::DeviceInfo;
+use virtwire_conf::domain::misc::WatchdogModel;
 use virtwire_conf::domain::one::Device;
 use virtwire_protocol::VirtError;
 
@@ -34,7 +35,9 @@ pub(crate) fn one(
     made: Made,
 ) -> Result<(), VirtError> {
     match device {
-        Device::Watchdog(watchdog) => peripherals::watchdog(line, domain, watchdog),
+        Device::Watchdog(watchdog) if watchdog.model != WatchdogModel::Itco => {
+            peripherals::watchdog(line, domain, watchdog)
+        }
         Device::Shmem(shmem) => peripherals::shared_memory(line, domain, shmem),
         Device::Input(device) => input::input(line, domain, device),
         Device::Crypto(crypto) => peripherals::crypto(line, domain, crypto),

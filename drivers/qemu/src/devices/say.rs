@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value, json};
 use virtwire_conf::Domain;
@@ -67,8 +68,10 @@ pub(crate) async fn line_of(
     let context = Context::apart(&dir, &memory, &caps, vault, &driver.shared.policy);
     let sets = live.monitor.execute(&QueryFdsets {}).await.map_err(monitor)?;
     let taken = sets.iter().map(|set| set.fdset_id + 1).max().unwrap_or_default();
+    let taken = taken.max(live.sets.load(Ordering::Relaxed));
     let mut line = CommandLine::to_plug(taken);
     add(&mut line, &found, &context)?;
+    live.sets.fetch_max(line.sets(), Ordering::Relaxed);
     Ok(line)
 }
 

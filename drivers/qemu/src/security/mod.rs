@@ -206,6 +206,11 @@ impl Dac {
         Ok(given)
     }
 
+    /// Whether former owners are written down.
+    pub(crate) fn remembers(&self) -> bool {
+        self.remember
+    }
+
     /// Gives the guest's own directories, keys and sockets, which end with it.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ const LENGTH_MAX: usize = 16 * 1024 * 1024;
 
 /// The stored form.
 const STORED: FormatOptions =
-    FormatOptions { secure: true, inactive: true, update_cpu: false, migratable: false };
+    FormatOptions { secure: true, inactive: true, update_cpu: false, migratable: false, status: false };
 
 fn write_image(file: &mut impl Write, definition: &Definition) -> std::io::Result<()> {
     let text = definition.domain().to_xml(&STORED);

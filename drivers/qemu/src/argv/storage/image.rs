@@ -5,6 +5,9 @@ use virtwire_conf::domain::disk::{
     BackingStore, DetectZeroes, Disk, DiskCache, DiskDevice, DiskDiscard, DiskSource, Encryption,
     StorageAuth, StorageProtocol, StorageType,
 };
+use virtwire_conf::domain::private::{
+    Manager, NodeName, NodeNames, ObjectName, SourceObjects, SourcePrivate, SourceSecret,
+};
 use virtwire_conf::table::Bytes;
 use virtwire_conf::{OnOff, YesNo};
 use virtwire_protocol::VirtError;
@@ -97,13 +100,37 @@ impl<'a> Image<'a> {
 
     /// All nodes, the lowest first.
     pub(crate) fn nodes(&self) -> Vec<String> {
+        self.layers().map(|layer| self.named(layer)).collect()
+    }
+
+    /// What each node does.
+    fn layers(&self) -> impl Iterator<Item = &'static str> {
         let layers =
             [("storage", true), ("slice-sto", self.slice().is_some()), ("format", self.has_format_node())];
-        layers.into_iter().filter(|(_, is)| *is).map(|(layer, _)| self.named(layer)).collect()
+        layers.into_iter().filter(|(_, is)| *is).map(|(layer, _)| layer)
     }
 
     fn named(&self, layer: &str) -> String {
         format!("libvirt-{}-{layer}", self.number)
+    }
+
+    /// What of QEMU's there is for it, as a status file says it.
+    pub(crate) fn private(&self) -> SourcePrivate {
+        let node = |layer: &str| NodeName { type_: layer.to_owned(), name: self.named(layer) };
+        let nodename = self.layers().map(node).collect();
+        let secret = |type_: &str, alias| SourceSecret { type_: type_.to_owned(), alias };
+        let auth = self.auth().filter(|auth| auth.secret.is_some() && self.kind == StorageType::Network);
+        let secrets = self.encryption().map_or(0, |encryption| encryption.secret.len());
+        let tls = self.uses_tls().then(|| ObjectName { alias: self.tls_object() });
+        let secret = (auth.map(|_| secret("auth", self.auth_secret())).into_iter())
+            .chain((0..secrets).map(|place| secret("encryption", self.encryption_secret(place))))
+            .chain(self.source.cookies.as_ref().map(|_| secret("httpcookie", self.cookie_secret())));
+        let objects = SourceObjects { secret: secret.collect(), tls };
+        SourcePrivate {
+            nodenames: Some(NodeNames { nodename }),
+            reservations: self.reservations().map(|mgralias| Manager { mgralias }),
+            objects: Some(objects),
+        }
     }
 
     /// Raw storage needs no node for its format, unless it is encrypted.

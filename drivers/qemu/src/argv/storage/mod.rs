@@ -158,7 +158,7 @@ pub(crate) fn nodes(disk: &Disk) -> Vec<String> {
 }
 
 /// The filter that copies what is read, where there is one.
-fn copy_on_read(disk: &Disk) -> Option<String> {
+pub(crate) fn copy_on_read(disk: &Disk) -> Option<String> {
     let target = disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default();
     is_on(disk.driver.as_ref().and_then(|driver| driver.copy_on_read))
         .then(|| format!("libvirt-CoR-{target}"))
