@@ -145,7 +145,7 @@ mod tests {
         assert_eq!((status.state, status.pid), (State::RUNNING_BOOTED, 42));
         assert_eq!(status.monitor, Path::new("/x/do'main-7-a/monitor.sock"));
         assert_eq!((status.domain, status.counters), (domain, counters));
-        assert_eq!(status.beside, "<libDir path='/y'/>\n");
+        assert_eq!(status.beside, "<libDir path=\"/y\"/>\n");
         assert!(read("<domstatus state='running'/>").is_err());
     }
 
@@ -157,7 +157,8 @@ mod tests {
             <qemuCaps><flag name='kvm'/></qemuCaps><blockjobs active='no'/>{DOMAIN}</domstatus>"
         );
         let status = read(&text).unwrap();
-        let kept = "<namespaces>\n  <mount/>\n</namespaces>\n<qemuCaps>\n  <flag name='kvm'/>\n</qemuCaps>\n";
+        let kept =
+            "<namespaces>\n  <mount/>\n</namespaces>\n<qemuCaps>\n  <flag name=\"kvm\"/>\n</qemuCaps>\n";
         assert_eq!(status.beside, kept);
         let counters = Counters { taint: 2, agent: agent::BLOCK, ..Counters::default() };
         assert_eq!((status.counters, status.state), (counters, State::PAUSED_USER));
