@@ -145,6 +145,7 @@ macro_rules! definitions {
                 let mut definition = Self::read(root).map_err(|error| match $schema {
                     // Whatever is no value of its line is none of the schema's.
                     "domain" if options.validate => schema::invalid($schema, root.name(), Some("devices")),
+                    "domain" => complete::first_error(xml).unwrap_or(error),
                     _ => of_schema(error, options, root, $schema),
                 })?;
                 let completed = definition.complete(options);

@@ -1,6 +1,6 @@
 //! Definitions: stored, replaced, removed; autostart; how QEMU would be started.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use virtwire_conf::xml::utf8;
@@ -13,7 +13,6 @@ use crate::command::shell;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
-use crate::probe::check_program;
 use crate::state::{Lifecycle, State};
 use crate::{kept, listen, live, prepare, screens, tpm};
 use virtwire_store as store;
@@ -38,17 +37,10 @@ pub(crate) async fn define_flags(
     check_flags(args.flags, VALIDATE, "qemuDomainDefineXMLFlags")?;
     let options = driver.options().await?.clone().validating(args.flags & VALIDATE != 0);
     let domain = Domain::parse(utf8(args.xml.as_bytes(), ErrorDomain::DOMAIN)?, &options)?;
-    check_emulator(&domain)?;
     let (guest, event) = store_definition(driver, domain).await?;
     let dom = guest.handle();
     driver.emit(event.of(dom.clone()));
     Ok(DomainDefineXmlFlagsRet { dom })
-}
-
-/// The program that would run a guest is there.
-fn check_emulator(domain: &Domain) -> Result<()> {
-    let Some(program) = &domain.devices.emulator else { return Ok(()) };
-    check_program(Path::new(program))
 }
 
 /// Keeps a definition: on disk first, so that what is acknowledged is not lost.
@@ -221,7 +213,6 @@ pub(crate) async fn to_native(
     }
     let options = driver.options().await?;
     let mut stored = Domain::parse(utf8(args.domain_xml.as_bytes(), ErrorDomain::DOMAIN)?, options)?;
-    check_emulator(&stored)?;
     stored.devices.interfaces.iter_mut().for_each(live::disconnect);
     stored.complete(options)?;
     let dirs = &driver.shared.dirs;

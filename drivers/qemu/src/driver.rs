@@ -371,10 +371,15 @@ impl Qemu {
                 }
                 let nvram_dir = self.shared.dirs.lib.join("nvram").display().to_string();
                 let firmware = crate::firmware::installed();
-                Ok(ParseOptions::qemu(Arc::new(QemuHost { emulators, firmware, nvram_dir })))
+                let check_program = Some(check_emulator as fn(&str) -> Result<()>);
+                Ok(ParseOptions::qemu(Arc::new(QemuHost { emulators, firmware, nvram_dir, check_program })))
             })
             .await
     }
+}
+
+fn check_emulator(program: &str) -> Result<()> {
+    crate::probe::check_program(Path::new(program))
 }
 
 fn emulator(arch: &str, caps: &QemuCaps) -> Emulator {

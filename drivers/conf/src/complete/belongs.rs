@@ -223,13 +223,13 @@ fn clock(clock: &mut Clock) {
         ClockOffset::Utc | ClockOffset::Localtime if moved => {
             let local = whole.offset == ClockOffset::Localtime;
             let basis = if local { ClockBasis::Localtime } else { ClockBasis::Utc };
-            let adjustment = whole.adjustment;
+            let adjustment = whole.adjustment.map(|text| text.trim_start_matches('+').to_owned());
             Clock { offset: ClockOffset::Variable, adjustment, basis: Some(basis), ..none }
         }
         ClockOffset::Utc | ClockOffset::Localtime => Clock { adjustment: whole.adjustment, ..none },
         ClockOffset::Variable => {
-            let known = whole.adjustment.filter(|text| text.parse::<i64>().is_ok());
-            let adjustment = Some(known.unwrap_or_else(|| "0".to_owned()));
+            let known = whole.adjustment.and_then(|text| text.parse::<i64>().ok());
+            let adjustment = Some(known.unwrap_or(0).to_string());
             Clock { adjustment, basis: whole.basis.or(Some(ClockBasis::Utc)), ..none }
         }
         ClockOffset::Timezone => Clock { timezone: whole.timezone, ..none },

@@ -238,12 +238,6 @@ fn firmware(domain: &Domain) -> Result<(), VirtError> {
 }
 
 fn labels(domain: &Domain) -> Result<(), VirtError> {
-    let mut models = BTreeSet::new();
-    for model in domain.seclabel.iter().filter_map(|label| label.model.as_ref()) {
-        if !models.insert(model) {
-            return Err(bare(format_args!("seclabel for model {model} is already provided")));
-        }
-    }
     let of_disks = domain.devices.disks.iter().filter_map(|d| d.source.as_ref()).flat_map(|s| &s.seclabel);
     for disk in &domain.devices.disks {
         let mut seen = BTreeSet::new();

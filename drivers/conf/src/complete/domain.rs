@@ -1,7 +1,5 @@
 //! What all drivers have in common.
 
-use std::collections::BTreeMap;
-
 use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
@@ -10,20 +8,20 @@ use crate::domain::features::{CpuFallback, CpuMatch, CpuMode, HypervMode};
 use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
 use crate::domain::tune::Vcpu;
 use crate::domain::{Domain, GuestMemory, LifecycleAction};
-use crate::table::{Cpuset, KiB};
+use crate::table::KiB;
 use crate::xml::namespace_of;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
 /// What comes before the driver's own part: identity, resources, boot.
 pub(super) fn begin(domain: &mut Domain, host_arch: &str, nodes_first: bool) -> Result<(), VirtError> {
+    rules::read(domain)?;
     identity(domain)?;
-    check_devices_early(domain)?;
     silent::forget(domain);
     processors(domain)?;
-    boot(domain, host_arch)?;
-    memory(domain, nodes_first)?;
-    pages(domain)?;
+    boot(domain, host_arch);
+    memory(domain, nodes_first);
+    pages(domain);
     resources::complete(domain);
     actions(domain);
     drives::sort(domain);
@@ -45,13 +43,7 @@ pub(super) fn place(domain: &mut Domain) -> Result<(), VirtError> {
 }
 
 fn identity(domain: &mut Domain) -> Result<(), VirtError> {
-    if domain.name.is_empty() {
-        return Err(DOMAIN.no_name(""));
-    }
     others::check_name(&domain.name, DOMAIN)?;
-    if domain.title.as_deref().is_some_and(|t| t.contains('\n')) {
-        return Err(DOMAIN.xml_error("Domain title can't contain newlines"));
-    }
     domain.uuid.get_or_insert_with(Uuid::new_v4);
     let said = [
         domain.qemu_commandline.as_ref().is_some_and(|it| !it.arg.is_empty() || !it.env.is_empty()),
@@ -65,27 +57,8 @@ fn identity(domain: &mut Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-fn check_devices_early(domain: &mut Domain) -> Result<(), VirtError> {
-    check::early(domain)?;
-    rules::read(domain)?;
-    if domain.os.type_.as_ref().is_none_or(|t| t.name.is_empty()) && domain.bootloader.is_none() {
-        return Err(DOMAIN.xml_error("an os <type> must be specified"));
-    }
-    if domain.os.type_.as_ref().is_some_and(|t| t.name == "exe") && domain.os.init.is_none() {
-        return Err(DOMAIN.xml_error("init binary must be specified"));
-    }
-    Ok(())
-}
-
 fn processors(domain: &mut Domain) -> Result<(), VirtError> {
-    if domain.vcpu.as_ref().is_some_and(|v| v.count == 0) {
-        return Err(DOMAIN.internal_error("CPU IDs in <numa> exceed the <vcpu> count"));
-    }
     let vcpu = domain.vcpu.get_or_insert_with(|| Vcpu { count: 1, ..Vcpu::default() });
-    if vcpu.current.is_some_and(|current| current > vcpu.count) {
-        let text = "maximum vCPU count must not be less than current vCPU count";
-        return Err(DOMAIN.config_unsupported(text));
-    }
     if vcpu.current == Some(vcpu.count) && domain.vcpus.is_none() {
         vcpu.current = None;
     }
@@ -99,10 +72,6 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
             cpu.match_ = None;
             let host = cpu.mode == Some(CpuMode::HostModel);
             cpu.model.take_if(|model| !host || model.name.is_none());
-        }
-        if !cpu.feature.is_empty() && cpu.model.is_none() && matches!(cpu.mode, None | Some(CpuMode::Custom))
-        {
-            return Err(ErrorDomain::CPU.xml_error("Non-empty feature list specified without CPU model"));
         }
         if let Some(model) = cpu.model.as_mut().filter(|m| m.name.is_some()) {
             model.fallback.get_or_insert(CpuFallback::Allow);
@@ -125,7 +94,7 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
 }
 
 /// Memory of the guest as a whole, or of all its nodes: where both are said, `nodes_first` decides.
-fn memory(domain: &mut Domain, nodes_first: bool) -> Result<(), VirtError> {
+fn memory(domain: &mut Domain, nodes_first: bool) {
     let cells = domain.cpu.iter().filter_map(|c| c.numa.as_ref()).flat_map(|n| &n.cell);
     let numa: u64 = cells.map(|cell| cell.memory).fold(0, u64::saturating_add);
     let modules = domain.devices.memories.iter().filter_map(|m| m.target.as_ref()?.size);
@@ -133,72 +102,47 @@ fn memory(domain: &mut Domain, nodes_first: bool) -> Result<(), VirtError> {
     let written = domain.memory.as_ref().map_or(0, GuestMemory::kib);
     let total =
         if numa > 0 && (nodes_first || written == 0) { numa.saturating_add(modules) } else { written };
-    if total == 0 {
-        let text = "Memory size must be specified via <memory> or in the <numa> configuration";
-        return Err(DOMAIN.xml_error(text));
-    }
     domain.memory.get_or_insert_default().size = KiB(total);
     let current = domain.current_memory.filter(|c| c.0 != 0 && c.0 <= total);
     domain.current_memory = Some(current.unwrap_or(KiB(total)));
-    if let Some(max) = &domain.max_memory
-        && max.size.0 < total
-    {
-        let text = "maximum memory size must be equal or greater than the actual memory size";
-        return Err(DOMAIN.xml_error(text));
-    }
-    Ok(())
 }
 
-/// Huge pages are counted in KiB; each node has pages of one size.
-fn pages(domain: &mut Domain) -> Result<(), VirtError> {
+/// Huge pages are counted in KiB.
+fn pages(domain: &mut Domain) {
     let backing = domain.memory_backing.as_mut().and_then(|backing| backing.hugepages.as_mut());
-    let Some(pages) = backing.map(|hugepages| &mut hugepages.page) else { return Ok(()) };
-    let (mut whole, mut taken) = (None, BTreeMap::new());
-    for page in pages {
-        let unit = crate::table::unit(page.unit.as_deref(), 1024)?;
-        let size = page.size.saturating_mul(unit).div_ceil(1024);
-        (page.size, page.unit) = (size, Some("KiB".to_owned()));
-        let others = page.nodeset.iter().flat_map(Cpuset::iter).filter_map(|node| taken.insert(node, size));
-        let other = others.max();
-        let first = whole.filter(|_| page.nodeset.is_none());
-        refuse! {
-            size == 0 => DOMAIN.xml_detail("hugepage size can't be zero");
-            other.is_some() => DOMAIN.xml_detail(
-                "nodeset attribute of hugepages of sizes {} and {size} intersect", other.unwrap_or_default());
-            first.is_some() => DOMAIN.xml_detail(
-                "two master hugepages detected: {size} and {}", first.unwrap_or_default());
-        }
-        if page.nodeset.is_none() {
-            whole = Some(size);
-        }
+    for page in backing.into_iter().flat_map(|hugepages| &mut hugepages.page) {
+        (page.size, page.unit) = (page.kib(), Some("KiB".to_owned()));
     }
-    Ok(())
 }
 
-/// Operating system types libvirt knows.
-const OS_TYPES: &[&str] = &["hvm", "xen", "linux", "exe", "uml", "xenpvh"];
-
-fn boot(domain: &mut Domain, host_arch: &str) -> Result<(), VirtError> {
+fn boot(domain: &mut Domain, host_arch: &str) {
+    let ordered = is_ordered(domain);
     if let Some(kind) = &mut domain.os.type_ {
-        if !OS_TYPES.contains(&kind.name.as_str()) {
-            return Err(DOMAIN.config_unsupported(format_args!("unknown OS type '{}'", kind.name)));
-        }
-        let arch = kind.arch.get_or_insert_with(|| host_arch.to_owned());
-        if !crate::ARCHITECTURES.contains(&arch.as_str()) {
-            return Err(DOMAIN.config_unsupported(format_args!("Unknown architecture {arch}")));
-        }
-        let devices = &domain.devices;
-        let ordered = devices.disks.iter().any(|d| d.info.boot.is_some())
-            || devices.interfaces.iter().any(|d| d.info.boot.is_some())
-            || devices.hostdevs.iter().any(|d| d.info.boot.is_some())
-            || devices.redirdevs.iter().any(|d| d.info.boot.is_some());
-        if ordered && !domain.os.boot.is_empty() {
-            let text = "per-device boot elements cannot be used together with os/boot elements";
-            return Err(DOMAIN.config_unsupported(text));
-        }
+        kind.arch.get_or_insert_with(|| host_arch.to_owned());
         if kind.name == "hvm" && domain.os.boot.is_empty() && !ordered {
             domain.os.boot.push(OsBoot { dev: BootDevice::Hd });
         }
+    }
+}
+
+/// Whether devices say in which order they are booted from.
+fn is_ordered(domain: &Domain) -> bool {
+    let devices = &domain.devices;
+    devices.disks.iter().any(|d| d.info.boot.is_some())
+        || devices.interfaces.iter().any(|d| d.info.boot.is_some())
+        || devices.hostdevs.iter().any(|d| d.info.boot.is_some())
+        || devices.redirdevs.iter().any(|d| d.info.boot.is_some())
+}
+
+/// What can be said once everything else is filled in: how much memory there is, and from what the guest boots.
+pub(super) fn check_whole(domain: &Domain) -> Result<(), VirtError> {
+    let total = domain.memory.as_ref().map_or(0, GuestMemory::kib);
+    refuse! {
+        total == 0 => DOMAIN.xml_error("Memory size must be specified via <memory> or in the <numa> configuration");
+        domain.max_memory.as_ref().is_some_and(|max| max.size.0 < total) =>
+            DOMAIN.xml_error("maximum memory size must be equal or greater than the actual memory size");
+        is_ordered(domain) && !domain.os.boot.is_empty() => DOMAIN.config_unsupported(
+            "per-device boot elements cannot be used together with os/boot elements");
     }
     Ok(())
 }

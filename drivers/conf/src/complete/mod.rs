@@ -41,6 +41,7 @@ mod usb;
 mod vcpus;
 
 pub use firmware::{FirmwareImage, FirmwareMapping};
+pub(crate) use rules::first as first_error;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -97,6 +98,8 @@ pub struct QemuHost {
     pub firmware: Vec<FirmwareImage>,
     /// Where guests' variables are kept.
     pub nvram_dir: String,
+    /// What finds out whether an emulator can be run.
+    pub check_program: Option<fn(&str) -> Result<(), VirtError>>,
 }
 
 /// A QEMU binary.
@@ -180,6 +183,7 @@ impl QemuHost {
             ],
             firmware: Vec::new(),
             nvram_dir: "/var/lib/libvirt/qemu/nvram".to_owned(),
+            check_program: None,
         }
     }
 
@@ -200,10 +204,13 @@ impl Domain {
             Flavor::Test => {
                 test::begin(self);
                 domain::begin(self, "i686", false)?;
+                rules::firmware(self)?;
                 test::complete(self)?;
                 domain::finish(self)?;
                 domain::place(self)?;
+                domain::check_whole(self)?;
                 check::contradictions(self)?;
+                rules::check_last(self)?;
                 test::name_interfaces(self);
                 Ok(())
             }
@@ -211,6 +218,7 @@ impl Domain {
                 self.fill(options)?;
                 domain::place(self)?;
                 qemu::finish(self)?;
+                domain::check_whole(self)?;
                 let chipset = board::chipset(self);
                 channels::assign(self, chipset)?;
                 pci::assign(self)?;
@@ -226,7 +234,8 @@ impl Domain {
                 rules::check_qemu(self, self.emulator(options))?;
                 self.check_devices(options, None)?;
                 rules::check_together(self)?;
-                unsupported::check(self)
+                unsupported::check(self)?;
+                rules::check_last(self)
             }
         }
     }
@@ -254,9 +263,12 @@ impl Domain {
         unsupported::check_devices(self, self.emulator(options), adding)
     }
 
-    /// The emulator for this guest's architecture.
+    /// The emulator for this guest's architecture; none where another is named that is not for it.
     fn emulator<'h>(&self, options: &'h ParseOptions) -> Option<&'h Emulator> {
         let Flavor::Qemu(host) = &options.flavor else { return None };
-        host.emulator(self.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()).unwrap_or_default())
+        let arch = self.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()).unwrap_or_default();
+        let named = host.emulators.iter().find(|it| Some(&it.path) == self.devices.emulator.as_ref());
+        let suits = |it: &Emulator| it.arch == arch || it.arch == "x86_64" && arch == "i686";
+        host.emulator(arch).filter(|_| named.is_none_or(suits))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::board::{self, Chipset, chipset};
-use super::{Emulator, QemuHost, drives, firmware, resources};
+use super::{Emulator, QemuHost, drives, firmware, resources, rules, seclabel, vcpus};
 use crate::domain::chardev::{CharSource, CharType, RngModel, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, DeviceInfo, VirtioSerialAddress};
 use crate::domain::disk::{DiskDriver, Encryption, StorageType};
@@ -33,6 +33,9 @@ const HOST_RANDOMNESS: &str = "/dev/random";
 /// The driver's own part.
 pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
     machine(domain, host)?;
+    rules::firmware(domain)?;
+    firmware::complete(domain, host)?;
+    vcpus::check_qemu(domain)?;
     processor(domain, host);
     resources::complete_qemu(domain);
     let chipset = chipset(domain);
@@ -59,8 +62,7 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
         }
     }
     disks(domain);
-    firmware::complete(domain, host)?;
-    super::seclabel::seclabels(domain)
+    seclabel::check_overrides(domain)
 }
 
 /// What depends on devices that all drivers add.
@@ -110,8 +112,14 @@ fn machine(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtError> {
         host.emulator(&arch).is_none() && domain.devices.emulator.is_none() =>
             QEMU.config_unsupported("No emulator found for arch '{arch}'");
     }
-    let Some(emulator) = host.emulator(&arch) else { return Ok(()) };
-    domain.devices.emulator.get_or_insert_with(|| emulator.path.clone());
+    let emulator = host.emulator(&arch);
+    if let Some(emulator) = emulator {
+        domain.devices.emulator.get_or_insert_with(|| emulator.path.clone());
+    }
+    if let (Some(check), Some(program)) = (host.check_program, &domain.devices.emulator) {
+        check(program)?;
+    }
+    let Some(emulator) = emulator else { return Ok(()) };
     let default = || emulator.machines.first().map_or("pc", |machine| &machine.name).to_owned();
     let name = kind.machine.get_or_insert_with(default);
     if let Some(machine) = emulator.machine(name) {

@@ -1,17 +1,26 @@
 //! Labels of security drivers.
 
+use std::collections::BTreeSet;
+
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use crate::YesNo;
-use crate::domain::{Domain, Seclabel, SeclabelType};
+use crate::domain::{Domain, Seclabel, SeclabelType, VirtType};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
-/// What labels leave open is filled in: who relabels, and the model of those that name none.
+/// What labels leave open is filled in as they are read: who relabels, and the model of those that name none.
 ///
 /// # Errors
-/// A label that contradicts itself, or one of a file where the guest's files are not to be relabelled.
-pub(super) fn seclabels(domain: &mut Domain) -> Result<(), VirtError> {
+/// A label that contradicts itself, or a second one of a driver's.
+pub(super) fn read(domain: &mut Domain) -> Result<(), VirtError> {
+    let labels = &domain.seclabel;
+    refuse! {
+        labels.iter().any(|label| label.model.is_none() && label.type_.is_none()) =>
+            DOMAIN.xml_error("missing security model in domain seclabel");
+        labels.iter().any(|l| l.type_ == Some(SeclabelType::None) && l.relabel == Some(YesNo::Yes)) =>
+            DOMAIN.config_unsupported("resource relabeling is not compatible with 'none' label type");
+    }
     // One that says no more than its driver's name says nothing.
     domain.seclabel.retain(|label| {
         label.type_.is_some() || label.model.as_deref() == Some("none") && label.baselabel.is_some()
@@ -22,7 +31,21 @@ pub(super) fn seclabels(domain: &mut Domain) -> Result<(), VirtError> {
         several && domain.seclabel.iter().any(unnamed) =>
             DOMAIN.xml_error("missing security model when using multiple labels");
     }
-    domain.seclabel.iter_mut().try_for_each(complete)?;
+    // The test hypervisor's host has none.
+    let models = domain.type_ != VirtType::Test;
+    domain.seclabel.iter_mut().try_for_each(|label| complete(label, models))?;
+    let mut models = BTreeSet::new();
+    let again =
+        domain.seclabel.iter().filter_map(|label| label.model.as_ref()).find(|it| !models.insert(*it));
+    refuse! {
+        again.is_some() => DOMAIN.xml_detail(
+            "seclabel for model {} is already provided", again.map(String::as_str).unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Files have labels of their own only where the guest's files are relabelled.
+pub(super) fn check_overrides(domain: &Domain) -> Result<(), VirtError> {
     let fixed = |model: Option<&str>| {
         let mut labels = domain.seclabel.iter();
         labels.any(|label| label.model.as_deref() == model && label.relabel != Some(YesNo::Yes))
@@ -38,19 +61,24 @@ pub(super) fn seclabels(domain: &mut Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-fn complete(label: &mut Seclabel) -> Result<(), VirtError> {
-    let nobody = label.model.as_deref().is_none_or(|model| model == "none");
+/// Fills in one of them; where the host has security drivers (`models`), a label is one of theirs or none.
+fn complete(label: &mut Seclabel, models: bool) -> Result<(), VirtError> {
+    let nobody = label.model.as_deref().map_or(models, |model| model == "none");
+    let missing = models && label.model.is_none();
     match label.type_ {
         // Nobody makes labels, or looks at them.
-        Some(SeclabelType::None) => *label = none(label.model.take()),
-        None | Some(SeclabelType::Static) if nobody && label.model.is_some() => *label = none(None),
-        Some(SeclabelType::Dynamic) if label.model.is_none() && label.baselabel.is_some() => {
+        Some(SeclabelType::None) => {
+            let model = label.model.take().or_else(|| models.then(|| "none".to_owned()));
+            *label = Seclabel { type_: Some(SeclabelType::None), model, ..Seclabel::default() };
+        }
+        None | Some(SeclabelType::Static) if nobody && label.model.is_some() => *label = none(),
+        Some(SeclabelType::Dynamic) if missing && label.baselabel.is_some() => {
             return Err(DOMAIN.xml_error("missing security model in domain seclabel"));
         }
         Some(SeclabelType::Static) if label.label.is_none() => {
             return Err(DOMAIN.xml_error("security label is missing"));
         }
-        Some(SeclabelType::Static) if label.model.is_none() => {
+        Some(SeclabelType::Static) if missing => {
             return Err(DOMAIN.xml_error("missing security model in domain seclabel"));
         }
         Some(SeclabelType::Static) => {
@@ -61,7 +89,7 @@ fn complete(label: &mut Seclabel) -> Result<(), VirtError> {
             let text = "dynamic label type must use resource relabeling";
             return Err(DOMAIN.config_unsupported(text));
         }
-        Some(SeclabelType::Dynamic) if nobody => *label = none(None),
+        Some(SeclabelType::Dynamic) if nobody => *label = none(),
         Some(SeclabelType::Dynamic) => {
             label.relabel = Some(YesNo::Yes);
             label.label = None;
@@ -72,7 +100,7 @@ fn complete(label: &mut Seclabel) -> Result<(), VirtError> {
 }
 
 /// A label that says that there is none.
-fn none(model: Option<String>) -> Seclabel {
-    let model = model.or_else(|| Some("none".to_owned()));
+fn none() -> Seclabel {
+    let model = Some("none".to_owned());
     Seclabel { type_: Some(SeclabelType::None), model, ..Seclabel::default() }
 }

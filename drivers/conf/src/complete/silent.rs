@@ -6,7 +6,8 @@ use crate::domain::display::GraphicsType;
 use crate::domain::features::{Features, Hyperv, HypervMode};
 use crate::domain::net::{Interface, InterfaceType};
 use crate::domain::os::PERF_EVENTS;
-use crate::domain::tune::{Placement, Scheduler};
+use crate::domain::tune::{CacheShare, Placement, Scheduler};
+use crate::table::Cpuset;
 use crate::{OnOff, YesNo};
 
 /// Drops all that.
@@ -15,10 +16,17 @@ pub(super) fn forget(domain: &mut Domain) {
     tuning(domain);
     domain.iothreads.take_if(|count| *count == 0);
     if let Some(resource) = &mut domain.resource {
-        resource.fibrechannel.take_if(|channel| channel.appid.is_empty());
+        resource.fibrechannel.take_if(|channel| channel.appid.as_deref().is_none_or(str::is_empty));
     }
     domain.max_memory.iter_mut().for_each(|memory| zero(&mut memory.slots));
     domain.features.iter_mut().for_each(features);
+    // What a container begins with is no matter of a machine's.
+    if domain.os.type_.as_ref().is_some_and(|kind| kind.name == "hvm") {
+        let os = &mut domain.os;
+        (os.init, os.initdir, os.inituser, os.initgroup) = (None, None, None, None);
+        os.initarg.clear();
+        os.initenv.clear();
+    }
     let menu = domain.os.bootmenu.as_mut();
     menu.filter(|menu| menu.enable != Some(YesNo::Yes)).into_iter().for_each(|menu| menu.timeout = None);
     domain.clock.iter_mut().flat_map(|clock| &mut clock.timer).for_each(|timer| zero(&mut timer.frequency));
@@ -133,6 +141,17 @@ fn interface(interface: &mut Interface) {
     }
 }
 
+/// A size is shown in the largest unit that divides it.
+fn rounded(share: &mut CacheShare) {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = crate::table::unit(share.unit.as_deref(), 1024).unwrap_or(1024);
+    let (mut size, mut power) = (share.size.saturating_mul(unit), 0);
+    while size != 0 && size.is_multiple_of(1024) {
+        (size, power) = (size / 1024, power + 1);
+    }
+    (share.size, share.unit) = (size, UNITS.get(power).map(|unit| (*unit).to_owned()));
+}
+
 /// KiB of memory that are no limit.
 const UNLIMITED: u64 = i64::MAX.cast_unsigned() >> 10;
 
@@ -145,8 +164,12 @@ fn tuning(domain: &mut Domain) {
         tune.vcpusched.iter_mut().for_each(|it| _ = it.priority.take_if(|_| !real(it.scheduler)));
         tune.iothreadsched.iter_mut().for_each(|it| _ = it.priority.take_if(|_| !real(it.scheduler)));
         tune.emulatorsched.iter_mut().for_each(|it| _ = it.priority.take_if(|_| !real(it.scheduler)));
-        tune.cachetune
-            .retain(|tune| tune.vcpus.is_none() || !tune.cache.is_empty() || !tune.monitor.is_empty());
+        tune.cachetune.iter_mut().flat_map(|it| &mut it.vcpus).for_each(|set| set.truncate(vcpus));
+        tune.memorytune.iter_mut().flat_map(|it| &mut it.vcpus).for_each(|set| set.truncate(vcpus));
+        let some = |set: &Option<Cpuset>| set.as_ref().is_some_and(|set| !set.0.is_empty());
+        tune.cachetune.retain(|it| some(&it.vcpus) && !(it.cache.is_empty() && it.monitor.is_empty()));
+        tune.memorytune.retain(|it| some(&it.vcpus) && !(it.node.is_empty() && it.monitor.is_empty()));
+        tune.cachetune.iter_mut().flat_map(|it| &mut it.cache).for_each(rounded);
     }
     if let Some(tune) = &mut domain.memtune {
         let sizes =

@@ -14,14 +14,22 @@ const QEMU: ErrorDomain = ErrorDomain::QEMU;
 /// More processors than this are not described one by one.
 const MOST: u32 = 16384;
 
-/// Each processor that is named is one of the guest's.
-pub(super) fn read(domain: &Domain) -> Result<(), VirtError> {
-    let count = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
-    let text = domain.vcpu.as_ref().and_then(|vcpu| vcpu.cpuset.as_ref());
+/// As many processors as are there from the start are there at all.
+pub(super) fn count(domain: &Domain) -> Result<(), VirtError> {
+    let Some(vcpu) = &domain.vcpu else { return Ok(()) };
+    let set = vcpu.cpuset.as_ref();
     refuse! {
-        text.is_some_and(|set| set.iter().next().is_none()) => DOMAIN.config_unsupported(
-            "Invalid value of 'cpuset': {}", text.map(ToString::to_string).unwrap_or_default());
+        vcpu.current.is_some_and(|current| current > vcpu.count) =>
+            DOMAIN.config_unsupported("maximum vCPU count must not be less than current vCPU count");
+        set.is_some_and(|set| set.iter().next().is_none()) => DOMAIN.config_unsupported(
+            "Invalid value of 'cpuset': {}", set.map(ToString::to_string).unwrap_or_default());
     }
+    Ok(())
+}
+
+/// Each processor that is named is one of the guest's.
+pub(super) fn named(domain: &Domain) -> Result<(), VirtError> {
+    let count = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
     let unknown = domain.vcpus.iter().flat_map(|vcpus| &vcpus.vcpu).find(|vcpu| vcpu.id >= count);
     refuse! {
         unknown.is_some() => DOMAIN.xml_error(

@@ -28,7 +28,7 @@ use crate::{OnOff, YesNo, element, keywords};
 keywords! {
     /// Who runs the guest.
     pub enum VirtType {
-        Qemu = "qemu", Kqemu = "kqemu", Kvm = "kvm", Xen = "xen", Lxc = "lxc", Uml = "uml", Openvz = "openvz",
+        None = "none", Qemu = "qemu", Kqemu = "kqemu", Kvm = "kvm", Xen = "xen", Lxc = "lxc", Uml = "uml", Openvz = "openvz",
         Test = "test", Vmware = "vmware", Hyperv = "hyperv", Vbox = "vbox", Phyp = "phyp", Parallels = "parallels",
         Bhyve = "bhyve", Vz = "vz", Hvf = "hvf",
     }
@@ -49,14 +49,14 @@ element! {
     /// `<domain>`: the definition of a guest.
     pub struct Domain {
         attr_default type_ "type": VirtType => DOMAIN.config_unsupported "invalid domain type {}";
-        attr id if live: Option<i32>;
+        loose id if live: Option<i32>;
         attr xmlns_qemu "xmlns:qemu": Option<String>;
         leaf name: String;
         leaf uuid: Option<Uuid> => DOMAIN.internal_error "malformed uuid element";
         child genid: Option<Genid>;
         leaf title: Option<String>;
         leaf description: Option<String>;
-        child metadata: Option<Metadata>;
+        kept metadata: Option<Metadata>;
         child max_memory "maxMemory": Option<tune::MaxMemory>;
         kept memory: Option<GuestMemory>;
         kept current_memory "currentMemory": Option<KiB>;
@@ -168,8 +168,8 @@ element! {
         attr kernel_hashes "kernelHashes": Option<YesNo>;
         attr author_key "authorKey": Option<YesNo>;
         attr vcek: Option<YesNo>;
-        leaf cbitpos: Option<u32>;
-        leaf reduced_phys_bits "reducedPhysBits": Option<u32>;
+        leaf cbitpos: Option<u32> => DOMAIN.xml_error "Invalid format for launch security cbitpos";
+        leaf reduced_phys_bits "reducedPhysBits": Option<u32> => DOMAIN.xml_error "Invalid format for launch security reduced-phys-bits";
         leaf policy: Option<Hex<4>> => DOMAIN.xml_error "failed to get launch security policy";
         leaf dh_cert "dhCert": Option<String>;
         leaf session: Option<String>;
@@ -204,7 +204,7 @@ element! {
 
     /// `<qemu:add>` or `<qemu:del>`.
     pub struct QemuCapability {
-        attr capability: String;
+        attr capability: String => QEMU.internal_error "{}", QEMU.internal_error "missing capability name";
     }
 
     /// `<qemu:override>`: properties of devices.
@@ -214,7 +214,7 @@ element! {
 
     /// `<qemu:device>`.
     pub struct QemuDevice {
-        attr alias: String;
+        attr alias: String => QEMU.xml_error "{}", QEMU.xml_error "missing 'alias' attribute for qemu:device";
         child frontend "qemu:frontend": Option<QemuFrontend>;
     }
 
@@ -284,6 +284,10 @@ impl Element for Metadata {
         let is_first = |raw: &Raw| raw.namespace().is_some_and(|space| seen.insert(space.to_owned()));
         let elements = node.children().map(Raw::read).filter(is_first).collect();
         Ok(Self { spaces: spaces(node), elements })
+    }
+
+    fn is_nothing(node: Node<'_>) -> bool {
+        node.children().next().is_none()
     }
 
     fn write(&self, out: &mut Writer<'_>) {

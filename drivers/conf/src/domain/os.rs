@@ -37,9 +37,9 @@ element! {
         leaf kernel: Option<String>;
         leaf initrd: Option<String>;
         leaf cmdline: Option<String>;
+        leaf shim: Option<String>;
         leaf dtb: Option<String>;
         leaf root: Option<String>;
-        leaf shim: Option<String>;
         child acpi: Option<OsAcpi>;
         child boot: Vec<OsBoot>;
         child bootmenu: Option<BootMenu>;
@@ -155,9 +155,9 @@ element! {
 
     /// One range of `<idmap>`.
     pub struct IdmapEntry {
-        attr start: u32;
-        attr target: u32;
-        attr count: u32;
+        attr start: u32 => DOMAIN.xml_error "invalid idmap start/target/count settings";
+        attr target: u32 => DOMAIN.xml_error "invalid idmap start/target/count settings";
+        attr count: u32 => DOMAIN.xml_error "invalid idmap start/target/count settings";
     }
 
     /// `<pm>`: which kinds of sleep the guest sees.

@@ -261,7 +261,7 @@ element! {
 
     /// `<fibrechannel>`.
     pub struct Fibrechannel {
-        attr appid: String;
+        attr appid: Option<String>;
     }
 
     /// `<throttlegroups>`.

@@ -276,6 +276,12 @@ impl Cpuset {
         Self(count.checked_sub(1).map(|last| (0, last)).into_iter().collect())
     }
 
+    /// Leaves out what is not among the first `count` numbers.
+    pub(crate) fn truncate(&mut self, count: u32) {
+        self.0.retain(|(first, _)| *first < count);
+        self.0.iter_mut().for_each(|(_, last)| *last = (*last).min(count.saturating_sub(1)));
+    }
+
     /// The set that a map on the wire stands for: a bit for each number, the lowest bit of the first byte for 0.
     pub fn from_map(map: &[u8]) -> Self {
         let numbers = map.iter().zip(0_u32..);

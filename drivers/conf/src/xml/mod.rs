@@ -104,6 +104,34 @@ impl<'i> Document<'i> {
     pub fn root(&self) -> Node<'_> {
         Node { document: self, id: 0 }
     }
+
+    /// The document with those elements alone, of the two levels below the root, whose paths (`os`, `os/type`) `keep` wants.
+    pub(crate) fn retain(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        for child in self.narrow(0, &keep) {
+            if let Kind::Element { name, .. } = &self.nodes[child as usize].kind {
+                let name = *name;
+                self.narrow(child, |own| keep(&format!("{name}/{own}")));
+            }
+        }
+        self
+    }
+
+    /// Leaves of a node's child elements those whose names `keep` wants, and says which nodes are left.
+    fn narrow(&mut self, parent: u32, keep: impl Fn(&str) -> bool) -> Vec<u32> {
+        let node = Node { document: self, id: parent };
+        let wanted = |child: &Node<'_>| !child.is_element() || keep(child.name());
+        let left: Vec<u32> = node.nodes().filter(wanted).map(Node::number).collect();
+        for pair in left.windows(2) {
+            self.nodes[pair[0] as usize].next = pair[1];
+        }
+        if let Some(last) = left.last() {
+            self.nodes[*last as usize].next = NONE;
+        }
+        let parent = &mut self.nodes[parent as usize];
+        parent.first_child = left.first().copied().unwrap_or(NONE);
+        parent.last_child = left.last().copied().unwrap_or(NONE);
+        left
+    }
 }
 
 /// A node of a [`Document`].

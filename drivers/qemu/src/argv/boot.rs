@@ -27,10 +27,10 @@ pub(super) fn clock(line: &mut CommandLine, domain: &Domain) {
         "-rtc",
         Options::new("").with("base", base(clock)).with_if("clock", track).with_if("driftfix", slew),
     );
-    let policy = timer(TimerName::Pit).and_then(|pit| pit.tickpolicy).and_then(|policy| match policy {
-        TickPolicy::Delay => Some("delay"),
-        TickPolicy::Discard => Some("discard"),
-        TickPolicy::Catchup | TickPolicy::Merge => None,
+    let policy = timer(TimerName::Pit).and_then(|pit| match pit.tickpolicy {
+        None | Some(TickPolicy::Delay) => Some("delay"),
+        Some(TickPolicy::Discard) => Some("discard"),
+        Some(TickPolicy::Catchup | TickPolicy::Merge) => None,
     });
     // Only KVM's own timer can be told.
     if let Some(policy) = policy {
@@ -90,8 +90,8 @@ pub(super) fn boot(line: &mut CommandLine, domain: &Domain) {
         ("-kernel", &os.kernel),
         ("-initrd", &os.initrd),
         ("-append", &os.cmdline),
-        ("-dtb", &os.dtb),
         ("-shim", &os.shim),
+        ("-dtb", &os.dtb),
     ];
     for (option, value) in files {
         if let Some(value) = value {

@@ -1,6 +1,7 @@
 //! I/O threads, and QEMU's main loop.
 
 use virtwire_conf::Domain;
+use virtwire_conf::domain::tune::DefaultIothread;
 
 use super::Json;
 use crate::command::CommandLine;
@@ -18,7 +19,8 @@ pub(super) fn iothreads(line: &mut CommandLine, domain: &Domain) {
             .with_if("poll-shrink", poll.and_then(|poll| poll.shrink))
             .add(line);
     }
-    if let Some(main) = &domain.defaultiothread {
+    let said = |main: &&DefaultIothread| main.thread_pool_min.is_some() || main.thread_pool_max.is_some();
+    if let Some(main) = domain.defaultiothread.as_ref().filter(said) {
         Json::object("main-loop", "main-loop")
             .with_if("thread-pool-min", main.thread_pool_min)
             .with_if("thread-pool-max", main.thread_pool_max)

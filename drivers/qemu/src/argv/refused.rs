@@ -30,10 +30,14 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
         return unsupported("QEMU does not support multiple listens for one graphics device.");
     }
     let boards = |info: &Sysinfo| info.base_board.iter().filter(|board| !board.entry.is_empty()).count();
-    if domain.sysinfo.iter().any(|info| boards(info) > 1) {
+    let source = domain.os.smbios.as_ref().map(|smbios| smbios.mode);
+    let told = source == Some(SmbiosMode::Sysinfo);
+    if source == Some(SmbiosMode::Host) {
+        return unsupported("Host SMBIOS information is not available");
+    }
+    if told && domain.sysinfo.iter().any(|info| boards(info) > 1) {
         return unsupported("qemu does not support more than one entry to Type 2 in SMBIOS table");
     }
-    let told = domain.os.smbios.as_ref().is_some_and(|smbios| smbios.mode == SmbiosMode::Sysinfo);
     if told && !domain.sysinfo.iter().any(|info| info.type_ == SysinfoType::Smbios) {
         let text = format_args!("Domain '{}' sysinfo are not available", domain.name);
         return Err(QEMU.xml_error(text));

@@ -19,12 +19,6 @@ pub(super) fn read(domain: &Domain) -> Result {
         fixed && adjustment != "reset" && adjustment.parse::<i64>().is_err() =>
             DOMAIN.xml_error("unknown clock adjustment '{adjustment}'");
     }
-    Ok(())
-}
-
-/// Everything in this file that no driver could do.
-pub(super) fn check(domain: &Domain) -> Result {
-    let Some(clock) = &domain.clock else { return Ok(()) };
     let blank = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
     refuse! {
         clock.offset == ClockOffset::Timezone && blank(&clock.timezone) => DOMAIN.internal_error(
@@ -44,7 +38,7 @@ fn timer(timer: &Timer) -> Result {
     let said = [
         ("tickpolicy", timer.tickpolicy.is_some(), matches!(name, Pit | Rtc | Platform | Hpet | Tsc)),
         ("track", timer.track.is_some(), matches!(name, Rtc | Platform)),
-        ("frequency", timer.frequency.is_some(), name == Tsc),
+        ("frequency", timer.frequency.is_some_and(|hz| hz != 0), name == Tsc),
         ("mode", timer.mode.is_some(), name == Tsc),
     ];
     let first = said.into_iter().find(|(_, said, known)| *said && !known).map(|(what, ..)| what);

@@ -48,9 +48,13 @@ fn audio_as_written(audio: &Audio) -> Result {
     Ok(())
 }
 
-/// What shows as it is read.
-pub(super) fn read(domain: &Domain) -> Result {
-    domain.devices.audios.iter().try_for_each(audio_as_written)?;
+/// What shows of ways for sound as they are read.
+pub(super) fn audios(domain: &Domain) -> Result {
+    domain.devices.audios.iter().try_for_each(audio_as_written)
+}
+
+/// What shows of input devices as they are read.
+pub(super) fn inputs(domain: &Domain) -> Result {
     let whole = domain.os.type_.as_ref().is_some_and(|kind| kind.name == "hvm");
     domain.devices.inputs.iter().filter(|_| whole).try_for_each(|it| {
         let (kind, bus) = (it.type_, it.bus);

@@ -23,6 +23,8 @@ const RING: std::ops::RangeInclusive<u32> = 1024..=65536;
 pub(super) fn read(domain: &Domain) -> Result {
     let Some(features) = &domain.features else { return Ok(()) };
     features.hyperv.iter().try_for_each(hyperv)?;
+    let hidden = features.smm.as_ref().and_then(|smm| smm.tseg.as_ref());
+    crate::table::unit(hidden.and_then(|size| size.unit.as_deref()), 1)?;
     let ring = features.kvm.as_ref().and_then(|kvm| kvm.dirty_ring.as_ref());
     let ring = ring.filter(|ring| ring.state == OnOff::On);
     let size = ring.map(|ring| ring.size);
@@ -67,6 +69,8 @@ pub(super) fn check_qemu(around: &Around<'_>) -> Result {
         features.tcg.as_ref().is_some_and(|tcg| tcg.tb_cache.is_some()) && around.domain.type_ != VirtType::Qemu =>
             QEMU.config_unsupported(
                 "TCG features are incompatible with domain type '{}'", around.domain.type_);
+        features.smm.as_ref().is_some_and(|smm| smm.tseg.is_some()) && !around.is_q35() =>
+            QEMU.config_unsupported("SMM TSEG is only supported with q35 machine type");
         uneven(features) => QEMU.config_unsupported("SMM TSEG size must be divisible by 1 MiB");
     }
     Ok(())

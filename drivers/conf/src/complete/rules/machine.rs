@@ -1,155 +1,30 @@
 //! The machine: processor, firmware, buses, security, what happens at its end.
 
-use std::collections::BTreeSet;
-
 use virtwire_protocol::ErrorDomain;
 
-use super::{Around, Result, unknown_cause};
+use super::{Around, Result};
 use crate::YesNo;
 use crate::complete::board::Chipset;
 use crate::domain::features::{CpuCacheMode, CpuMode, FeatureValue};
-use crate::domain::os::{AcpiTableType, PERF_EVENTS, Sysinfo, SysinfoType};
-use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, SeclabelType, VirtType};
-use crate::table::{Positive, parse_uuid};
+use crate::domain::os::{AcpiTableType, Sysinfo, SysinfoType};
+use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, VirtType};
+use crate::table::Positive;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
-const XML: ErrorDomain = ErrorDomain::XML;
-const CPU: ErrorDomain = ErrorDomain::CPU;
 
-/// Characters of the name of a processor's maker.
-const VENDOR: usize = 12;
-/// Levels of caches.
-const LEVELS: std::ops::RangeInclusive<u32> = 1..=3;
 /// The longest wait for who boots by hand, in milliseconds.
 const MOST_TIMEOUT: u32 = 65535;
 
-/// Bytes of the name by which a fabric knows a guest.
-const LONGEST_ID: usize = 128;
-
-/// What shows before anything is filled in.
-pub(in super::super) fn read(domain: &Domain) -> Result {
-    processor_as_written(domain)?;
-    firmware(domain)?;
-    twice(domain)?;
-    passed_on(domain)?;
-    domain.sysinfo.iter().try_for_each(bios)?;
-    domain.sysinfo.iter().try_for_each(|info| system(domain, info))?;
-    let boots = domain.devices.infos().into_iter().filter_map(|info| info.boot.as_ref());
-    boots.filter_map(|boot| boot.loadparm.as_deref()).try_for_each(parameter)?;
-    let security = domain.launch_security.as_ref();
-    let menu = domain.os.bootmenu.as_ref().and_then(|menu| menu.timeout);
-    let tables = domain.os.acpi.iter().flat_map(|acpi| &acpi.table).map(|table| table.type_);
-    let mut kinds = BTreeSet::new();
-    let again = tables.into_iter().find(|kind| *kind != AcpiTableType::Raw && !kinds.insert(*kind));
-    let stateless = domain.os.loader.as_ref().is_some_and(|loader| loader.stateless == Some(YesNo::Yes));
-    let mut labels = domain.seclabel.iter();
-    let unlabelled = labels.any(|l| l.type_ == Some(SeclabelType::None) && l.relabel == Some(YesNo::Yes));
-    let mut events = domain.perf.iter().flat_map(|perf| &perf.event).map(|event| event.name.as_str());
-    let unknown = events.find(|event| !PERF_EVENTS.contains(event));
-    let cores = [Some(LifecycleAction::CoredumpDestroy), Some(LifecycleAction::CoredumpRestart)];
-    let ends = [("poweroff", domain.on_poweroff), ("reboot", domain.on_reboot)];
-    let dumps = ends.into_iter().find(|(_, action)| cores.contains(action));
-    let mapped = domain.idmap.iter().flat_map(|map| [map.uid.first(), map.gid.first()]).flatten();
-    refuse! {
-        security.is_some_and(|security| security.type_ != LaunchSecurityType::S390Pv && security.policy.is_none()) =>
-            DOMAIN.xml_error("failed to get launch security policy");
-        menu.is_some_and(|timeout| timeout > MOST_TIMEOUT) => DOMAIN.config_unsupported(
-            "invalid value for boot menu timeout, must be in range [0,{MOST_TIMEOUT}]");
-        again.is_some() => DOMAIN.xml_error(
-            "ACPI table type '{}' may only appear once", again.unwrap_or_default().as_str());
-        stateless && domain.os.nvram.as_ref().is_some_and(|nvram| nvram.path.is_some()) =>
-            DOMAIN.xml_detail("NVRAM is not permitted when loader is stateless");
-        unlabelled => DOMAIN.config_unsupported("resource relabeling is not compatible with 'none' label type");
-        unknown.is_some() => XML.xml_error(
-            "Invalid value for attribute 'name' in element 'event': '{}'.", unknown.unwrap_or_default());
-        dumps.is_some() => DOMAIN.config_unsupported(
-            "Lifecycle event '{}' doesn't support '{}' action",
-            dumps.map(|(event, _)| event).unwrap_or_default(),
-            dumps.and_then(|(_, action)| action).unwrap_or_default().as_str());
-        mapped.into_iter().any(|range| range.start != 0) =>
-            DOMAIN.config_unsupported("You must map the root user of container");
-    }
-    let nameless =
-        domain.seclabel.iter().filter(|label| label.model.is_none() && label.type_.is_none()).count();
-    let halves = domain.idmap.as_ref().is_some_and(|map| map.uid.is_empty() != map.gid.is_empty());
-    let timeout = domain.os.bios.as_ref().and_then(|bios| bios.reboot_timeout);
-    let appid = domain.resource.as_ref().and_then(|resource| resource.fibrechannel.as_ref());
-    if domain.resource.as_ref().is_some_and(|it| it.partition.is_none() && it.fibrechannel.is_none()) {
-        return Err(unknown_cause());
-    }
-    let alone = domain.os.shim.is_some() && domain.os.kernel.is_none();
-    refuse! {
-        alone => DOMAIN.config_unsupported("shim only allowed with kernel option");
-        appid.is_some_and(|channel| channel.appid.len() > LONGEST_ID) => DOMAIN.invalid_arg(
-            "Fibre Channel 'appid' string length must be between [1, {LONGEST_ID}]");
-        nameless > 0 => DOMAIN.xml_error("missing security model in domain seclabel");
-        halves => DOMAIN.config_unsupported("uid and gid should be mapped both");
-        timeout.is_some_and(|timeout| !(-1..=65535).contains(&timeout)) =>
-            DOMAIN.config_unsupported("invalid value for rebootTimeout, must be in range [-1,65535]");
-    }
-    Ok(())
-}
-
-fn processor_as_written(domain: &Domain) -> Result {
-    let Some(cpu) = &domain.cpu else { return Ok(()) };
-    let vendor = cpu.model.as_ref().and_then(|model| model.vendor_id.as_ref());
-    let level = cpu.cache.as_ref().and_then(|cache| cache.level);
-    let whole = matches!(cpu.mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum));
-    let named = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
-    refuse! {
-        cpu.migratable.is_some() && !whole => CPU.config_unsupported(
-            "Attribute migratable is only allowed for 'host-passthrough' / 'maximum' CPU mode");
-        vendor.is_some_and(|vendor| vendor.len() != VENDOR) =>
-            CPU.xml_error("vendor_id must be exactly {VENDOR} characters long");
-        level.is_some_and(|level| !LEVELS.contains(&level)) => CPU.xml_error(
-            "invalid CPU cache level, must be in range [{},{}]", LEVELS.start(), LEVELS.end());
-        cpu.vendor.is_some() && !named =>
-            CPU.xml_error("CPU vendor specified without CPU model");
-    }
-    Ok(())
-}
-
-/// What QEMU is told without being understood has the form of what it takes.
-fn passed_on(domain: &Domain) -> Result {
-    for variable in domain.qemu_commandline.iter().flat_map(|more| &more.env) {
-        let name = variable.name.as_str();
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        refuse! {
-            name.starts_with(|c: char| c.is_ascii_digit()) || !name.starts_with(word) => QEMU.internal_error(
-                "Invalid environment name, it must begin with a letter or underscore");
-            !name.chars().all(word) => QEMU.internal_error(
-                "Invalid environment name, it must contain only alphanumerics and underscore");
-        }
-    }
-    let devices = domain.qemu_override.iter().flat_map(|all| &all.device);
-    for property in devices.filter_map(|device| device.frontend.as_ref()).flat_map(|end| &end.property) {
-        let (kind, value) = (property.type_.as_str(), property.value.as_deref());
-        let fits = |value: &str| match kind {
-            "signed" => value.parse::<i64>().is_ok(),
-            "unsigned" => value.parse::<u64>().is_ok(),
-            "bool" => matches!(value, "true" | "false"),
-            _ => true,
-        };
-        refuse! {
-            !matches!(kind, "string" | "signed" | "unsigned" | "bool" | "remove") => XML.xml_error(
-                "Invalid value for attribute 'type' in element 'property': '{kind}'.");
-            kind == "remove" && value.is_some() => QEMU.xml_error(
-                "setting 'value' attribute of 'qemu:property' doesn't make sense with 'remove' type");
-            kind != "remove" && value.is_none() => QEMU.xml_error("missing 'value' attribute for 'qemu:property'");
-            value.is_some_and(|value| !fits(value)) => QEMU.xml_error(
-                "invalid value '{}' of 'value' attribute of 'qemu:property'", value.unwrap_or_default());
-        }
-    }
-    Ok(())
-}
-
 /// What is chosen is not asked for piece by piece, and nothing is asked for where nothing is chosen.
-fn firmware(domain: &Domain) -> Result {
+pub(in super::super) fn firmware(domain: &Domain) -> Result {
     let os = &domain.os;
     let chosen = os.firmware.is_some();
+    let stateless = os.loader.as_ref().is_some_and(|loader| loader.stateless == Some(YesNo::Yes));
     let path = os.loader.as_ref().is_some_and(|loader| loader.path.is_some());
     refuse! {
+        stateless && os.nvram.as_ref().is_some_and(|nvram| nvram.path.is_some()) =>
+            DOMAIN.xml_detail("NVRAM is not permitted when loader is stateless");
         !chosen && os.firmware_features.as_ref().is_some_and(|f| !f.feature.is_empty()) => DOMAIN.xml_detail(
             "cannot use feature-based firmware autoselection when firmware autoselection is disabled");
         !chosen && !path && (os.nvram.is_some() || os.loader.is_some()) =>
@@ -158,68 +33,42 @@ fn firmware(domain: &Domain) -> Result {
     Ok(())
 }
 
-/// The system's number is the guest's.
-fn system(domain: &Domain, info: &Sysinfo) -> Result {
-    let entries = info.system.iter().flat_map(|system| &system.entry);
-    let told = entries
-        .filter(|entry| entry.name.as_deref() == Some("uuid"))
-        .filter_map(|e| e.value.as_deref())
-        .next();
-    let number = told.and_then(parse_uuid);
+/// What no driver could do with a machine; libvirt looks at this last.
+pub(super) fn check(domain: &Domain) -> Result {
+    let cores = [Some(LifecycleAction::CoredumpDestroy), Some(LifecycleAction::CoredumpRestart)];
+    let ends = [("poweroff", domain.on_poweroff), ("reboot", domain.on_reboot)];
+    let dumps = ends.into_iter().find(|(_, action)| cores.contains(action));
     refuse! {
-        told.is_some() && number.is_none() => DOMAIN.xml_detail("malformed <sysinfo> uuid element");
-        told.is_some() && domain.uuid.is_some() && number != domain.uuid =>
-            DOMAIN.xml_detail("UUID mismatch between <uuid> and <sysinfo>");
+        dumps.is_some() => DOMAIN.config_unsupported(
+            "Lifecycle event '{}' doesn't support '{}' action",
+            dumps.map(|(event, _)| event).unwrap_or_default(),
+            dumps.and_then(|(_, action)| action).unwrap_or_default().as_str());
     }
     Ok(())
 }
 
-/// What may be said once.
-fn twice(domain: &Domain) -> Result {
-    let mut seen = BTreeSet::new();
-    for cipher in domain.keywrap.iter().flat_map(|keywrap| &keywrap.cipher) {
-        refuse! {
-            !seen.insert(&cipher.name) => DOMAIN.internal_error(
-                "A domain definition can have no more than one cipher node with name {}", cipher.name);
-        }
-    }
-    let mut seen = BTreeSet::new();
-    for event in domain.perf.iter().flat_map(|perf| &perf.event) {
-        refuse! {
-            !seen.insert(&event.name) => DOMAIN.xml_error("perf event '{}' was already specified", event.name);
-        }
-    }
-    Ok(())
-}
-
-/// What an s390 guest's loader is told.
-fn parameter(text: &str) -> Result {
-    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ' ');
+/// How a guest boots.
+pub(super) fn check_boot(domain: &Domain) -> Result {
+    let menu = domain.os.bootmenu.as_ref().and_then(|menu| menu.timeout);
+    let timeout = domain.os.bios.as_ref().and_then(|bios| bios.reboot_timeout);
     refuse! {
-        !(1..=8).contains(&text.len()) =>
-            DOMAIN.internal_error("loadparm value '{text}' must be between 1 and 8 characters");
-        !text.chars().all(known) => DOMAIN.internal_error(
-            "invalid loadparm value '{text}', expecting chars in set of [a-zA-Z0-9.] and blank spaces");
+        menu.is_some_and(|timeout| timeout > MOST_TIMEOUT) => DOMAIN.config_unsupported(
+            "invalid value for boot menu timeout, must be in range [0,{MOST_TIMEOUT}]");
+        timeout.is_some_and(|timeout| !(-1..=65535).contains(&timeout)) =>
+            DOMAIN.config_unsupported("invalid value for rebootTimeout, must be in range [-1,65535]");
     }
     Ok(())
 }
 
-/// A date is month, day and year between slashes.
-fn bios(sysinfo: &Sysinfo) -> Result {
-    let entries = sysinfo.bios.iter().flat_map(|bios| &bios.entry);
-    let date =
-        entries.filter(|entry| entry.name.as_deref() == Some("date")).filter_map(|e| e.value.as_deref());
-    let number = |part: Option<&str>, range: std::ops::RangeInclusive<u32>| {
-        part.is_some_and(|part| part.parse().is_ok_and(|n| range.contains(&n)))
-    };
-    for text in date {
-        let mut parts = text.split('/');
-        let good = number(parts.next(), 1..=12) && number(parts.next(), 1..=31);
-        let year = parts.next().filter(|year| matches!(year.len(), 2 | 4));
-        let good = good && number(year, 0..=9999) && parts.next().is_none();
-        refuse! {
-            !good => DOMAIN.xml_detail("Invalid BIOS 'date' format");
-        }
+/// Users of a container are users of the host, its root first.
+pub(super) fn check_users(domain: &Domain) -> Result {
+    let Some(map) = &domain.idmap else { return Ok(()) };
+    let mut first = map.uid.first().into_iter().chain(map.gid.first());
+    refuse! {
+        map.uid.is_empty() != map.gid.is_empty() =>
+            DOMAIN.config_unsupported("uid and gid should be mapped both");
+        first.any(|range| range.start != 0) =>
+            DOMAIN.config_unsupported("You must map the root user of container");
     }
     Ok(())
 }
@@ -392,8 +241,6 @@ fn files(sysinfo: &Sysinfo) -> Result {
     for entry in sysinfo.entry.iter().filter(|_| sysinfo.type_ == SysinfoType::Fwcfg) {
         let name = entry.name.as_deref().unwrap_or_default();
         refuse! {
-            entry.value.is_none() && entry.file.is_none() => DOMAIN.xml_error(
-                "Firmware entry must have either value or 'file' attribute");
             name.is_empty() => QEMU.config_unsupported("firmware entry is missing 'name' attribute");
             !name.starts_with("opt/") => QEMU.config_unsupported("Invalid firmware name");
             name.starts_with("opt/ovmf/") || name.starts_with("opt/org.qemu/") =>

@@ -1,5 +1,7 @@
 //! Memory: modules and their places.
 
+use std::collections::BTreeMap;
+
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::YesNo;
@@ -30,15 +32,45 @@ pub(super) fn read(memory: &Memory) -> Result<(), VirtError> {
 
 const XML: ErrorDomain = ErrorDomain::XML;
 
-/// Everything in this file.
-pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
+/// A huge page has a size.
+pub(super) fn pages(domain: &Domain) -> Result<(), VirtError> {
+    let pages = domain.memory_backing.iter().filter_map(|backing| backing.hugepages.as_ref());
+    for page in pages.flat_map(|pages| &pages.page) {
+        crate::table::unit(page.unit.as_deref(), 1024)?;
+        refuse! {
+            page.size == 0 => DOMAIN.xml_detail("hugepage size can't be zero");
+        }
+    }
+    Ok(())
+}
+
+/// Each node that there is has pages of one size.
+pub(super) fn check_pages(domain: &Domain) -> Result<(), VirtError> {
     let nodes = domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell).count();
     let pages = domain.memory_backing.iter().filter_map(|backing| backing.hugepages.as_ref());
-    let asked = pages.flat_map(|pages| &pages.page).filter_map(|page| page.nodeset.as_ref());
-    let unknown = asked.flat_map(Cpuset::iter).find(|node| *node as usize >= nodes.max(1));
-    refuse! {
-        unknown.is_some() => DOMAIN.xml_detail("hugepages: node {} not found", unknown.unwrap_or_default());
+    let (mut whole, mut taken) = (None, BTreeMap::new());
+    for page in pages.flat_map(|pages| &pages.page) {
+        let size = page.kib();
+        let asked = || page.nodeset.iter().flat_map(Cpuset::iter);
+        let unknown = asked().find(|node| *node as usize >= nodes.max(1));
+        let other = asked().filter_map(|node| taken.insert(node, size)).max();
+        let first = whole.filter(|_| page.nodeset.is_none());
+        refuse! {
+            unknown.is_some() => DOMAIN.xml_detail("hugepages: node {} not found", unknown.unwrap_or_default());
+            other.is_some() => DOMAIN.xml_detail(
+                "nodeset attribute of hugepages of sizes {} and {size} intersect", other.unwrap_or_default());
+            first.is_some() => DOMAIN.xml_detail(
+                "two master hugepages detected: {size} and {}", first.unwrap_or_default());
+        }
+        if page.nodeset.is_none() {
+            whole = Some(size);
+        }
     }
+    Ok(())
+}
+
+/// Modules can be what they are, and are in places of their own.
+pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
     domain.devices.memories.iter().try_for_each(module)?;
     places(&domain.devices.memories)
 }

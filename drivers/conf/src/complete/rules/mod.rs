@@ -1,6 +1,7 @@
 //! What libvirt refuses of a definition that is complete: one table for each part of it.
 
 mod boards;
+mod caches;
 mod characters;
 mod clock;
 mod disks;
@@ -10,17 +11,22 @@ mod machine;
 mod memory;
 mod net;
 mod nodes;
+mod order;
 mod small;
 mod sources;
 mod storage;
 mod throttle;
 mod tune;
 mod virtualport;
+mod written;
 
+pub(super) use machine::firmware;
+pub(crate) use order::first;
+pub(super) use order::read;
 use virtwire_protocol::{ErrorCode, ErrorDomain, VirtError};
 
+use super::Emulator;
 use super::board::{Chipset, chipset};
-use super::{Emulator, vcpus};
 use crate::domain::Domain;
 
 type Result<T = ()> = std::result::Result<T, VirtError>;
@@ -52,22 +58,6 @@ fn unknown_cause() -> VirtError {
     VirtError { message: text.into(), ..VirtError::new(ErrorDomain::NONE, ErrorCode::INTERNAL_ERROR, "") }
 }
 
-/// What shows as soon as a definition is read.
-pub(super) fn read(domain: &Domain) -> Result {
-    vcpus::read(domain)?;
-    machine::read(domain)?;
-    features::read(domain)?;
-    clock::read(domain)?;
-    nodes::read(domain)?;
-    domain.devices.disks.iter().try_for_each(disks::read)?;
-    throttle::read(domain)?;
-    domain.devices.interfaces.iter().try_for_each(net::read)?;
-    domain.devices.memories.iter().try_for_each(memory::read)?;
-    displays::read(domain)?;
-    tune::read(domain)?;
-    storage::read(domain)
-}
-
 /// What no driver could do.
 pub(super) fn check(domain: &Domain) -> Result {
     disks::check(domain)?;
@@ -76,8 +66,19 @@ pub(super) fn check(domain: &Domain) -> Result {
     characters::check(domain)?;
     displays::check(domain)?;
     small::check(domain)?;
-    memory::check(domain)?;
-    tune::check(domain)
+    memory::check(domain)
+}
+
+/// What no driver could do with a machine. libvirt looks at this when drivers have looked at everything.
+pub(super) fn check_last(domain: &Domain) -> Result {
+    machine::check(domain)?;
+    memory::check_pages(domain)?;
+    tune::check(domain)?;
+    machine::check_boot(domain)?;
+    nodes::check(domain)?;
+    tune::check_weights(domain)?;
+    machine::check_users(domain)?;
+    tune::check_pools(domain)
 }
 
 /// What devices that can be each cannot be together.
@@ -90,9 +91,7 @@ pub(super) fn check_machine(domain: &Domain, emulator: Option<&Emulator>) -> Res
     let around = Around { domain, emulator, chipset: chipset(domain) };
     machine::check_qemu(&around)?;
     features::check_qemu(&around)?;
-    vcpus::check_qemu(domain)?;
     memory::check_qemu(domain)?;
-    clock::check(domain)?;
     clock::check_qemu(&around)
 }
 

@@ -18,21 +18,12 @@ pub(super) fn read(domain: &Domain) -> Result {
         processor(cpu)?;
         cpu.numa.iter().try_for_each(cells)?;
     }
-    pins(domain)?;
     let cells = domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell);
-    let (count, vcpus) = (cells.clone().count(), domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count));
+    let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
     let placed: usize = cells.filter_map(|cell| cell.cpus.as_ref()).map(|set| set.iter().count()).sum();
     refuse! {
+        vcpus == 0 => DOMAIN.internal_error("CPU IDs in <numa> exceed the <vcpu> count");
         placed > vcpus as usize => DOMAIN.internal_error("Number of CPUs in <numa> exceeds the <vcpu> count");
-    }
-    let mut seen = BTreeSet::new();
-    for node in domain.numatune.iter().flat_map(|tune| &tune.memnode) {
-        refuse! {
-            count == 0 => DOMAIN.xml_error("Element 'memnode' is invalid without any guest NUMA cells");
-            node.cellid as usize >= count => DOMAIN.xml_error(
-                "Argument 'cellid' in memnode element must correspond to existing guest's NUMA cell");
-            !seen.insert(node.cellid) => DOMAIN.xml_error("Multiple memnode elements with cellid {}", node.cellid);
-        }
     }
     Ok(())
 }
@@ -86,6 +77,13 @@ fn cells(numa: &CpuNuma) -> Result {
             }
         }
     }
+    Ok(())
+}
+
+/// Links between nodes are between nodes that there are, and said once.
+pub(super) fn check(domain: &Domain) -> Result {
+    let Some(numa) = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()) else { return Ok(()) };
+    let known = |id: u32| (id as usize) < numa.cell.len();
     let links = numa.interconnects.iter();
     let mut seen = BTreeSet::new();
     for link in links.flat_map(|links| &links.latency) {
@@ -95,24 +93,6 @@ fn cells(numa: &CpuNuma) -> Result {
             !seen.insert((link.initiator, link.target, link.cache, &link.type_)) =>
                 DOMAIN.xml_error("Duplicate info for NUMA latencies");
         }
-    }
-    Ok(())
-}
-
-fn pins(domain: &Domain) -> Result {
-    let Some(tune) = &domain.cputune else { return Ok(()) };
-    let mut seen = BTreeSet::new();
-    for pin in &tune.vcpupin {
-        refuse! {
-            pin.cpuset.is_none() => DOMAIN.internal_error("missing cpuset for vcpupin");
-            !seen.insert(pin.vcpu) => DOMAIN.internal_error("duplicate vcpupin for vcpu '{}'", pin.vcpu);
-        }
-    }
-    refuse! {
-        tune.emulatorpin.as_ref().is_some_and(|pin| pin.cpuset.is_none()) =>
-            DOMAIN.internal_error("missing cpuset for emulatorpin");
-        tune.iothreadpin.iter().any(|pin| pin.cpuset.is_none()) =>
-            DOMAIN.internal_error("missing cpuset for iothreadpin");
     }
     Ok(())
 }

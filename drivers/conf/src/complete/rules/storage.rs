@@ -18,8 +18,8 @@ const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const XML: ErrorDomain = ErrorDomain::XML;
 
-/// What shows as it is read.
-pub(super) fn read(domain: &Domain) -> Result {
+/// What shows of controllers as they are read.
+pub(super) fn controllers(domain: &Domain) -> Result {
     for it in &domain.devices.controllers {
         let said = [("index", it.index), ("ports", it.ports), ("vectors", it.vectors)];
         let negative =
@@ -30,6 +30,11 @@ pub(super) fn read(domain: &Domain) -> Result {
                 "Invalid value for attribute '{name}' in element 'controller': '{value}'. Expected non-negative value");
         }
     }
+    Ok(())
+}
+
+/// What shows of shared folders as they are read.
+pub(super) fn filesystems(domain: &Domain) -> Result {
     for shared in &domain.devices.filesystems {
         let modes = [("fmode", &shared.fmode), ("dmode", &shared.dmode)];
         let octal = |mode: &Option<String>| mode.as_deref().is_none_or(|m| u32::from_str_radix(m, 8).is_ok());
@@ -41,6 +46,11 @@ pub(super) fn read(domain: &Domain) -> Result {
                 wrong.and_then(|(_, mode)| mode.as_deref()).unwrap_or_default());
         }
     }
+    Ok(())
+}
+
+/// What shows of the host's devices as they are read.
+pub(super) fn hostdevs(domain: &Domain) -> Result {
     domain.devices.hostdevs.iter().try_for_each(as_written)
 }
 
