@@ -6,7 +6,7 @@ use virtwire_conf::domain::VirtType;
 use virtwire_conf::domain::features::{
     Cpu, CpuCheck, CpuFallback, CpuFeature, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel,
 };
-use virtwire_cpu::{Feature, FeatureSet, HostCpu, Policy, X86, compare};
+use virtwire_cpu::{Feature, FeatureSet, HostCpu, Model, Policy, X86, compare, decode_guest};
 use virtwire_protocol::ErrorDomain;
 use virtwire_qmp::commands::{QomGet, QueryCpuModelExpansion, QueryCpusFast};
 use virtwire_qmp::{Monitor, QmpError};
@@ -57,7 +57,46 @@ pub(crate) async fn resolve(driver: &Qemu, domain: &mut Domain, caps: &QemuCaps)
         }
         compare(&host, &asked_of_host(cpu))?.result(true)?;
     }
-    make_exact(cpu, cpus.as_deref())
+    make_exact(cpu, cpus.as_deref())?;
+    let kind = |name: &str| format!("{name}-{}-cpu", caps.arch);
+    let name = cpu.model.as_ref().and_then(|model| model.name.as_deref());
+    match name.and_then(|name| X86::table().model(name)) {
+        Some(model) if !caps.has_device(&kind(model.name)) => {
+            let cpus = driver.guest_cpus(&caps.program, kvm).await?;
+            take_other_model(cpu, model, &cpus)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says a model that QEMU does not have in the words of one that it has.
+fn take_other_model(cpu: &mut Cpu, model: &Model, cpus: &GuestCpus) -> Result<()> {
+    let table = X86::table();
+    let fallback = cpu.model.as_ref().and_then(|model| model.fallback);
+    let of = |on: bool| {
+        let policy = if on { CpuFeaturePolicy::Require } else { CpuFeaturePolicy::Disable };
+        let named = cpu.feature.iter().filter(move |feature| feature.policy == Some(policy));
+        named.filter_map(|feature| table.feature(&feature.name)).collect::<FeatureSet>()
+    };
+    let features = model.features.union(of(true)).difference(of(false));
+    let usable = cpus.models();
+    let other = decode_guest(features, model.vendor, None, None, Some(&usable));
+    let Some(other) = other.filter(|_| fallback != Some(CpuFallback::Forbid)) else {
+        let text = format_args!("CPU model {} is not supported by hypervisor", model.name);
+        return Err(ErrorDomain::CPU.config_unsupported(text));
+    };
+    let mut exact = Vec::new();
+    table.names(&other.require).iter().for_each(|name| set(&mut exact, name, true));
+    let off = table.names(&other.disable).into_iter().chain(table.names(&other.removed));
+    off.for_each(|name| set(&mut exact, name, false));
+    let said = std::mem::take(&mut cpu.feature);
+    let off = said.into_iter().filter(|feature| feature.policy == Some(CpuFeaturePolicy::Disable));
+    off.for_each(|feature| set(&mut exact, &feature.name, false));
+    cpu.feature = exact;
+    if let Some(model) = &mut cpu.model {
+        model.name = Some(other.model.name.to_owned());
+    }
+    Ok(())
 }
 
 /// Whether the guest gets all that the host has.

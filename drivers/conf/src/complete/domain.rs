@@ -71,7 +71,7 @@ fn processors(domain: &mut Domain) -> Result<(), VirtError> {
         if !matches!(cpu.mode, None | Some(CpuMode::Custom)) {
             cpu.match_ = None;
             let host = cpu.mode == Some(CpuMode::HostModel);
-            cpu.model.take_if(|model| !host || model.name.is_none());
+            cpu.model.take_if(|model| !host || model.name.is_none() && model.vendor_id.is_none());
         }
         if let Some(model) = cpu.model.as_mut().filter(|m| m.name.is_some()) {
             model.fallback.get_or_insert(CpuFallback::Allow);

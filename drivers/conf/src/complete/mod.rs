@@ -226,9 +226,9 @@ impl Domain {
                 if chipset == board::Chipset::Ccw {
                     channels::identify(self);
                 }
-                check::contradictions(self)?;
                 rules::check_machine(self, self.emulator(options))?;
                 unsupported::check_modules(self, self.emulator(options))?;
+                check::contradictions(self)?;
                 rules::check(self)?;
                 drives::keep_removable(self);
                 rules::check_qemu(self, self.emulator(options))?;

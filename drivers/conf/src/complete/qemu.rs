@@ -175,7 +175,7 @@ fn processor(domain: &mut Domain, host: &QemuHost) {
         Some(CpuMode::HostModel) => {
             cpu.check.get_or_insert(CpuCheck::Partial);
             cpu.match_ = None;
-            cpu.model.take_if(|model| model.name.is_none());
+            cpu.model.take_if(|model| model.name.is_none() && model.vendor_id.is_none());
             return;
         }
         Some(CpuMode::Custom) | None => {}
@@ -211,7 +211,9 @@ fn processor(domain: &mut Domain, host: &QemuHost) {
 fn controllers(domain: &mut Domain, chipset: Chipset) {
     let usb = domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Usb && c.index == Some(0));
     let board = chipset.board();
-    if let Some(model) = board.usb.filter(|_| !usb) {
+    let old = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()) == Some("isapc");
+    let unknown = (chipset == Chipset::Other && !old).then_some(board.usb_model);
+    if let Some(model) = board.usb.or(unknown).filter(|_| !usb) {
         drives::add_controller(domain, ControllerType::Usb, 0, Some(model));
     }
     if chipset == Chipset::Q35 {

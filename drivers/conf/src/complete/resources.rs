@@ -20,6 +20,16 @@ pub(super) fn complete(domain: &mut Domain) {
     threads(domain);
     if let Some(numa) = domain.cpu.as_mut().and_then(|cpu| cpu.numa.as_mut()) {
         distances(&mut numa.cell);
+        for cache in numa.cell.iter_mut().flat_map(|cell| &mut cell.cache) {
+            // Sizes are what they are in these units, whatever is said.
+            cache.size.iter_mut().for_each(|size| size.unit = Some("KiB".to_owned()));
+            cache.line.iter_mut().for_each(|line| line.unit = Some("B".to_owned()));
+        }
+        for width in numa.interconnects.iter_mut().flat_map(|links| &mut links.bandwidth) {
+            let unit = crate::table::unit(width.unit.as_deref(), 1024).unwrap_or(1024);
+            (width.value, width.unit) =
+                (width.value.saturating_mul(unit).div_ceil(1024), Some("KiB".to_owned()));
+        }
     }
 }
 
@@ -136,7 +146,7 @@ fn distances(cells: &mut [NumaCell]) {
     }
     let said = |from: &NumaCell, to: u32| {
         let siblings = from.distances.iter().flat_map(|d| &d.sibling);
-        siblings.filter(|s| s.id == to).map(|s| s.value).next()
+        siblings.filter(|s| s.id == to).map(|s| s.value).next_back()
     };
     let known = |id| cells.iter().any(|cell| cell.id == Some(id));
     let siblings = cells.iter().filter_map(|cell| cell.distances.as_ref()).flat_map(|d| &d.sibling);

@@ -6,7 +6,7 @@ use crate::domain::display::GraphicsType;
 use crate::domain::features::{Features, Hyperv, HypervMode};
 use crate::domain::net::{Interface, InterfaceType};
 use crate::domain::os::PERF_EVENTS;
-use crate::domain::tune::{CacheShare, Placement, Scheduler};
+use crate::domain::tune::{CacheShare, NumaMemory, Placement, Scheduler};
 use crate::table::Cpuset;
 use crate::{OnOff, YesNo};
 
@@ -30,6 +30,10 @@ pub(super) fn forget(domain: &mut Domain) {
     let menu = domain.os.bootmenu.as_mut();
     menu.filter(|menu| menu.enable != Some(YesNo::Yes)).into_iter().for_each(|menu| menu.timeout = None);
     domain.clock.iter_mut().flat_map(|clock| &mut clock.timer).for_each(|timer| zero(&mut timer.frequency));
+    if let Some(map) = &mut domain.idmap {
+        map.uid.sort_by_key(|range| range.start);
+        map.gid.sort_by_key(|range| range.start);
+    }
     if let Some(perf) = &mut domain.perf {
         perf.event.sort_by_key(|event| PERF_EVENTS.iter().position(|name| *name == event.name));
     }
@@ -189,6 +193,9 @@ fn tuning(domain: &mut Domain) {
             *device != crate::domain::tune::BlkioDevice { path: device.path.clone(), ..Default::default() }
                 || device.path.is_empty()
         });
+    }
+    if let Some(tune) = &mut domain.numatune {
+        tune.memory.take_if(|memory| *memory == NumaMemory::default());
     }
     if let Some(memory) = domain.numatune.as_mut().and_then(|tune| tune.memory.as_mut()) {
         memory.mode.get_or_insert_default();

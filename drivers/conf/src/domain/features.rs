@@ -323,7 +323,8 @@ element! {
     pub struct NumaCell {
         attr id: Option<u32>;
         attr cpus: Option<Cpuset>;
-        attr memory: u64;
+        attr memory: u64 => XML.xml_error "Invalid value for attribute 'memory' in element 'cell': '{}'. Expected non-negative integer value",
+            XML.xml_error "missing element or attribute './@memory'";
         attr unit: Option<String>;
         attr mem_access "memAccess": Option<MemAccess>;
         attr discard: Option<YesNo>;
@@ -353,7 +354,8 @@ element! {
 
     /// A size in a cache.
     pub struct CacheSize {
-        attr value: u64;
+        attr value: u64 => XML.xml_error "Invalid value '{}' for element or attribute './size/@value'",
+            XML.xml_error "missing element or attribute './size/@value'";
         attr unit: Option<String>;
     }
 
@@ -368,7 +370,7 @@ element! {
         attr initiator: u32;
         attr target: u32;
         attr cache: Option<u32>;
-        attr type_ "type": String | "none" | "access" | "read" | "write";
+        attr type_ "type": String | "access" | "read" | "write";
         attr value: u64;
         attr unit: Option<String>;
     }

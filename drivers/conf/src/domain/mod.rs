@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 use virtwire_protocol::ErrorDomain;
 
-use crate::table::{Element, Hex, KiB, Result, parse_uuid};
+use crate::table::{Bad, Element, KiB, Result, Value, parse_uuid};
 use crate::xml::{Node, Raw, Writer, spaces};
 use crate::{OnOff, YesNo, element, keywords};
 
@@ -170,7 +170,7 @@ element! {
         attr vcek: Option<YesNo>;
         leaf cbitpos: Option<u32> => DOMAIN.xml_error "Invalid format for launch security cbitpos";
         leaf reduced_phys_bits "reducedPhysBits": Option<u32> => DOMAIN.xml_error "Invalid format for launch security reduced-phys-bits";
-        leaf policy: Option<Hex<4>> => DOMAIN.xml_error "failed to get launch security policy";
+        leaf policy: Option<Policy> => DOMAIN.xml_error "failed to get launch security policy";
         leaf dh_cert "dhCert": Option<String>;
         leaf session: Option<String>;
         leaf guest_visible_workarounds "guestVisibleWorkarounds": Option<String>;
@@ -246,6 +246,21 @@ impl GuestMemory {
     /// KiB.
     pub const fn kib(&self) -> u64 {
         self.size.0
+    }
+}
+
+/// How a guest's memory is kept from the host: bits, said in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policy(pub u64);
+
+impl Value for Policy {
+    fn parse(text: &str) -> std::result::Result<Option<Self>, Bad> {
+        let digits = text.trim().trim_start_matches("0x");
+        u64::from_str_radix(digits, 16).map(|bits| Some(Self(bits))).map_err(|_| Bad::Keyword)
+    }
+
+    fn show(&self) -> std::borrow::Cow<'_, str> {
+        format!("{:#06x}", self.0).into()
     }
 }
 

@@ -18,28 +18,39 @@ const WATCHED: u32 = 3;
 
 /// Processors that share a part of a cache share nothing with others.
 pub(super) fn read(domain: &Domain) -> Result {
-    let all = domain.cputune.as_ref().map_or(&[][..], |tune| &tune.cachetune);
-    for (n, tune) in all.iter().enumerate() {
+    let mut taken: Vec<Cpuset> = Vec::new();
+    for tune in domain.cputune.iter().flat_map(|tune| &tune.cachetune) {
         let Some(own) = &tune.vcpus else {
             return Err(DOMAIN.xml_error("Missing cachetune attribute 'vcpus'"));
         };
-        let mut others = all[..n].iter().filter(|tune| says(tune)).filter_map(|tune| tune.vcpus.as_ref());
+        let own = own_of(domain, own);
+        if own.0.is_empty() {
+            continue;
+        }
         refuse! {
-            says(tune) && others.clone().any(|other| other == own) => DOMAIN.xml_error("Identical vcpus in cachetunes found");
-            says(tune) && others.any(|other| overlap(other, own)) => DOMAIN.xml_error("Overlapping vcpus in resctrls");
+            says(tune) && taken.contains(&own) => DOMAIN.xml_error("Identical vcpus in cachetunes found");
+            says(tune) && taken.iter().any(|other| overlap(other, &own)) =>
+                DOMAIN.xml_error("Overlapping vcpus in resctrls");
         }
         shares(tune)?;
-        let said = tune.monitor.iter().find_map(|monitor| match monitor.level {
-            Some(WATCHED) => None,
-            level => Some(level),
-        });
+        let said = tune.monitor.iter().map(|monitor| monitor.level).find(|level| *level != Some(WATCHED));
         refuse! {
             said == Some(None) => XML.xml_error("Missing required attribute 'level' in element 'monitor'");
             said.is_some() => DOMAIN.xml_error("Invalid monitor cache level '{}'", said.flatten().unwrap_or_default());
         }
-        monitors(&tune.monitor, own)?;
+        monitors(&tune.monitor, &own)?;
+        if says(tune) {
+            taken.push(own);
+        }
     }
     Ok(())
+}
+
+/// Those of a set that the guest has.
+fn own_of(domain: &Domain, set: &Cpuset) -> Cpuset {
+    let mut own = set.clone();
+    own.truncate(domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count));
+    own
 }
 
 /// Whether something is shared or watched.
@@ -69,14 +80,18 @@ fn shares(tune: &CacheTune) -> Result {
 /// Those that share bandwidth are those that share a cache, or none of them.
 pub(super) fn read_bandwidth(domain: &Domain) -> Result {
     let Some(tune) = &domain.cputune else { return Ok(()) };
-    let all = &tune.memorytune;
-    for (n, MemoryTune { vcpus, node, monitor, .. }) in all.iter().enumerate() {
+    let shared = tune.cachetune.iter().filter_map(|tune| tune.vcpus.as_ref());
+    let shared: Vec<Cpuset> = shared.map(|set| own_of(domain, set)).collect();
+    let mut taken: Vec<Cpuset> = Vec::new();
+    for MemoryTune { vcpus, node, monitor, .. } in &tune.memorytune {
         let Some(own) = vcpus else { return Err(DOMAIN.xml_error("Missing memorytune attribute 'vcpus'")) };
-        let others = all[..n].iter().filter_map(|tune| tune.vcpus.as_ref());
-        let mut around = others.clone().chain(tune.cachetune.iter().filter_map(|tune| tune.vcpus.as_ref()));
+        let own = own_of(domain, own);
+        if own.0.is_empty() {
+            continue;
+        }
         refuse! {
-            others.clone().any(|other| other == own) => DOMAIN.xml_error("Identical vcpus in memorytunes found");
-            around.any(|other| other != own && overlap(other, own)) =>
+            taken.contains(&own) => DOMAIN.xml_error("Identical vcpus in memorytunes found");
+            taken.iter().chain(&shared).any(|other| *other != own && overlap(other, &own)) =>
                 DOMAIN.xml_error("Overlapping vcpus in resctrls");
         }
         let mut seen = BTreeSet::new();
@@ -85,7 +100,8 @@ pub(super) fn read_bandwidth(domain: &Domain) -> Result {
                 !seen.insert(node.id) => RESCTRL.xml_error("Memory Bandwidth already defined for node {}", node.id);
             }
         }
-        monitors(monitor, own)?;
+        monitors(monitor, &own)?;
+        taken.push(own);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{Around, Result};
 use crate::YesNo;
 use crate::complete::board::Chipset;
 use crate::domain::features::{CpuCacheMode, CpuMode, FeatureValue};
-use crate::domain::os::{AcpiTableType, Sysinfo, SysinfoType};
+use crate::domain::os::{AcpiTableType, IdmapEntry, Sysinfo, SysinfoType};
 use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, VirtType};
 use crate::table::Positive;
 
@@ -63,11 +63,12 @@ pub(super) fn check_boot(domain: &Domain) -> Result {
 /// Users of a container are users of the host, its root first.
 pub(super) fn check_users(domain: &Domain) -> Result {
     let Some(map) = &domain.idmap else { return Ok(()) };
-    let mut first = map.uid.first().into_iter().chain(map.gid.first());
+    let first = |ranges: &[IdmapEntry]| ranges.iter().map(|range| range.start).min();
+    let mut first = [first(&map.uid), first(&map.gid)].into_iter().flatten();
     refuse! {
         map.uid.is_empty() != map.gid.is_empty() =>
             DOMAIN.config_unsupported("uid and gid should be mapped both");
-        first.any(|range| range.start != 0) =>
+        first.any(|start| start != 0) =>
             DOMAIN.config_unsupported("You must map the root user of container");
     }
     Ok(())

@@ -6,11 +6,12 @@ use virtwire_protocol::ErrorDomain;
 
 use super::Result;
 use crate::domain::Domain;
-use crate::domain::features::{Cpu, CpuMode, CpuNuma};
+use crate::domain::features::{Cpu, CpuMode, CpuNuma, Interconnect};
 use crate::table::Cpuset;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const CPU: ErrorDomain = ErrorDomain::CPU;
+const XML: ErrorDomain = ErrorDomain::XML;
 
 /// What shows as it is read.
 pub(super) fn read(domain: &Domain) -> Result {
@@ -59,6 +60,15 @@ fn cells(numa: &CpuNuma) -> Result {
             cell.distances.as_ref().is_some_and(|d| d.sibling.is_empty()) =>
                 DOMAIN.xml_error("NUMA distances defined without siblings");
         }
+        let mut levels = BTreeSet::new();
+        for cache in &cell.cache {
+            refuse! {
+                !levels.insert(cache.level) =>
+                    DOMAIN.xml_error("Cache level '{}' already defined", cache.level.get());
+                cache.size.is_none() => XML.xml_error("missing element or attribute './size/@value'");
+                cache.line.is_none() => XML.xml_error("missing element or attribute './line/@value'");
+            }
+        }
         if let Some(cpus) = &cell.cpus {
             let shared =
                 taken.iter().find(|(_, other)| other.iter().any(|cpu| cpus.iter().any(|own| own == cpu)));
@@ -83,13 +93,22 @@ fn cells(numa: &CpuNuma) -> Result {
 /// Links between nodes are between nodes that there are, and said once.
 pub(super) fn check(domain: &Domain) -> Result {
     let Some(numa) = domain.cpu.as_ref().and_then(|cpu| cpu.numa.as_ref()) else { return Ok(()) };
+    let Some(links) = &numa.interconnects else { return Ok(()) };
+    links_of(numa, &links.latency)?;
+    links_of(numa, &links.bandwidth)
+}
+
+fn links_of(numa: &CpuNuma, links: &[Interconnect]) -> Result {
     let known = |id: u32| (id as usize) < numa.cell.len();
-    let links = numa.interconnects.iter();
     let mut seen = BTreeSet::new();
-    for link in links.flat_map(|links| &links.latency) {
+    for link in links {
+        let target = numa.cell.iter().find(|cell| cell.id == Some(link.target));
+        let caches = || target.iter().flat_map(|cell| &cell.cache).map(|cache| cache.level.get());
         refuse! {
             !known(link.initiator) => DOMAIN.xml_error("'initiator' refers to a non-existent NUMA node");
             !known(link.target) => DOMAIN.xml_error("'target' refers to a non-existent NUMA node");
+            link.cache.is_some_and(|level| level > 0 && !caches().any(|known| known == level)) =>
+                DOMAIN.xml_error("'cache' refers to a non-existent NUMA node cache");
             !seen.insert((link.initiator, link.target, link.cache, &link.type_)) =>
                 DOMAIN.xml_error("Duplicate info for NUMA latencies");
         }

@@ -121,13 +121,9 @@ pub(in super::super) fn read(domain: &mut Domain) -> Result {
 
 /// The first thing that is wrong with a definition that cannot be read.
 pub(crate) fn first(xml: &str) -> Option<VirtError> {
-    // Elements of which nothing is said here come last.
-    let place = |path: &str| PARTS.iter().position(|part| part.elements.contains(&path));
-    let holds = |path: &str| PARTS.iter().flat_map(|part| part.elements).any(|it| below(it, path));
     let wrong = |count: usize| {
         let document = Document::parse_root(xml, "domain", ErrorDomain::DOMAIN).ok()?;
-        let all = count == PARTS.len();
-        let document = document.retain(|path| all || place(path).is_some_and(|at| at < count) || holds(path));
+        let document = document.retain(|path| count == PARTS.len() || is_read(path, count));
         let read = Domain::read(document.root());
         read.and_then(|mut domain| PARTS[..count].iter().try_for_each(|part| (part.rule)(&mut domain))).err()
     };
@@ -137,6 +133,14 @@ pub(crate) fn first(xml: &str) -> Option<VirtError> {
     wrong(*counts.get(at)?)
 }
 
-fn below(path: &str, parent: &str) -> bool {
-    path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('/'))
+/// Whether an element is among those of the first `count` parts, or around some, or within one. One of which nothing is said
+/// here comes last.
+fn is_read(path: &str, count: usize) -> bool {
+    let place = |path: &str| PARTS.iter().position(|part| part.elements.contains(&path));
+    let around = |inner: &&str| inner.split_once('/').is_some_and(|(outer, _)| outer == path);
+    match (place(path), path.split_once('/')) {
+        (Some(at), _) => at < count,
+        (None, Some((outer, _))) => place(outer).is_some(),
+        (None, None) => PARTS.iter().flat_map(|part| part.elements).any(|inner| around(&inner)),
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::domain::Domain;
-use crate::domain::tune::{Cputune, NumaMode, Placement, Scheduler};
+use crate::domain::tune::{Cputune, NumaMemory, NumaMode, Placement, Scheduler};
 use crate::table::Cpuset;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -186,7 +186,8 @@ pub(super) fn check_pools(domain: &Domain) -> Result<(), VirtError> {
 pub(super) fn nodes(domain: &Domain) -> Result<(), VirtError> {
     let Some(tune) = &domain.numatune else { return Ok(()) };
     let placed = domain.vcpu.as_ref().is_some_and(|vcpu| vcpu.placement == Some(Placement::Auto));
-    let memory = tune.memory.as_ref();
+    let said = |memory: &&NumaMemory| **memory != NumaMemory::default();
+    let memory = tune.memory.as_ref().filter(said);
     let automatic = memory.is_some_and(|memory| memory.placement == Some(Placement::Auto));
     let nowhere = memory.is_some_and(|memory| {
         memory.nodeset.is_none() && !automatic && (!placed || memory.placement == Some(Placement::Static))
