@@ -89,6 +89,9 @@ pub enum Flavor {
     Qemu(Arc<QemuHost>),
 }
 
+/// Says whether a program can be run.
+pub type ProgramCheck = fn(&str) -> Result<(), VirtError>;
+
 /// What the QEMU driver knows about its host.
 #[derive(Debug, Clone, Default)]
 pub struct QemuHost {
@@ -99,7 +102,7 @@ pub struct QemuHost {
     /// Where guests' variables are kept.
     pub nvram_dir: String,
     /// What finds out whether an emulator can be run.
-    pub check_program: Option<fn(&str) -> Result<(), VirtError>>,
+    pub check_program: Option<ProgramCheck>,
 }
 
 /// A QEMU binary.

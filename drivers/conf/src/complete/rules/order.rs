@@ -137,10 +137,10 @@ pub(crate) fn first(xml: &str) -> Option<VirtError> {
 /// here comes last.
 fn is_read(path: &str, count: usize) -> bool {
     let place = |path: &str| PARTS.iter().position(|part| part.elements.contains(&path));
-    let around = |inner: &&str| inner.split_once('/').is_some_and(|(outer, _)| outer == path);
+    let around = |inner: &&'static str| inner.split_once('/').is_some_and(|(outer, _)| outer == path);
     match (place(path), path.split_once('/')) {
         (Some(at), _) => at < count,
         (None, Some((outer, _))) => place(outer).is_some(),
-        (None, None) => PARTS.iter().flat_map(|part| part.elements).any(|inner| around(&inner)),
+        (None, None) => PARTS.iter().flat_map(|part| part.elements).any(around),
     }
 }
