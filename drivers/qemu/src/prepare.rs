@@ -79,6 +79,9 @@ const DIR: i32 = 2;
 async fn translate(storage: &dyn StorageDriver, disk: &mut Disk) -> Result<()> {
     let Some(source) = &mut disk.source else { return Ok(()) };
     let cx = CallCx { internal: true, ..CallCx::default() };
+    if source.pool.is_none() {
+        return Err(ErrorDomain::STORAGE.invalid_arg("name in virStoragePoolLookupByName must not be NULL"));
+    }
     let (pool_name, name) =
         (source.pool.clone().unwrap_or_default(), source.volume.clone().unwrap_or_default());
     let args = StoragePoolLookupByNameArgs { name: pool_name.as_str().into() };

@@ -178,6 +178,10 @@ async fn processors(monitor: &Monitor) -> Result<Vec<CpuDefinition>, QmpError> {
     }
 }
 
+/// Memory that is encrypted by the processor, and what the kernel has where the processor does that.
+const SGX_MEMORY: &str = "sgx-epc";
+const SGX: &str = "/dev/sgx_vepc";
+
 async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
     let types = |kind: &str| QomListTypes { implements: Some(kind.to_owned()), ..QomListTypes::default() };
     let (devices, chardevs) = (types("device"), types("chardev"));
@@ -198,7 +202,12 @@ async fn ask(program: &Path, monitor: Monitor) -> Result<QemuCaps, QmpError> {
         cpus,
         kvm: kvm.enabled,
         commands: commands.into_iter().map(|command| command.name).collect(),
-        devices: devices.into_iter().chain(chardevs).map(|device| device.name).collect(),
+        devices: devices
+            .into_iter()
+            .chain(chardevs)
+            .map(|device| device.name)
+            .filter(|name| name != SGX_MEMORY || Path::new(SGX).exists())
+            .collect(),
     })
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use virtwire_conf::domain::display::{Graphics, GraphicsType, ListenType};
 use virtwire_conf::{Domain, YesNo};
+use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::dirs::Dirs;
-use crate::error::{QEMU, Result, file};
+use crate::error::{QEMU, Result};
 use crate::policy::{self, FIRST_DISPLAY, Policy};
 use crate::ports::{Lease, Ports};
 
@@ -82,7 +83,7 @@ fn is_open(port: Option<i32>) -> bool {
 type Take<'a> = &'a mut dyn FnMut(&str, &RangeInclusive<u16>, i32) -> Result<i32>;
 
 fn vnc_ports(screen: &mut Graphics, policy: &Policy, take: Take<'_>) -> Result<()> {
-    if is_open(screen.port) {
+    if screen.autoport != Some(YesNo::No) && is_open(screen.port) {
         screen.port = Some(take("vnc", &policy.displays, FIRST_DISPLAY.into())?);
     }
     if screen.websocket == Some(-1) {
@@ -142,7 +143,9 @@ fn place_rendering(screen: &mut Graphics) -> Result<()> {
         return Ok(());
     }
     let all = std::fs::read_dir(RENDERING);
-    let all = all.map_err(|e| file(&e, format_args!("cannot open directory '{RENDERING}'")))?;
+    let cannot =
+        |e| VirtError::system(ErrorDomain::NONE, &e, format_args!("cannot open directory '{RENDERING}'"));
+    let all = all.map_err(cannot)?;
     let nodes = all.flatten().filter(|node| node.file_name().to_string_lossy().starts_with("renderD"));
     let first = nodes.map(|node| node.path().display().to_string()).min();
     let first = first.ok_or_else(|| QEMU.internal_error("Unable to find a DRM render node"))?;

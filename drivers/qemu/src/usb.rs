@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::misc::{HostAddress, Hostdev, HostdevMode, HostdevType};
+use virtwire_conf::table::AnyBase;
 
 use crate::error::{QEMU, Result, file};
 
@@ -28,8 +29,11 @@ fn find_below(devices: &Path, hostdevs: &mut Vec<Hostdev>) -> Result<()> {
         match found[..] {
             [(bus, device)] => {
                 let address = source.address.get_or_insert_default();
-                *address =
-                    HostAddress { bus: Some(bus.to_string()), device: Some(device), ..address.clone() };
+                *address = HostAddress {
+                    bus: Some(bus.to_string()),
+                    device: Some(AnyBase(device)),
+                    ..address.clone()
+                };
             }
             [] if source.startup_policy.as_deref().is_some_and(|policy| policy == "optional") => {
                 missing.push(at);
@@ -98,7 +102,7 @@ pub(crate) fn node(hostdev: &Hostdev) -> Option<PathBuf> {
     let at = hostdev.source.as_ref()?.address.as_ref()?;
     let is_usb = hostdev.mode == HostdevMode::Subsystem && hostdev.type_ == HostdevType::Usb;
     let bus: u32 = at.bus.as_deref().filter(|_| is_usb)?.parse().ok()?;
-    Some(format!("/dev/bus/usb/{bus:03}/{:03}", at.device?).into())
+    Some(format!("/dev/bus/usb/{bus:03}/{:03}", at.device?.0).into())
 }
 
 #[cfg(test)]

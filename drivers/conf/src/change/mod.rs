@@ -9,14 +9,15 @@ mod plugged;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use crate::complete::{ParseOptions, buses};
+use crate::complete::{Newest, ParseOptions, buses, refuse};
 use crate::domain::Domain;
 use crate::domain::chardev::{Console, ConsoleTargetType};
 use crate::domain::device::{Address, DeviceInfo};
 use crate::domain::disk::Disk;
-use crate::domain::misc::{Hostdev, Memory};
+use crate::domain::misc::{Controller, Hostdev, Memory};
 use crate::domain::net::Interface;
 use crate::domain::one::Device;
+use crate::table::KiB;
 
 pub use plugged::Plugged;
 
@@ -111,11 +112,12 @@ impl Domain {
     /// # Errors
     /// Devices of this kind cannot be added, one like it is there already, or the result would be refused as a definition.
     pub fn attach(&self, device: Device, options: &ParseOptions) -> Result<Self, VirtError> {
+        let completed = self.completed(&device, options)?;
+        completed.checked(options, Newest::Added(device.kind()))?;
+        completed.distinct(self, &device)?;
         if let Device::Memory(memory) = &device {
             room_for_memory(self, memory)?;
         }
-        let completed = self.completed(&device, options)?;
-        completed.checked(options)?;
         let rule = rule_of(&device);
         if matches!(&device, Device::Console(console) if is_serial(console)) {
             return Err(QEMU.operation_unsupported("attaching serial console is not supported"));
@@ -129,10 +131,8 @@ impl Domain {
             return Err(QEMU.operation_invalid(text.replace("{}", &name(&device))));
         }
         let mut domain = self.clone();
-        if matches!(device, Device::Memory(_)) {
-            // What is all of the memory stays all of it.
-            domain.current_memory =
-                domain.current_memory.filter(|now| Some(*now) != domain.memory.as_ref().map(|all| all.size));
+        if let Device::Memory(memory) = &device {
+            resize(&mut domain, memory, u64::saturating_add);
         }
         device.put(&mut domain.devices);
         domain.complete(options)?;
@@ -145,6 +145,7 @@ impl Domain {
     /// Devices of this kind cannot be removed, or there is none like it.
     pub fn detach(&self, device: &Device, options: &ParseOptions) -> Result<Self, VirtError> {
         let rule = rule_of(device);
+        let completed = self.completed(device, options)?;
         if matches!(rule.missing, Fixed) {
             return Err(unsupported("detach", &rule));
         }
@@ -154,10 +155,14 @@ impl Domain {
         let at = if let Device::Interface(wanted) = device {
             find_interface(self, wanted)?
         } else {
-            let found = self.completed(device, options)?.position(self, false);
-            found.ok_or_else(|| missing(rule.missing, &name(device)))?
+            completed.position(self, false).ok_or_else(|| missing(rule.missing, &name(device)))?
         };
         let mut domain = self.clone();
+        if matches!(device, Device::Memory(_))
+            && let Some(memory) = domain.devices.memories.get(at).cloned()
+        {
+            resize(&mut domain, &memory, u64::wrapping_sub);
+        }
         device.take(&mut domain.devices, at);
         if matches!(device, Device::Serial(_)) && at == 0 {
             // The console that was this serial port goes with it.
@@ -174,7 +179,7 @@ impl Domain {
     /// Devices of this kind cannot be changed, there is none that is meant, or the result would be refused as a definition.
     pub fn update(&self, device: Device, options: &ParseOptions) -> Result<Self, VirtError> {
         let completed = self.completed(&device, options)?;
-        completed.checked(options)?;
+        completed.checked(options, Newest::Changed(device.kind()))?;
         let devices = &self.devices;
         let at = match &device {
             Device::Disk(disk) => {
@@ -221,12 +226,40 @@ impl Domain {
         }
         alone.put(&mut domain.devices);
         domain.fill(options)?;
+        let at = self.place_of(device, &domain);
+        if let (Device::Controller(asked), Some(own)) = (device, domain.devices.controllers.get_mut(at)) {
+            // Its number is found when it is put in.
+            own.index = asked.index;
+        }
+        let info = if let Device::Controller(_) = device {
+            domain.devices.controllers.get_mut(at).map(|own| &mut own.info)
+        } else {
+            device.newest_info(&mut domain.devices)
+        };
+        if let Some(info) = info {
+            info.address.clone_from(&address);
+            info.boot = device.info().and_then(|info| info.boot.clone());
+        }
         let device = match device {
             // These have been put in order, and have what tells them apart anyway.
             Device::Controller(_) => device.clone(),
             _ => device.newest(&domain.devices).unwrap_or_else(|| device.clone()),
         };
-        Ok(Completed { domain, device, address })
+        Ok(Completed { domain, device, at, address })
+    }
+
+    /// Where among those of its kind a device is that has been put into what is otherwise this definition.
+    fn place_of(&self, device: &Device, into: &Self) -> usize {
+        let Device::Controller(own) = device else {
+            return device.siblings(&into.devices).len().saturating_sub(1);
+        };
+        let old =
+            |index| self.devices.controllers.iter().any(|old| old.type_ == own.type_ && old.index == index);
+        let is_it = |other: &Controller| {
+            other.type_ == own.type_
+                && if own.index.is_some() { other.index == own.index } else { !old(other.index) }
+        };
+        into.devices.controllers.iter().rposition(is_it).unwrap_or_default()
     }
 }
 
@@ -234,33 +267,52 @@ impl Domain {
 struct Completed {
     domain: Domain,
     device: Device,
+    /// Where it is among those of its kind.
+    at: usize,
     /// The address that was asked for.
     address: Option<Address>,
 }
 
 impl Completed {
     /// Whether QEMU can have such a device, whatever becomes of it.
-    fn checked(&self, options: &ParseOptions) -> Result<(), VirtError> {
-        self.domain.check_devices(options, Some(self.device.kind()))?;
-        if matches!(self.device, Device::Smartcard(_)) && self.address.is_none() {
-            return Err(QEMU.config_unsupported("this QEMU binary lacks multiple smartcard support"));
+    fn checked(&self, options: &ParseOptions, newest: Newest) -> Result<(), VirtError> {
+        self.domain.check_newest(options, newest, self.at)
+    }
+
+    /// Whether nothing else in `domain` has what this one has alone: its name, its turn to boot, for some its place.
+    fn distinct(&self, domain: &Domain, asked: &Device) -> Result<(), VirtError> {
+        let others = domain.devices.infos();
+        let name = asked.info().and_then(|info| info.alias.as_ref()).map(|alias| alias.name.as_str());
+        let name = name.filter(|name| name.starts_with("ua-")).unwrap_or_default();
+        let named = |info: &&DeviceInfo| info.alias.as_ref().is_some_and(|alias| alias.name == name);
+        let turn = asked.info().and_then(|info| info.boot.as_ref()).map(|boot| boot.order.get());
+        let same_turn =
+            |info: &&DeviceInfo| info.boot.as_ref().is_some_and(|boot| Some(boot.order.get()) == turn);
+        let place = pci(&DeviceInfo { address: self.address.clone(), ..DeviceInfo::default() });
+        let taken = place.is_some() && others.iter().any(|info| pci(info) == place);
+        refuse! {
+            others.iter().any(named) => DOMAIN.config_unsupported("non unique alias detected: {name}");
+            others.iter().any(same_turn) => DOMAIN.config_unsupported(
+                "boot order {} is already used by another device", turn.unwrap_or_default());
+            taken && matches!(self.device, Device::Rng(_)) =>
+                QEMU.config_unsupported("a device with the same address already exists ");
+            taken && matches!(self.device, Device::Memory(_)) =>
+                DOMAIN.operation_invalid("Domain already contains a device with the same address");
         }
-        let taken = |other: &Device| {
-            self.address.is_some() && other.info().is_some_and(|info| info.address == self.address)
-        };
-        if matches!(self.device, Device::Rng(_)) {
-            let mut siblings = self.device.siblings(&self.domain.devices);
-            siblings.pop();
-            if siblings.iter().any(taken) {
-                return Err(QEMU.config_unsupported("a device with the same address already exists "));
-            }
+        let Device::Disk(disk) = asked else { return Ok(()) };
+        let bus = |disk: &Disk| disk.target.as_ref().and_then(|target| target.bus);
+        let clash = |other: &Disk| bus(other) == bus(disk) && other.info.address == disk.info.address;
+        let drive = matches!(disk.info.address, Some(Address::Drive(_)));
+        refuse! {
+            drive && domain.devices.disks.iter().any(clash) && domain.devices.disks.iter().all(|other| target(other) != target(disk)) =>
+                QEMU.operation_invalid("Domain already contains a disk with that address");
         }
         Ok(())
     }
 
     /// Which of the devices of `domain` is this one; `adding` counts those that it could not stand beside.
     fn position(&self, domain: &Domain, adding: bool) -> Option<usize> {
-        if adding && matches!(self.device, Device::Vsock(_) | Device::Iommu(_)) {
+        if adding && matches!(self.device, Device::Vsock(_)) || matches!(self.device, Device::Iommu(_)) {
             return (!self.device.siblings(&domain.devices).is_empty()).then_some(0);
         }
         let is_chardev = matches!(
@@ -325,13 +377,17 @@ fn same_source(a: &Hostdev, b: &Hostdev) -> bool {
 }
 
 fn target(disk: &Disk) -> &str {
-    disk.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
+    target_name(disk).unwrap_or_default()
+}
+
+fn target_name(disk: &Disk) -> Option<&str> {
+    disk.target.as_ref().and_then(|target| target.dev.as_deref())
 }
 
 /// What tells devices of a kind apart.
 fn name(device: &Device) -> String {
     match device {
-        Device::Disk(disk) => target(disk).to_owned(),
+        Device::Disk(disk) => target_name(disk).unwrap_or("(null)").to_owned(),
         Device::Controller(controller) => controller.index.unwrap_or(-1).to_string(),
         Device::Lease(lease) => {
             let (key, space) = (lease.key.as_deref(), lease.lockspace.as_deref());
@@ -362,6 +418,12 @@ fn missing(missing: Missing, name: &str) -> VirtError {
         Operation(text) => QEMU.operation_failed(text),
         Fixed => unsupported("detach", &rule("", "", None, Fixed)),
     }
+}
+
+/// The guest uses as much more, or less, as it gets.
+fn resize(domain: &mut Domain, memory: &Memory, change: fn(u64, u64) -> u64) {
+    let size = memory.target.as_ref().and_then(|target| target.size).unwrap_or_default();
+    domain.current_memory.iter_mut().for_each(|now| *now = KiB(change(now.0, size.0)));
 }
 
 /// Whether the guest has room for one more module.

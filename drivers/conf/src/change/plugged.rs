@@ -3,7 +3,7 @@
 use virtwire_protocol::VirtError;
 
 use super::{DOMAIN, alike, room_for_memory};
-use crate::complete::{ParseOptions, drives};
+use crate::complete::{Newest, ParseOptions, drives};
 use crate::domain::Domain;
 use crate::domain::device::Address;
 use crate::domain::misc::{Controller, ControllerType};
@@ -28,7 +28,7 @@ impl Domain {
             room_for_memory(self, memory)?;
         }
         let completed = self.completed(device, options)?;
-        completed.checked(options)?;
+        completed.checked(options, Newest::Added(device.kind()))?;
         Ok(completed.device)
     }
 

@@ -44,8 +44,10 @@ fn controller(controller: &mut Controller) {
     if kind != Pci {
         controller.pci_model = None;
         controller.target = None;
-        controller.pcihole64 = None;
     }
+    let model = controller.model.as_deref();
+    controller.pcihole64.take_if(|_| kind != Pci || !matches!(model, Some("pci-root" | "pcie-root")));
+    controller.info.master.take_if(|_| kind == Usb && model == Some("none"));
 }
 
 fn memory(memory: &mut Memory) {
@@ -200,7 +202,10 @@ fn keep_end(kind: CharType, sources: &mut Vec<CharSource>, protocol: &mut Option
         CharType::Pty | CharType::Null | CharType::Vc | CharType::Stdio | CharType::Spicevmc => {
             sources.clear()
         }
-        CharType::Tcp => _ = protocol.get_or_insert_default(),
+        CharType::Tcp => {
+            protocol.get_or_insert_default();
+            sources.iter_mut().for_each(|source| _ = source.mode.get_or_insert(CharMode::Connect));
+        }
         _ => {}
     }
 }

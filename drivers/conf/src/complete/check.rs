@@ -9,8 +9,7 @@ use crate::domain::Domain;
 use crate::domain::chardev::{Channel, ChannelTargetType};
 use crate::domain::device::{Address, PciAddress};
 use crate::domain::disk::{Filesystem, FilesystemType};
-use crate::domain::display::VideoType;
-use crate::domain::misc::{Controller, ControllerType, HostdevType};
+use crate::domain::misc::{Controller, ControllerType, Hostdev, HostdevType};
 use crate::table::{Hex, Value};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -58,57 +57,45 @@ pub(super) fn early(domain: &mut Domain) -> Result<(), VirtError> {
     });
     result?;
     let devices = &domain.devices;
-    for controller in &devices.controllers {
-        check_model(controller)?;
-    }
-    devices.filesystems.iter().try_for_each(filesystem)?;
-    devices.channels.iter().try_for_each(channel)?;
     for interface in &devices.interfaces {
         if let Some(Address::Pci(address)) = interface.source.as_ref().and_then(|source| source.pci.as_ref())
         {
             check_pci(address)?;
         }
     }
-    for hostdev in &devices.hostdevs {
-        let Some(source) = &hostdev.source else {
-            return Err(DOMAIN.xml_error("Missing <source> element in hostdev device"));
-        };
-        if let Some(address) = source.address.as_ref().filter(|_| hostdev.type_ == HostdevType::Pci) {
-            check_pci(&PciAddress {
-                domain: None,
-                bus: address.bus.as_deref().and_then(|bus| Hex::parse(bus).ok().flatten()),
-                slot: address.slot,
-                function: address.function,
-                ..PciAddress::default()
-            })?;
-        }
-        for (id, name) in [(&source.vendor, "vendor"), (&source.product, "product")] {
-            if id.as_ref().is_some_and(|id| id.id.0 == 0) {
-                let text = format_args!(
-                    "Invalid value for attribute 'id' in element '{name}': Zero is not permitted"
-                );
-                return Err(ErrorDomain::XML.xml_error(text));
-            }
-        }
-    }
     let cid = devices.vsock.as_ref().and_then(|vsock| vsock.cid.as_ref()?.address);
     if cid.is_some_and(|cid| cid < 3) {
         return Err(DOMAIN.config_unsupported("guest CIDs must be >= 3"));
     }
-    if devices.tpms.iter().any(|tpm| tpm.backend.is_none()) {
-        return Err(DOMAIN.xml_error("missing TPM device backend"));
+    Ok(())
+}
+
+/// What is lent is somewhere, and has numbers.
+pub(super) fn hostdev(hostdev: &Hostdev) -> Result<(), VirtError> {
+    let Some(source) = &hostdev.source else {
+        return Err(DOMAIN.xml_error("Missing <source> element in hostdev device"));
+    };
+    if let Some(address) = source.address.as_ref().filter(|_| hostdev.type_ == HostdevType::Pci) {
+        check_pci(&PciAddress {
+            domain: None,
+            bus: address.bus.as_deref().and_then(|bus| Hex::parse(bus).ok().flatten()),
+            slot: address.slot,
+            function: address.function,
+            ..PciAddress::default()
+        })?;
     }
-    if devices.memories.iter().any(|memory| memory.target.is_none()) {
-        return Err(DOMAIN.xml_error("missing <target> element for <memory> device"));
-    }
-    if devices.shmems.iter().any(|shmem| shmem.name.is_none()) {
-        return Err(DOMAIN.xml_error("shmem element must contain 'name' attribute"));
+    for (id, name) in [(&source.vendor, "vendor"), (&source.product, "product")] {
+        if id.as_ref().is_some_and(|id| id.id.0 == 0) {
+            let text =
+                format_args!("Invalid value for attribute 'id' in element '{name}': Zero is not permitted");
+            return Err(ErrorDomain::XML.xml_error(text));
+        }
     }
     Ok(())
 }
 
-/// What is shared is somewhere, and has a name in the guest.
-fn filesystem(filesystem: &Filesystem) -> Result<(), VirtError> {
+/// What is shared is somewhere.
+pub(super) fn filesystem(filesystem: &Filesystem) -> Result<(), VirtError> {
     let source = filesystem.source.clone().map(|source| belongs::source(filesystem.type_, source));
     let source = source.unwrap_or_default();
     let target = filesystem.target.as_ref().and_then(|target| target.dir.as_deref()).unwrap_or_default();
@@ -119,17 +106,22 @@ fn filesystem(filesystem: &Filesystem) -> Result<(), VirtError> {
         pooled && source.pool.is_some() != source.volume.is_some() => DOMAIN.xml_error(
             "'pool' and 'volume' must be specified together for 'pool' type source");
     }
-    let usage = source.usage.map(|usage| usage.to_string());
-    let names = [source.dir, source.file, source.dev, source.name, source.volume, source.socket, usage];
-    let Some(shown) = names.into_iter().flatten().next() else { return Err(DOMAIN.no_source(target)) };
     refuse! {
-        target.is_empty() => DOMAIN.no_target("{shown}");
+        shown(filesystem).is_none() => DOMAIN.no_source("{target}");
     }
     Ok(())
 }
 
+/// Where what is shared is.
+pub(super) fn shown(filesystem: &Filesystem) -> Option<String> {
+    let source = belongs::source(filesystem.type_, filesystem.source.clone()?);
+    let usage = source.usage.map(|usage| usage.to_string());
+    let names = [source.dir, source.file, source.dev, source.name, source.volume, source.socket, usage];
+    names.into_iter().flatten().next()
+}
+
 /// A channel says what it is, and one that is a door in QEMU's own network where that is.
-fn channel(channel: &Channel) -> Result<(), VirtError> {
+pub(super) fn channel(channel: &Channel) -> Result<(), VirtError> {
     let unknown = "unknown target type '(null)' specified for character device";
     let Some(target) = &channel.target else {
         return Err(DOMAIN.xml_error("target type must be specified for channel device"));
@@ -150,18 +142,7 @@ fn channel(channel: &Channel) -> Result<(), VirtError> {
     Ok(())
 }
 
-/// What shows once everything has its place.
-pub(super) fn contradictions(domain: &Domain) -> Result<(), VirtError> {
-    conflicts::check(domain)?;
-    let devices = &domain.devices;
-    let none =
-        |v: &crate::domain::display::Video| v.model.as_ref().is_some_and(|m| m.type_ == VideoType::None);
-    if devices.videos.len() > 1 && devices.videos.iter().any(none) {
-        let text = "a 'none' video type must be the only video device defined for the domain";
-        return Err(DOMAIN.config_unsupported(text));
-    }
-    Ok(())
-}
+pub(super) use conflicts::{check as contradictions, relabelled};
 
 /// What shows once everything is filled in.
 pub(super) fn late(domain: &Domain) -> Result<(), VirtError> {
@@ -268,7 +249,7 @@ const MODELS: &[(ControllerType, &[&str])] = &[
     (ControllerType::Isa, &["isabridge", "piix4"]),
 ];
 
-fn check_model(controller: &Controller) -> Result<(), VirtError> {
+pub(super) fn check_model(controller: &Controller) -> Result<(), VirtError> {
     let Some(model) = &controller.model else { return Ok(()) };
     let models =
         MODELS.iter().find(|(kind, _)| *kind == controller.type_).map_or(&[][..], |(_, models)| models);

@@ -58,6 +58,23 @@ pub(super) fn join(domain: &mut Domain, buses: &mut Buses) {
     }
 }
 
+/// Slots of Q35 where the controllers of ICH9 are.
+const SLOTS: [u8; 2] = [0x1d, 0x1a];
+
+/// On Q35 the first two numbers of which nobody has a place, and of which a slow one is first, get ICH9's slots.
+pub(super) fn built_in(domain: &mut Domain, buses: &mut Buses) {
+    let alone = without_place(domain);
+    let slow = |c: &&mut Controller| {
+        function_of(c) == Some(0) && c.info.address.is_none() && alone.contains(&c.index)
+    };
+    for controller in domain.devices.controllers.iter_mut().filter(slow) {
+        let Some(slot) = SLOTS.into_iter().find(|slot| buses.free(0, *slot)) else { return };
+        let address = at(&PciAddress::new(0, slot, 0), 0);
+        buses.reserve(&address, true);
+        controller.info.address = Some(Address::Pci(address));
+    }
+}
+
 /// The slot that the first one of a number was given is shared by all of them.
 pub(super) fn spread(domain: &mut Domain, numbers: &BTreeSet<Option<i32>>) {
     let slots: Vec<_> = all(domain).filter_map(|c| Some((c.index, place(c)?.clone()))).collect();

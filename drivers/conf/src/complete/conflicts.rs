@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use super::drives;
 use crate::YesNo;
 use crate::domain::Domain;
-use crate::domain::chardev::{CharMode, CharSource, CharType};
 use crate::domain::device::{Address, DeviceSeclabel};
-use crate::domain::disk::{Disk, DiskBus, DiskDevice, StorageProtocol, StorageType};
-use crate::domain::misc::{HostAddress, Hostdev, HostdevType, IommuDriver, IommuModel};
+use crate::domain::disk::{Disk, DiskBus};
+use crate::domain::misc::{HostAddress, Hostdev, HostdevType};
 use crate::domain::net::Interface;
 use crate::domain::tune::NumaMode;
 use crate::table::c_number;
@@ -23,28 +23,13 @@ fn bare(text: impl std::fmt::Display) -> VirtError {
 
 /// Everything in this file.
 pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
+    drives::check_names(domain)?;
     disks(domain)?;
     aliases(domain)?;
-    slots(domain)?;
     hostdevs(domain)?;
-    sockets(domain)?;
     firmware(domain)?;
     labels(domain)?;
-    resources(domain)?;
-    for shmem in &domain.devices.shmems {
-        if shmem.msi.is_some() && shmem.server.is_none() {
-            return Err(DOMAIN.xml_error("msi option is only supported with a server"));
-        }
-    }
-    match &domain.devices.iommu {
-        Some(iommu)
-            if iommu.model == IommuModel::Virtio
-                && iommu.driver.as_ref().is_some_and(|it| *it != IommuDriver::default()) =>
-        {
-            Err(DOMAIN.xml_error("iommu model 'virtio' doesn't support additional attributes"))
-        }
-        _ => Ok(()),
-    }
+    resources(domain)
 }
 
 fn name(disk: &Disk) -> &str {
@@ -69,19 +54,6 @@ fn disks(domain: &Domain) -> Result<(), VirtError> {
                 other.kind(),
                 name(disk)
             )));
-        }
-        let source = disk.source.as_ref();
-        refuse! {
-            source.is_some_and(|s| s.protocol == Some(StorageProtocol::Sheepdog)) =>
-                DOMAIN.config_unsupported("'sheepdog' protocol is no longer supported by any hypervisor driver");
-            disk.product.as_ref().is_some_and(|product| product.len() > 16) =>
-                DOMAIN.config_unsupported("disk product is more than 16 characters");
-            disk.vendor.as_ref().is_some_and(|vendor| vendor.len() > 8) =>
-                DOMAIN.config_unsupported("disk vendor is more than 8 characters");
-            disk.encryption.is_some() && source.is_some_and(|s| s.encryption.is_some()) =>
-                DOMAIN.config_unsupported("an <encryption> definition already found for disk source");
-            disk.device == DiskDevice::Lun && disk.type_ == StorageType::File =>
-                DOMAIN.config_unsupported("disk device='lun' is only valid for block type disk source");
         }
     }
     for hostdev in domain.devices.hostdevs.iter().filter(|h| h.type_ == HostdevType::Scsi) {
@@ -118,21 +90,6 @@ fn aliases(domain: &Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-/// Memory modules are each in a slot of their own.
-fn slots(domain: &Domain) -> Result<(), VirtError> {
-    let mut taken = BTreeSet::new();
-    for memory in &domain.devices.memories {
-        let Some(Address::Dimm(address)) = &memory.info.address else { continue };
-        refuse! {
-            !taken.insert(address.slot) => DOMAIN.config_unsupported(
-                "memory device slot '{}' is already being used by another memory device",
-                address.slot
-            );
-        }
-    }
-    Ok(())
-}
-
 fn hostdevs(domain: &Domain) -> Result<(), VirtError> {
     let mut cards = BTreeSet::new();
     refuse! {
@@ -146,13 +103,6 @@ fn hostdevs(domain: &Domain) -> Result<(), VirtError> {
         let pci = hostdev.type_ == HostdevType::Pci;
         if all[..n].iter().any(|other| same(&other)) || pci && own.is_some_and(|own| cards.contains(&own)) {
             return Err(DOMAIN.xml_error("Hostdev already exists in the domain configuration"));
-        }
-        if hostdev.sgio.is_some() && hostdev.type_ != HostdevType::Scsi {
-            return Err(DOMAIN.xml_error("sgio is only supported for scsi host device"));
-        }
-        let address = hostdev.source.as_ref().and_then(|s| s.address.as_ref());
-        if hostdev.type_ == HostdevType::Mdev && address.is_none_or(|a| a.uuid.is_none()) {
-            return Err(DOMAIN.config_unsupported("Missing 'uuid' attribute for element <address>"));
         }
     }
     Ok(())
@@ -177,47 +127,6 @@ fn lent(card: &Interface) -> Option<HostPlace> {
         )),
         _ => None,
     }
-}
-
-/// Sockets of devices that aren't character devices themselves.
-fn sockets(domain: &Domain) -> Result<(), VirtError> {
-    let devices = &domain.devices;
-    let cards = devices.smartcards.iter().map(|s| (s.type_, &s.source));
-    let backends = devices.rngs.iter().filter_map(|r| r.backend.as_ref()).map(|b| (b.type_, &b.source));
-    for (kind, source) in cards.chain(backends) {
-        let has = |part: fn(&CharSource) -> bool| source.first().is_some_and(part);
-        let missing = match kind {
-            Some(CharType::Unix | CharType::File | CharType::Dev | CharType::Pipe)
-                if !has(|s| s.path.is_some()) =>
-            {
-                "path"
-            }
-            Some(CharType::Tcp) if !has(|s| s.host.is_some()) => "host",
-            Some(CharType::Tcp | CharType::Udp) if source.iter().all(|s| s.service.is_none()) => "service",
-            _ => continue,
-        };
-        return Err(DOMAIN.internal_error(format_args!("Missing source {missing} attribute for char device")));
-    }
-    let ends = devices.serials.iter().map(|d| &d.chardev).chain(devices.channels.iter().map(|d| &d.chardev));
-    let ends = ends.chain(devices.consoles.iter().map(|d| &d.chardev));
-    let ends = ends.chain(devices.parallels.iter().map(|d| &d.chardev));
-    for label in ends.clone().flat_map(|end| &end.source).flat_map(|source| &source.seclabel) {
-        relabelled(label)?;
-    }
-    let incomplete = |source: &CharSource| {
-        source.reconnect.as_ref().is_some_and(|r| r.enabled == Some(YesNo::Yes) && r.timeout.is_none())
-    };
-    let late = |source: &CharSource| {
-        source.mode == Some(CharMode::Bind) && source.reconnect.as_ref().is_some_and(|r| r.enabled.is_some())
-    };
-    if ends.clone().flat_map(|chardev| &chardev.source).any(late) {
-        return Err(DOMAIN.internal_error("chardev reconnect is possible only for connect mode"));
-    }
-    if ends.flat_map(|chardev| &chardev.source).any(incomplete) {
-        let text = "Missing required attribute 'timeout' in element 'reconnect'";
-        return Err(ErrorDomain::XML.xml_error(text));
-    }
-    Ok(())
 }
 
 fn firmware(domain: &Domain) -> Result<(), VirtError> {
@@ -252,7 +161,7 @@ fn labels(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// Who relabels says with what.
-fn relabelled(label: &DeviceSeclabel) -> Result<(), VirtError> {
+pub(super) fn relabelled(label: &DeviceSeclabel) -> Result<(), VirtError> {
     refuse! {
         label.relabel == Some(YesNo::Yes) && label.label.is_none() => DOMAIN.xml_error(
             "Cannot specify relabel if label is missing. model={}", label.model.as_deref().unwrap_or("(null)"));

@@ -7,8 +7,8 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use super::{belongs, companions, drives, forms, nwfilter};
 use crate::domain::Domain;
 use crate::domain::chardev::{
-    CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol,
-    RngBackend, RngModel, Serial, SerialTarget, SerialTargetType,
+    CharMode, CharType, Chardev, Console, ConsoleTarget, ConsoleTargetType, ParallelTarget, Protocol, Serial,
+    SerialTarget, SerialTargetType,
 };
 use crate::domain::device::{Address, CcidAddress, UsbMaster};
 use crate::domain::disk::{AccessMode, FilesystemType};
@@ -18,7 +18,7 @@ use crate::domain::display::{
 };
 use crate::domain::misc::{Controller, ControllerType, HostdevType};
 use crate::domain::net::{Coalesce, Interface, InterfaceType};
-use crate::table::{Hex, Mac, Value};
+use crate::table::{AnyBase, Hex, Mac, Value};
 use crate::{OnOff, YesNo};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -50,6 +50,13 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         }
         let address = hostdev.source.as_mut().and_then(|source| source.address.as_mut());
         if let Some(bus) = address.and_then(|address| address.bus.as_mut())
+            && hostdev.type_ == HostdevType::Usb
+            && let Ok(Some(number)) = AnyBase::parse(bus)
+        {
+            *bus = number.show().into_owned();
+        }
+        let address = hostdev.source.as_mut().and_then(|source| source.address.as_mut());
+        if let Some(bus) = address.and_then(|address| address.bus.as_mut())
             && hostdev.type_ == HostdevType::Pci
             && let Ok(Some(number)) = Hex::<2>::parse(bus)
         {
@@ -77,15 +84,6 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
             filesystem.accessmode.get_or_insert(AccessMode::Passthrough);
         }
     }
-    for rng in &domain.devices.rngs {
-        if rng.backend.is_none() {
-            return Err(DOMAIN.xml_error("only one RNG backend is supported"));
-        }
-        let silent = |backend: &RngBackend| backend.model == RngModel::Egd && backend.type_.is_none();
-        if rng.backend.as_ref().is_some_and(silent) {
-            return Err(DOMAIN.xml_error("missing EGD backend type"));
-        }
-    }
     console_compat(domain);
     drives::begin(domain)
 }
@@ -95,7 +93,7 @@ pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
     for input in &mut domain.devices.inputs {
         let ps2 = matches!(input.type_, InputType::Mouse | InputType::Keyboard);
         match input.type_ {
-            InputType::Evdev => input.bus = None,
+            InputType::Evdev => {}
             InputType::Passthrough => {
                 input.bus.get_or_insert(InputBus::Virtio);
             }
@@ -256,16 +254,7 @@ fn characters(domain: &mut Domain) -> Result<(), VirtError> {
     let ends = ends.chain(devices.channels.iter_mut().map(|d| &mut d.chardev));
     let ends = ends.chain(devices.redirdevs.iter_mut().map(|d| &mut d.chardev));
     for chardev in ends {
-        complete_chardev(chardev)?;
-    }
-    // A channel's socket may be the driver's to choose.
-    let sockets =
-        devices.serials.iter().map(|d| &d.chardev).chain(devices.parallels.iter().map(|d| &d.chardev));
-    let sockets = sockets.chain(devices.redirdevs.iter().map(|d| &d.chardev));
-    for chardev in sockets.filter(|c| c.type_ == CharType::Unix) {
-        if chardev.source.first().is_none_or(|s| s.path.is_none()) {
-            return Err(DOMAIN.internal_error("Missing source path attribute for char device"));
-        }
+        complete_chardev(chardev);
     }
     for (n, serial) in (0..).zip(&mut devices.serials) {
         serial.target.get_or_insert_with(SerialTarget::default).port.get_or_insert(n);
@@ -281,36 +270,32 @@ fn characters(domain: &mut Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-fn complete_chardev(chardev: &mut Chardev) -> Result<(), VirtError> {
-    let missing = |what: &str| {
-        Err(DOMAIN.internal_error(format_args!("Missing source {what} attribute for char device")))
+/// The first console may be a serial port, and no other.
+pub(super) fn check_consoles(domain: &Domain) -> Result<(), VirtError> {
+    let serial = |console: &Console| {
+        console.target.as_ref().and_then(|target| target.type_) == Some(ConsoleTargetType::Serial)
     };
     refuse! {
-        chardev.source.len() > 1 && chardev.type_ != CharType::Udp =>
-            DOMAIN.xml_error("only one source element is allowed for character device");
+        domain.devices.consoles.iter().skip(1).any(serial) =>
+            DOMAIN.config_unsupported("Only the first console can be a serial port");
     }
+    Ok(())
+}
+
+fn complete_chardev(chardev: &mut Chardev) {
     if chardev.type_ == CharType::Unix {
         chardev.source.retain(|s| s.path.is_some());
-        chardev.source.iter_mut().for_each(|s| _ = s.mode.get_or_insert(CharMode::Connect));
     }
-    let source = chardev.source.first();
-    let path = source.is_some_and(|s| s.path.is_some());
     if chardev.type_ != CharType::Tcp {
         chardev.protocol = None;
     }
     match chardev.type_ {
-        CharType::File | CharType::Dev | CharType::Pipe if !path => return missing("path"),
-        CharType::Udp if chardev.source.iter().all(|s| s.service.is_none()) => return missing("service"),
         CharType::Tcp => {
             chardev.protocol.get_or_insert_with(Protocol::default);
-            match chardev.source.first_mut() {
-                None => return missing("host"),
-                Some(source) if source.host.is_none() => return missing("host"),
-                Some(source) if source.service.is_none() => return missing("service"),
-                Some(source) => {
-                    source.mode.get_or_insert(CharMode::Connect);
-                }
-            }
+            chardev.source.iter_mut().for_each(|s| _ = s.mode.get_or_insert(CharMode::Connect));
+        }
+        CharType::Unix => {
+            chardev.source.iter_mut().for_each(|s| _ = s.mode.get_or_insert(CharMode::Connect));
         }
         CharType::Pty | CharType::Null | CharType::Vc | CharType::Stdio | CharType::Spicevmc => {
             // What belongs to one run is not stored.
@@ -319,7 +304,6 @@ fn complete_chardev(chardev: &mut Chardev) -> Result<(), VirtError> {
         }
         _ => {}
     }
-    Ok(())
 }
 
 /// A console that is a serial port has one to be; a guest with a serial port has a console on it.
@@ -381,14 +365,10 @@ fn complete_graphics(graphics: &mut Graphics) -> Result<(), VirtError> {
     }
     match graphics.type_ {
         GraphicsType::Vnc => {
-            let auto = match graphics.port {
-                None | Some(-1 | 0) => true,
-                Some(_) => graphics.autoport == Some(YesNo::Yes),
-            };
-            graphics.autoport = Some(if auto { YesNo::Yes } else { YesNo::No });
-            if auto {
-                graphics.port = Some(-1);
-            }
+            let open = if matches!(graphics.port, None | Some(-1)) { YesNo::Yes } else { YesNo::No };
+            let auto = *graphics.autoport.get_or_insert(open) == YesNo::Yes;
+            graphics.port =
+                if auto { Some(-1) } else { graphics.port.filter(|port| !matches!(port, -1 | 0)) };
         }
         GraphicsType::Spice => {
             let auto = graphics.autoport == Some(YesNo::Yes)

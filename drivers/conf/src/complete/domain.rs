@@ -37,6 +37,7 @@ pub(super) fn finish(domain: &mut Domain) -> Result<(), VirtError> {
 
 /// Disk addresses and the controllers they need.
 pub(super) fn place(domain: &mut Domain) -> Result<(), VirtError> {
+    devices::check_consoles(domain)?;
     drives::assign(domain)?;
     drives::controllers(domain);
     check::late(domain)
@@ -137,8 +138,13 @@ fn is_ordered(domain: &Domain) -> bool {
 /// What can be said once everything else is filled in: how much memory there is, and from what the guest boots.
 pub(super) fn check_whole(domain: &Domain) -> Result<(), VirtError> {
     let total = domain.memory.as_ref().map_or(0, GuestMemory::kib);
+    // Where there are nodes, modules come on top of them.
+    let nodes = domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).any(|numa| !numa.cell.is_empty());
+    let modules = domain.devices.memories.iter().filter(|_| !nodes).filter_map(|m| m.target.as_ref()?.size);
+    let modules = modules.map(|size| size.0).fold(0, u64::saturating_add);
     refuse! {
-        total == 0 => DOMAIN.xml_error("Memory size must be specified via <memory> or in the <numa> configuration");
+        modules > total => DOMAIN.xml_error("Total size of memory devices exceeds the total memory size");
+        total == modules => DOMAIN.xml_error("Memory size must be specified via <memory> or in the <numa> configuration");
         domain.max_memory.as_ref().is_some_and(|max| max.size.0 < total) =>
             DOMAIN.xml_error("maximum memory size must be equal or greater than the actual memory size");
         is_ordered(domain) && !domain.os.boot.is_empty() => DOMAIN.config_unsupported(

@@ -7,7 +7,9 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::device::{Address, DriveAddress};
-use crate::domain::disk::{Disk, DiskBus, DiskDevice, DiskSnapshot, StorageProtocol, StorageType, Tray};
+use crate::domain::disk::{
+    Disk, DiskBus, DiskDevice, DiskSnapshot, DiskSource, StorageProtocol, StorageType, Tray,
+};
 use crate::domain::misc::{Controller, ControllerType, Hostdev, HostdevType};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -65,12 +67,8 @@ pub(crate) fn sort(domain: &mut Domain) {
 /// Targets, buses and what follows from the kind of device.
 pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
     for disk in &mut domain.devices.disks {
-        let source = disk.source.as_ref();
-        let shown =
-            source.and_then(|s| s.file.clone().or(s.dev.clone()).or(s.dir.clone()).or(s.name.clone()));
-        let Some(target) = disk.target.as_mut().filter(|t| t.dev.is_some()) else {
-            return Err(DOMAIN.no_target(shown.unwrap_or_default()));
-        };
+        let shown = shown(disk);
+        let target = disk.target.get_or_insert_default();
         let name = target.dev.clone().unwrap_or_default();
         if target.bus.is_none() {
             let prefix = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix));
@@ -80,12 +78,13 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
                 (None, _) => Some(DiskBus::Ide),
             };
         }
-        if shown.is_none()
-            && source.is_none_or(|s| s.protocol.is_none() && s.volume.is_none() && s.type_.is_none())
-        {
+        let nowhere = |s: &DiskSource| s.protocol.is_none() && s.volume.is_none() && s.type_.is_none();
+        let removable = matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy);
+        let volume = disk.type_ == StorageType::Volume && !removable && disk.source.is_some();
+        if shown.is_none() && !volume && disk.source.as_ref().is_none_or(nowhere) {
             disk.source = None;
-            if !matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) {
-                return Err(DOMAIN.no_source(name));
+            if removable {
+                disk.type_ = StorageType::File;
             }
         }
         if disk.device == DiskDevice::Cdrom {
@@ -100,6 +99,11 @@ pub(super) fn begin(domain: &mut Domain) -> Result<(), VirtError> {
         complete_disk(disk);
     }
     Ok(())
+}
+
+/// Where a disk is, in a word.
+pub(super) fn shown(disk: &Disk) -> Option<String> {
+    disk.source.as_ref().and_then(|s| s.file.clone().or(s.dev.clone()).or(s.dir.clone()).or(s.name.clone()))
 }
 
 /// Only sticks are shown to be removable.
@@ -120,9 +124,6 @@ fn complete_disk(disk: &mut Disk) {
         disk.snapshot = None;
     }
     let Some(source) = &mut disk.source else {
-        if disk.type_ == StorageType::Volume {
-            disk.type_ = StorageType::File;
-        }
         return;
     };
     // Labels that only say that there is none belong to one run of the guest.
@@ -171,16 +172,21 @@ fn address_of(bus: DiskBus, index: u32) -> Option<DriveAddress> {
 pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
     for disk in &mut domain.devices.disks {
         let Some(target) = &disk.target else { continue };
-        let (name, bus) = (target.dev.clone().unwrap_or_default(), target.bus.unwrap_or_default());
+        let (Some(name), bus) = (&target.dev, target.bus.unwrap_or_default()) else { continue };
         if disk.info.address.is_some() {
             continue;
         }
-        let Some(index) = target_index(&name) else {
+        let Some(index) = target_index(name) else {
             return Err(DOMAIN.xml_error(format_args!("Unknown disk name '{name}' and no address specified")));
         };
         disk.info.address = address_of(bus, index).map(Address::Drive);
     }
     assign_hostdevs(domain);
+    Ok(())
+}
+
+/// Each disk has a name of its own.
+pub(super) fn check_names(domain: &Domain) -> Result<(), VirtError> {
     let mut names: Vec<&str> = domain.devices.disks.iter().map(target).collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {

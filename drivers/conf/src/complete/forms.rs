@@ -4,10 +4,11 @@ use super::buses;
 use crate::domain::chardev::{CharSource, CharType, RngBackend, RngModel, SmartcardMode, UsbDevFilter};
 use crate::domain::device::Address;
 use crate::domain::disk::{
-    BackingStore, Disk, DiskSource, Filesystem, FilesystemDriverType, Iotune, StorageType,
+    BackingStore, Disk, DiskSource, Filesystem, FilesystemDriverType, Identity, Iotune, StorageProtocol,
+    StorageType,
 };
 use crate::domain::display::{
-    Graphics, GraphicsType, Input, InputSource, InputType, Sound, SoundModel, VideoModel, VideoType,
+    Gl, Graphics, GraphicsType, Input, InputSource, InputType, Sound, SoundModel, VideoModel, VideoType,
 };
 use crate::domain::misc::{Hostdev, HostdevType, Tpm, TpmBackendType};
 use crate::domain::net::{Interface, InterfaceDriver, InterfaceModel, InterfaceSource, InterfaceType};
@@ -110,6 +111,10 @@ fn characters(devices: &mut Devices) {
     for card in devices.smartcards.iter_mut().filter(|card| card.mode != SmartcardMode::Passthrough) {
         card.type_ = None;
     }
+    for card in devices.smartcards.iter_mut().filter(|card| card.mode != SmartcardMode::HostCertificates) {
+        card.certificate.clear();
+        card.database = None;
+    }
 }
 
 pub(super) fn keep_for(kind: CharType, source: &mut CharSource) {
@@ -135,18 +140,22 @@ pub(super) fn keep_for(kind: CharType, source: &mut CharSource) {
             reconnect: whole.reconnect,
             ..CharSource::default()
         },
-        CharType::Tcp | CharType::Udp => CharSource {
-            path: None,
-            channel: None,
-            master: None,
-            slave: None,
-            clipboard: None,
-            mouse: None,
-            ..whole
+        CharType::Tcp => CharSource {
+            mode: whole.mode,
+            host: whole.host,
+            service: whole.service,
+            tls: whole.tls,
+            reconnect_attr: whole.reconnect_attr,
+            reconnect: whole.reconnect,
+            ..CharSource::default()
         },
+        CharType::Udp => {
+            CharSource { mode: whole.mode, host: whole.host, service: whole.service, ..CharSource::default() }
+        }
         _ => whole,
     };
-    *source = CharSource { seclabel, ..own };
+    let labelled = matches!(kind, CharType::File | CharType::Dev | CharType::Pipe | CharType::Unix);
+    *source = CharSource { seclabel: if labelled { seclabel } else { Vec::new() }, ..own };
 }
 
 fn sound(sound: &mut Sound) {
@@ -162,15 +171,79 @@ fn sound(sound: &mut Sound) {
     }
 }
 
+/// Each way to see a guest's screen has words of its own.
 fn screen(screen: &mut Graphics) {
+    use GraphicsType::{Dbus, Desktop, EglHeadless, Rdp, Sdl, Spice, Vnc};
+    let yes = |answer: Option<YesNo>| answer.filter(|answer| *answer == YesNo::Yes);
+    let whole = std::mem::take(screen);
+    let bare = Graphics { type_: whole.type_, ..Graphics::default() };
+    let gl = whole.gl.clone();
+    *screen = match whole.type_ {
+        Sdl => Graphics {
+            display: whole.display,
+            xauth: whole.xauth,
+            fullscreen: yes(whole.fullscreen),
+            gl: gl.map(|gl| Gl { rendernode: None, ..gl }),
+            ..bare
+        },
+        Vnc => Graphics {
+            tls_port: None,
+            replace_user: None,
+            multi_user: None,
+            display: None,
+            xauth: None,
+            fullscreen: None,
+            p2p: None,
+            address: None,
+            default_mode: None,
+            channel: Vec::new(),
+            image: None,
+            jpeg: None,
+            zlib: None,
+            playback: None,
+            streaming: None,
+            mouse: None,
+            clipboard: None,
+            filetransfer: None,
+            gl: None,
+            ..whole
+        },
+        Spice => Graphics {
+            socket: None,
+            websocket: None,
+            replace_user: None,
+            multi_user: None,
+            share_policy: None,
+            power_control: None,
+            display: None,
+            xauth: None,
+            fullscreen: None,
+            p2p: None,
+            address: None,
+            audio: None,
+            ..whole
+        },
+        Rdp => Graphics {
+            port: whole.port,
+            autoport: whole.autoport,
+            replace_user: whole.replace_user,
+            multi_user: whole.multi_user,
+            listen_attr: whole.listen_attr,
+            username: whole.username,
+            passwd: whole.passwd,
+            passwd_valid_to: whole.passwd_valid_to,
+            connected: whole.connected,
+            listens: whole.listens,
+            ..bare
+        },
+        Desktop => Graphics { display: whole.display, fullscreen: yes(whole.fullscreen), ..bare },
+        Dbus => Graphics { p2p: yes(whole.p2p), address: whole.address, gl, audio: whole.audio, ..bare },
+        EglHeadless => Graphics { gl: gl.map(|gl| Gl { enable: None, ..gl }), ..bare },
+    };
     if screen.passwd.is_none() {
-        screen.connected = None;
+        (screen.username, screen.connected) = (None, None);
     }
-    let yes = |answer: &mut Option<YesNo>| *answer = answer.filter(|answer| *answer == YesNo::Yes);
-    yes(&mut screen.fullscreen);
-    if screen.type_ == GraphicsType::Dbus {
-        yes(&mut screen.p2p);
-    }
+    screen.websocket.take_if(|port| *port == 0);
 }
 
 /// Cards whose names may be spelled in any case.
@@ -232,7 +305,11 @@ fn interface(interface: &mut Interface) {
                 ..InterfaceSource::default()
             },
             Hostdev => InterfaceSource { pci: whole.pci, ..InterfaceSource::default() },
-            Vds => whole.clone(),
+            Vds => InterfaceSource {
+                switch_port: whole.switch_port.or(Some(0)),
+                connectionid: whole.connectionid.or(Some(0)),
+                ..whole.clone()
+            },
             _ => InterfaceSource { dev: whole.dev.filter(|_| passt), ..InterfaceSource::default() },
         };
         *source = InterfaceSource { ip: whole.ip, route: whole.route, ..own };
@@ -307,6 +384,12 @@ fn usb_rule(rule: &mut UsbDevFilter) {
     shown(&mut rule.vendor, 4);
     shown(&mut rule.product, 4);
     rule.version.take_if(|version| version == "-1");
+    // What is behind the point are hundredths.
+    let parts = rule.version.as_deref().and_then(|version| version.split_once('.'));
+    if let Some((Ok(major), minor)) = parts.map(|(major, minor)| (major.parse::<u8>(), minor)) {
+        let hundredths = minor.parse::<u8>().unwrap_or_default() * if minor.len() == 1 { 10 } else { 1 };
+        rule.version = Some(format!("{major}.{hundredths:02}"));
+    }
 }
 
 /// Only what is taken from the host has a source.
@@ -349,6 +432,10 @@ fn randomness(backend: &mut RngBackend) {
 /// Each kind of passed-through device is found in its own way.
 fn hostdev(hostdev: &mut Hostdev) {
     let kind = hostdev.type_;
+    let lent = kind == HostdevType::Pci;
+    hostdev.driver.take_if(|_| !lent);
+    hostdev.display.take_if(|_| !lent && kind != HostdevType::Mdev);
+    hostdev.ramfb.take_if(|_| !lent && kind != HostdevType::Mdev);
     let Some(source) = &mut hostdev.source else { return };
     if kind != HostdevType::ScsiHost && kind != HostdevType::Scsi {
         source.protocol = None;
@@ -405,14 +492,46 @@ fn storage(kind: StorageType, source: &mut DiskSource) {
     source.pool.take_if(|_| only(&[Volume]));
     source.volume.take_if(|_| only(&[Volume]));
     source.mode.take_if(|_| only(&[Volume]));
-    if kind != Network {
+    source.fdgroup.take_if(|_| only(&[File]));
+    source.address.take_if(|_| only(&[Nvme]));
+    if kind == Network {
+        source.seclabel.clear();
+    } else {
         source.protocol = None;
         source.name = None;
-        source.query = None;
         source.tls = None;
         source.tls_hostname = None;
         source.host.clear();
+        source.snapshot = None;
+        source.config = None;
+        source.initiator = None;
+        source.readahead = None;
+        source.timeout = None;
     }
+    if kind != Vhostuser {
+        spoken(source);
+    }
+}
+
+/// What is said in a protocol is known in that one alone.
+fn spoken(source: &mut DiskSource) {
+    use StorageProtocol::{Ftps, Http, Https, Nbd, Nfs, Ssh};
+    let protocol = source.protocol;
+    let not = |of: &[StorageProtocol]| !protocol.is_some_and(|protocol| of.contains(&protocol));
+    source.query.take_if(|_| not(&[Http, Https]));
+    source.cookies.take_if(|_| not(&[Http, Https]));
+    source.ssl.take_if(|_| not(&[Https, Ftps]));
+    source.known_hosts.take_if(|_| not(&[Ssh]));
+    source.reconnect = source.reconnect.take().filter(|_| !not(&[Nbd]));
+    if let Some(reconnect) = &mut source.reconnect {
+        (reconnect.enabled, reconnect.timeout) = (None, None);
+    }
+    let identity = |ssh: bool, of: Identity| match ssh {
+        true => Identity { user: None, group: None, ..of },
+        false => Identity { user: of.user, group: of.group, ..Identity::default() },
+    };
+    source.owner = source.owner.take().filter(|_| !not(&[Nfs])).map(|of| identity(false, of));
+    source.identity = source.identity.take().filter(|_| !not(&[Ssh])).map(|of| identity(true, of));
 }
 
 /// The entries of each block, in the order in which they are shown; of others nobody knows.

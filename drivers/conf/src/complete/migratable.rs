@@ -1,6 +1,7 @@
 //! What a definition says to hosts that may be older: nothing that they would add by themselves.
 
 use super::board::{Chipset, chipset};
+use super::qemu::usual_audio;
 use crate::domain::Domain;
 use crate::domain::display::{Audio, AudioType, GraphicsType, InputBus, InputType, ListenType};
 use crate::domain::misc::{Controller, ControllerType, Watchdog, WatchdogModel};
@@ -29,11 +30,12 @@ impl Domain {
         devices.inputs.retain(|i| !(i.type_ == InputType::Keyboard && i.bus == Some(InputBus::Ps2)));
         if let [audio] = devices.audios.as_slice()
             && *audio == (Audio { id: 1, type_: AudioType::None, ..Audio::default() })
+            && usual_audio(&devices.graphics) == Some(AudioType::None)
         {
             devices.audios.clear();
         }
         let added = Watchdog { model: WatchdogModel::Itco, ..Watchdog::default() };
-        devices.watchdogs.retain(|w| *w != added);
+        devices.watchdogs.retain(|w| w.model != added.model || w.action != added.action);
         for graphics in devices.graphics.iter_mut().filter(|g| g.type_ == GraphicsType::Vnc) {
             if graphics.socket.is_some() {
                 graphics.listens.retain(|l| l.type_ != ListenType::Socket);

@@ -11,6 +11,7 @@ macro_rules! refuse {
         })*
     };
 }
+pub(crate) use refuse;
 
 mod belongs;
 mod board;
@@ -41,6 +42,7 @@ mod usb;
 mod vcpus;
 
 pub use firmware::{FirmwareImage, FirmwareMapping};
+pub(crate) use rules::Newest;
 pub(crate) use rules::first as first_error;
 
 use std::collections::BTreeSet;
@@ -212,6 +214,7 @@ impl Domain {
                 domain::finish(self)?;
                 domain::place(self)?;
                 domain::check_whole(self)?;
+                rules::check_itself(self)?;
                 check::contradictions(self)?;
                 rules::check_last(self)?;
                 test::name_interfaces(self);
@@ -229,14 +232,10 @@ impl Domain {
                 if chipset == board::Chipset::Ccw {
                     channels::identify(self);
                 }
-                rules::check_machine(self, self.emulator(options))?;
-                unsupported::check_modules(self, self.emulator(options))?;
+                rules::check_slots(self)?;
+                rules::check(self, self.emulator(options))?;
                 check::contradictions(self)?;
-                rules::check(self)?;
                 drives::keep_removable(self);
-                rules::check_qemu(self, self.emulator(options))?;
-                self.check_devices(options, None)?;
-                rules::check_together(self)?;
                 unsupported::check(self)?;
                 rules::check_last(self)
             }
@@ -254,16 +253,17 @@ impl Domain {
         Ok(())
     }
 
-    /// Whether QEMU, or a machine of it, can have each of the devices; the last of the kind `adding` is just being added.
-    pub(crate) fn check_devices(
+    /// Whether QEMU, or a machine of it, can have what has just come to its kind, at place `at` of these.
+    pub(crate) fn check_newest(
         &self,
         options: &ParseOptions,
-        adding: Option<&'static str>,
+        newest: Newest,
+        at: usize,
     ) -> Result<(), VirtError> {
         if !matches!(options.flavor, Flavor::Qemu(_)) {
             return Ok(());
         }
-        unsupported::check_devices(self, self.emulator(options), adding)
+        rules::check_newest(self, self.emulator(options), newest, at)
     }
 
     /// The emulator for this guest's architecture; none where another is named that is not for it.

@@ -85,8 +85,6 @@ fn check_buses(domain: &Domain) -> Result<(), VirtError> {
     for controller in domain.devices.controllers.iter().filter(|c| c.type_ == ControllerType::Pci) {
         let index = controller.index.unwrap_or(0);
         let model = controller.model.as_deref();
-        // Each of sPAPR's is a bridge of the host.
-        let hosts = chipset(domain) == Chipset::Pseries;
         refuse! {
             model == Some("pci-expander-bus") && chipset(domain) != Chipset::I440fx => QEMU.config_unsupported(
                 "pci-expander-bus controllers are only supported on 440fx-based machinetypes");
@@ -94,8 +92,6 @@ fn check_buses(domain: &Domain) -> Result<(), VirtError> {
                 "The PCI controller with index='0' must be model='{root}' for this machine type, but model='{}' was found instead",
                 model.unwrap_or("(null)")
             );
-            index > 0 && matches!(model, Some("pci-root" | "pcie-root")) && !hosts =>
-                QEMU.xml_error("pci-root and pcie-root controllers should have index 0");
             model.is_none() => DOMAIN.internal_error("PCI controller model was not set correctly");
         }
         let Some(Address::Pci(address)) = &controller.info.address else { continue };
@@ -216,6 +212,9 @@ fn place(domain: &mut Domain, chosen: bool) -> Result<bool, VirtError> {
         }
     }
     chipset_places(domain, &mut buses)?;
+    if buses.chipset == Chipset::Q35 {
+        companions::built_in(domain, &mut buses);
+    }
     given_controllers(domain, &mut buses);
     let alone = companions::without_place(domain);
     companions::join(domain, &mut buses);
@@ -322,7 +321,11 @@ fn place_all(domain: &mut Domain, buses: &mut Buses) -> Option<Kind> {
         let kind = if express { kind } else { Kind::Pci };
         match buses.place(kind) {
             Some(address) => {
-                info.address = Some(Address::Pci(address));
+                let zpci = match info.address.take() {
+                    Some(Address::Pci(asked)) => asked.zpci,
+                    _ => None,
+                };
+                info.address = Some(Address::Pci(PciAddress { zpci, ..address }));
                 true
             }
             None => {

@@ -9,7 +9,7 @@ use super::{Emulator, QemuHost, drives, firmware, resources, rules, seclabel, vc
 use crate::domain::chardev::{CharSource, CharType, RngModel, SerialTargetType, TargetModel};
 use crate::domain::device::{Address, DeviceInfo, VirtioSerialAddress};
 use crate::domain::disk::{DiskDriver, Encryption, StorageType};
-use crate::domain::display::{Audio, AudioType, GraphicsType, Input, InputBus, InputType};
+use crate::domain::display::{Audio, AudioType, Graphics, GraphicsType, Input, InputBus, InputType};
 use crate::domain::features::{
     Cpu, CpuCheck, CpuFallback, CpuFeaturePolicy, CpuMatch, CpuMode, CpuModel, GicVersion, IoapicDriver,
 };
@@ -50,7 +50,7 @@ pub(super) fn complete(domain: &mut Domain, host: &QemuHost) -> Result<(), VirtE
         pstore.path.get_or_insert_with(place);
     }
     lent_devices(domain);
-    controllers(domain, chipset);
+    controllers(domain, chipset)?;
     default_devices(domain, chipset)?;
     characters(domain, board.serial);
     for interface in &mut domain.devices.interfaces {
@@ -208,7 +208,17 @@ fn processor(domain: &mut Domain, host: &QemuHost) {
     }
 }
 
-fn controllers(domain: &mut Domain, chipset: Chipset) {
+fn controllers(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtError> {
+    let root = |c: &Controller| {
+        c.type_ == ControllerType::Pci
+            && c.index > Some(0)
+            && matches!(c.model.as_deref(), Some("pci-root" | "pcie-root"))
+    };
+    refuse! {
+        // Each of sPAPR's is a bridge of the host.
+        chipset != Chipset::Pseries && domain.devices.controllers.iter().any(root) =>
+            QEMU.xml_error("pci-root and pcie-root controllers should have index 0");
+    }
     let usb = domain.devices.controllers.iter().any(|c| c.type_ == ControllerType::Usb && c.index == Some(0));
     let board = chipset.board();
     let old = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()) == Some("isapc");
@@ -234,6 +244,7 @@ fn controllers(domain: &mut Domain, chipset: Chipset) {
             controller.target.get_or_insert_default().index = index;
         }
     }
+    Ok(())
 }
 
 fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtError> {
@@ -273,15 +284,7 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
     for panic in &mut devices.panics {
         panic.model = panic.model.or(board.panic);
     }
-    // The last screen with an own way for sound decides; SDL's is not known before the guest runs.
-    let backend = devices.graphics.iter().fold(None, |backend, screen| match screen.type_ {
-        GraphicsType::Vnc => Some(AudioType::None),
-        GraphicsType::Spice => Some(AudioType::Spice),
-        GraphicsType::Sdl => None,
-        _ => backend,
-    });
-    let silent = devices.graphics.is_empty().then_some(AudioType::None);
-    if let Some(type_) = backend.or(silent).filter(|_| devices.audios.is_empty()) {
+    if let Some(type_) = usual_audio(&devices.graphics).filter(|_| devices.audios.is_empty()) {
         devices.audios.push(Audio { id: 1, type_, ..Audio::default() });
     }
     for shmem in &mut devices.shmems {
@@ -342,6 +345,18 @@ fn default_devices(domain: &mut Domain, chipset: Chipset) -> Result<(), VirtErro
         }
     }
     Ok(())
+}
+
+/// How a guest with these screens is heard where nothing is said. The last of them with an own way decides; SDL's is not
+/// known before the guest runs.
+pub(super) fn usual_audio(screens: &[Graphics]) -> Option<AudioType> {
+    let backend = screens.iter().fold(None, |backend, screen| match screen.type_ {
+        GraphicsType::Vnc => Some(AudioType::None),
+        GraphicsType::Spice => Some(AudioType::Spice),
+        GraphicsType::Sdl => None,
+        _ => backend,
+    });
+    backend.or(screens.is_empty().then_some(AudioType::None))
 }
 
 /// Keyboards and mice of boards that have no ports for them.
@@ -475,8 +490,8 @@ fn virtio_serial_ports(domain: &mut Domain) -> Result<(), VirtError> {
     for info in devices.channels.iter_mut().filter(|c| c.is_virtio()).map(|c| &mut c.info) {
         let wanted = match &info.address {
             Some(Address::VirtioSerial(a)) if a.port == 0 => Some(a.controller),
-            None => None,
-            Some(_) => continue,
+            Some(Address::VirtioSerial(_)) => continue,
+            _ => None,
         };
         let fits = |c: &&(u32, u32)| wanted.is_none_or(|w| w == c.0);
         let mut places =

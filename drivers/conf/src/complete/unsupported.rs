@@ -1,20 +1,18 @@
 //! What QEMU, or a machine of it, cannot do.
 
-use std::collections::BTreeSet;
-
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::Emulator;
 use super::board::{Chipset, chipset, has_ide};
+use super::rules::Around;
 use crate::OnOff;
 use crate::YesNo;
 use crate::domain::chardev::{Serial, SerialTargetType};
-use crate::domain::device::{Address, DeviceInfo, PciAddress};
+use crate::domain::device::{Address, PciAddress};
 use crate::domain::disk::{
     Disk, DiskBus, DiskDevice, DiskIothreads, Filesystem, FilesystemDriverType, StorageType,
 };
 use crate::domain::display::{Audio, AudioType, Graphics, GraphicsType, Video, VideoBackend, VideoType};
-use crate::domain::features::{Hpt, MemAccess};
+use crate::domain::features::Hpt;
 use crate::domain::misc::{
     Controller, ControllerType, Hostdev, HostdevType, Iommu, IommuModel, Memory, MemoryModel, Tpm,
     TpmBackendType,
@@ -27,100 +25,9 @@ const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
 type Result<T = ()> = std::result::Result<T, VirtError>;
 
-/// What decides about devices besides themselves.
-struct Around<'d> {
-    domain: &'d Domain,
-    emulator: Option<&'d Emulator>,
-    chipset: Chipset,
-    iothreads: BTreeSet<u32>,
-    /// The last device of this kind is being added to a definition.
-    adding: Option<&'static str>,
-}
-
-impl Around<'_> {
-    fn has(&self, device: &str) -> bool {
-        self.emulator.is_none_or(|emulator| emulator.has(device))
-    }
-
-    /// Whether processes beside QEMU can see the guest's memory.
-    fn shares_memory(&self) -> bool {
-        let backing = self.domain.memory_backing.as_ref();
-        let mode = backing.and_then(|backing| backing.access.as_ref()).and_then(|access| access.mode);
-        let mut cells =
-            self.domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell);
-        mode == Some(MemAccess::Shared) || cells.any(|cell| cell.mem_access == Some(MemAccess::Shared))
-    }
-}
-
-/// Whether each device can be; `adding` is the kind of one that is the last of its kind and has no place yet.
-pub(super) fn check_devices(
-    domain: &Domain,
-    emulator: Option<&Emulator>,
-    adding: Option<&'static str>,
-) -> Result {
-    let around = Around { domain, emulator, chipset: chipset(domain), iothreads: iothreads(domain), adding };
-    let devices = &domain.devices;
-    macro_rules! each {
-        ($($list:ident $check:ident;)*) => {
-            $(for device in devices.$list.iter() {
-                $check(&around, device)?;
-            })*
-        };
-    }
-    let placeless = |memory: &Memory| {
-        matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm) && memory.info.address.is_none()
-    };
-    refuse! {
-        domain.max_memory.is_some() && adding.is_none() && devices.memories.iter().any(placeless) =>
-            QEMU.internal_error("failed to find an empty memory slot");
-    }
-    let zpci = |info: &&DeviceInfo| matches!(&info.address, Some(Address::Pci(at)) if at.zpci.is_some());
-    refuse! {
-        around.chipset != Chipset::Ccw && devices.infos().iter().any(zpci) =>
-            QEMU.config_unsupported("This QEMU binary doesn't support zPCI");
-    }
-    each! {
-        disks disk;
-        controllers controller;
-        filesystems filesystem;
-        interfaces interface;
-        serials serial;
-        tpms tpm;
-        graphics graphics;
-        audios audio;
-        videos video;
-        hostdevs hostdev;
-        memories memory;
-        iommu iommu;
-    }
-    let first = devices.watchdogs.first().map(|watchdog| watchdog.action);
-    let sounds = devices.sounds.iter().filter_map(|sound| sound.audio.as_ref());
-    let missing = sounds.map(|audio| audio.id).find(|id| audio_of(domain, *id).is_none());
-    refuse! {
-        devices.watchdogs.iter().any(|watchdog| Some(watchdog.action) != first) =>
-            QEMU.config_unsupported("watchdogs with different actions are not supported with this QEMU binary");
-        missing.is_some() => DOMAIN.xml_error("no audio device with ID {}", missing.unwrap_or_default());
-        devices.nvram.is_some() && domain.os.type_.as_ref().is_none_or(|t| !t.arch.as_deref().unwrap_or_default().starts_with("ppc64")) =>
-            QEMU.config_unsupported("nvram device is only supported for PPC64");
-    }
-    Ok(())
-}
-
-/// Whether QEMU, or a machine of it, can have each of the memory modules that are there from the beginning.
-pub(super) fn check_modules(domain: &Domain, emulator: Option<&Emulator>) -> Result {
-    let iothreads = BTreeSet::new();
-    let around = Around { domain, emulator, chipset: chipset(domain), iothreads, adding: None };
-    domain.devices.memories.iter().try_for_each(|module| memory(&around, module))
-}
-
-/// The numbers of a guest's I/O threads.
-fn iothreads(domain: &Domain) -> BTreeSet<u32> {
-    domain.all_iothreads().iter().map(|thread| thread.id.get()).collect()
-}
-
 fn threads_of(around: &Around<'_>, shared: Option<&DiskIothreads>) -> Result {
     let wanted = shared.iter().flat_map(|threads| &threads.iothread).map(|thread| thread.id);
-    let unknown = wanted.into_iter().find(|id| !around.iothreads.contains(id));
+    let unknown = wanted.into_iter().find(|id| !around.has_thread(*id));
     refuse! {
         unknown.is_some() => QEMU.config_unsupported("iothread '{}' not defined in iothreadid", unknown.unwrap_or_default());
     }
@@ -131,7 +38,8 @@ fn audio_of(domain: &Domain, id: u32) -> Option<&Audio> {
     domain.devices.audios.iter().find(|audio| audio.id == id)
 }
 
-fn disk(around: &Around<'_>, disk: &Disk) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn disk(around: &Around<'_>, disk: &Disk) -> Result {
     let Some(target) = &disk.target else { return Ok(()) };
     let (name, bus) = (target.dev.as_deref().unwrap_or_default(), target.bus.unwrap_or_default());
     let driver = disk.driver.as_ref();
@@ -153,13 +61,14 @@ fn disk(around: &Around<'_>, disk: &Disk) -> Result {
             QEMU.config_unsupported("disk type of '{name}' does not support ejectable media");
         disk.device == DiskDevice::Lun && bus == DiskBus::Virtio =>
             QEMU.config_unsupported("This QEMU doesn't support SCSI emulation with 'virtio-blk' device");
-        thread.is_some_and(|id| !around.iothreads.contains(&id)) =>
+        thread.is_some_and(|id| !around.has_thread(id)) =>
             QEMU.config_unsupported("Disk iothread '{}' not defined in iothreadid", thread.unwrap_or_default());
     }
     threads_of(around, driver.and_then(|driver| driver.iothreads.as_ref()))
 }
 
-fn controller(around: &Around<'_>, controller: &Controller) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn controller(around: &Around<'_>, controller: &Controller) -> Result {
     let chipset = around.chipset;
     let model = controller.model.as_deref().unwrap_or_default();
     let driver = controller.driver.as_ref();
@@ -179,13 +88,14 @@ fn controller(around: &Around<'_>, controller: &Controller) -> Result {
             QEMU.config_unsupported("IDE controllers are unsupported for this QEMU binary or machine type");
         controller.type_ == ControllerType::Ide && controller.index != Some(0) =>
             QEMU.config_unsupported("Only a single IDE controller is supported for this machine type");
-        thread.is_some_and(|id| !around.iothreads.contains(&id)) =>
+        thread.is_some_and(|id| !around.has_thread(id)) =>
             QEMU.config_unsupported("controller iothread '{}' not defined in iothreadid", thread.unwrap_or_default());
     }
     threads_of(around, driver.and_then(|driver| driver.iothreads.as_ref()))
 }
 
-fn filesystem(around: &Around<'_>, filesystem: &Filesystem) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn filesystem(around: &Around<'_>, filesystem: &Filesystem) -> Result {
     let kind = filesystem.driver.as_ref().and_then(|driver| driver.type_);
     refuse! {
         kind == Some(FilesystemDriverType::Virtiofs) && !around.shares_memory() =>
@@ -194,7 +104,8 @@ fn filesystem(around: &Around<'_>, filesystem: &Filesystem) -> Result {
     Ok(())
 }
 
-fn interface(around: &Around<'_>, interface: &Interface) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn interface(around: &Around<'_>, interface: &Interface) -> Result {
     refuse! {
         interface.type_ == InterfaceType::Vhostuser && !around.shares_memory() =>
             QEMU.config_unsupported("'interface' requires shared memory");
@@ -236,7 +147,8 @@ const PORTS: &[Port] = {
     ]
 };
 
-fn serial(around: &Around<'_>, serial: &Serial) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn serial(around: &Around<'_>, serial: &Serial) -> Result {
     let Some(target) = &serial.target else { return Ok(()) };
     let kind = target.type_.unwrap_or_default();
     let model = target.model.as_ref().and_then(|model| model.name.as_deref()).unwrap_or_default();
@@ -259,36 +171,28 @@ fn serial(around: &Around<'_>, serial: &Serial) -> Result {
     Ok(())
 }
 
-fn tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
     let Some(backend) = tpm.backend.as_ref().filter(|backend| backend.type_ == TpmBackendType::Emulator)
     else {
         return Ok(());
     };
     refuse! {
-        around.emulator.is_some_and(|emulator| !emulator.tpm) =>
+        around.emulator().is_some_and(|emulator| !emulator.tpm) =>
             QEMU.config_unsupported("TPM version '{}' is not supported", backend.version.as_deref().unwrap_or("2.0"));
     }
     Ok(())
 }
 
-fn graphics(around: &Around<'_>, graphics: &Graphics) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn graphics(around: &Around<'_>, graphics: &Graphics) -> Result {
     let wanted = graphics.audio.as_ref().map(|audio| audio.id);
     let audio = wanted.and_then(|id| audio_of(around.domain, id));
     refuse! {
         graphics.type_ == GraphicsType::Spice && !around.has("chardev-spicevmc") =>
             QEMU.config_unsupported("spice graphics are not supported with this QEMU");
-        wanted.is_some() && audio.is_none() =>
-            DOMAIN.xml_error("no audio device with ID {}", wanted.unwrap_or_default());
         graphics.type_ == GraphicsType::Dbus && audio.is_some_and(|audio| audio.type_ != AudioType::Dbus) =>
             QEMU.config_unsupported("The associated audio is not of 'dbus' kind.");
-    }
-    Ok(())
-}
-
-fn audio(around: &Around<'_>, audio: &Audio) -> Result {
-    refuse! {
-        around.domain.devices.audios.iter().filter(|other| other.id == audio.id).count() > 1 =>
-            DOMAIN.xml_error("audio ID {} is used multiple times", audio.id);
     }
     Ok(())
 }
@@ -304,12 +208,13 @@ const CARDS: &[(VideoType, &[&str], bool)] = &[
     (VideoType::Bochs, &["bochs-display"], true),
 ];
 
-fn video(around: &Around<'_>, video: &Video) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn video(around: &Around<'_>, video: &Video) -> Result {
     let Some(model) = &video.model else { return Ok(()) };
     let kind = model.type_;
     let videos = &around.domain.devices.videos;
     // One that is being added is the last, and never the first.
-    let first = videos.first().filter(|_| around.adding != Some("video") || videos.len() > 1);
+    let first = videos.first().filter(|_| !around.is_new("video") || videos.len() > 1);
     let first = first.is_some_and(|first| std::ptr::eq(first, video));
     let (devices, anywhere) = match CARDS.iter().find(|(card, ..)| *card == kind) {
         Some((_, devices, anywhere)) => (*devices, *anywhere),
@@ -328,9 +233,10 @@ fn video(around: &Around<'_>, video: &Video) -> Result {
     Ok(())
 }
 
-fn hostdev(around: &Around<'_>, hostdev: &Hostdev) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn hostdev(around: &Around<'_>, hostdev: &Hostdev) -> Result {
     refuse! {
-        hostdev.display == Some(OnOff::On) && around.domain.devices.graphics.is_empty() =>
+        hostdev.display == Some(OnOff::On) && matches!(hostdev.type_, HostdevType::Pci | HostdevType::Mdev) && around.domain.devices.graphics.is_empty() =>
             QEMU.config_unsupported("graphics device is needed for attribute value 'display=on' in <hostdev>");
         hostdev.type_ == HostdevType::ScsiHost && hostdev.info.boot.is_some() =>
             QEMU.config_unsupported("booting from assigned devices is not supported by vhost SCSI devices");
@@ -341,21 +247,29 @@ fn hostdev(around: &Around<'_>, hostdev: &Hostdev) -> Result {
     Ok(())
 }
 
-fn memory(around: &Around<'_>, memory: &Memory) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn memory(around: &Around<'_>, memory: &Memory) -> Result {
     let virtio = matches!(memory.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem);
     let placed = matches!(memory.info.address, None | Some(Address::Pci(_) | Address::Ccw(_)));
     refuse! {
         virtio && !placed => QEMU.config_unsupported(
             "only 'pci' and 'ccw' addresses are supported for the {} device", memory.model.as_str());
-        memory.model == MemoryModel::SgxEpc && !around.emulator.is_some_and(|it| it.devices.contains("sgx-epc")) =>
-            QEMU.config_unsupported("sgx epc isn't supported by this QEMU binary");
-    }
-    if !matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::VirtioMem) {
-        return Ok(());
     }
     let nodes =
         around.domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell).count();
     let node = memory.target.as_ref().and_then(|target| target.node);
+    if !matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::VirtioMem) {
+        refuse! {
+            memory.model == MemoryModel::SgxEpc && node.is_some_and(|node| node as usize >= nodes) =>
+                DOMAIN.xml_detail(
+                    "can't add memory backend for guest node '{}' as the guest has only '{nodes}' NUMA nodes configured",
+                    node.unwrap_or_default()
+                );
+            memory.model == MemoryModel::SgxEpc && !around.has("sgx-epc") =>
+                QEMU.config_unsupported("sgx epc isn't supported by this QEMU binary");
+        }
+        return Ok(());
+    }
     let max = around.domain.max_memory.as_ref();
     let slots = max.and_then(|max| max.slots);
     let slot = match &memory.info.address {
@@ -365,10 +279,10 @@ fn memory(around: &Around<'_>, memory: &Memory) -> Result {
     refuse! {
         around.chipset.is_foreign() && !around.has("pc-dimm") =>
             QEMU.config_unsupported("memory hotplug isn't supported by this QEMU binary");
-        max.is_none() && around.adding.is_none() =>
+        max.is_none() && around.whole() =>
             QEMU.config_unsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined");
         nodes == 0 => DOMAIN.xml_detail("can't add memory backend as guest has no NUMA nodes configured");
-        node.is_none() =>
+        node.is_none() && !around.changes() =>
             QEMU.config_unsupported("target NUMA node needs to be specified for memory device");
         node.is_some_and(|node| node as usize >= nodes) =>
             DOMAIN.xml_detail(
@@ -386,7 +300,8 @@ fn memory(around: &Around<'_>, memory: &Memory) -> Result {
     Ok(())
 }
 
-fn iommu(around: &Around<'_>, iommu: &Iommu) -> Result {
+/// What else QEMU could not make of one.
+pub(super) fn iommu(around: &Around<'_>, iommu: &Iommu) -> Result {
     let chipset = around.chipset;
     let virtio = iommu.model == IommuModel::Virtio;
     let bus = match &iommu.info.address {
@@ -408,12 +323,6 @@ fn iommu(around: &Around<'_>, iommu: &Iommu) -> Result {
 
 /// What is wrong with the definition as a whole.
 pub(super) fn check(domain: &Domain) -> Result {
-    let machine = domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref()).unwrap_or_default();
-    let ccw = |info: &&DeviceInfo| matches!(info.address, Some(Address::Ccw(_)));
-    refuse! {
-        !matches!(chipset(domain), Chipset::Ccw | Chipset::Other) && domain.devices.infos().iter().any(ccw) =>
-            QEMU.config_unsupported("CCW addresses are not supported by machine type '{machine}'");
-    }
     let tuned = domain.cputune.as_ref().is_some_and(|c| !c.cachetune.is_empty() || !c.memorytune.is_empty());
     let kind = domain.os.type_.clone().unwrap_or_default();
     refuse! {

@@ -42,7 +42,7 @@ element! {
         attr_default type_ "type": CharType => DOMAIN.config_unsupported "unknown type presented to host for character device: {}";
         attr tty if live: Option<String>;
         child source: Vec<CharSource>;
-        child protocol: Option<Protocol>;
+        sole protocol: Option<Protocol> => DOMAIN.xml_error "only one protocol element is allowed for character device";
         child log: Option<Log>;
     }
 
@@ -58,8 +58,8 @@ element! {
         attr master: Option<String>;
         attr slave: Option<String>;
         attr reconnect_attr "reconnect": Option<u32>;
-        child reconnect: Option<Reconnect>;
         child seclabel: Vec<DeviceSeclabel>;
+        child reconnect: Option<Reconnect>;
         child clipboard: Option<AgentClipboard>;
         child mouse: Option<AgentMouse>;
     }
@@ -152,7 +152,7 @@ element! {
         leaf certificate: Vec<String>;
         leaf database: Option<String>;
         child source: Vec<CharSource>;
-        child protocol: Option<Protocol>;
+        sole protocol: Option<Protocol> => DOMAIN.xml_error "only one protocol element is allowed for character device";
         child log: Option<Log>;
         flat info: DeviceInfo;
     }
@@ -199,7 +199,7 @@ element! {
         attr model: RngModel;
         attr type_ "type": Option<CharType> => DOMAIN.config_unsupported "unknown backend type '{}' for egd";
         child source: Vec<CharSource>;
-        child protocol: Option<Protocol>;
+        sole protocol: Option<Protocol> => DOMAIN.xml_error "only one protocol element is allowed for character device";
         text path: Option<String>;
     }
 

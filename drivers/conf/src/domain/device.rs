@@ -1,6 +1,6 @@
 //! What devices have in common: where they sit, what they are called, when they boot.
 
-use crate::table::{Element, Hex, Positive, Result, Wide};
+use crate::table::{Element, Hex, Positive, Result, Wide, optional_attr};
 use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, choice, element};
 
@@ -181,4 +181,16 @@ element! {
         attr relabel: Option<YesNo>;
         leaf label: Option<String>;
     }
+}
+
+/// Whether a disk says that it can be taken out. QEMU is told of disks of which that is not shown, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ejectable(pub Option<OnOff>);
+
+impl Element for Ejectable {
+    fn read(node: Node<'_>) -> Result<Self> {
+        optional_attr(node, "removable", None).map(Self)
+    }
+
+    fn write(&self, _out: &mut Writer<'_>) {}
 }

@@ -2,7 +2,7 @@
 
 pub use crate::domain::throttle::{Iotune, ThrottleGroup};
 
-use crate::domain::device::{DeviceInfo, DeviceSeclabel, PciAddress, VirtioOptions};
+use crate::domain::device::{DeviceInfo, DeviceSeclabel, Ejectable, PciAddress, VirtioOptions};
 use crate::table::KiB;
 use crate::{OnOff, YesNo, element, keywords};
 
@@ -165,17 +165,18 @@ element! {
         child host: Vec<StorageHost>;
         child address: Option<PciAddress>;
         child reconnect: Option<Reconnect>;
+        child owner "identity": Option<Identity>;
         child snapshot: Option<SourceName>;
         child config: Option<SourceFile>;
-        child known_hosts "knownHosts": Option<KnownHosts>;
+        child initiator: Option<Initiator>;
         child ssl: Option<Ssl>;
         child cookies if secure: Option<Cookies>;
         child readahead: Option<Readahead>;
         child timeout: Option<Timeout>;
-        child initiator: Option<Initiator>;
-        child auth: Option<StorageAuth>;
+        child known_hosts "knownHosts": Option<KnownHosts>;
         child identity: Option<Identity>;
         child slices: Option<Slices>;
+        child auth: Option<StorageAuth>;
         child seclabel: Vec<DeviceSeclabel>;
         pair encryption: Option<Encryption>;
         child reservations: Option<Reservations>;
@@ -372,6 +373,7 @@ element! {
         attr bus: Option<DiskBus>;
         attr tray: Option<Tray>;
         attr removable: Option<OnOff>;
+        flat ejectable: Ejectable;
         attr rotation_rate: Option<u32>;
     }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::domain::device::{DeviceInfo, VirtioDriver, VirtioOptions};
 use crate::domain::disk::{DiskIothreads, Initiator, StorageAuth, StorageHost, VirtioModel};
 use crate::domain::net::Teaming;
-use crate::table::{Cpuset, Element, Hex, KiB, Result, Wide};
+use crate::table::{AnyBase, Cpuset, Element, Hex, KiB, Result, Wide};
 use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, element, keywords};
 
@@ -180,7 +180,7 @@ element! {
     pub struct HostAddress {
         attr domain: Option<Hex<4>>;
         attr bus: Option<String>;
-        attr device: Option<u32>;
+        attr device: Option<AnyBase>;
         attr port: Option<String>;
         attr slot: Option<Hex<2>>;
         attr function: Option<Hex<1>>;
@@ -387,9 +387,9 @@ element! {
     pub struct Crypto {
         attr model: String | "virtio";
         attr type_ "type": String | "qemu";
-        child backend: Option<CryptoBackend>;
-        flat info: DeviceInfo;
+        sole backend: Option<CryptoBackend> => DOMAIN.xml_error "only one crypto backend is supported";
         child driver: Option<VirtioDriver>;
+        flat info: DeviceInfo;
     }
 
     /// `<backend>` of a crypto device.

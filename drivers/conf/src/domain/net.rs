@@ -79,7 +79,7 @@ element! {
     pub struct InterfaceSource {
         attr type_ "type": Option<String>;
         attr network: Option<String>;
-        attr portid if live: Option<Uuid>;
+        loose portid if live: Option<Uuid>;
         attr portgroup: Option<String>;
         attr bridge: Option<String>;
         attr name: Option<String>;
@@ -89,8 +89,9 @@ element! {
         attr address: Option<String>;
         attr port: Option<u32>;
         attr switchid: Option<String>;
+        loose switch_port "portid": Option<i64>;
         attr portgroupid: Option<String>;
-        attr connectionid: Option<String>;
+        attr connectionid: Option<i64>;
         child pci "address": Option<Address>;
         child reconnect: Option<Reconnect>;
         child ip: Vec<InterfaceIp>;

@@ -71,7 +71,7 @@ mod value;
 pub use fields::{AttrField, ChildField, Empty, LeafField, TextField};
 #[doc(hidden)]
 pub use fields::{choice_word, one_of, optional_attr, refuse_child, sole};
-pub use value::{Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, Wide, parse_uuid};
+pub use value::{AnyBase, Bad, Bytes, Cpuset, Hex, KiB, Mac, Positive, Value, Wide, parse_uuid};
 pub(crate) use value::{c_number, unit};
 
 use virtwire_protocol::{ErrorDomain, VirtError};

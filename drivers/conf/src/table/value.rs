@@ -140,6 +140,27 @@ impl<const DIGITS: usize> Value for Hex<DIGITS> {
     }
 }
 
+/// A number that is read in the bases C knows and shown in ten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct AnyBase(pub u32);
+
+impl std::fmt::Display for AnyBase {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, out)
+    }
+}
+
+impl Value for AnyBase {
+    fn parse(text: &str) -> std::result::Result<Option<Self>, Bad> {
+        let value = c_number(text).and_then(|value| u32::try_from(value).ok());
+        value.map(|value| Some(Self(value))).ok_or(Bad::Number("non-negative integer"))
+    }
+
+    fn show(&self) -> Cow<'_, str> {
+        self.0.to_string().into()
+    }
+}
+
 /// A number of 64 bits that is read and shown like [`Hex`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Wide(pub u64);

@@ -272,3 +272,26 @@ fn what_a_run_adds_does_not_make_another_device() {
     assert!(domain.devices.named("channel0").is_some());
     assert!(domain.devices.take_named("channel0").is_some() && domain.devices.channels.is_empty());
 }
+
+/// What is said to whoever adds, changes and removes a device that cannot be, or is not there: `changed.txt` has the device
+/// and the three answers of libvirt 11.3's QEMU driver.
+#[test]
+fn a_device_is_judged_before_what_is_done_with_it() {
+    let text = include_str!("../data/changed.txt");
+    let base = base();
+    let mut failures = Vec::new();
+    for record in text.trim_end().split("\n\n") {
+        let lines: Vec<&str> = record.lines().collect();
+        let [xml, expected @ ..] = lines.as_slice() else { panic!("{record}") };
+        let device = parse(xml);
+        let actual = [
+            said(base.attach(device.clone(), &options())),
+            said(base.update(device.clone(), &options())),
+            said(base.detach(&device, &options())),
+        ];
+        if actual != expected {
+            failures.push(format!("{xml}\n  libvirt: {expected:#?}\n  here:    {actual:#?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}

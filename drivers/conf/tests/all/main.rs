@@ -4,6 +4,7 @@ mod boards;
 mod change;
 mod corpus;
 mod hostile;
+mod kept;
 mod observed;
 mod q35;
 mod refused;

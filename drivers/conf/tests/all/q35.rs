@@ -107,3 +107,26 @@ fn what_is_said_short_is_shown_whole() {
     );
     assert!(!text.contains("cputune"), "{text}");
 }
+
+#[test]
+fn the_usb_controllers_of_ich9_are_where_ich9_has_them() {
+    let set = |index: u32| {
+        ["ehci1", "uhci1", "uhci2"]
+            .map(|model| format!("<controller type='usb' index='{index}' model='ich9-{model}'/>"))
+            .concat()
+    };
+    let at = |slot: &str, function: u32| {
+        format!("<address type='pci' domain='0x0000' bus='0x00' slot='{slot}' function='0x{function}'")
+    };
+    let text = shown("", "", &(set(0) + &set(1) + &set(2)));
+    shows(&text, &["0x1d", "0x1a"].map(|slot| at(slot, 7)).each_ref().map(String::as_str));
+    shows(&text, &["0x1d", "0x1a"].map(|slot| at(slot, 0)).each_ref().map(String::as_str));
+    // A third set is as any device.
+    shows(&text, &["bus='0x02' slot='0x01' function='0x7'"]);
+    // Who has one of the slots keeps it, and a fast one alone is as any device, too.
+    let taken =
+        "<sound model='ich6'><address type='pci' domain='0' bus='0' slot='0x1d' function='0'/></sound>";
+    shows(&shown("", "", &(set(0) + taken)), &[&at("0x1a", 7)]);
+    let alone = "<controller type='usb' index='0' model='ich9-ehci1'/>";
+    shows(&shown("", "", alone), &["bus='0x02' slot='0x01' function='0x7'"]);
+}

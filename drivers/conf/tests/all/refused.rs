@@ -45,7 +45,7 @@ fn qemus_refusals_are_those_of_libvirt() {
     let text = std::fs::read_to_string(file).unwrap();
     let mut host = QemuHost::x86_64("/usr/bin/qemu-system-x86_64", "10.0", true);
     // What Debian's QEMU has without its modules, as far as the answers depend on it.
-    let devices = "VGA virtio-gpu-pci pvpanic pvpanic-pci ich9-ahci lsi53c895a mptsas1068 megasas pvscsi acpi-erst \
+    let devices = "VGA cirrus-vga virtio-gpu-pci pvpanic pvpanic-pci ich9-ahci lsi53c895a mptsas1068 megasas pvscsi acpi-erst \
                    ivshmem-plain ivshmem-doorbell";
     host.emulators[0].devices = devices.split_whitespace().map(str::to_owned).collect();
     let options = ParseOptions::qemu(Arc::new(host));

@@ -33,16 +33,21 @@ fn plan9(line: &mut CommandLine, filesystem: &Filesystem) -> Json {
     let id = format!("fsdev-{name}");
     let driver = filesystem.driver.as_ref();
     let security = match filesystem.accessmode {
-        Some(AccessMode::Mapped) => "mapped",
-        Some(AccessMode::Squash) => "none",
-        Some(AccessMode::Passthrough) | None => "passthrough",
+        Some(AccessMode::Mapped) => ",security_model=mapped",
+        Some(AccessMode::Squash) => ",security_model=none",
+        Some(AccessMode::Passthrough) => ",security_model=passthrough",
+        None => "",
     };
     let dir = filesystem.source.as_ref().and_then(|source| source.dir.as_deref()).unwrap_or_default();
     let wrpolicy = driver.and_then(|driver| driver.wrpolicy.as_deref());
     let said =
         |key: &str, value: Option<&str>| value.map_or(String::new(), |value| format!(",{key}={value}"));
+    let kind = match driver.and_then(|driver| driver.type_) {
+        Some(FilesystemDriverType::Handle) => "handle".to_owned(),
+        _ => format!("local{security}"),
+    };
     let text = format!(
-        "local,security_model={security}{}{}{}{},id={id},path={}{}",
+        "{kind}{}{}{}{},id={id},path={}{}",
         said("multidevs", filesystem.multidevs.map(Multidevs::as_str)),
         said("writeout", wrpolicy),
         said("fmode", filesystem.fmode.as_deref()),

@@ -58,7 +58,7 @@ fn boot(hostdev: &Hostdev) -> Option<u32> {
 }
 
 fn usb(domain: &Domain, hostdev: &Hostdev) -> Result<Json, VirtError> {
-    let place = address(hostdev).and_then(|at| Some((at.bus.as_deref()?.parse::<u32>().ok()?, at.device?)));
+    let place = address(hostdev).and_then(|at| Some((at.bus.as_deref()?.parse::<u32>().ok()?, at.device?.0)));
     let missing = || QEMU.internal_error("USB host device is missing bus/device information");
     let (bus, device) = place.ok_or_else(missing)?;
     let reset = hostdev.source.as_ref().and_then(|source| source.guest_reset.as_deref());

@@ -136,14 +136,9 @@ fn filter(filter: &Redirfilter) -> String {
 fn rule(rule: &UsbDevFilter) -> String {
     let any = |part: &Option<String>| part.clone().unwrap_or_else(|| "-1".to_owned());
     // The version is written in decimal and told in BCD.
-    let version = rule.version.as_deref().map_or_else(
-        || "-1".to_owned(),
-        |version| {
-            let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
-            let digits = |part: &str| part.parse::<u16>().unwrap_or_default();
-            format!("0x{:02}{:02}", digits(major), digits(minor))
-        },
-    );
+    let version = rule.version.as_deref().and_then(|version| version.split_once('.'));
+    let version =
+        version.map_or_else(|| "-1".to_owned(), |(major, minor)| format!("0x{major:0>2}{minor:0>2}"));
     let allow = u8::from(rule.allow == YesNo::Yes);
     format!("{}:{}:{}:{version}:{allow}", any(&rule.class), any(&rule.vendor), any(&rule.product))
 }

@@ -4,8 +4,10 @@
 use std::fs;
 
 use virtwire_conf::domain::VirtType;
+use virtwire_conf::domain::chardev::ChannelTargetType;
 use virtwire_conf::domain::device::Address;
-use virtwire_conf::domain::misc::HostdevType;
+use virtwire_conf::domain::display::{Graphics, GraphicsType};
+use virtwire_conf::domain::misc::{ControllerType, HostdevType};
 use virtwire_conf::domain::os::{SmbiosMode, Sysinfo, SysinfoType, TimerName};
 use virtwire_conf::table::{Cpuset, Value};
 use virtwire_conf::{Domain, YesNo};
@@ -38,6 +40,23 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
     if told && domain.sysinfo.iter().any(|info| boards(info) > 1) {
         return unsupported("qemu does not support more than one entry to Type 2 in SMBIOS table");
     }
+    let kinds =
+        |screen: &Graphics| devices.graphics.iter().filter(|other| other.type_ == screen.type_).count();
+    if devices.graphics.iter().any(|screen| kinds(screen) > 1) {
+        return unsupported(
+            "only 1 graphics device of each type (sdl, vnc, spice, headless, dbus, rdp) is supported",
+        );
+    }
+    let shown = devices.graphics.iter().filter(|screen| screen.type_ == GraphicsType::Vnc);
+    let mut fixed = shown.filter(|screen| screen.autoport == Some(YesNo::No));
+    if fixed.any(|screen| !screen.port.is_some_and(|port| VNC_PORTS.contains(&port))) {
+        let (first, last) = (VNC_PORTS.start(), VNC_PORTS.end());
+        return Err(QEMU.config_unsupported(format_args!("vnc port must be in range [{first},{last}]")));
+    }
+    let heard = devices.graphics.iter().filter_map(|screen| screen.audio.as_ref());
+    if heard.into_iter().any(|audio| devices.audios.iter().all(|known| known.id != audio.id)) {
+        return Err(QEMU.internal_error("unable to find audio backend for sound device"));
+    }
     if told && !domain.sysinfo.iter().any(|info| info.type_ == SysinfoType::Smbios) {
         let text = format_args!("Domain '{}' sysinfo are not available", domain.name);
         return Err(QEMU.xml_error(text));
@@ -65,12 +84,27 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
             return Err(QEMU.operation_failed("Unable to find a satisfying virtiofsd"));
         }
     }
+    let ports = devices.controllers.iter().filter(|c| c.type_ == ControllerType::Usb && c.ports.is_some());
+    let few = |model: &&str| !matches!(*model, "nec-xhci" | "qemu-xhci" | "none");
+    if let Some(model) = ports.filter_map(|controller| controller.model.as_deref()).find(few) {
+        let text =
+            format_args!("usb controller type '{model}' doesn't support 'ports' with this QEMU binary");
+        return Err(QEMU.config_unsupported(text));
+    }
+    let mut channels = devices.channels.iter().filter_map(|channel| channel.target.as_ref());
+    if channels.any(|target| target.type_ == Some(ChannelTargetType::Xen)) {
+        let text = "An error occurred, but the cause is unknown";
+        return Err(VirtError { message: text.into(), ..ErrorDomain::NONE.internal_error("") });
+    }
     let adapters = devices.hostdevs.iter().filter(|hostdev| hostdev.type_ == HostdevType::Scsi);
     for source in adapters.filter_map(|hostdev| hostdev.source.as_ref()).filter(|s| s.adapter.is_some()) {
         hostdev::generic_device(Some(source))?;
     }
     Ok(())
 }
+
+/// Where VNC's displays are.
+const VNC_PORTS: std::ops::RangeInclusive<i32> = 5900..=65535;
 
 /// A guest's time stamp counter may be this much faster or slower than the host's: 250 parts of a million.
 const TOLERANCE: u64 = 1_000_000 / 250;

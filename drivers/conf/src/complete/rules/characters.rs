@@ -2,79 +2,206 @@
 
 use virtwire_protocol::ErrorDomain;
 
-use super::{Around, Result};
-use crate::domain::Domain;
-use crate::domain::chardev::{ChannelTargetType, CharSource, CharType, Console, ConsoleTargetType};
+use super::{Around, Chipset, Result, small};
+use crate::YesNo;
+use crate::complete::check;
+use crate::domain::chardev::{
+    Channel, CharMode, CharSource, CharType, Chardev, Console, ConsoleTargetType, Parallel, Redirdev, Rng,
+    RngBackend, RngModel, Serial, SerialTargetType, Smartcard,
+};
+use crate::domain::device::Address;
 use crate::domain::display::GraphicsType;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const XML: ErrorDomain = ErrorDomain::XML;
+
+/// What shows of a host's end as it is read.
+fn read(end: &Chardev, virtio: bool) -> Result {
+    refuse! {
+        end.type_ == CharType::Spicevmc && !virtio =>
+            DOMAIN.config_unsupported("spicevmc device type only supports virtio");
+    }
+    halves(end.type_, &end.source)
+}
+
+pub(super) fn read_serial(serial: &Serial) -> Result {
+    read(&serial.chardev, false)
+}
+
+pub(super) fn read_parallel(parallel: &Parallel) -> Result {
+    read(&parallel.chardev, false)
+}
+
+pub(super) fn read_console(console: &Console) -> Result {
+    read(&console.chardev, false)
+}
+
+pub(super) fn read_channel(channel: &Channel) -> Result {
+    check::channel(channel)?;
+    read(&channel.chardev, channel.is_virtio())
+}
+
+pub(super) fn read_smartcard(card: &Smartcard) -> Result {
+    small::smartcard(card)?;
+    halves(card.type_.unwrap_or_default(), &card.source)
+}
+
+pub(super) fn read_redirdev(redirdev: &Redirdev) -> Result {
+    halves(redirdev.chardev.type_, &redirdev.chardev.source)?;
+    small::on_usb(&redirdev.info)
+}
+
+/// What shows of a source of randomness as it is read.
+pub(super) fn read_rng(rng: &Rng) -> Result {
+    let silent = |backend: &RngBackend| backend.model == RngModel::Egd && backend.type_.is_none();
+    refuse! {
+        rng.backend.is_none() => DOMAIN.xml_error("only one RNG backend is supported");
+        rng.backend.as_ref().is_some_and(silent) => DOMAIN.xml_error("missing EGD backend type");
+    }
+    rng.backend.iter().try_for_each(|backend| halves(backend.type_.unwrap_or_default(), &backend.source))
+}
+
+/// There is one source, but datagrams come from somewhere and go somewhere; who connects again says when.
+fn halves(kind: CharType, sources: &[CharSource]) -> Result {
+    let again = sources.iter().filter_map(|source| source.reconnect.as_ref());
+    let when = again.into_iter().any(|again| again.enabled == Some(YesNo::Yes) && again.timeout.is_none());
+    refuse! {
+        sources.len() > 1 && kind != CharType::Udp =>
+            DOMAIN.xml_error("only one source element is allowed for character device");
+        when => XML.xml_error("Missing required attribute 'timeout' in element 'reconnect'");
+    }
+    Ok(())
+}
 
 /// What a host end must say, by its kind.
-pub(in super::super) fn source(kind: CharType, sources: &[CharSource]) -> Result {
+fn source(kind: CharType, sources: &[CharSource]) -> Result {
     let first = sources.first();
     let has = |part: fn(&CharSource) -> bool| first.is_some_and(part);
     let missing = |what: &str| {
-        Err(DOMAIN.config_unsupported(format_args!("Missing source {what} attribute for char device")))
+        Err(DOMAIN.internal_error(format_args!("Missing source {what} attribute for char device")))
+    };
+    let late = |source: &CharSource| {
+        source.mode == Some(CharMode::Bind) && source.reconnect.as_ref().is_some_and(|r| r.enabled.is_some())
     };
     match kind {
-        CharType::Spiceport | CharType::Dbus if !has(|source| source.channel.is_some()) => missing("channel"),
-        _ => Ok(()),
+        CharType::File | CharType::Dev | CharType::Pipe | CharType::Unix if !has(|s| s.path.is_some()) => {
+            return missing("path");
+        }
+        CharType::Nmdm if has(|s| s.master.is_some() != s.slave.is_some()) => {
+            let text = "Should define both master and slave path attributes for nmdm device";
+            return Err(DOMAIN.internal_error(text));
+        }
+        CharType::Tcp if !has(|s| s.host.is_some()) => return missing("host"),
+        CharType::Tcp if !has(|s| s.service.is_some()) => return missing("service"),
+        CharType::Udp if sources.iter().all(|s| s.service.is_none()) => return missing("service"),
+        CharType::Spiceport | CharType::Dbus if !has(|s| s.channel.is_some()) => {
+            return Err(DOMAIN.config_unsupported("Missing source channel attribute for char device"));
+        }
+        _ => {}
     }
+    refuse! {
+        matches!(kind, CharType::Tcp | CharType::Unix) && sources.iter().any(late) =>
+            DOMAIN.internal_error("chardev reconnect is possible only for connect mode");
+    }
+    sources.iter().flat_map(|source| &source.seclabel).try_for_each(check::relabelled)
 }
 
-/// Everything in this file that no driver could do.
-pub(super) fn check(domain: &Domain) -> Result {
-    let devices = &domain.devices;
-    let virtio = |at: &crate::domain::chardev::Channel| {
-        at.target.as_ref().and_then(|target| target.type_) == Some(ChannelTargetType::Virtio)
-    };
-    let serials = devices.serials.iter().map(|serial| (&serial.chardev, false));
-    let parallels = devices.parallels.iter().map(|parallel| (&parallel.chardev, false));
-    let channels = devices.channels.iter().map(|channel| (&channel.chardev, virtio(channel)));
-    let all = serials.chain(parallels).chain(channels);
-    for (end, virtio) in all {
-        refuse! {
-            end.type_ == CharType::Spicevmc && !virtio =>
-                DOMAIN.config_unsupported("spicevmc device type only supports virtio");
-        }
-        source(end.type_, &end.source)?;
+fn end(end: &Chardev) -> Result {
+    source(end.type_, &end.source)
+}
+
+pub(super) fn serial(_around: &Around<'_>, serial: &Serial) -> Result {
+    end(&serial.chardev)
+}
+
+pub(super) fn parallel(_around: &Around<'_>, parallel: &Parallel) -> Result {
+    end(&parallel.chardev)
+}
+
+pub(super) fn console(_around: &Around<'_>, console: &Console) -> Result {
+    end(&console.chardev)
+}
+
+/// A channel's socket may be the driver's to choose.
+pub(super) fn channel(_around: &Around<'_>, channel: &Channel) -> Result {
+    let chosen = channel.chardev.type_ == CharType::Unix && channel.chardev.source.is_empty();
+    if chosen { Ok(()) } else { end(&channel.chardev) }
+}
+
+/// D-Bus has one name for all of them.
+pub(super) fn redirdev(_around: &Around<'_>, redirdev: &Redirdev) -> Result {
+    if redirdev.chardev.type_ == CharType::Dbus { Ok(()) } else { end(&redirdev.chardev) }
+}
+
+pub(super) fn smartcard(_around: &Around<'_>, card: &Smartcard) -> Result {
+    refuse! {
+        !matches!(card.info.address, None | Some(Address::Ccid(_))) =>
+            DOMAIN.config_unsupported("Controllers must use the 'ccid' address type");
     }
-    let serial = |console: &&Console| {
-        console.target.as_ref().and_then(|target| target.type_) == Some(ConsoleTargetType::Serial)
+    card.type_.map_or(Ok(()), |kind| source(kind, &card.source))
+}
+
+pub(super) fn rng(_around: &Around<'_>, rng: &Rng) -> Result {
+    let backend = rng.backend.iter().filter_map(|backend| Some((backend.type_?, &backend.source)));
+    backend.into_iter().try_for_each(|(kind, sources)| source(kind, sources))
+}
+
+pub(super) fn rng_qemu(around: &Around<'_>, rng: &Rng) -> Result {
+    let kind = rng.backend.as_ref().and_then(|backend| backend.type_);
+    kind.map_or(Ok(()), |kind| of_qemu(around, kind))
+}
+
+/// What goes by way of a screen of SPICE needs one.
+fn of_qemu(around: &Around<'_>, kind: CharType) -> Result {
+    let spice = around.domain.devices.graphics.iter().any(|screen| screen.type_ == GraphicsType::Spice);
+    refuse! {
+        matches!(kind, CharType::Spicevmc | CharType::Spiceport) && !spice =>
+            QEMU.config_unsupported("chardev '{}' not supported without spice graphics", kind.as_str());
+    }
+    Ok(())
+}
+
+pub(super) fn serial_qemu(around: &Around<'_>, serial: &Serial) -> Result {
+    let debug = serial.target.as_ref().and_then(|target| target.type_) == Some(SerialTargetType::IsaDebug);
+    refuse! {
+        debug && around.chipset.is_foreign() =>
+            DOMAIN.config_unsupported("isa-debug serial type only valid on x86 architecture");
+    }
+    of_qemu(around, serial.chardev.type_)
+}
+
+pub(super) fn parallel_qemu(around: &Around<'_>, parallel: &Parallel) -> Result {
+    refuse! {
+        matches!(around.chipset, Chipset::Ccw | Chipset::Pseries) =>
+            QEMU.config_unsupported("parallel ports are not supported");
+    }
+    of_qemu(around, parallel.chardev.type_)
+}
+
+pub(super) fn channel_qemu(around: &Around<'_>, channel: &Channel) -> Result {
+    of_qemu(around, channel.chardev.type_)
+}
+
+pub(super) fn redirdev_qemu(around: &Around<'_>, redirdev: &Redirdev) -> Result {
+    of_qemu(around, redirdev.chardev.type_)
+}
+
+/// QEMU has one reader, and it holds one card.
+pub(super) fn smartcard_qemu(around: &Around<'_>, card: &Smartcard) -> Result {
+    let first = match &card.info.address {
+        Some(Address::Ccid(at)) => at.controller == 0 && at.slot == 0,
+        _ => around.whole(),
     };
     refuse! {
-        devices.consoles.iter().skip(1).any(|console| serial(&console)) =>
-            DOMAIN.config_unsupported("Only the first console can be a serial port");
+        around.domain.devices.smartcards.len() > 1 || !first =>
+            QEMU.config_unsupported("this QEMU binary lacks multiple smartcard support");
     }
-    let consoles = devices.consoles.iter().map(|console| &console.chardev);
-    let redirected = devices.redirdevs.iter().map(|redirdev| &redirdev.chardev);
-    let redirected = redirected.filter(|end| end.type_ != CharType::Dbus);
-    consoles.chain(redirected).try_for_each(|end| source(end.type_, &end.source))
+    of_qemu(around, card.type_.unwrap_or_default())
 }
 
-/// Everything in this file that QEMU could not do.
-pub(super) fn check_qemu(around: &Around<'_>) -> Result {
-    let devices = &around.domain.devices;
-    let spice = devices.graphics.iter().any(|screen| screen.type_ == GraphicsType::Spice);
-    let serials = devices.serials.iter().map(|serial| &serial.chardev);
-    let channels = devices.channels.iter().map(|channel| &channel.chardev);
-    let consoles = devices.consoles.iter().map(|console| &console.chardev);
-    let parallels = devices.parallels.iter().map(|parallel| &parallel.chardev);
-    let redirected = devices.redirdevs.iter().map(|redirdev| &redirdev.chardev);
-    let cards = devices.smartcards.iter().filter_map(|card| card.type_);
-    let ends = serials.chain(channels).chain(consoles).chain(parallels).chain(redirected);
-    for kind in ends.map(|end| end.type_).chain(cards) {
-        let of_spice = matches!(kind, CharType::Spicevmc | CharType::Spiceport);
-        refuse! {
-            of_spice && !spice =>
-                QEMU.config_unsupported("chardev '{}' not supported without spice graphics", kind.as_str());
-        }
-    }
-    devices.consoles.iter().try_for_each(|it| console(around, it))
-}
-
-fn console(around: &Around<'_>, console: &Console) -> Result {
+pub(super) fn console_qemu(around: &Around<'_>, console: &Console) -> Result {
+    of_qemu(around, console.chardev.type_)?;
     let target = console.target.as_ref().and_then(|target| target.type_).unwrap_or_default();
     let device = match target {
         ConsoleTargetType::Sclp => Some("sclpconsole"),

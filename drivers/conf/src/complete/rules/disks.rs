@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result, small, sources};
+use crate::complete::drives;
 use crate::domain::Domain;
 use crate::domain::device::Address;
 use crate::domain::disk::{
@@ -30,6 +31,10 @@ pub(in super::super) fn read(disk: &Disk) -> Result {
         read_source(disk.type_, source)?;
     }
     sources::read(disk)?;
+    let twice = disk.encryption.is_some() && disk.source.as_ref().is_some_and(|s| s.encryption.is_some());
+    refuse! {
+        twice => DOMAIN.config_unsupported("an <encryption> definition already found for disk source");
+    }
     let format = disk.driver.as_ref().and_then(|driver| driver.type_.as_deref());
     refuse! {
         format.is_some_and(|format| !FORMATS.contains(&format)) =>
@@ -152,12 +157,9 @@ fn reservations(asked: &Reservations) -> Result {
     Ok(())
 }
 
-/// Everything in this file that no driver could do.
-pub(super) fn check(domain: &Domain) -> Result {
-    domain.devices.disks.iter().try_for_each(|it| disk(domain, it))
-}
-
-fn disk(domain: &Domain, disk: &Disk) -> Result {
+/// What no driver could do.
+pub(super) fn check(around: &Around<'_>, disk: &Disk) -> Result {
+    let domain = around.domain;
     let target = disk.target.clone().unwrap_or_default();
     let bus = target.bus.unwrap_or_default();
     let virtio = bus == DiskBus::Virtio;
@@ -186,8 +188,15 @@ fn disk(domain: &Domain, disk: &Disk) -> Result {
     let kept = stored.and_then(|store| store.format.as_ref()).map(|format| format.type_.as_str());
     let fits = matches!(letters, Some("fd" | "hd" | "sd" | "vd" | "xv" | "ub" | "nv" | "mm"));
     refuse! {
+        target.dev.is_none() => DOMAIN.no_target("{}", drives::shown(disk).unwrap_or_default());
         target.dev.is_some() && !fits && disk.info.address.is_none() => DOMAIN.internal_error(
             "Invalid harddisk device name: {}", target.dev.clone().unwrap_or_default());
+        source.is_some_and(|source| source.protocol == Some(StorageProtocol::Sheepdog)) =>
+            DOMAIN.config_unsupported("'sheepdog' protocol is no longer supported by any hypervisor driver");
+        disk.product.as_ref().is_some_and(|product| product.len() > 16) && bus == DiskBus::Scsi =>
+            DOMAIN.config_unsupported("disk product is more than 16 characters");
+        disk.vendor.as_ref().is_some_and(|vendor| vendor.len() > 8) && bus == DiskBus::Scsi =>
+            DOMAIN.config_unsupported("disk vendor is more than 8 characters");
         driver.iothread.is_some() && driver.iothreads.is_some() => DOMAIN.xml_error(
             "disk driver 'iothread' attribute can't be used together with 'iothreads' subelement");
         driver.rerror_policy == Some(ErrorPolicy::Enospace) =>
@@ -265,19 +274,16 @@ fn empty(disk: &Disk) -> bool {
     }
 }
 
-/// Everything in this file that QEMU could not do.
-pub(super) fn check_qemu(around: &Around<'_>) -> Result {
-    let domain = around.domain;
-    domain.devices.disks.iter().try_for_each(|disk| {
-        of_qemu(disk)?;
-        place(domain, disk)
-    })
+/// What QEMU could not do.
+pub(super) fn check_qemu(around: &Around<'_>, disk: &Disk) -> Result {
+    of_qemu(disk)?;
+    let bus = disk.target.as_ref().and_then(|target| target.bus).unwrap_or_default();
+    place(around.domain, disk.info.address.as_ref(), bus)
 }
 
-/// How many controllers, buses and targets there can be of what a disk is on.
-fn place(domain: &Domain, disk: &Disk) -> Result {
-    let Some(Address::Drive(at)) = &disk.info.address else { return Ok(()) };
-    let bus = disk.target.as_ref().and_then(|target| target.bus).unwrap_or_default();
+/// How many controllers, buses and targets there can be of what a drive is on.
+pub(super) fn place(domain: &Domain, address: Option<&Address>, bus: DiskBus) -> Result {
+    let Some(Address::Drive(at)) = address else { return Ok(()) };
     let scsi = |controller: &&Controller| {
         controller.type_ == ControllerType::Scsi
             && controller.index.and_then(|n| u32::try_from(n).ok()) == Some(at.controller)
@@ -351,6 +357,8 @@ fn of_qemu(disk: &Disk) -> Result {
             "metadata cache max size control is supported only with qcow2 images");
         !serial.chars().all(|c| c.is_ascii_alphanumeric() || "_- .+".contains(c)) =>
             QEMU.internal_error("driver serial '{serial}' contains unsafe characters");
+        disk.product.is_some() && !rotates =>
+            QEMU.config_unsupported("Only ide, sata and scsi disk supports 'product'");
         disk.vendor.is_some() && bus != DiskBus::Scsi =>
             QEMU.config_unsupported("Only scsi disk supports 'vendor'");
         disk.transient.is_some() && disk.type_ != StorageType::File =>

@@ -4,7 +4,9 @@ use virtwire_protocol::ErrorDomain;
 
 use super::small::{is_special, misplaced};
 use super::{Around, Result};
+use crate::complete::board;
 use crate::domain::Domain;
+use crate::domain::device::Address;
 use crate::domain::display::{
     Audio, AudioStream, AudioType, Connected, Graphics, GraphicsType, Input, InputBus, InputType, ListenType,
     Sound, SoundModel, Video, VideoBackend, VideoType,
@@ -45,6 +47,33 @@ fn audio_as_written(audio: &Audio) -> Result {
             "Invalid value for attribute 'voices' in element '{}': Zero is not permitted",
             silent.unwrap_or_default());
     }
+    let streams = [&audio.input, &audio.output].into_iter().flatten();
+    streams.into_iter().try_for_each(stream)
+}
+
+/// What shows of input devices as they are read.
+pub(super) fn inputs(domain: &Domain) -> Result {
+    for it in &domain.devices.inputs {
+        let nameless = it.source.as_ref().is_some_and(|source| source.dev.is_none());
+        refuse! {
+            it.type_ == InputType::Evdev && nameless => DOMAIN.xml_error("Missing evdev path for input device");
+            it.bus == Some(InputBus::Usb) && !matches!(it.info.address, None | Some(Address::Usb(_))) =>
+                DOMAIN.xml_error("Invalid address for a USB device");
+        }
+    }
+    Ok(())
+}
+
+/// What shows of screens as they are read.
+pub(super) fn screens(domain: &Domain) -> Result {
+    let silent = |screen: &Graphics| {
+        matches!(screen.type_, GraphicsType::Sdl | GraphicsType::Spice | GraphicsType::Dbus)
+            && screen.gl.as_ref().is_some_and(|gl| gl.enable.is_none())
+    };
+    refuse! {
+        domain.devices.graphics.iter().any(silent) =>
+            XML.xml_error("Missing required attribute 'enable' in element 'gl'");
+    }
     Ok(())
 }
 
@@ -53,44 +82,7 @@ pub(super) fn audios(domain: &Domain) -> Result {
     domain.devices.audios.iter().try_for_each(audio_as_written)
 }
 
-/// What shows of input devices as they are read.
-pub(super) fn inputs(domain: &Domain) -> Result {
-    let whole = domain.os.type_.as_ref().is_some_and(|kind| kind.name == "hvm");
-    domain.devices.inputs.iter().filter(|_| whole).try_for_each(|it| {
-        let (kind, bus) = (it.type_, it.bus);
-        let nameless = it.source.as_ref().is_some_and(|source| source.dev.is_none());
-        let of_old = matches!(kind, InputType::Mouse | InputType::Keyboard);
-        refuse! {
-            kind == InputType::Evdev && nameless => DOMAIN.xml_error("Missing evdev path for input device");
-            bus == Some(InputBus::Ps2) && !of_old => DOMAIN.internal_error(
-                "ps2 bus does not support {} input device", kind.as_str());
-            bus == Some(InputBus::Xen) => DOMAIN.internal_error("unsupported input bus xen");
-            kind == InputType::Evdev && !matches!(bus, None | Some(InputBus::None)) =>
-                DOMAIN.config_unsupported("input evdev doesn't support bus element");
-            kind == InputType::Passthrough && !matches!(bus, None | Some(InputBus::Virtio)) => DOMAIN.config_unsupported(
-                "only bus 'virtio' is supported for 'passthrough' input devices");
-        }
-        Ok(())
-    })
-}
-
-/// Everything in this file that no driver could do.
-pub(super) fn check(domain: &Domain) -> Result {
-    let devices = &domain.devices;
-    devices.graphics.iter().try_for_each(screen)?;
-    devices.videos.iter().try_for_each(card)?;
-    devices.audios.iter().try_for_each(audio)?;
-    devices.inputs.iter().try_for_each(input)?;
-    let ports = domain.features.as_ref().and_then(|features| features.ps2.as_ref());
-    let without = ports.is_some_and(|ports| ports.state == OnOff::Off);
-    refuse! {
-        without && devices.inputs.iter().any(|input| input.bus == Some(InputBus::Ps2)) =>
-            DOMAIN.config_unsupported("ps2 bus inputs require the ps2 feature not to be disabled");
-    }
-    devices.sounds.iter().try_for_each(sound)
-}
-
-fn screen(screen: &Graphics) -> Result {
+pub(super) fn screen(around: &Around<'_>, screen: &Graphics) -> Result {
     let kind = screen.type_;
     for listen in &screen.listens {
         let network = listen.network.as_deref().is_some_and(|name| !name.is_empty());
@@ -108,8 +100,12 @@ fn screen(screen: &Graphics) -> Result {
                 DOMAIN.xml_error("'network' attribute is required for listen type 'network'");
         }
     }
+    let wanted = screen.audio.as_ref().map(|audio| audio.id).filter(|_| kind == GraphicsType::Vnc);
+    let unknown = wanted.filter(|id| around.domain.devices.audios.iter().all(|audio| audio.id != *id));
+    refuse! {
+        unknown.is_some() => DOMAIN.xml_error("no audio device with ID {}", unknown.unwrap_or_default());
+    }
     let keeps = matches!(screen.connected, None | Some(Connected::Keep));
-    let silent = screen.gl.as_ref().is_some_and(|gl| gl.enable.is_none());
     let own = screen.p2p == Some(YesNo::Yes) && screen.address.is_some();
     let until = screen.passwd_valid_to.as_deref();
     let date = |text: &str| {
@@ -119,8 +115,6 @@ fn screen(screen: &Graphics) -> Result {
     refuse! {
         kind == GraphicsType::Vnc && screen.passwd.is_some() && !keeps =>
             DOMAIN.config_unsupported("VNC supports connected='keep' only");
-        matches!(kind, GraphicsType::Sdl | GraphicsType::Dbus) && silent =>
-            XML.xml_error("Missing required attribute 'enable' in element 'gl'");
         kind == GraphicsType::Dbus && own => DOMAIN.xml_error("D-Bus p2p with an address is not supported");
         screen.passwd.is_some() && until.is_some_and(|text| !date(text)) => DOMAIN.internal_error(
             "cannot parse password validity time '{}', expect YYYY-MM-DDTHH:MM:SS", until.unwrap_or_default());
@@ -128,13 +122,18 @@ fn screen(screen: &Graphics) -> Result {
     Ok(())
 }
 
-fn card(video: &Video) -> Result {
+pub(super) fn card(around: &Around<'_>, video: &Video) -> Result {
     let Some(model) = &video.model else { return Ok(()) };
     let options = video.driver.clone().unwrap_or_default();
     let user = options.name == Some(VideoBackend::Vhostuser);
     let virtio = model.type_ == VideoType::Virtio;
     let accelerated = model.acceleration.as_ref();
+    let all = &around.domain.devices.videos;
+    let several = all.len() > 1;
+    let none = |video: &Video| video.model.as_ref().is_some_and(|model| model.type_ == VideoType::None);
     refuse! {
+        several && all.iter().any(none) => DOMAIN.config_unsupported(
+            "a 'none' video type must be the only video device defined for the domain");
         user && !virtio => DOMAIN.config_unsupported("'vhostuser' driver is only supported with 'virtio' device");
         model.type_ != VideoType::Qxl && model.ram.is_some() =>
             DOMAIN.config_unsupported("ram attribute only supported for video type qxl");
@@ -150,14 +149,15 @@ fn card(video: &Video) -> Result {
     misplaced(&options.virtio, virtio)
 }
 
-fn audio(audio: &Audio) -> Result {
+pub(super) fn audio(around: &Around<'_>, audio: &Audio) -> Result {
     refuse! {
+        around.domain.devices.audios.iter().filter(|other| other.id == audio.id).count() > 1 =>
+            DOMAIN.xml_error("audio ID {} is used multiple times", audio.id);
         audio.dsp_policy.is_some_and(|policy| policy < 0) => DOMAIN.xml_error(
             "cannot parse 'dspPolicy' value '{}'", audio.dsp_policy.unwrap_or_default());
         audio.id == 0 => XML.xml_error("Invalid value for attribute 'id' in element 'audio': Zero is not permitted");
     }
-    let streams = [&audio.input, &audio.output].into_iter().flatten();
-    streams.into_iter().try_for_each(stream)
+    Ok(())
 }
 
 fn stream(stream: &AudioStream) -> Result {
@@ -171,9 +171,23 @@ fn stream(stream: &AudioStream) -> Result {
     Ok(())
 }
 
-fn input(input: &Input) -> Result {
-    let virtio = input.bus == Some(InputBus::Virtio);
+pub(super) fn input(around: &Around<'_>, input: &Input) -> Result {
+    let (kind, bus) = (input.type_, input.bus);
+    let virtio = bus == Some(InputBus::Virtio);
+    let of_old = matches!(kind, InputType::Mouse | InputType::Keyboard);
+    let whole = around.domain.os.type_.as_ref().is_some_and(|kind| kind.name == "hvm");
+    let ports = around.domain.features.as_ref().and_then(|features| features.ps2.as_ref());
+    let without = ports.is_some_and(|ports| ports.state == OnOff::Off);
     refuse! {
+        whole && bus == Some(InputBus::Ps2) && !of_old => DOMAIN.internal_error(
+            "ps2 bus does not support {} input device", kind.as_str());
+        bus == Some(InputBus::Ps2) && without =>
+            DOMAIN.config_unsupported("ps2 bus inputs require the ps2 feature not to be disabled");
+        whole && bus == Some(InputBus::Xen) => DOMAIN.internal_error("unsupported input bus xen");
+        kind == InputType::Evdev && !matches!(bus, None | Some(InputBus::None)) =>
+            DOMAIN.config_unsupported("input evdev doesn't support bus element");
+        kind == InputType::Passthrough && !matches!(bus, None | Some(InputBus::Virtio)) => DOMAIN.config_unsupported(
+            "only bus 'virtio' is supported for 'passthrough' input devices");
         input.model.is_some() && !virtio => DOMAIN.config_unsupported(
             "only bus 'virtio' is supported for input model '{}'",
             input.model.unwrap_or_default().as_str()
@@ -182,8 +196,10 @@ fn input(input: &Input) -> Result {
     Ok(())
 }
 
-fn sound(sound: &Sound) -> Result {
+pub(super) fn sound(around: &Around<'_>, sound: &Sound) -> Result {
     let options = sound.driver.clone().unwrap_or_default();
+    let id = sound.audio.as_ref().map(|audio| audio.id);
+    let unknown = id.filter(|id| around.domain.devices.audios.iter().all(|audio| audio.id != *id));
     refuse! {
         // No bus takes it.
         sound.model == SoundModel::Ich7 => DOMAIN.internal_error(
@@ -193,59 +209,72 @@ fn sound(sound: &Sound) -> Result {
             "Invalid value for attribute 'streams' in element 'sound': Zero is not permitted");
         sound.audio.as_ref().is_some_and(|audio| audio.id == 0) => XML.xml_error(
             "Invalid value for attribute 'id' in element 'audio': Zero is not permitted");
+        unknown.is_some() => DOMAIN.xml_error("no audio device with ID {}", unknown.unwrap_or_default());
     }
     misplaced(&options.virtio, sound.model == SoundModel::Virtio || sound.driver.is_none())
 }
 
-/// Everything in this file that QEMU could not do.
-pub(super) fn check_qemu(around: &Around<'_>) -> Result {
-    let devices = &around.domain.devices;
-    let shown = |kind| devices.graphics.iter().any(|screen| screen.type_ == kind);
-    for screen in &devices.graphics {
-        let kind = screen.type_;
-        let secret = screen.passwd.as_ref().map_or(0, String::len);
-        let unknown = matches!(kind, GraphicsType::Rdp | GraphicsType::Desktop);
-        refuse! {
-            kind == GraphicsType::Vnc && secret > VNC_SECRET => QEMU.config_unsupported(
-                "VNC password is {secret} characters long, only {VNC_SECRET} permitted");
-            unknown => QEMU.config_unsupported("{} graphics are not supported with this QEMU", kind.as_str());
-        }
+/// What QEMU does not show.
+pub(super) fn screen_qemu(around: &Around<'_>, screen: &Graphics) -> Result {
+    let kind = screen.type_;
+    let all = &around.domain.devices.graphics;
+    let drawn =
+        all.len() < 2 || all.iter().any(|it| matches!(it.type_, GraphicsType::Vnc | GraphicsType::Spice));
+    let secret = screen.passwd.as_ref().map_or(0, String::len);
+    refuse! {
+        kind == GraphicsType::EglHeadless && !drawn => QEMU.config_unsupported(
+            "graphics type 'egl-headless' is only supported with one of: 'vnc', 'spice' graphics types");
+        kind == GraphicsType::Vnc && secret > VNC_SECRET => QEMU.config_unsupported(
+            "VNC password is {secret} characters long, only {VNC_SECRET} permitted");
+        matches!(kind, GraphicsType::Rdp | GraphicsType::Desktop) =>
+            QEMU.config_unsupported("{} graphics are not supported with this QEMU", kind.as_str());
     }
-    for input in &devices.inputs {
-        refuse! {
-            input.type_ != InputType::Evdev && is_special(input.model) => QEMU.config_unsupported(
-                "virtio (non-)transitional models are not supported for input type={}", input.type_.as_str());
-        }
+    Ok(())
+}
+
+/// What QEMU is not typed at.
+pub(super) fn input_qemu(around: &Around<'_>, input: &Input) -> Result {
+    let ports = !around.chipset.is_foreign() && board::has_ps2(around.domain);
+    refuse! {
+        input.bus == Some(InputBus::Ps2) && !ports => QEMU.config_unsupported("ps2 is not supported by this QEMU binary");
+        input.type_ != InputType::Evdev && is_special(input.model) => QEMU.config_unsupported(
+            "virtio (non-)transitional models are not supported for input type={}", input.type_.as_str());
     }
-    for video in devices.videos.iter().filter_map(|video| video.model.as_ref()) {
-        let many = video.heads.is_some_and(|heads| heads != 1);
-        let size = video.resolution.as_ref();
-        let accelerated = video.acceleration.clone().unwrap_or_default();
-        let sized =
-            matches!(video.type_, VideoType::Vga | VideoType::Qxl | VideoType::Virtio | VideoType::Bochs);
-        let backing =
-            around.domain.memory_backing.as_ref().and_then(|backing| backing.source.as_ref()?.type_);
-        let yes = |answer: Option<YesNo>| answer == Some(YesNo::Yes);
-        refuse! {
-            yes(accelerated.accel2d) => QEMU.config_unsupported("qemu does not support the accel2d setting");
-            yes(accelerated.accel3d) && video.type_ != VideoType::Virtio =>
-                QEMU.config_unsupported("3d acceleration is supported only with 'virtio' video device");
-            video.vgamem.is_some_and(|size| !size.is_power_of_two()) =>
-                QEMU.config_unsupported("value for 'vgamem' must be power of two");
-            video.blob == Some(OnOff::On) && backing != Some(MemorySource::Memfd) => QEMU.config_unsupported(
-                "'blob' support for virtio-gpu devices requires a memfd memory backend");
-            size.is_some() && !sized => QEMU.xml_error("model resolution is not supported");
-            many && !matches!(video.type_, VideoType::Qxl | VideoType::Virtio | VideoType::None) =>
-                QEMU.config_unsupported("video type '{}' doesn't support multiple 'heads'", video.type_.as_str());
-            size.is_some_and(|size| size.x == 0 || size.y == 0) =>
-                DOMAIN.config_unsupported("video resolution values must be greater than 0");
-        }
+    Ok(())
+}
+
+/// What QEMU's cards are not.
+pub(super) fn card_qemu(around: &Around<'_>, video: &Video) -> Result {
+    let Some(video) = &video.model else { return Ok(()) };
+    let many = video.heads.is_some_and(|heads| heads != 1);
+    let size = video.resolution.as_ref();
+    let accelerated = video.acceleration.clone().unwrap_or_default();
+    let sized = matches!(video.type_, VideoType::Vga | VideoType::Qxl | VideoType::Virtio | VideoType::Bochs);
+    let backing = around.domain.memory_backing.as_ref().and_then(|backing| backing.source.as_ref()?.type_);
+    let yes = |answer: Option<YesNo>| answer == Some(YesNo::Yes);
+    refuse! {
+        yes(accelerated.accel2d) => QEMU.config_unsupported("qemu does not support the accel2d setting");
+        yes(accelerated.accel3d) && video.type_ != VideoType::Virtio =>
+            QEMU.config_unsupported("3d acceleration is supported only with 'virtio' video device");
+        video.vgamem.is_some_and(|size| !size.is_power_of_two()) =>
+            QEMU.config_unsupported("value for 'vgamem' must be power of two");
+        video.blob == Some(OnOff::On) && backing != Some(MemorySource::Memfd) => QEMU.config_unsupported(
+            "'blob' support for virtio-gpu devices requires a memfd memory backend");
+        size.is_some() && !sized => QEMU.xml_error("model resolution is not supported");
+        many && !matches!(video.type_, VideoType::Qxl | VideoType::Virtio | VideoType::None) =>
+            QEMU.config_unsupported("video type '{}' doesn't support multiple 'heads'", video.type_.as_str());
+        size.is_some_and(|size| size.x == 0 || size.y == 0) =>
+            DOMAIN.config_unsupported("video resolution values must be greater than 0");
     }
-    for audio in &devices.audios {
-        refuse! {
-            audio.type_ == AudioType::Spice && !shown(GraphicsType::Spice) =>
-                QEMU.config_unsupported("Spice audio is not supported without spice graphics");
-        }
+    Ok(())
+}
+
+/// What QEMU does not play.
+pub(super) fn audio_qemu(around: &Around<'_>, audio: &Audio) -> Result {
+    let spice = around.domain.devices.graphics.iter().any(|screen| screen.type_ == GraphicsType::Spice);
+    refuse! {
+        audio.type_ == AudioType::Spice && !spice =>
+            QEMU.config_unsupported("Spice audio is not supported without spice graphics");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
+use super::Around;
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::device::Address;
@@ -24,6 +25,7 @@ const HUGE_PAGE: u64 = 2048;
 pub(super) fn read(memory: &Memory) -> Result<(), VirtError> {
     let target = memory.target.as_ref();
     refuse! {
+        target.is_none() => DOMAIN.xml_error("missing <target> element for <memory> device");
         target.is_some_and(|target| target.size.is_none()) =>
             XML.xml_error("missing element or attribute './size'");
     }
@@ -69,14 +71,8 @@ pub(super) fn check_pages(domain: &Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-/// Modules can be what they are, and are in places of their own.
-pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
-    domain.devices.memories.iter().try_for_each(module)?;
-    places(&domain.devices.memories)
-}
-
 /// What each model needs, and cannot have.
-fn module(memory: &Memory) -> Result<(), VirtError> {
+pub(super) fn module(around: &Around<'_>, memory: &Memory) -> Result<(), VirtError> {
     let Some(target) = &memory.target else { return Ok(()) };
     let (model, kib) = (memory.model, |size: Option<KiB>| size.map_or(0, |size| size.0));
     let size = kib(target.size);
@@ -123,6 +119,18 @@ fn module(memory: &Memory) -> Result<(), VirtError> {
         }
         MemoryModel::Dimm => {}
     }
+    place(around, memory)
+}
+
+/// Whether there was a slot for each module.
+pub(super) fn check_slots(domain: &Domain) -> Result<(), VirtError> {
+    let placeless = |memory: &Memory| {
+        matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm) && memory.info.address.is_none()
+    };
+    refuse! {
+        domain.max_memory.is_some() && domain.devices.memories.iter().any(placeless) =>
+            QEMU.internal_error("failed to find an empty memory slot");
+    }
     Ok(())
 }
 
@@ -155,18 +163,27 @@ fn range(memory: &Memory) -> Option<(u64, u64)> {
     Some((base.0, base.0.saturating_add(target.size?.0.saturating_mul(1024))))
 }
 
-fn places(memories: &[Memory]) -> Result<(), VirtError> {
-    for (n, memory) in memories.iter().enumerate() {
-        let Some((first, end)) = range(memory) else { continue };
-        let movable = |it: &Memory| matches!(it.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem);
-        let others = memories[..n].iter().filter(|other| movable(memory) || movable(other)).filter_map(range);
-        let taken = others.clone().find(|(other, behind)| first < *behind && *other < end);
-        refuse! {
-            taken.is_some() => DOMAIN.config_unsupported(
-                "memory device address [0x{first:x}:0x{end:x}] overlaps with other memory device (0x{:x})",
-                taken.unwrap_or_default().0
-            );
-        }
+/// Modules are each in a slot of their own, and at addresses of their own.
+fn place(around: &Around<'_>, memory: &Memory) -> Result<(), VirtError> {
+    let slot = |memory: &Memory| match &memory.info.address {
+        Some(Address::Dimm(address)) => Some(address.slot),
+        _ => None,
+    };
+    let mut before = around.domain.devices.memories.iter().take_while(|other| !std::ptr::eq(*other, memory));
+    let taken = before.clone().filter_map(slot).find(|taken| Some(*taken) == slot(memory));
+    refuse! {
+        taken.is_some() => DOMAIN.config_unsupported(
+            "memory device slot '{}' is already being used by another memory device", taken.unwrap_or_default());
+    }
+    let Some((first, end)) = range(memory) else { return Ok(()) };
+    let movable = |it: &Memory| matches!(it.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem);
+    let mut others = before.by_ref().filter(|other| movable(memory) || movable(other)).filter_map(range);
+    let taken = others.find(|(other, behind)| first < *behind && *other < end);
+    refuse! {
+        taken.is_some() => DOMAIN.config_unsupported(
+            "memory device address [0x{first:x}:0x{end:x}] overlaps with other memory device (0x{:x})",
+            taken.unwrap_or_default().0
+        );
     }
     Ok(())
 }

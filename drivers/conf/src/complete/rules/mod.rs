@@ -4,6 +4,7 @@ mod boards;
 mod caches;
 mod characters;
 mod clock;
+mod devices;
 mod disks;
 mod displays;
 mod features;
@@ -23,24 +24,91 @@ mod written;
 pub(super) use machine::firmware;
 pub(crate) use order::first;
 pub(super) use order::read;
+use std::collections::BTreeSet;
+
 use virtwire_protocol::{ErrorCode, ErrorDomain, VirtError};
 
 use super::Emulator;
 use super::board::{Chipset, chipset};
+use super::unsupported;
 use crate::domain::Domain;
+use crate::domain::features::MemAccess;
 
 type Result<T = ()> = std::result::Result<T, VirtError>;
 
-/// What decides about devices besides themselves.
-struct Around<'d> {
-    domain: &'d Domain,
-    emulator: Option<&'d Emulator>,
-    chipset: Chipset,
+/// What is about to become of the last device of a kind, which has no place yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newest {
+    /// It is added to the others.
+    Added(&'static str),
+    /// It takes the place of another.
+    Changed(&'static str),
 }
 
-impl Around<'_> {
-    fn has(&self, device: &str) -> bool {
+impl Newest {
+    /// The kind.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Added(kind) | Self::Changed(kind) => kind,
+        }
+    }
+}
+
+/// What decides about devices besides themselves.
+pub(super) struct Around<'d> {
+    /// The definition.
+    pub domain: &'d Domain,
+    emulator: Option<&'d Emulator>,
+    /// Its board.
+    pub chipset: Chipset,
+    iothreads: BTreeSet<u32>,
+    /// Nothing where the definition is looked at as a whole.
+    newest: Option<Newest>,
+}
+
+impl<'d> Around<'d> {
+    fn new(domain: &'d Domain, emulator: Option<&'d Emulator>, newest: Option<Newest>) -> Self {
+        let iothreads = domain.all_iothreads().iter().map(|thread| thread.id.get()).collect();
+        Self { domain, emulator, chipset: chipset(domain), iothreads, newest }
+    }
+
+    /// Whether QEMU has a kind of device.
+    pub(in super::super) fn has(&self, device: &str) -> bool {
         self.emulator.is_none_or(|emulator| emulator.has(device))
+    }
+
+    /// The emulator, where one is known.
+    pub(in super::super) fn emulator(&self) -> Option<&Emulator> {
+        self.emulator
+    }
+
+    /// Whether the guest has an I/O thread of this number.
+    pub(in super::super) fn has_thread(&self, id: u32) -> bool {
+        self.iothreads.contains(&id)
+    }
+
+    /// Whether `kind` is what the newest device is.
+    pub(in super::super) fn is_new(&self, kind: &str) -> bool {
+        self.newest.is_some_and(|newest| newest.kind() == kind)
+    }
+
+    /// Whether a device takes the place of another.
+    pub(in super::super) fn changes(&self) -> bool {
+        matches!(self.newest, Some(Newest::Changed(_)))
+    }
+
+    /// Whether a definition is looked at as a whole.
+    pub(in super::super) fn whole(&self) -> bool {
+        self.newest.is_none()
+    }
+
+    /// Whether processes beside QEMU can see the guest's memory.
+    pub(in super::super) fn shares_memory(&self) -> bool {
+        let backing = self.domain.memory_backing.as_ref();
+        let mode = backing.and_then(|backing| backing.access.as_ref()).and_then(|access| access.mode);
+        let mut cells =
+            self.domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell);
+        mode == Some(MemAccess::Shared) || cells.any(|cell| cell.mem_access == Some(MemAccess::Shared))
     }
 
     fn is_pc(&self) -> bool {
@@ -58,15 +126,12 @@ fn unknown_cause() -> VirtError {
     VirtError { message: text.into(), ..VirtError::new(ErrorDomain::NONE, ErrorCode::INTERNAL_ERROR, "") }
 }
 
-/// What no driver could do.
-pub(super) fn check(domain: &Domain) -> Result {
-    disks::check(domain)?;
-    storage::check(domain)?;
-    net::check(domain)?;
-    characters::check(domain)?;
-    displays::check(domain)?;
-    small::check(domain)?;
-    memory::check(domain)
+/// What cannot be, though everything in it can be read: the machine first, then each device, then what they are together.
+pub(super) fn check(domain: &Domain, emulator: Option<&Emulator>) -> Result {
+    let around = Around::new(domain, emulator, None);
+    check_machine(&around)?;
+    devices::check(&around)?;
+    displays::together(domain)
 }
 
 /// What no driver could do with a machine. libvirt looks at this when drivers have looked at everything.
@@ -81,29 +146,32 @@ pub(super) fn check_last(domain: &Domain) -> Result {
     tune::check_pools(domain)
 }
 
-/// What devices that can be each cannot be together.
-pub(super) fn check_together(domain: &Domain) -> Result {
-    displays::together(domain)
+/// Whether there was a slot for each memory module.
+pub(super) fn check_slots(domain: &Domain) -> Result {
+    memory::check_slots(domain)
 }
 
-/// What is asked of a machine of QEMU's before its devices are looked at.
-pub(super) fn check_machine(domain: &Domain, emulator: Option<&Emulator>) -> Result {
-    let around = Around { domain, emulator, chipset: chipset(domain) };
-    machine::check_qemu(&around)?;
-    features::check_qemu(&around)?;
-    memory::check_qemu(domain)?;
-    clock::check_qemu(&around)
+/// What no driver could do.
+pub(super) fn check_itself(domain: &Domain) -> Result {
+    devices::check_itself(&Around::new(domain, None, None))
 }
 
-/// What QEMU could not do.
-pub(super) fn check_qemu(domain: &Domain, emulator: Option<&Emulator>) -> Result {
-    let around = Around { domain, emulator, chipset: chipset(domain) };
-    disks::check_qemu(&around)?;
-    throttle::check_qemu(domain)?;
-    storage::check_qemu(&around)?;
-    net::check_qemu(&around)?;
-    characters::check_qemu(&around)?;
-    displays::check_qemu(&around)?;
-    small::check_qemu(&around)?;
-    boards::check_qemu(&around)
+/// Whether the newest device can be, at place `at` of its kind.
+pub(super) fn check_newest(
+    domain: &Domain,
+    emulator: Option<&Emulator>,
+    newest: Newest,
+    at: usize,
+) -> Result {
+    devices::check_one(&Around::new(domain, emulator, Some(newest)), newest.kind(), at)
+}
+
+fn check_machine(around: &Around<'_>) -> Result {
+    machine::check_qemu(around)?;
+    features::check_qemu(around)?;
+    memory::check_qemu(around.domain)?;
+    around.domain.devices.memories.iter().try_for_each(|module| unsupported::memory(around, module))?;
+    clock::check_qemu(around)?;
+    boards::check_qemu(around)?;
+    small::check_numbers(around)
 }

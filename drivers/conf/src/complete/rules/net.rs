@@ -7,7 +7,6 @@ use virtwire_protocol::ErrorDomain;
 use super::{Around, Result, small, virtualport};
 use crate::YesNo;
 use crate::complete::forms;
-use crate::domain::Domain;
 use crate::domain::net::{
     Bandwidth, Interface, InterfaceDriver, InterfaceIp, InterfaceRoute, InterfaceType, Lender, PacketDriver,
     PortForward, TeamingType, Vlan,
@@ -220,12 +219,8 @@ fn bandwidth(bandwidth: &Bandwidth, classes: bool) -> Result {
     Ok(())
 }
 
-/// Everything in this file that no driver could do.
-pub(super) fn check(domain: &Domain) -> Result {
-    domain.devices.interfaces.iter().try_for_each(interface)
-}
-
-fn interface(it: &Interface) -> Result {
+/// What no driver could do.
+pub(super) fn check(_around: &Around<'_>, it: &Interface) -> Result {
     let kind = it.type_;
     let passt = it.backend.as_ref().and_then(|backend| backend.type_.as_deref()) == Some("passt");
     let isolated = it.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
@@ -296,51 +291,49 @@ fn addresses(it: &Interface) -> Result {
     Ok(())
 }
 
-/// Everything in this file that QEMU could not do.
-pub(super) fn check_qemu(around: &Around<'_>) -> Result {
-    for it in &around.domain.devices.interfaces {
-        let kind = it.type_;
-        let wired = matches!(
-            kind,
-            InterfaceType::Network
-                | InterfaceType::Bridge
-                | InterfaceType::Ethernet
-                | InterfaceType::Vhostuser
-                | InterfaceType::Vdpa
+/// What QEMU could not do.
+pub(super) fn check_qemu(_around: &Around<'_>, it: &Interface) -> Result {
+    let kind = it.type_;
+    let wired = matches!(
+        kind,
+        InterfaceType::Network
+            | InterfaceType::Bridge
+            | InterfaceType::Ethernet
+            | InterfaceType::Vhostuser
+            | InterfaceType::Vdpa
+    );
+    let sized = it.mtu.as_ref().is_some_and(|mtu| mtu.size.is_some_and(|size| size != 0));
+    let transient = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Transient);
+    let model = it.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
+    let named = if forms::CARDS.contains(&model) { model } else { "unknown" };
+    let odd = |size: fn(&InterfaceDriver) -> Option<u32>| {
+        let size = it.driver.as_ref().and_then(size).unwrap_or(0);
+        size != 0 && !size.is_power_of_two()
+    };
+    addresses(it)?;
+    refuse! {
+        matches!(kind, InterfaceType::Vdpa | InterfaceType::Vhostuser) && !model.starts_with("virtio") =>
+            QEMU.config_unsupported(
+                "invalid model for interface of type '{kind}': '{named}' - must be 'virtio'");
+        sized && !wired => QEMU.config_unsupported("setting MTU on interface type {kind} is not supported yet");
+        transient && !matches!(kind, InterfaceType::Hostdev | InterfaceType::Network) => QEMU.config_unsupported(
+            "virtio-net teaming transient interface must be type='hostdev', not '{kind}'"
         );
-        let sized = it.mtu.as_ref().is_some_and(|mtu| mtu.size.is_some_and(|size| size != 0));
-        let transient = it.teaming.as_ref().is_some_and(|teaming| teaming.type_ == TeamingType::Transient);
-        let model = it.model.as_ref().and_then(|model| model.type_.as_deref()).unwrap_or_default();
-        let named = if forms::CARDS.contains(&model) { model } else { "unknown" };
-        let odd = |size: fn(&InterfaceDriver) -> Option<u32>| {
-            let size = it.driver.as_ref().and_then(size).unwrap_or(0);
-            size != 0 && !size.is_power_of_two()
-        };
-        addresses(it)?;
-        refuse! {
-            matches!(kind, InterfaceType::Vdpa | InterfaceType::Vhostuser) && !model.starts_with("virtio") =>
-                QEMU.config_unsupported(
-                    "invalid model for interface of type '{kind}': '{named}' - must be 'virtio'");
-            sized && !wired => QEMU.config_unsupported("setting MTU on interface type {kind} is not supported yet");
-            transient && !matches!(kind, InterfaceType::Hostdev | InterfaceType::Network) => QEMU.config_unsupported(
-                "virtio-net teaming transient interface must be type='hostdev', not '{kind}'"
-            );
-            it.teaming.is_some() && !transient && !model.starts_with("virtio") => QEMU.config_unsupported(
-                "virtio-net teaming persistent interface must be <model type='virtio'/>, not '{}'",
-                if model.is_empty() { "(null)" } else { model }
-            );
-            !it.route.is_empty() => QEMU.config_unsupported(
-                "Invalid attempt to set network interface guest-side IP route, not supported by QEMU");
-            !it.ip.is_empty() && !matches!(kind, InterfaceType::User | InterfaceType::Vhostuser) => QEMU.config_unsupported(
-                "Invalid attempt to set network interface guest-side IP address info, not supported by QEMU"
-            );
-            it.coalesce.is_some() && !matches!(kind, InterfaceType::Network | InterfaceType::Bridge | InterfaceType::Ethernet) =>
-                QEMU.config_unsupported("coalesce settings on interface type {kind} are not supported");
-            odd(|driver| driver.rx_queue_size) =>
-                QEMU.config_unsupported("rx_queue_size has to be a power of two");
-            odd(|driver| driver.tx_queue_size) =>
-                QEMU.config_unsupported("tx_queue_size has to be a power of two");
-        }
+        it.teaming.is_some() && !transient && !model.starts_with("virtio") => QEMU.config_unsupported(
+            "virtio-net teaming persistent interface must be <model type='virtio'/>, not '{}'",
+            if model.is_empty() { "(null)" } else { model }
+        );
+        !it.route.is_empty() => QEMU.config_unsupported(
+            "Invalid attempt to set network interface guest-side IP route, not supported by QEMU");
+        !it.ip.is_empty() && !matches!(kind, InterfaceType::User | InterfaceType::Vhostuser) => QEMU.config_unsupported(
+            "Invalid attempt to set network interface guest-side IP address info, not supported by QEMU"
+        );
+        it.coalesce.is_some() && !matches!(kind, InterfaceType::Network | InterfaceType::Bridge | InterfaceType::Ethernet) =>
+            QEMU.config_unsupported("coalesce settings on interface type {kind} are not supported");
+        odd(|driver| driver.rx_queue_size) =>
+            QEMU.config_unsupported("rx_queue_size has to be a power of two");
+        odd(|driver| driver.tx_queue_size) =>
+            QEMU.config_unsupported("tx_queue_size has to be a power of two");
     }
     Ok(())
 }

@@ -6,7 +6,8 @@
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{
-    Result, caches, clock, disks, displays, features, memory, net, nodes, storage, throttle, tune, written,
+    Result, caches, characters, clock, disks, displays, features, memory, net, nodes, small, storage,
+    throttle, tune, written,
 };
 use crate::complete::{check, seclabel, vcpus};
 use crate::domain::Domain;
@@ -68,38 +69,52 @@ const PARTS: &[Part] = parts! {
     "os/acpi" => |it| written::tables(it);
     "os/boot" "os/bootmenu" "os/bios" => nothing;
     "throttlegroups" => |it| throttle::read(it);
-    "devices/emulator" "devices/disk" => |it| it.devices.disks.iter().try_for_each(disks::read);
-    "devices/controller" => |it| storage::controllers(it);
-    "devices/lease" => nothing;
-    "devices/filesystem" => |it| storage::filesystems(it);
+    "devices/emulator" "devices/disk" => |it| {
+        it.devices.infos().into_iter().try_for_each(small::read)?;
+        it.devices.disks.iter().try_for_each(disks::read)
+    };
+    "devices/controller" => |it| it.devices.controllers.iter().try_for_each(storage::read_controller);
+    "devices/lease" => |it| it.devices.leases.iter().try_for_each(storage::lease);
+    "devices/filesystem" => |it| it.devices.filesystems.iter().try_for_each(storage::read_filesystem);
     "devices/interface" => |it| it.devices.interfaces.iter().try_for_each(net::read);
-    "devices/smartcard" => nothing;
-    "devices/serial" => nothing;
-    "devices/parallel" => nothing;
-    "devices/console" => nothing;
-    "devices/channel" => nothing;
+    "devices/smartcard" => |it| it.devices.smartcards.iter().try_for_each(characters::read_smartcard);
+    "devices/serial" => |it| it.devices.serials.iter().try_for_each(characters::read_serial);
+    "devices/parallel" => |it| it.devices.parallels.iter().try_for_each(characters::read_parallel);
+    "devices/console" => |it| it.devices.consoles.iter().try_for_each(characters::read_console);
+    "devices/channel" => |it| it.devices.channels.iter().try_for_each(characters::read_channel);
     "devices/input" => |it| displays::inputs(it);
-    "devices/graphics" => nothing;
+    "devices/graphics" => |it| displays::screens(it);
     "devices/sound" => nothing;
     "devices/audio" => |it| displays::audios(it);
     "devices/video" => nothing;
-    "devices/hostdev" => |it| { check::early(it)?; storage::hostdevs(it) };
+    "devices/hostdev" => |it| {
+        check::early(it)?;
+        it.devices.hostdevs.iter().try_for_each(storage::read_hostdev)
+    };
     "devices/watchdog" => nothing;
     "devices/memballoon" => nothing;
-    "devices/rng" => nothing;
-    "devices/crypto" => nothing;
-    "devices/tpm" => nothing;
+    "devices/rng" => |it| it.devices.rngs.iter().try_for_each(characters::read_rng);
+    "devices/crypto" => |it| it.devices.cryptos.iter().try_for_each(small::read_crypto);
+    "devices/tpm" => |it| {
+        it.devices.tpms.iter().try_for_each(small::read_tpm)?;
+        small::few_chips(&it.devices.tpms)
+    };
     "devices/nvram" => nothing;
     "devices/hub" => nothing;
-    "devices/redirdev" => nothing;
-    "devices/redirfilter" => nothing;
+    "devices/redirdev" => |it| it.devices.redirdevs.iter().try_for_each(characters::read_redirdev);
+    "devices/redirfilter" => |it| {
+        it.devices.redirfilter.iter().flat_map(|filter| &filter.usbdev).try_for_each(small::usb_rule)
+    };
     "devices/panic" => nothing;
-    "devices/shmem" => |it| written::parameters(it);
+    "devices/shmem" => |it| {
+        it.devices.shmems.iter().try_for_each(small::read_shmem)?;
+        written::parameters(it)
+    };
     "launchSecurity" => |it| written::launch_policy(it);
     "devices/memory" => |it| it.devices.memories.iter().try_for_each(memory::read);
     "devices/iommu" => nothing;
     "devices/vsock" => nothing;
-    "devices/pstore" => nothing;
+    "devices/pstore" => |it| it.devices.pstore.iter().try_for_each(small::read_pstore);
     "idmap" => nothing;
     "sysinfo" => |it| written::told(it);
     "os/smbios" => nothing;

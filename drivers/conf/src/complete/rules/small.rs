@@ -6,15 +6,13 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Around, Result};
 use crate::YesNo;
-use crate::complete::board::{self, Chipset};
-use crate::domain::Domain;
+use crate::complete::board::Chipset;
 use crate::domain::chardev::{Smartcard, SmartcardMode, UsbDevFilter};
 use crate::domain::device::{Address, DeviceInfo};
 use crate::domain::disk::VirtioModel;
-use crate::domain::display::InputBus;
 use crate::domain::misc::{
-    Crypto, IommuModel, Panic, PanicModel, Pstore, Shmem, Tpm, TpmBackendType, TpmModel, Watchdog,
-    WatchdogModel,
+    Crypto, Iommu, IommuDriver, IommuModel, NvramDevice, Panic, PanicModel, Pstore, Shmem, Tpm,
+    TpmBackendType, TpmModel, Watchdog, WatchdogModel,
 };
 use crate::table::c_number;
 
@@ -22,49 +20,8 @@ const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const XML: ErrorDomain = ErrorDomain::XML;
 
-/// Everything in this file that no driver could do.
-pub(super) fn check(domain: &Domain) -> Result {
-    let devices = &domain.devices;
-    devices.infos().into_iter().try_for_each(about)?;
-    devices.redirdevs.iter().try_for_each(|redirdev| on_usb(&redirdev.info))?;
-    devices.pstore.iter().try_for_each(pstore)?;
-    let outside = devices.tpms.iter().filter_map(|tpm| tpm.backend.as_ref());
-    let outside = outside.filter(|backend| backend.type_ == TpmBackendType::External);
-    let mut modes = outside.filter_map(|backend| backend.source.as_ref()?.mode.as_deref());
-    refuse! {
-        modes.any(|mode| mode != "connect") =>
-            DOMAIN.xml_error("only 'connect' mode is supported for external TPM device");
-    }
-    let iommu = devices.iommu.as_ref();
-    let model = iommu.map(|iommu| iommu.model).unwrap_or_default();
-    let mut cards = devices.smartcards.iter();
-    devices.smartcards.iter().try_for_each(smartcard)?;
-    devices.redirfilter.iter().flat_map(|filter| &filter.usbdev).try_for_each(usb_rule)?;
-    let mut models = BTreeSet::new();
-    let again = devices.panics.iter().filter_map(|panic| panic.model).find(|model| !models.insert(*model));
-    let named = devices.shmems.iter().filter_map(|shmem| shmem.name.as_deref());
-    refuse! {
-        again.is_some() => DOMAIN.xml_error(
-            "Multiple panic devices with model '{}'", again.unwrap_or_default().as_str());
-        named.into_iter().any(|name| name.contains('/')) =>
-            DOMAIN.config_unsupported("shmem name cannot include '/' character");
-        devices.inputs.iter().any(|input| input.bus == Some(InputBus::Usb)
-            && !matches!(input.info.address, None | Some(Address::Usb(_)))) =>
-            DOMAIN.xml_error("Invalid address for a USB device");
-    }
-    refuse! {
-        iommu.is_some() && model != IommuModel::Virtio && iommu.is_some_and(|i| i.info.address.is_some()) =>
-            DOMAIN.xml_error("iommu model '{}' can't have address", model.as_str());
-        model == IommuModel::Smmuv3 && iommu.is_some_and(|i| i.driver.is_some()) =>
-            DOMAIN.xml_error("iommu model 'smmuv3' doesn't support additional attributes");
-        cards.any(|card| !matches!(card.info.address, None | Some(Address::Ccid(_)))) =>
-            DOMAIN.config_unsupported("Controllers must use the 'ccid' address type");
-    }
-    Ok(())
-}
-
 /// What a device says of itself.
-fn about(info: &DeviceInfo) -> Result {
+pub(super) fn read(info: &DeviceInfo) -> Result {
     let rom = info.rom.as_ref();
     refuse! {
         rom.is_some_and(|rom| rom.enabled == Some(YesNo::No) && (rom.bar.is_some() || rom.file.is_some())) =>
@@ -73,7 +30,34 @@ fn about(info: &DeviceInfo) -> Result {
     Ok(())
 }
 
-fn on_usb(info: &DeviceInfo) -> Result {
+/// Only a device of the host may be kept back.
+pub(super) fn about(_around: &Around<'_>, info: &DeviceInfo) -> Result {
+    refuse! {
+        matches!(info.address, Some(Address::Unassigned(_))) =>
+            DOMAIN.config_unsupported("address of type 'unassigned' is supported only for hostdevs");
+    }
+    Ok(())
+}
+
+/// What is said of the place of a device is known there.
+pub(super) fn about_qemu(around: &Around<'_>, info: &DeviceInfo) -> Result {
+    let pci = matches!(info.address, Some(Address::Pci(_)));
+    let elsewhere = info.address.is_some() && !pci;
+    let index = info.acpi.as_ref().and_then(|acpi| acpi.index).unwrap_or(0);
+    let machine = around.domain.os.type_.as_ref().and_then(|kind| kind.machine.as_deref());
+    refuse! {
+        matches!(info.address, Some(Address::Ccw(_))) && !matches!(around.chipset, Chipset::Ccw | Chipset::Other) =>
+            QEMU.config_unsupported(
+                "CCW addresses are not supported by machine type '{}'", machine.unwrap_or_default());
+        matches!(&info.address, Some(Address::Pci(at)) if at.zpci.is_some()) && around.chipset != Chipset::Ccw =>
+            QEMU.config_unsupported("This QEMU binary doesn't support zPCI");
+        index != 0 && elsewhere => QEMU.config_unsupported("ACPI index is only supported for PCI devices");
+        info.rom.is_some() && elsewhere => QEMU.config_unsupported("ROM tuning is only supported for PCI devices");
+    }
+    Ok(())
+}
+
+pub(super) fn on_usb(info: &DeviceInfo) -> Result {
     refuse! {
         !matches!(info.address, None | Some(Address::Usb(_))) =>
             DOMAIN.xml_error("Invalid address for a USB device");
@@ -81,8 +65,49 @@ fn on_usb(info: &DeviceInfo) -> Result {
     Ok(())
 }
 
+pub(super) fn shmem(_around: &Around<'_>, shmem: &Shmem) -> Result {
+    refuse! {
+        shmem.name.as_deref().is_some_and(|name| name.contains('/')) =>
+            DOMAIN.config_unsupported("shmem name cannot include '/' character");
+    }
+    Ok(())
+}
+
+pub(super) fn iommu(_around: &Around<'_>, iommu: &Iommu) -> Result {
+    let model = iommu.model;
+    let said = iommu.driver.as_ref().is_some_and(|it| *it != IommuDriver::default());
+    refuse! {
+        model != IommuModel::Virtio && iommu.info.address.is_some() =>
+            DOMAIN.xml_error("iommu model '{}' can't have address", model.as_str());
+        model == IommuModel::Smmuv3 && iommu.driver.is_some() || model == IommuModel::Virtio && said =>
+            DOMAIN.xml_error("iommu model '{}' doesn't support additional attributes", model.as_str());
+    }
+    Ok(())
+}
+
+pub(super) fn iommu_qemu(around: &Around<'_>, iommu: &Iommu) -> Result {
+    let acpi = around.domain.features.as_ref().is_some_and(|features| features.acpi);
+    refuse! {
+        iommu.model == IommuModel::Smmuv3 && !matches!(around.chipset, Chipset::ArmVirt | Chipset::Other) =>
+            QEMU.config_unsupported("IOMMU device: 'smmuv3' is only supported with ARM Virt machines");
+        around.chipset == Chipset::ArmVirt && iommu.model == IommuModel::Virtio && !acpi =>
+            QEMU.config_unsupported("IOMMU device: 'virtio' requires ACPI");
+    }
+    Ok(())
+}
+
+/// Only interrupts of a server's are messages.
+pub(super) fn read_shmem(shmem: &Shmem) -> Result {
+    refuse! {
+        shmem.name.is_none() => DOMAIN.xml_error("shmem element must contain 'name' attribute");
+        shmem.msi.is_some() && shmem.server.is_none() =>
+            DOMAIN.xml_error("msi option is only supported with a server");
+    }
+    Ok(())
+}
+
 /// A card made of certificates has three.
-fn smartcard(card: &Smartcard) -> Result {
+pub(super) fn smartcard(card: &Smartcard) -> Result {
     const CERTIFICATES: usize = 3;
     let database = card.database.as_deref().filter(|_| card.mode == SmartcardMode::HostCertificates);
     refuse! {
@@ -97,11 +122,11 @@ fn smartcard(card: &Smartcard) -> Result {
 }
 
 /// A device is described by numbers of its kind's size.
-fn usb_rule(rule: &UsbDevFilter) -> Result {
+pub(super) fn usb_rule(rule: &UsbDevFilter) -> Result {
     let class = rule.class.as_deref().and_then(c_number);
     let version = rule.version.as_deref();
     let fits = |version: &str| {
-        let parts = version.split_once('.').filter(|(major, minor)| major.len() <= 2 && minor.len() <= 2);
+        let parts = version.split_once('.').filter(|(major, minor)| major.len() <= 2 && minor.len() <= 3);
         parts.is_some_and(|(major, minor)| {
             [major, minor]
                 .iter()
@@ -125,90 +150,73 @@ fn usb_rule(rule: &UsbDevFilter) -> Result {
     Ok(())
 }
 
-fn pstore(pstore: &Pstore) -> Result {
-    let size = pstore.size.map_or(0, |size| size.0);
+pub(super) fn read_pstore(pstore: &Pstore) -> Result {
     refuse! {
         pstore.size.is_none() => XML.xml_error("missing element or attribute './size'");
+    }
+    Ok(())
+}
+
+pub(super) fn pstore(_around: &Around<'_>, pstore: &Pstore) -> Result {
+    let size = pstore.size.map_or(0, |size| size.0);
+    refuse! {
         pstore.backend == "acpi-erst" && !(size.is_power_of_two() && size >= 4) =>
             DOMAIN.xml_error("invalid size of ACPI ERST pstore device");
     }
     Ok(())
 }
 
-/// Everything in this file that QEMU could not do.
-pub(super) fn check_qemu(around: &Around<'_>) -> Result {
-    let devices = &around.domain.devices;
-    addresses(around)?;
-    // Several of one kind are told apart by their places.
-    let mut singles = devices.watchdogs.iter().filter(|dog| dog.model != WatchdogModel::I6300esb);
-    let same = |dog: &Watchdog| devices.watchdogs.iter().filter(|other| other.model == dog.model).count() > 1;
-    let twice = singles.find(|dog| same(dog)).map(|dog| dog.model);
+pub(super) fn pstore_qemu(around: &Around<'_>, pstore: &Pstore) -> Result {
     refuse! {
-        twice.is_some() => QEMU.config_unsupported(
-            "domain can only have one watchdog with model '{}'", twice.unwrap_or_default().as_str());
+        !around.has("acpi-erst") =>
+            QEMU.config_unsupported("acpi-erst backend of pstore device is not supported");
+        !matches!(pstore.info.address, None | Some(Address::Pci(_))) =>
+            QEMU.config_unsupported("ACPI ERST device must reside on a PCI bus");
     }
-    devices.watchdogs.iter().try_for_each(|watchdog| check_watchdog(around, watchdog))?;
-    devices.panics.iter().try_for_each(|panic| check_panic(around, panic))?;
-    devices.shmems.iter().try_for_each(shmem)?;
-    devices.tpms.iter().try_for_each(|tpm| check_tpm(around, tpm))?;
-    devices.cryptos.iter().try_for_each(crypto)?;
-    let chips = devices.tpms.iter().filter(|tpm| tpm.model != Some(TpmModel::SpaprTpmProxy)).count();
+    Ok(())
+}
+
+pub(super) fn nvram(around: &Around<'_>, _nvram: &NvramDevice) -> Result {
+    let arch = around.domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref()).unwrap_or_default();
     refuse! {
+        !arch.starts_with("ppc64") => QEMU.config_unsupported("nvram device is only supported for PPC64");
+    }
+    Ok(())
+}
+
+/// How many there can be of what there is one of.
+pub(super) fn check_numbers(around: &Around<'_>) -> Result {
+    let devices = &around.domain.devices;
+    let chips = devices.tpms.iter().filter(|tpm| tpm.model != Some(TpmModel::SpaprTpmProxy)).count();
+    let mut models = BTreeSet::new();
+    let again = devices.panics.iter().filter_map(|panic| panic.model).find(|model| !models.insert(*model));
+    refuse! {
+        again.is_some() => DOMAIN.xml_error(
+            "Multiple panic devices with model '{}'", again.unwrap_or_default().as_str());
         chips > 1 => QEMU.config_unsupported("only a single TPM non-proxy device is supported");
     }
-    let elsewhere =
-        devices.pstore.iter().any(|pstore| !matches!(pstore.info.address, None | Some(Address::Pci(_))));
-    refuse! {
-        elsewhere => QEMU.config_unsupported("ACPI ERST device must reside on a PCI bus");
-        (around.chipset.is_foreign() || !board::has_ps2(around.domain))
-            && devices.inputs.iter().any(|input| input.bus == Some(InputBus::Ps2)) =>
-            QEMU.config_unsupported("ps2 is not supported by this QEMU binary");
-        devices.smartcards.len() > 1 || devices.smartcards.iter().any(|card| !is_first(&card.info)) =>
-            QEMU.config_unsupported("this QEMU binary lacks multiple smartcard support");
-    }
-    let smmu = devices.iommu.as_ref().is_some_and(|iommu| iommu.model == IommuModel::Smmuv3);
-    refuse! {
-        smmu && !matches!(around.chipset, Chipset::ArmVirt | Chipset::Other) =>
-            QEMU.config_unsupported("IOMMU device: 'smmuv3' is only supported with ARM Virt machines");
-    }
-    Ok(())
+    devices.panics.iter().try_for_each(|device| panic(around, device))
 }
 
-fn addresses(around: &Around<'_>) -> Result {
-    let devices = &around.domain.devices;
-    let lent: Vec<*const DeviceInfo> =
-        devices.hostdevs.iter().map(|hostdev| std::ptr::from_ref(&hostdev.info)).collect();
-    for info in devices.infos() {
-        let pci = matches!(info.address, Some(Address::Pci(_)));
-        let lent = lent.contains(&std::ptr::from_ref(info));
-        let index = info.acpi.as_ref().and_then(|acpi| acpi.index).unwrap_or(0);
-        refuse! {
-            matches!(info.address, Some(Address::Unassigned(_))) && !lent =>
-                DOMAIN.config_unsupported("address of type 'unassigned' is supported only for hostdevs");
-            index != 0 && !pci => QEMU.config_unsupported("ACPI index is only supported for PCI devices");
-            info.rom.is_some() && !pci => QEMU.config_unsupported("ROM tuning is only supported for PCI devices");
-        }
-    }
-    Ok(())
-}
-
-/// Whether a smart card is the first one of the first reader.
-fn is_first(info: &DeviceInfo) -> bool {
-    match &info.address {
-        Some(Address::Ccid(at)) => at.controller == 0 && at.slot == 0,
-        _ => true,
-    }
-}
-
-fn check_watchdog(around: &Around<'_>, watchdog: &Watchdog) -> Result {
+pub(super) fn watchdog(around: &Around<'_>, watchdog: &Watchdog) -> Result {
     let address = watchdog.info.address.as_ref();
     let pci = matches!(address, Some(Address::Pci(_)));
+    // Several of one kind are told apart by their places.
+    let all = &around.domain.devices.watchdogs;
+    let single = watchdog.model != WatchdogModel::I6300esb;
+    let twice =
+        single && around.whole() && all.iter().filter(|other| other.model == watchdog.model).count() > 1;
+    let action = all.first().map(|first| first.action);
     refuse! {
+        twice => QEMU.config_unsupported(
+            "domain can only have one watchdog with model '{}'", watchdog.model.as_str());
+        Some(watchdog.action) != action =>
+            QEMU.config_unsupported("watchdogs with different actions are not supported with this QEMU binary");
         watchdog.model == WatchdogModel::I6300esb && address.is_some() && !pci =>
             QEMU.config_unsupported("i6300esb model of watchdog can go only on PCI bus");
         watchdog.model == WatchdogModel::Ib700 && address.is_some() =>
             QEMU.config_unsupported("ib700 model of watchdog does not support configuring the address");
-        watchdog.model == WatchdogModel::Ib700 && around.is_q35() =>
+        watchdog.model == WatchdogModel::Ib700 && (around.is_q35() || around.chipset.is_foreign()) =>
             QEMU.config_unsupported("ib700 model of watchdog cannot be used with this machine type");
         watchdog.model == WatchdogModel::Diag288 && address.is_some() =>
             QEMU.config_unsupported("diag288 model of watchdog is virtual and cannot go on any bus.");
@@ -223,7 +231,7 @@ fn check_watchdog(around: &Around<'_>, watchdog: &Watchdog) -> Result {
     Ok(())
 }
 
-fn check_panic(around: &Around<'_>, panic: &Panic) -> Result {
+fn panic(around: &Around<'_>, panic: &Panic) -> Result {
     let model = panic.model.unwrap_or_default();
     let address = panic.info.address.as_ref();
     refuse! {
@@ -231,6 +239,10 @@ fn check_panic(around: &Around<'_>, panic: &Panic) -> Result {
             QEMU.config_unsupported("only S390 guests support panic device of model 's390'");
         model == PanicModel::Pseries && around.chipset != Chipset::Pseries =>
             QEMU.config_unsupported("only pSeries guests support panic device of model 'pseries'");
+        model == PanicModel::Hyperv && around.chipset.is_foreign() => QEMU.config_unsupported(
+            "only i686 and x86_64 guests support panic device of model 'hyperv'");
+        model == PanicModel::Pvpanic && !around.has("pvpanic-pci") =>
+            QEMU.config_unsupported("the QEMU binary does not support the PCI pvpanic device");
         model == PanicModel::Hyperv && address.is_some() =>
             QEMU.config_unsupported("setting the panic device address is not supported for model 'hyperv'");
         model == PanicModel::Isa && around.chipset.is_foreign() && !around.has("pvpanic") =>
@@ -243,7 +255,7 @@ fn check_panic(around: &Around<'_>, panic: &Panic) -> Result {
     Ok(())
 }
 
-fn shmem(shmem: &Shmem) -> Result {
+pub(super) fn shmem_qemu(_around: &Around<'_>, shmem: &Shmem) -> Result {
     let model = shmem.model.as_ref().map_or("ivshmem", |model| model.type_.as_str());
     let odd = shmem.size.is_some_and(|size| !size.0.is_power_of_two());
     refuse! {
@@ -253,7 +265,37 @@ fn shmem(shmem: &Shmem) -> Result {
     Ok(())
 }
 
-fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
+/// There is one chip, and what gives access to one.
+pub(super) fn few_chips(chips: &[Tpm]) -> Result {
+    refuse! {
+        chips.len() > 2 => DOMAIN.xml_error(
+            "a maximum of two TPM devices is supported, one of them being a TPM Proxy device");
+    }
+    Ok(())
+}
+
+/// What a chip of the host, or one outside of it, needs to say.
+pub(super) fn read_tpm(tpm: &Tpm) -> Result {
+    let Some(backend) = &tpm.backend else { return Err(DOMAIN.xml_error("missing TPM device backend")) };
+    let source = backend.source.as_ref();
+    let mode = source.and_then(|source| source.mode.as_deref());
+    refuse! {
+        backend.type_ == TpmBackendType::External && source.is_none_or(|source| source.type_.is_none()) =>
+            DOMAIN.xml_error("missing external TPM backend source type");
+        backend.type_ == TpmBackendType::Emulator && source.is_some_and(|source| source.path.is_none()) =>
+            DOMAIN.xml_error("missing TPM source path");
+        backend.type_ == TpmBackendType::External && source.is_some_and(|source| source.path.is_none()) =>
+            DOMAIN.xml_error("missing external TPM backend source path");
+        backend.type_ == TpmBackendType::External
+            && source.is_some_and(|source| source.type_.as_deref().is_some_and(|kind| kind != "unix")) =>
+            DOMAIN.xml_error("only source type 'unix' is supported for external TPM device");
+        backend.type_ == TpmBackendType::External && mode.is_some_and(|mode| mode != "connect") =>
+            DOMAIN.xml_error("only 'connect' mode is supported for external TPM device");
+    }
+    Ok(())
+}
+
+pub(super) fn tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
     let Some(backend) = &tpm.backend else { return Ok(()) };
     let source = backend.source.as_ref();
     let emulator = around.domain.devices.emulator.as_deref().unwrap_or_default();
@@ -271,15 +313,9 @@ fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
             && source.is_some_and(|source| source.path.is_some()) => QEMU.config_unsupported(
             "The QEMU executable {emulator} does not support TPM backend type external"
         );
-        backend.type_ == TpmBackendType::External && source.is_none_or(|source| source.type_.is_none()) =>
-            DOMAIN.xml_error("missing external TPM backend source type");
-        backend.type_ == TpmBackendType::Emulator && source.is_some_and(|source| source.path.is_none()) =>
-            DOMAIN.xml_error("missing TPM source path");
-        backend.type_ == TpmBackendType::External && source.is_some_and(|source| source.path.is_none()) =>
-            DOMAIN.xml_error("missing external TPM backend source path");
-        backend.type_ == TpmBackendType::External
-            && source.is_some_and(|source| source.type_.as_deref().is_some_and(|kind| kind != "unix")) =>
-            DOMAIN.xml_error("only source type 'unix' is supported for external TPM device");
+        around.chipset.is_foreign() && backend.type_ == TpmBackendType::Passthrough
+            && !["tpm-tis", "tpm-spapr", "tpm-tis-device"].into_iter().any(|chip| around.has(chip)) =>
+            QEMU.config_unsupported("The QEMU executable {emulator} does not support TPM backend type passthrough");
         backend.version.as_deref() == Some("1.2") && model == TpmModel::TpmCrb =>
             QEMU.config_unsupported("TPM 1.2 is not supported for model 'tpm-crb'");
         backend.version.as_deref() != Some("2.0") && backend.active_pcr_banks.is_some() =>
@@ -293,10 +329,16 @@ fn check_tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
     Ok(())
 }
 
-fn crypto(crypto: &Crypto) -> Result {
-    let backend = crypto.backend.as_ref().map(|backend| backend.model.as_str()).unwrap_or_default();
+pub(super) fn read_crypto(crypto: &Crypto) -> Result {
     refuse! {
         crypto.backend.is_none() => DOMAIN.xml_error("only one crypto backend is supported");
+    }
+    Ok(())
+}
+
+pub(super) fn crypto(_around: &Around<'_>, crypto: &Crypto) -> Result {
+    let backend = crypto.backend.as_ref().map(|backend| backend.model.as_str()).unwrap_or_default();
+    refuse! {
         backend == "lkcf" => QEMU.config_unsupported("crypto backend lkcf is not supported");
     }
     Ok(())

@@ -1,15 +1,12 @@
 //! Disks, filesystems, controllers, leases, devices of the host.
 
-use std::collections::BTreeSet;
-
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use super::disks::hosts;
-use super::{Around, Result, unknown_cause};
-use crate::YesNo;
-use crate::domain::Domain;
+use super::disks::{self, hosts};
+use super::{Around, Chipset, Result, unknown_cause};
+use crate::complete::check;
 use crate::domain::device::Address;
-use crate::domain::disk::{AccessMode, Filesystem, FilesystemDriverType, FilesystemType};
+use crate::domain::disk::{AccessMode, DiskBus, Filesystem, FilesystemDriverType, FilesystemType, Lease};
 use crate::domain::misc::{Controller, ControllerType, Hostdev, HostdevMode, HostdevSource, HostdevType};
 use crate::domain::net::TeamingType;
 use crate::table::c_number;
@@ -18,40 +15,37 @@ const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const XML: ErrorDomain = ErrorDomain::XML;
 
-/// What shows of controllers as they are read.
-pub(super) fn controllers(domain: &Domain) -> Result {
-    for it in &domain.devices.controllers {
-        let said = [("index", it.index), ("ports", it.ports), ("vectors", it.vectors)];
-        let negative =
-            said.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| *value < 0)?)));
-        let (name, value) = negative.unwrap_or_default();
-        refuse! {
-            negative.is_some() => XML.xml_error(
-                "Invalid value for attribute '{name}' in element 'controller': '{value}'. Expected non-negative value");
-        }
+/// What shows of a controller as it is read.
+pub(super) fn read_controller(it: &Controller) -> Result {
+    let said = [("index", it.index), ("ports", it.ports), ("vectors", it.vectors)];
+    let negative = said.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| *value < 0)?)));
+    let (name, value) = negative.unwrap_or_default();
+    let scsi = it.type_ == ControllerType::Scsi;
+    let threaded = it.driver.as_ref().is_some_and(|driver| driver.iothread.is_some());
+    refuse! {
+        negative.is_some() => XML.xml_error(
+            "Invalid value for attribute '{name}' in element 'controller': '{value}'. Expected non-negative value");
+    }
+    check::check_model(it)?;
+    refuse! {
+        threaded && !(scsi && it.model.as_deref().is_some_and(|model| model.starts_with("virtio-"))) =>
+            DOMAIN.xml_error("'iothread' attribute only supported for virtio scsi controllers");
     }
     Ok(())
 }
 
-/// What shows of shared folders as they are read.
-pub(super) fn filesystems(domain: &Domain) -> Result {
-    for shared in &domain.devices.filesystems {
-        let modes = [("fmode", &shared.fmode), ("dmode", &shared.dmode)];
-        let octal = |mode: &Option<String>| mode.as_deref().is_none_or(|m| u32::from_str_radix(m, 8).is_ok());
-        let wrong = modes.into_iter().find(|(_, mode)| !octal(mode));
-        refuse! {
-            wrong.is_some() => XML.xml_error(
-                "Invalid value for attribute '{}' in element 'filesystem': '{}'. Expected non-negative integer value",
-                wrong.map(|(name, _)| name).unwrap_or_default(),
-                wrong.and_then(|(_, mode)| mode.as_deref()).unwrap_or_default());
-        }
+/// What shows of a shared folder as it is read.
+pub(super) fn read_filesystem(shared: &Filesystem) -> Result {
+    let modes = [("fmode", &shared.fmode), ("dmode", &shared.dmode)];
+    let octal = |mode: &Option<String>| mode.as_deref().is_none_or(|m| u32::from_str_radix(m, 8).is_ok());
+    let wrong = modes.into_iter().find(|(_, mode)| !octal(mode));
+    refuse! {
+        wrong.is_some() => XML.xml_error(
+            "Invalid value for attribute '{}' in element 'filesystem': '{}'. Expected non-negative integer value",
+            wrong.map(|(name, _)| name).unwrap_or_default(),
+            wrong.and_then(|(_, mode)| mode.as_deref()).unwrap_or_default());
     }
-    Ok(())
-}
-
-/// What shows of the host's devices as they are read.
-pub(super) fn hostdevs(domain: &Domain) -> Result {
-    domain.devices.hostdevs.iter().try_for_each(as_written)
+    check::filesystem(shared)
 }
 
 /// A kind of passed-through device, what is wrong with a source of its, and what is said then.
@@ -137,6 +131,11 @@ const NEEDS: &[Need] = &[
         || DOMAIN.xml_error("malformed 'wwpn' value"),
     ),
     (HostdevType::Mdev, |s| s.address.is_none(), || DOMAIN.config_unsupported("Missing <address> element")),
+    (
+        HostdevType::Mdev,
+        |s| s.address.as_ref().is_some_and(|a| a.uuid.is_none()),
+        || DOMAIN.config_unsupported("Missing 'uuid' attribute for element <address>"),
+    ),
 ];
 
 /// Whether a SCSI device is one of the host's.
@@ -158,7 +157,9 @@ fn without(attribute: &str, element: &str) -> VirtError {
     XML.xml_error(format_args!("Missing required attribute '{attribute}' in element '{element}'"))
 }
 
-fn as_written(hostdev: &Hostdev) -> Result {
+/// What shows of a passed-through device as it is read.
+pub(super) fn read_hostdev(hostdev: &Hostdev) -> Result {
+    check::hostdev(hostdev)?;
     let kind = hostdev.type_;
     let of_capabilities = matches!(kind, HostdevType::Storage | HostdevType::Misc | HostdevType::Net);
     let model = hostdev.model.as_deref();
@@ -183,6 +184,8 @@ fn as_written(hostdev: &Hostdev) -> Result {
             XML.xml_error("Missing required attribute 'model' in element 'hostdev'");
         !known => XML.xml_error(
             "Invalid value for attribute 'model' in element 'hostdev': '{}'.", model.unwrap_or_default());
+        hostdev.sgio.is_some() && kind != HostdevType::Scsi =>
+            DOMAIN.xml_error("sgio is only supported for scsi host device");
         hostdev.sgio.as_deref() == Some("unfiltered") =>
             DOMAIN.config_unsupported("unfiltered sgio is no longer supported");
     }
@@ -204,37 +207,40 @@ fn as_written(hostdev: &Hostdev) -> Result {
     needed.map_or(Ok(()), |(.., error)| Err(error()))
 }
 
-/// Everything in this file that no driver could do.
-pub(super) fn check(domain: &Domain) -> Result {
-    let devices = &domain.devices;
+/// A lease says what of which space it is on, and where that is kept.
+pub(super) fn lease(lease: &Lease) -> Result {
     let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
-    for lease in &devices.leases {
-        if empty(&lease.lockspace) {
-            return Err(unknown_cause());
-        }
-        refuse! {
-            empty(&lease.key) => DOMAIN.xml_error("Missing 'key' element for lease");
-            lease.target.is_none() => DOMAIN.xml_error("Missing 'target' element for lease");
-            lease.target.as_ref().is_some_and(|target| target.path.is_none()) =>
-                DOMAIN.xml_error("Missing 'path' attribute to 'target' element for lease");
-        }
+    if empty(&lease.lockspace) {
+        return Err(unknown_cause());
     }
-    let mut targets = BTreeSet::new();
-    let booted = |shared: &Filesystem| shared.info.boot.is_some() && !is_virtiofs(shared);
     refuse! {
-        devices.filesystems.iter().any(booted) =>
-            DOMAIN.config_unsupported("boot order is only supported for virtiofs");
+        empty(&lease.key) => DOMAIN.xml_error("Missing 'key' element for lease");
+        lease.target.is_none() => DOMAIN.xml_error("Missing 'target' element for lease");
+        lease.target.as_ref().is_some_and(|target| target.path.is_none()) =>
+            DOMAIN.xml_error("Missing 'path' attribute to 'target' element for lease");
     }
-    for shared in devices.filesystems.iter().filter(|shared| is_virtiofs(shared)) {
-        let target = shared.target.as_ref().and_then(|target| target.dir.as_deref()).unwrap_or_default();
-        refuse! {
-            !targets.insert(target) => DOMAIN.config_unsupported("filesystem target '{target}' specified twice");
-        }
-    }
-    devices.hostdevs.iter().try_for_each(hostdev)
+    Ok(())
 }
 
-fn hostdev(hostdev: &Hostdev) -> Result {
+/// A shared folder has a name in the guest.
+pub(super) fn filesystem(around: &Around<'_>, shared: &Filesystem) -> Result {
+    fn target(shared: &Filesystem) -> &str {
+        shared.target.as_ref().and_then(|target| target.dir.as_deref()).unwrap_or_default()
+    }
+    let all = around.domain.devices.filesystems.iter();
+    let twice = is_virtiofs(shared)
+        && all.filter(|other| is_virtiofs(other) && target(other) == target(shared)).count() > 1;
+    refuse! {
+        target(shared).is_empty() => DOMAIN.no_target("{}", check::shown(shared).unwrap_or_default());
+        shared.info.boot.is_some() && !is_virtiofs(shared) =>
+            DOMAIN.config_unsupported("boot order is only supported for virtiofs");
+        twice => DOMAIN.config_unsupported("filesystem target '{}' specified twice", target(shared));
+    }
+    Ok(())
+}
+
+/// What no driver could do with one.
+pub(super) fn hostdev(_around: &Around<'_>, hostdev: &Hostdev) -> Result {
     let Some(source) = &hostdev.source else { return Ok(()) };
     refuse! {
         hostdev.rawio.is_some() && hostdev.type_ != HostdevType::Scsi =>
@@ -277,25 +283,20 @@ fn place(hostdev: &Hostdev) -> Result {
     Ok(())
 }
 
-/// Everything in this file that QEMU could not do.
-pub(super) fn check_qemu(around: &Around<'_>) -> Result {
-    let devices = &around.domain.devices;
-    devices.controllers.iter().try_for_each(controller)?;
-    devices.filesystems.iter().try_for_each(filesystem)?;
-    for hostdev in &devices.hostdevs {
-        let model = hostdev.model.as_deref().unwrap_or_default();
-        let filters = hostdev.source.as_ref().is_some_and(|s| s.write_filtering == Some(YesNo::Yes));
-        refuse! {
-            filters => QEMU.config_unsupported(
-                "Write filtering of PCI device configuration space is not supported by qemu");
-            hostdev.mode == HostdevMode::Capabilities =>
-                QEMU.config_unsupported(
-                    "hostdev mode 'capabilities' is not supported in {}", around.domain.type_);
-            model == "vfio-ap" && !around.has("vfio-ap") =>
-                QEMU.config_unsupported("VFIO AP device assignment is not supported by this version of QEMU");
-            model == "vfio-ccw" && !around.has("vfio-ccw") =>
-                QEMU.config_unsupported("VFIO CCW device assignment is not supported by this version of QEMU");
-        }
+/// What QEMU could not do with one.
+pub(super) fn hostdev_qemu(around: &Around<'_>, hostdev: &Hostdev) -> Result {
+    let model = hostdev.model.as_deref().unwrap_or_default();
+    let filters = hostdev.source.as_ref().is_some_and(|s| s.write_filtering.is_some());
+    disks::place(around.domain, hostdev.info.address.as_ref(), DiskBus::Scsi)?;
+    refuse! {
+        filters => QEMU.config_unsupported(
+            "Write filtering of PCI device configuration space is not supported by qemu");
+        hostdev.mode == HostdevMode::Capabilities =>
+            QEMU.config_unsupported("hostdev mode 'capabilities' is not supported in {}", around.domain.type_);
+        model == "vfio-ap" && !around.has("vfio-ap") =>
+            QEMU.config_unsupported("VFIO AP device assignment is not supported by this version of QEMU");
+        model == "vfio-ccw" && !around.has("vfio-ccw") =>
+            QEMU.config_unsupported("VFIO CCW device assignment is not supported by this version of QEMU");
     }
     Ok(())
 }
@@ -304,14 +305,21 @@ fn is_virtiofs(shared: &Filesystem) -> bool {
     shared.driver.as_ref().and_then(|driver| driver.type_) == Some(FilesystemDriverType::Virtiofs)
 }
 
-fn filesystem(shared: &Filesystem) -> Result {
+/// What QEMU could not do with a shared folder.
+pub(super) fn filesystem_qemu(_around: &Around<'_>, shared: &Filesystem) -> Result {
+    use FilesystemDriverType::{Handle, Mtp, Path, Virtiofs};
     let driver = shared.driver.as_ref();
+    let kind = driver.and_then(|driver| driver.type_);
     let virtiofs = is_virtiofs(shared);
     let modes = shared.fmode.is_some() || shared.dmode.is_some();
     refuse! {
         shared.space_hard_limit.is_some() || shared.space_soft_limit.is_some() =>
             QEMU.config_unsupported("filesystem usage limits are not supported with QEMU");
         shared.type_ != FilesystemType::Mount => QEMU.config_unsupported("only supports mount filesystem type");
+        kind.is_some_and(|kind| !matches!(kind, Path | Handle | Mtp | Virtiofs)) =>
+            QEMU.config_unsupported("Filesystem driver type not supported");
+        kind == Some(Mtp) && shared.accessmode.is_some_and(|mode| mode != AccessMode::Passthrough) =>
+            QEMU.config_unsupported("mtp only supports passthrough accessmode");
         virtiofs && driver.is_some_and(|driver| driver.format.is_some()) =>
             QEMU.config_unsupported("virtiofs does not support format");
         virtiofs && driver.is_some_and(|driver| driver.wrpolicy.is_some()) =>
@@ -320,16 +328,33 @@ fn filesystem(shared: &Filesystem) -> Result {
         virtiofs && shared.multidevs.is_some() => QEMU.config_unsupported("virtiofs does not support multidevs");
         virtiofs && shared.accessmode.is_some_and(|mode| mode != AccessMode::Passthrough) =>
             QEMU.config_unsupported("virtiofs only supports passthrough accessmode");
-        !virtiofs && modes && shared.accessmode != Some(AccessMode::Mapped) =>
+        !virtiofs && modes && shared.accessmode.is_some_and(|mode| mode != AccessMode::Mapped) =>
             QEMU.config_unsupported("fmode and dmode must be used with accessmode=mapped");
     }
     Ok(())
 }
 
-fn controller(controller: &Controller) -> Result {
+/// What no driver could do with a controller.
+pub(super) fn controller(_around: &Around<'_>, controller: &Controller) -> Result {
     let model = controller.model.as_deref().unwrap_or_default();
     let scsi = controller.type_ == ControllerType::Scsi && model.starts_with("virtio-");
-    options_of_bus(controller)?;
+    let driver = controller.driver.as_ref();
+    let number = controller.target.as_ref().and_then(|target| target.index);
+    let number = number.filter(|_| controller.type_ == ControllerType::Pci);
+    refuse! {
+        number.is_some_and(|number| (number == 0) != (controller.index == Some(0))) => DOMAIN.config_unsupported(
+            "Only the PCI controller with index 0 can have target index 0, and vice versa");
+        driver.is_some_and(|driver| driver.iothreads.is_some()) && !scsi =>
+            DOMAIN.config_unsupported("iothreads are supported only by 'virtio-scsi' controllers");
+    }
+    Ok(())
+}
+
+/// What QEMU could not do with a controller.
+pub(super) fn controller_qemu(around: &Around<'_>, controller: &Controller) -> Result {
+    let model = controller.model.as_deref().unwrap_or_default();
+    let scsi = controller.type_ == ControllerType::Scsi && model.starts_with("virtio-");
+    options_of_bus(around, controller)?;
     let Some(driver) = &controller.driver else { return Ok(()) };
     let said = [
         ("queues", driver.queues.is_some_and(|n| n != 0)),
@@ -339,8 +364,6 @@ fn controller(controller: &Controller) -> Result {
     ];
     let first = said.into_iter().find(|(_, said)| *said && !scsi);
     refuse! {
-        driver.iothread.is_some() && !scsi =>
-            DOMAIN.xml_error("'iothread' attribute only supported for virtio scsi controllers");
         first.is_some() => QEMU.config_unsupported(
             "'{}' is only supported by virtio-scsi controller",
             first.map(|(name, _)| name).unwrap_or_default()
@@ -366,10 +389,11 @@ const CARDS: &[(&str, &[&str])] = &[
 const LAST_PORT: u64 = 255;
 
 /// What can be said of which model of a PCI controller, and the range of what is a number.
-fn options_of_bus(controller: &Controller) -> Result {
-    let Some(target) = controller.target.as_ref().filter(|_| controller.type_ == ControllerType::Pci) else {
+fn options_of_bus(around: &Around<'_>, controller: &Controller) -> Result {
+    if controller.type_ != ControllerType::Pci {
         return Ok(());
-    };
+    }
+    let target = controller.target.clone().unwrap_or_default();
     let model = controller.model.as_deref().unwrap_or_default();
     let plugs = matches!(model, "pcie-root-port" | "pcie-switch-downstream-port");
     let said = [
@@ -381,14 +405,19 @@ fn options_of_bus(controller: &Controller) -> Result {
         ("index", target.index.is_some(), model == "pci-root"),
         ("hotplug", target.hotplug.is_some(), plugs || model == "pci-root"),
     ];
-    let fits = CARDS.iter().find(|(of, _)| *of == model).is_none_or(|(_, names)| {
+    // Only sPAPR's roots are devices.
+    let root = model == "pci-root" && around.chipset != Chipset::Pseries;
+    let fits = CARDS.iter().find(|(of, _)| *of == model && !root).is_none_or(|(_, names)| {
         controller
             .pci_model
             .as_ref()
             .and_then(|model| model.name.as_deref())
             .is_none_or(|name| names.contains(&name))
     });
+    let named = controller.pci_model.as_ref().is_some_and(|model| model.name.is_some());
     let first = said.into_iter().find(|(_, said, known)| *said && !known).map(|(name, ..)| name);
+    let first =
+        Some("modelName").filter(|_| named && (root || !CARDS.iter().any(|(of, _)| *of == model))).or(first);
     let name = controller.pci_model.as_ref().and_then(|model| model.name.as_deref()).unwrap_or_default();
     let outside = |number: Option<u32>, range: std::ops::RangeInclusive<u32>| {
         number.filter(|number| !range.contains(number))
@@ -407,12 +436,12 @@ fn options_of_bus(controller: &Controller) -> Result {
             "PCI controller busNr '{}' out of range - must be 1-254", bus.unwrap_or_default());
         !fits => QEMU.config_unsupported(
             "Option 'modelName' has invalid value for PCI controller with index '{}', model '{model}' and modelName '{name}'",
-            controller.index.unwrap_or_default()
+            controller.index.unwrap_or(-1)
         );
         first.is_some() => QEMU.config_unsupported(
             "Option '{}' is not valid for PCI controller with index '{}', model '{model}' and modelName '{name}'",
             first.unwrap_or_default(),
-            controller.index.unwrap_or_default()
+            controller.index.unwrap_or(-1)
         );
     }
     Ok(())

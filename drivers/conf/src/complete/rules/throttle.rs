@@ -2,7 +2,7 @@
 
 use virtwire_protocol::ErrorDomain;
 
-use super::Result;
+use super::{Around, Result};
 use crate::domain::Domain;
 use crate::domain::disk::{Disk, Iotune};
 
@@ -50,27 +50,23 @@ fn halves(limits: &Iotune) -> Result {
 const MOST: u64 = 1_000_000_000_000_000;
 
 /// What QEMU could not do.
-pub(super) fn check_qemu(domain: &Domain) -> Result {
-    let limited = |disk: &&Disk| disk.iotune.is_some();
-    let disks: Vec<&Disk> = domain.devices.disks.iter().filter(limited).collect();
-    for (n, disk) in disks.iter().enumerate() {
-        let limits = disk.iotune.clone().unwrap_or_default();
-        let bare = Iotune { group_name: limits.group_name.clone(), ..Iotune::default() };
-        let group = limits.group_name.is_some();
-        let name =
-            |disk: &Disk| disk.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
-        let other = disks[..n].iter().find(|other| {
-            let other = other.iotune.as_ref();
-            group && other.is_some_and(|it| it.group_name == limits.group_name && *it != limits)
-        });
-        refuse! {
-            limits.all().into_iter().flatten().any(|limit| limit > MOST) => QEMU.argument_unsupported(
-                "block I/O throttle limit must be no more than {MOST} using QEMU");
-            group && limits == bare =>
-                QEMU.config_unsupported("group_name can be configured only together with settings");
-            other.is_some() => QEMU.config_unsupported(
-                "different iotunes for disks {} and {}", other.map(|other| name(other)).unwrap_or_default(), name(disk));
-        }
+pub(super) fn check_qemu(around: &Around<'_>, disk: &Disk) -> Result {
+    let Some(limits) = &disk.iotune else { return Ok(()) };
+    let bare = Iotune { group_name: limits.group_name.clone(), ..Iotune::default() };
+    let group = limits.group_name.is_some();
+    let name = |disk: &Disk| disk.target.as_ref().and_then(|target| target.dev.clone()).unwrap_or_default();
+    let mut before = around.domain.devices.disks.iter().take_while(|other| !std::ptr::eq(*other, disk));
+    let other = before.find(|other| {
+        let other = other.iotune.as_ref();
+        group && other.is_some_and(|it| it.group_name == limits.group_name && it != limits)
+    });
+    refuse! {
+        limits.all().into_iter().flatten().any(|limit| limit > MOST) => QEMU.argument_unsupported(
+            "block I/O throttle limit must be no more than {MOST} using QEMU");
+        group && *limits == bare =>
+            QEMU.config_unsupported("group_name can be configured only together with settings");
+        other.is_some() => QEMU.config_unsupported(
+            "different iotunes for disks {} and {}", other.map(name).unwrap_or_default(), name(disk));
     }
     Ok(())
 }

@@ -11,7 +11,8 @@ use virtwire_protocol::VirtError;
 
 use super::super::device::controller;
 use super::super::{Device, Json, alias};
-use super::image::{cache_mode, unsupported};
+use super::image::cache_mode;
+use crate::error::QEMU;
 
 /// The host's side, as the device knows it.
 pub(super) enum End {
@@ -37,7 +38,7 @@ pub(super) fn device(
     };
     let target = disk.target.as_ref();
     let sizes = disk.blockio.as_ref();
-    let removable = target.and_then(|target| target.removable);
+    let removable = target.and_then(|target| target.ejectable.0);
     let removable = match super::bus(disk) {
         Some(DiskBus::Usb) => Some(removable == Some(OnOff::On)),
         Some(DiskBus::Scsi) => removable.map(|state| state == OnOff::On),
@@ -86,7 +87,7 @@ fn place(domain: &Domain, disk: &Disk, vhost: bool) -> Result<Device, VirtError>
         (Some(DiskBus::Fdc), Some(Address::Drive(at))) => Device::new("floppy").with("unit", at.unit),
         (bus, _) => {
             let bus = bus.map_or("none", DiskBus::as_str);
-            return Err(unsupported(format_args!("disks on bus '{bus}' cannot be started yet")));
+            return Err(QEMU.internal_error(format_args!("unsupported disk bus '{bus}' with device setup")));
         }
     })
 }

@@ -247,7 +247,7 @@ fn ssh(source: &DiskSource) -> Json {
 fn nfs(source: &DiskSource) -> Result<Json, VirtError> {
     let server = only(source, "NFS")?;
     let server = Json::part().with("host", name(server)).with("type", "inet");
-    let identity = source.identity.as_ref();
+    let identity = source.owner.as_ref();
     let id = |id: Option<&String>| id.and_then(|id| id.strip_prefix('+').unwrap_or(id).parse::<u32>().ok());
     Ok(Json::node("nfs")
         .with("server", server)
