@@ -36,6 +36,7 @@ mod resources;
 mod rules;
 mod seclabel;
 mod silent;
+mod storage;
 mod test;
 mod unsupported;
 mod usb;
