@@ -108,7 +108,11 @@ pub(crate) fn said_below(path: &Path) -> Result<Option<PathBuf>> {
     Ok(look_from(path, Path::new(""))?.backing.map(|(next, _)| next))
 }
 
-fn look(path: &Path) -> Result<Image> {
+/// Looks into an image.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn look(path: &Path) -> Result<Image> {
     look_from(path, path.parent().unwrap_or(Path::new("/")))
 }
 

@@ -25,7 +25,6 @@ mod checkpoint;
 pub mod command;
 mod console;
 mod control;
-mod counted;
 mod cpu;
 mod define;
 mod devices;

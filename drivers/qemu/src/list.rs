@@ -26,7 +26,8 @@ const GROUPS: &[&[(u32, Property)]] = &[
     &[(16384, |guest| !guest.checkpoints.is_empty()), (32768, |guest| guest.checkpoints.is_empty())],
 ];
 
-fn admits(flags: u32, guest: &Inner) -> bool {
+/// Whether a guest has what these flags ask for.
+pub(crate) fn admits(flags: u32, guest: &Inner) -> bool {
     GROUPS.iter().all(|group| {
         let mut asked = group.iter().filter(|(flag, _)| flags & flag != 0).peekable();
         asked.peek().is_none() || asked.any(|(_, has)| has(guest))

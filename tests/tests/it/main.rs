@@ -7,6 +7,7 @@ mod conformance;
 mod differential;
 mod events;
 mod faults;
+mod figures;
 mod layering;
 mod memory;
 mod migration;

@@ -95,6 +95,15 @@ fn named(place: &Place, v1: &str, v2: &str) -> std::path::PathBuf {
 }
 
 impl Group {
+    /// Time that it has had in user mode and in the kernel, in nanoseconds; `None` where only a hierarchy of version 1
+    /// counts it.
+    pub(crate) fn cpu_time(&self) -> Option<[u64; 2]> {
+        let place = self.places.iter().find(|place| place.hierarchy.version == Version::V2)?;
+        let text = fs::read_to_string(place.dir.join("cpu.stat")).ok()?;
+        let micros = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        Some([micros("user_usec ")?.saturating_mul(1000), micros("system_usec ")?.saturating_mul(1000)])
+    }
+
     /// The weight of its processors' time beside others'.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::process::Command;
 use virtwire_driver_api::{CallCx, HypervisorDriver};
 use virtwire_protocol::remote::*;
 
-use crate::host::{GREETING, Host};
+use crate::host::Host;
 use crate::lives::daemon;
 use crate::moments::{destroy, keeping, start};
 
@@ -108,7 +108,7 @@ async fn a_disk_is_carried_into_files() {
     let off = begin(&host, &dom, &push(&full, "qcow2", None), None).await.unwrap_err();
     assert_eq!(off, "Operation not supported: cannot perform disk backup for inactive domain");
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
 
     begin(&host, &dom, &push(&full, "qcow2", None), Some("one")).await.unwrap();
     assert_eq!(host.block_job().await, (BACKUP, COMPLETED));
@@ -156,7 +156,7 @@ async fn a_client_reads_a_disk_as_it_was() {
     let dir: PathBuf = host.dir.clone();
     std::fs::copy(dir.join("disk.qcow2"), dir.join("before")).unwrap();
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     let socket = socket(&host);
     begin(&host, &dom, &pull(&socket, None), Some("one")).await.unwrap();
     assert_eq!(job(&host, &dom, false).await.0, UNBOUNDED);
@@ -199,7 +199,7 @@ fn a_backup_goes_on_under_the_next_daemon() {
         let host = Host::new().await;
         let dom = keeping(&host, "still-read").await?;
         start(&host, &dom).await;
-        host.console(&dom).await.hear(GREETING).await;
+        host.console(&dom).await.wake().await;
         begin(&host, &dom, &pull(&socket(&host), None), None).await.unwrap();
         Some((dom, host.leave()))
     });

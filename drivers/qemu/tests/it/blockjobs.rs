@@ -3,7 +3,7 @@
 use virtwire_driver_api::{CallCx, HypervisorDriver};
 use virtwire_protocol::remote::*;
 
-use crate::host::{GREETING, Host};
+use crate::host::Host;
 use crate::lives::daemon;
 use crate::moments::{answers, destroy, files, images, keeping, snapshot, start};
 use crate::qemu;
@@ -44,7 +44,7 @@ async fn info(host: &Host, dom: &NonnullDomain) -> (i32, i32) {
 async fn layered(host: &Host, name: &str) -> Option<NonnullDomain> {
     let dom = keeping(host, name).await?;
     start(host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     for name in ["mid", "top"] {
         snapshot(host, &dom, name, 1 << 4 | 1 << 2).await;
     }
@@ -73,7 +73,7 @@ async fn images_are_taken_in_and_merged_down() {
     // All of it is in the one image.
     std::fs::remove_file(host.dir.join("disk.qcow2")).unwrap();
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     destroy(&host, &dom).await;
 }
 
@@ -107,7 +107,7 @@ async fn a_guest_goes_over_to_a_copy() {
     answers(&host, &dom).await;
     destroy(&host, &dom).await;
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     destroy(&host, &dom).await;
 }
 

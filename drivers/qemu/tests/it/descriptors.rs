@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use virtwire_driver_api::{CallCx, HypervisorDriver};
 use virtwire_protocol::remote::*;
 
-use crate::host::{GREETING, Host};
+use crate::host::Host;
 use crate::moments::{destroy, start};
 use crate::qemu;
 
@@ -36,7 +36,7 @@ async fn a_guest_boots_from_a_file_that_a_client_has_opened() {
     assert!(error.message.contains("group 'mine' was not associated with the domain"), "{error}");
     associate(&host, &cx, &dom, "mine").await.unwrap();
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     destroy(&host, &dom).await;
 }
 

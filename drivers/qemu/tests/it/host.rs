@@ -235,18 +235,31 @@ impl Console {
 
     /// Waits until the guest has said `text`, and forgets everything up to it.
     pub(crate) async fn hear(&mut self, text: &str) {
-        let hear = async {
-            loop {
-                if let Some(at) = self.seen.find(text) {
-                    self.seen.drain(..at + text.len());
-                    return;
-                }
-                match self.from.recv().await {
-                    Some(ToClient::Data(bytes)) => self.seen += &String::from_utf8_lossy(&bytes),
-                    other => panic!("waited for {text:?}, got {other:?} after {:?}", self.seen),
-                }
+        tokio::time::timeout(PATIENCE, self.heard(text)).await.expect("words from the guest");
+    }
+
+    /// Types until the guest answers: what it says before QEMU has seen that the console is open is lost, and so is what
+    /// is typed before the guest listens.
+    pub(crate) async fn wake(&mut self) {
+        let wake = async {
+            self.say("x").await;
+            while tokio::time::timeout(Duration::from_millis(200), self.heard("x")).await.is_err() {
+                self.say("x").await;
             }
         };
-        tokio::time::timeout(PATIENCE, hear).await.expect("words from the guest");
+        tokio::time::timeout(PATIENCE, wake).await.expect("an answer of the guest");
+    }
+
+    async fn heard(&mut self, text: &str) {
+        loop {
+            if let Some(at) = self.seen.find(text) {
+                self.seen.drain(..at + text.len());
+                return;
+            }
+            match self.from.recv().await {
+                Some(ToClient::Data(bytes)) => self.seen += &String::from_utf8_lossy(&bytes),
+                other => panic!("waited for {text:?}, got {other:?} after {:?}", self.seen),
+            }
+        }
     }
 }

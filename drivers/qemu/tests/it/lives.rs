@@ -22,7 +22,7 @@ async fn a_guest_boots_speaks_and_powers_off() {
     assert_eq!(host.state(&dom).await, RUNNING);
 
     let mut console = host.console(&dom).await;
-    console.hear(GREETING).await;
+    console.wake().await;
     console.say("abc").await;
     console.hear("abc").await;
 
@@ -100,7 +100,7 @@ fn left_behind(name: &str) -> (NonnullDomain, std::path::PathBuf) {
         let (host, cx) = (Host::new().await, CallCx::default());
         let dom = host.define(name, &host.talking()).await;
         host.driver.domain_create(&cx, DomainCreateArgs { dom: dom.clone() }).await.unwrap();
-        host.console(&dom).await.hear(GREETING).await;
+        host.console(&dom).await.wake().await;
         (dom, host.leave())
     })
 }

@@ -8,7 +8,7 @@ use virtwire_driver_qemu::Qemu;
 use virtwire_protocol::remote::*;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use crate::host::{GREETING, Host};
+use crate::host::Host;
 use crate::lives::daemon;
 use crate::qemu;
 
@@ -203,7 +203,7 @@ async fn a_guest_goes_on_at_another_host() {
     }
     let mut pair = Pair::new().await;
     let dom = pair.talking().await;
-    pair.source.console(&dom).await.hear(GREETING).await;
+    pair.source.console(&dom).await.wake().await;
     let there = pair.migrate(&dom, "speaks", LIVE | PERSIST_DEST | UNDEFINE_SOURCE).await.unwrap();
     assert_eq!(pair.target.state(&there).await, RUNNING_MIGRATED);
     let mut console = pair.target.console(&there).await;

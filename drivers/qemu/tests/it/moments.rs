@@ -8,7 +8,7 @@ use std::process::Command;
 use virtwire_driver_api::{CallCx, HypervisorDriver};
 use virtwire_protocol::remote::*;
 
-use crate::host::{GREETING, Host};
+use crate::host::Host;
 use crate::lives::daemon;
 use crate::qemu;
 
@@ -63,7 +63,7 @@ async fn memory_comes_back_from_a_snapshot() {
     let Some(dom) = keeping(&host, "returns").await else { return };
     let off = snapshot(&host, &dom, "off", 0).await;
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     let on = snapshot(&host, &dom, "on", 0).await;
     assert_eq!((host.state(&dom).await.0, names(&host, &dom, 1 << 6).await), (1, vec!["on".to_owned()]));
     destroy(&host, &dom).await;
@@ -106,7 +106,7 @@ async fn a_running_guest_writes_to_a_new_image_from_a_snapshot_on() {
     }
     destroy(&host, &dom).await;
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     destroy(&host, &dom).await;
 }
 
@@ -115,7 +115,7 @@ async fn memory_comes_back_from_a_file() {
     let (host, cx) = (Host::new().await, CallCx::default());
     let Some(dom) = keeping(&host, "sleeps").await else { return };
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     let path = host.dir.join("memory").display().to_string();
     let to = path.as_str().into();
     host.driver.domain_save(&cx, DomainSaveArgs { dom: dom.clone(), to }).await.unwrap();
@@ -163,7 +163,7 @@ async fn images_are_gone_back_to_and_merged_while_the_guest_runs() {
     let (host, cx) = (Host::new().await, CallCx::default());
     let Some(dom) = keeping(&host, "branches").await else { return };
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     let memory = host.dir.join("memory");
     let xml = format!(
         "<domainsnapshot><name>whole</name><memory snapshot='external' file='{}'/></domainsnapshot>",
@@ -215,7 +215,7 @@ async fn images_are_merged_while_the_guest_is_off() {
     assert_eq!(files(&host), ["disk.qcow2"]);
     assert_eq!(images(&host, &dom).await, ["disk.qcow2", "disk.qcow2"]);
     start(&host, &dom).await;
-    host.console(&dom).await.hear(GREETING).await;
+    host.console(&dom).await.wake().await;
     destroy(&host, &dom).await;
 }
 
