@@ -1,5 +1,7 @@
 //! The processor that a running guest really got, in its definition.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value, json};
 use virtwire_conf::Domain;
 use virtwire_conf::domain::VirtType;
@@ -57,7 +59,7 @@ pub(crate) async fn resolve(driver: &Qemu, domain: &mut Domain, caps: &QemuCaps)
         }
         compare(&host, &asked_of_host(cpu))?.result(true)?;
     }
-    make_exact(cpu, cpus.as_deref())?;
+    make_exact(cpu, cpus.as_deref(), false)?;
     let kind = |name: &str| format!("{name}-{}-cpu", caps.arch);
     let name = cpu.model.as_ref().and_then(|model| model.name.as_deref());
     match name.and_then(|name| X86::table().model(name)) {
@@ -67,6 +69,34 @@ pub(crate) async fn resolve(driver: &Qemu, domain: &mut Domain, caps: &QemuCaps)
         }
         _ => Ok(()),
     }
+}
+
+/// A definition with the processor that its guest would get (`VIR_DOMAIN_XML_UPDATE_CPU`).
+///
+/// # Errors
+/// A processor of which nothing is known.
+pub(crate) async fn updated(driver: &Qemu, mut domain: Domain) -> Result<Domain> {
+    let kvm = domain.type_ == VirtType::Kvm;
+    let program = PathBuf::from(domain.devices.emulator.clone().unwrap_or_default());
+    let Some(cpu) = &mut domain.cpu else { return Ok(domain) };
+    if matches!(cpu.mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum)) {
+        return Ok(domain);
+    }
+    let table = X86::table();
+    let name = cpu.model.as_ref().and_then(|model| model.name.as_deref());
+    if let Some(name) = name.filter(|name| !is_like_host(cpu) && table.model(name).is_none()) {
+        return Err(ErrorDomain::CPU.internal_error(format_args!("Unknown CPU model {name}")));
+    }
+    if let Some(feature) = cpu.feature.iter().find(|feature| table.feature(&feature.name).is_none()) {
+        return Err(ErrorDomain::CPU.internal_error(format_args!("unknown CPU feature {}", feature.name)));
+    }
+    let like_host = is_like_host(cpu);
+    let cpus = driver.guest_cpus(&program, kvm).await?;
+    make_exact(cpu, Some(&cpus), true)?;
+    if let Some(model) = cpu.model.as_mut().filter(|_| like_host) {
+        model.fallback = Some(CpuFallback::Allow);
+    }
+    Ok(domain)
 }
 
 /// Says a model that QEMU does not have in the words of one that it has.
@@ -139,8 +169,9 @@ fn asked_of_host(cpu: &Cpu) -> virtwire_cpu::Cpu {
     }
 }
 
-/// Puts a model with features that are on or off in the place of whatever was asked for.
-fn make_exact(cpu: &mut Cpu, cpus: Option<&GuestCpus>) -> Result<()> {
+/// Puts a model with features that are on or off in the place of whatever was asked for; with `all`, also features that no
+/// guest has.
+fn make_exact(cpu: &mut Cpu, cpus: Option<&GuestCpus>, all: bool) -> Result<()> {
     let table = X86::table();
     let mut exact: Vec<CpuFeature> = Vec::new();
     let host = cpus.and_then(GuestCpus::host_model);
@@ -161,7 +192,7 @@ fn make_exact(cpu: &mut Cpu, cpus: Option<&GuestCpus>) -> Result<()> {
     for feature in &cpu.feature {
         let number = table.feature(&feature.name);
         // What no hypervisor shows is neither on nor off.
-        if number.is_some_and(|number| !table.is_for_guests(number)) || feature.name == TAKEN_BACK {
+        if !all && (number.is_some_and(|number| !table.is_for_guests(number)) || feature.name == TAKEN_BACK) {
             continue;
         }
         let has = || number.zip(cpus).is_some_and(|(number, cpus)| cpus.features().contains(number));

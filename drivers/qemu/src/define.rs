@@ -257,5 +257,11 @@ pub(crate) fn text(domain: &Domain, flags: u32) -> String {
     let mut options = FormatOptions::from_flags(flags);
     // Who takes a guest over needs all of it.
     options.secure |= options.migratable;
+    // What is made anew keeps no empty elements.
+    let empty = domain.metadata.as_ref().is_some_and(|metadata| metadata.elements.is_empty());
+    if empty && (options.migratable || options.update_cpu) {
+        let domain = Domain { metadata: None, ..domain.clone() };
+        return text(&domain, flags);
+    }
     if options.migratable { domain.migratable().to_xml(&options) } else { domain.to_xml(&options) }
 }

@@ -371,8 +371,15 @@ impl Qemu {
                 }
                 let nvram_dir = self.shared.dirs.lib.join("nvram").display().to_string();
                 let firmware = crate::firmware::installed();
+                let address_bits = crate::caps::address_bits();
                 let check_program = Some(check_emulator as fn(&str) -> Result<()>);
-                Ok(ParseOptions::qemu(Arc::new(QemuHost { emulators, firmware, nvram_dir, check_program })))
+                Ok(ParseOptions::qemu(Arc::new(QemuHost {
+                    emulators,
+                    firmware,
+                    nvram_dir,
+                    address_bits,
+                    check_program,
+                })))
             })
             .await
     }

@@ -19,6 +19,7 @@ use crate::{agent, backup};
 
 /// `VIR_DOMAIN_XML_…`
 const XML_INACTIVE: u32 = 2;
+const XML_UPDATE_CPU: u32 = 4;
 const XML_MIGRATABLE: u32 = 8;
 const XML_FLAGS: u32 = 15;
 
@@ -64,6 +65,25 @@ pub(crate) async fn control_info(
 /// The text of a stored definition is made once; asking for it is a copy.
 pub(crate) async fn xml_desc(driver: &Qemu, args: DomainGetXmlDescArgs) -> Result<DomainGetXmlDescRet> {
     check_flags(args.flags, XML_FLAGS, "qemuDomainGetXMLDesc")?;
+    let (mut domain, runs) = match described(driver, &args)? {
+        Described::Stored(xml) => return Ok(DomainGetXmlDescRet { xml: (&*xml).into() }),
+        Described::Apart(domain, runs) => (domain, runs),
+    };
+    if args.flags & XML_UPDATE_CPU != 0 && !runs {
+        domain = Arc::new(crate::cpu::updated(driver, (*domain).clone()).await?);
+    }
+    Ok(DomainGetXmlDescRet { xml: text(&domain, args.flags).into() })
+}
+
+/// What a client is shown of a guest.
+enum Described {
+    /// The text that is kept.
+    Stored(Arc<str>),
+    /// A definition, and whether the guest runs.
+    Apart(Arc<virtwire_conf::Domain>, bool),
+}
+
+fn described(driver: &Qemu, args: &DomainGetXmlDescArgs) -> Result<Described> {
     let guest = driver.guest(&args.dom)?;
     let inner = guest.lock();
     // What another host needs to know of a running guest is nothing of this run.
@@ -71,7 +91,7 @@ pub(crate) async fn xml_desc(driver: &Qemu, args: DomainGetXmlDescArgs) -> Resul
     if let (true, Some(definition)) = (stored, &inner.persistent)
         && args.flags & !XML_INACTIVE == 0
     {
-        return Ok(DomainGetXmlDescRet { xml: (&*definition.xml).into() });
+        return Ok(Described::Stored(Arc::clone(&definition.xml)));
     }
     let domain = if stored { inner.next() } else { inner.current() };
     let mut domain = domain.ok_or_else(not_running)?;
@@ -79,8 +99,7 @@ pub(crate) async fn xml_desc(driver: &Qemu, args: DomainGetXmlDescArgs) -> Resul
         // Of the run, but for this.
         Arc::make_mut(&mut domain).resource.clone_from(&live.domain.resource);
     }
-    drop(inner);
-    Ok(DomainGetXmlDescRet { xml: text(&domain, args.flags).into() })
+    Ok(Described::Apart(domain, inner.live.is_some()))
 }
 
 pub(crate) async fn os_type(driver: &Qemu, args: DomainGetOsTypeArgs) -> Result<DomainGetOsTypeRet> {

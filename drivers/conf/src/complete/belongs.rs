@@ -228,7 +228,8 @@ fn clock(clock: &mut Clock) {
         ClockOffset::Utc | ClockOffset::Localtime if moved => {
             let local = whole.offset == ClockOffset::Localtime;
             let basis = if local { ClockBasis::Localtime } else { ClockBasis::Utc };
-            let adjustment = whole.adjustment.map(|text| text.trim_start_matches('+').to_owned());
+            let seconds = whole.adjustment.and_then(|text| text.parse::<i64>().ok());
+            let adjustment = seconds.map(|seconds| seconds.to_string());
             Clock { offset: ClockOffset::Variable, adjustment, basis: Some(basis), ..none }
         }
         ClockOffset::Utc | ClockOffset::Localtime => Clock { adjustment: whole.adjustment, ..none },

@@ -11,7 +11,6 @@ use crate::domain::device::{Address, DeviceSeclabel};
 use crate::domain::disk::{Disk, DiskBus};
 use crate::domain::misc::{HostAddress, Hostdev, HostdevType};
 use crate::domain::net::Interface;
-use crate::domain::tune::NumaMode;
 use crate::table::c_number;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -28,8 +27,7 @@ pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
     aliases(domain)?;
     hostdevs(domain)?;
     firmware(domain)?;
-    labels(domain)?;
-    resources(domain)
+    labels(domain)
 }
 
 fn name(disk: &Disk) -> &str {
@@ -131,10 +129,6 @@ fn lent(card: &Interface) -> Option<HostPlace> {
 
 fn firmware(domain: &Domain) -> Result<(), VirtError> {
     let os = &domain.os;
-    let stateless = os.loader.as_ref().is_some_and(|l| l.stateless == Some(YesNo::Yes));
-    if stateless && os.nvram.as_ref().is_some_and(|n| n.template.is_some()) {
-        return Err(bare("NVRAM template is not permitted when loader is stateless"));
-    }
     let feature = |name: &str| {
         let features = os.firmware_features.iter().flat_map(|f| &f.feature);
         features.filter(|f| f.name == name).map(|f| f.enabled).next()
@@ -165,37 +159,6 @@ pub(super) fn relabelled(label: &DeviceSeclabel) -> Result<(), VirtError> {
     refuse! {
         label.relabel == Some(YesNo::Yes) && label.label.is_none() => DOMAIN.xml_error(
             "Cannot specify relabel if label is missing. model={}", label.model.as_deref().unwrap_or("(null)"));
-    }
-    Ok(())
-}
-
-fn resources(domain: &Domain) -> Result<(), VirtError> {
-    let threads: Vec<u32> = domain.all_iothreads().iter().map(|thread| thread.id.get()).collect();
-    for id in domain.cputune.iter().flat_map(|c| &c.iothreadsched).filter_map(|s| s.iothreads.as_ref()) {
-        if let Some(unknown) = id.iter().find(|id| !threads.contains(id)) {
-            return Err(DOMAIN.config_unsupported(format_args!("Cannot find 'iothread' : {unknown}")));
-        }
-    }
-    let cells = domain.cpu.iter().filter_map(|c| c.numa.as_ref()).flat_map(|n| &n.cell);
-    let ids: Vec<u32> = cells.clone().filter_map(|cell| cell.id).collect();
-    for cell in cells {
-        for sibling in cell.distances.iter().flat_map(|d| &d.sibling) {
-            if !ids.contains(&sibling.id) {
-                return Err(DOMAIN.xml_error(format_args!(
-                    "'sibling_id {}' does not refer to a valid cell within NUMA 'cell id {}'",
-                    sibling.id,
-                    cell.id.unwrap_or(0)
-                )));
-            }
-        }
-    }
-    if let Some(tune) = &domain.numatune {
-        let restrictive = |mode: Option<NumaMode>| mode == Some(NumaMode::Restrictive);
-        let memory = tune.memory.as_ref().and_then(|m| m.mode);
-        if tune.memnode.iter().any(|n| restrictive(n.mode)) && !restrictive(memory) {
-            let text = "'restrictive' mode is required in memory element when mode is 'restrictive' in memnode element";
-            return Err(DOMAIN.xml_error(text));
-        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{check, devices, drives, others, resources, rules, silent, vcpus};
 use crate::domain::features::{CpuFallback, CpuMatch, CpuMode, HypervMode};
-use crate::domain::os::{BootDevice, Clock, LoaderType, OsBoot};
+use crate::domain::os::{BootDevice, Clock, Loader, LoaderType, OsBoot};
 use crate::domain::tune::Vcpu;
 use crate::domain::{Domain, GuestMemory, LifecycleAction};
 use crate::table::KiB;
@@ -23,7 +23,7 @@ pub(super) fn begin(domain: &mut Domain, host_arch: &str, nodes_first: bool) -> 
     memory(domain, nodes_first);
     pages(domain);
     resources::complete(domain);
-    actions(domain);
+    actions(domain, nodes_first);
     drives::sort(domain);
     devices::begin(domain)?;
     drives::controllers_of_hostdevs(domain);
@@ -44,7 +44,6 @@ pub(super) fn place(domain: &mut Domain) -> Result<(), VirtError> {
 }
 
 fn identity(domain: &mut Domain) -> Result<(), VirtError> {
-    others::check_name(&domain.name, DOMAIN)?;
     domain.uuid.get_or_insert_with(Uuid::new_v4);
     let said = [
         domain.qemu_commandline.as_ref().is_some_and(|it| !it.arg.is_empty() || !it.env.is_empty()),
@@ -150,14 +149,18 @@ pub(super) fn check_whole(domain: &Domain) -> Result<(), VirtError> {
         is_ordered(domain) && !domain.os.boot.is_empty() => DOMAIN.config_unsupported(
             "per-device boot elements cannot be used together with os/boot elements");
     }
-    Ok(())
+    others::check_name(&domain.name, DOMAIN)
 }
 
-fn actions(domain: &mut Domain) {
+fn actions(domain: &mut Domain, formats: bool) {
     // Where firmware is chosen, what is chosen says where it is put.
     let chosen = domain.os.firmware.is_some();
-    if let Some(loader) = domain.os.loader.as_mut().filter(|l| l.path.is_some() && !chosen) {
-        loader.type_.get_or_insert(LoaderType::Rom);
+    let open = |loader: &&mut Loader| loader.path.is_some() && loader.type_.is_none() && !chosen;
+    if let Some(loader) = domain.os.loader.as_mut().filter(open) {
+        loader.type_ = Some(LoaderType::Rom);
+        if formats {
+            loader.format.get_or_insert_default();
+        }
     }
     if let Some(hyperv) = domain.features.as_mut().and_then(|f| f.hyperv.as_mut()) {
         hyperv.mode.get_or_insert(HypervMode::Custom);

@@ -200,10 +200,8 @@ fn in_flash(os: &Os) -> bool {
 
 fn formats(os: &mut Os) {
     let flash = in_flash(os);
-    let Some(loader) = os.loader.as_mut().filter(|loader| loader.path.is_some()) else { return };
-    loader.format.get_or_insert(FirmwareFormat::Raw);
-    if let Some(nvram) = os.nvram.as_mut().filter(|nvram| flash && nvram.source.is_none()) {
-        nvram.format.get_or_insert(FirmwareFormat::Raw);
+    if let Some(loader) = os.loader.as_mut().filter(|loader| flash && loader.path.is_some()) {
+        loader.format.get_or_insert(FirmwareFormat::Raw);
     }
 }
 

@@ -104,6 +104,8 @@ pub struct QemuHost {
     pub firmware: Vec<FirmwareImage>,
     /// Where guests' variables are kept.
     pub nvram_dir: String,
+    /// How wide the addresses of its memory are, in bits.
+    pub address_bits: Option<u32>,
     /// What finds out whether an emulator can be run.
     pub check_program: Option<ProgramCheck>,
 }
@@ -189,6 +191,7 @@ impl QemuHost {
             ],
             firmware: Vec::new(),
             nvram_dir: "/var/lib/libvirt/qemu/nvram".to_owned(),
+            address_bits: None,
             check_program: None,
         }
     }
@@ -221,7 +224,7 @@ impl Domain {
                 test::name_interfaces(self);
                 Ok(())
             }
-            Flavor::Qemu(_) => {
+            Flavor::Qemu(host) => {
                 self.fill(options)?;
                 domain::place(self)?;
                 qemu::finish(self)?;
@@ -234,6 +237,7 @@ impl Domain {
                     channels::identify(self);
                 }
                 rules::check_slots(self)?;
+                rules::check_width(self, host.address_bits)?;
                 rules::check(self, self.emulator(options))?;
                 check::contradictions(self)?;
                 drives::keep_removable(self);

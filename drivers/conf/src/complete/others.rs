@@ -4,6 +4,7 @@ use uuid::Uuid;
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{Flavor, ParseOptions};
+use crate::domain::VirtType;
 use crate::interface::HostInterfaceType;
 use crate::secret::SecretUsageType;
 use crate::snapshot::CheckpointType;
@@ -22,6 +23,8 @@ fn complete_guest(guest: &mut Option<Box<Domain>>, options: &ParseOptions) -> Re
 
 impl Snapshot {
     pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
+        // What runs nowhere is no guest.
+        self.domain.take_if(|domain| domain.type_ == VirtType::None);
         complete_guest(&mut self.domain, options)?;
         complete_guest(&mut self.inactive_domain, options)
     }

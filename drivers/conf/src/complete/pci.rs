@@ -26,6 +26,11 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         return Ok(());
     }
     if chipset(domain).board().root.is_none() {
+        // Whoever names a root knows a machine that nobody else does.
+        let named = |it: &Controller| it.type_ == ControllerType::Pci && it.index == Some(0);
+        if domain.devices.controllers.iter().any(named) {
+            return Ok(());
+        }
         let mut needed = false;
         each(domain, &mut |info, kind| {
             needed = kind.is_some() && matches!(info.address, None | Some(Address::Pci(_)));
@@ -36,6 +41,7 @@ pub(super) fn assign(domain: &mut Domain) -> Result<(), VirtError> {
         }
         return Ok(());
     }
+    check_old_places(domain)?;
     check_plugs(domain)?;
     check_buses(domain)?;
     unpluggable(domain)?;
@@ -228,6 +234,27 @@ fn place(domain: &mut Domain, chosen: bool) -> Result<bool, VirtError> {
     }
     complete_controllers(domain);
     Ok(domain.devices.controllers.len() > before)
+}
+
+/// Where PIIX3 has its controllers, no others of their kinds can be.
+fn check_old_places(domain: &Domain) -> Result<(), VirtError> {
+    if !chipset(domain).is_express() {
+        return Ok(());
+    }
+    let at = |it: &Controller, function: u64| {
+        let Some(Address::Pci(address)) = &it.info.address else { return false };
+        it.index == Some(0) && parts(address) == (0, 0, 1, function)
+    };
+    let old = |it: &&Controller| match (it.type_, it.model.as_deref()) {
+        (ControllerType::Ide, _) => at(it, 1),
+        (ControllerType::Usb, Some("piix3-uhci")) => at(it, 2),
+        _ => false,
+    };
+    refuse! {
+        domain.devices.controllers.iter().any(|it| old(&it)) =>
+            QEMU.internal_error("Bus 0 must be PCI for integrated PIIX3 USB or IDE controllers");
+    }
+    Ok(())
 }
 
 /// Devices whose place the chipset decides.

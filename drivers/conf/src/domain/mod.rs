@@ -30,7 +30,7 @@ keywords! {
     pub enum VirtType {
         None = "none", Qemu = "qemu", Kqemu = "kqemu", Kvm = "kvm", Xen = "xen", Lxc = "lxc", Uml = "uml", Openvz = "openvz",
         Test = "test", Vmware = "vmware", Hyperv = "hyperv", Vbox = "vbox", Phyp = "phyp", Parallels = "parallels",
-        Bhyve = "bhyve", Vz = "vz", Hvf = "hvf",
+        Bhyve = "bhyve", Vz = "vz", Hvf = "hvf", _ = "",
     }
     /// What happens when the guest powers off or reboots.
     pub enum LifecycleAction {

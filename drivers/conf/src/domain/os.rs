@@ -85,7 +85,8 @@ element! {
     pub struct Nvram {
         attr template: Option<String>;
         attr template_format "templateFormat": Option<FirmwareFormat>;
-        attr type_ "type": Option<String>;
+        attr type_ "type": Option<String>
+            | "file" | "block" | "dir" | "network" | "volume" | "nvme" | "vhostuser" | "vhostvdpa";
         attr format: Option<FirmwareFormat>;
         text path: Option<String>;
         child source: Option<DiskSource>;

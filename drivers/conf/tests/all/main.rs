@@ -3,6 +3,7 @@
 mod boards;
 mod change;
 mod corpus;
+mod firmware;
 mod hostile;
 mod kept;
 mod observed;

@@ -3,7 +3,6 @@
 
 use std::fs;
 
-use virtwire_conf::domain::VirtType;
 use virtwire_conf::domain::chardev::ChannelTargetType;
 use virtwire_conf::domain::device::Address;
 use virtwire_conf::domain::display::{Graphics, GraphicsType};
@@ -113,7 +112,7 @@ const TOLERANCE: u64 = 1_000_000 / 250;
 fn counter(domain: &Domain, host: &Host) -> Result<(), VirtError> {
     let timers = domain.clock.iter().flat_map(|clock| &clock.timer);
     let asked = timers.filter(|timer| timer.name == TimerName::Tsc).find_map(|timer| timer.frequency);
-    let Some(asked) = asked.filter(|_| domain.type_ == VirtType::Kvm) else { return Ok(()) };
+    let Some(asked) = asked else { return Ok(()) };
     let Some(counter) = tsc(host).filter(|counter| counter.scaling != Some(YesNo::Yes)) else {
         return Ok(());
     };

@@ -13,7 +13,6 @@ use virtwire_conf::{ARCHITECTURES, Capabilities, OnOff, YesNo};
 use virtwire_cpu::{Kind, X86, decode_host, kind};
 use virtwire_protocol::remote::ConnectGetCapabilitiesRet;
 
-use super::cpuid;
 use crate::driver::Qemu;
 use crate::error::Result;
 use crate::host::{Cell, Host};
@@ -116,10 +115,7 @@ async fn cpu(driver: &Qemu) -> Result<HostCpu> {
         cores: count(info.cores),
         threads: count(info.threads),
     });
-    let [bits, ..] = cpuid(0x8000_0008, 0);
-    if bits & 0xff != 0 {
-        cpu.maxphysaddr = Some(HostPhysAddr { mode: "emulate".to_owned(), bits: bits & 0xff });
-    }
+    cpu.maxphysaddr = super::address_bits().map(|bits| HostPhysAddr { mode: "emulate".to_owned(), bits });
     let sizes = std::iter::once(PAGE).chain(host.huge_pages());
     cpu.pages = sizes.map(|size| HostPages { unit: "KiB".to_owned(), size, count: None }).collect();
     Ok(cpu)

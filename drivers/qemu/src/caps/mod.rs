@@ -166,8 +166,8 @@ pub(crate) async fn domain_capabilities(
     };
     let chosen = choose(driver, wanted).await?;
     let cpus = driver.guest_cpus(&chosen.caps.program, chosen.kvm).await?;
-    let [bits, ..] = cpuid(0x8000_0008, 0);
-    let xml = domain::to_xml(&chosen, &cpus, bits & 0xff, std::env::consts::ARCH);
+    let bits = address_bits().unwrap_or(0);
+    let xml = domain::to_xml(&chosen, &cpus, bits, std::env::consts::ARCH);
     Ok(ConnectGetDomainCapabilitiesRet { capabilities: xml.into() })
 }
 
@@ -245,4 +245,10 @@ pub(crate) async fn baseline_hypervisor_cpu(
     };
     let common = hypervisor_baseline(&texts, &cpus.models(), how)?;
     Ok(ConnectBaselineHypervisorCpuRet { cpu: common.guest_xml().into() })
+}
+
+/// How wide the addresses of this host's memory are, in bits; `None` where its processor does not say.
+pub(crate) fn address_bits() -> Option<u32> {
+    let [bits, ..] = cpuid(0x8000_0008, 0);
+    Some(bits & 0xff).filter(|bits| *bits != 0)
 }

@@ -28,8 +28,8 @@ pub(super) fn read(domain: &Domain) -> Result {
             continue;
         }
         refuse! {
-            says(tune) && taken.contains(&own) => DOMAIN.xml_error("Identical vcpus in cachetunes found");
-            says(tune) && taken.iter().any(|other| overlap(other, &own)) =>
+            taken.contains(&own) => DOMAIN.xml_error("Identical vcpus in cachetunes found");
+            taken.iter().any(|other| overlap(other, &own)) =>
                 DOMAIN.xml_error("Overlapping vcpus in resctrls");
         }
         shares(tune)?;
@@ -38,7 +38,7 @@ pub(super) fn read(domain: &Domain) -> Result {
             said == Some(None) => XML.xml_error("Missing required attribute 'level' in element 'monitor'");
             said.is_some() => DOMAIN.xml_error("Invalid monitor cache level '{}'", said.flatten().unwrap_or_default());
         }
-        monitors(&tune.monitor, &own)?;
+        monitors(domain, &tune.monitor, &own)?;
         if says(tune) {
             taken.push(own);
         }
@@ -100,20 +100,21 @@ pub(super) fn read_bandwidth(domain: &Domain) -> Result {
                 !seen.insert(node.id) => RESCTRL.xml_error("Memory Bandwidth already defined for node {}", node.id);
             }
         }
-        monitors(monitor, &own)?;
+        monitors(domain, monitor, &own)?;
         taken.push(own);
     }
     Ok(())
 }
 
 /// Whose use is watched: all that share something, or some of them.
-fn monitors(monitors: &[CacheMonitor], all: &Cpuset) -> Result {
-    let mut seen: Vec<&Cpuset> = Vec::new();
+fn monitors(domain: &Domain, monitors: &[CacheMonitor], all: &Cpuset) -> Result {
+    let mut seen: Vec<Cpuset> = Vec::new();
     for monitor in monitors {
         let Some(own) = &monitor.vcpus else {
             return Err(DOMAIN.xml_error("Missing monitor attribute 'vcpus'"));
         };
-        let inside = members(own).is_subset(&members(all));
+        let own = own_of(domain, own);
+        let inside = members(&own).is_subset(&members(all));
         refuse! {
             seen.contains(&own) => DOMAIN.invalid_arg("Identical vcpus found in same type monitors");
             !inside => DOMAIN.invalid_arg("Monitor vcpus conflicts with allocation");

@@ -6,7 +6,7 @@ use super::{Around, Result};
 use crate::YesNo;
 use crate::complete::board::Chipset;
 use crate::domain::features::{CpuCacheMode, CpuMode, FeatureValue};
-use crate::domain::os::{AcpiTableType, IdmapEntry, Sysinfo, SysinfoType};
+use crate::domain::os::{AcpiTableType, Firmware, IdmapEntry, LoaderType, Sysinfo, SysinfoType};
 use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, VirtType};
 use crate::table::Positive;
 
@@ -20,15 +20,36 @@ const MOST_TIMEOUT: u32 = 65535;
 pub(in super::super) fn firmware(domain: &Domain) -> Result {
     let os = &domain.os;
     let chosen = os.firmware.is_some();
-    let stateless = os.loader.as_ref().is_some_and(|loader| loader.stateless == Some(YesNo::Yes));
+    let bios = os.firmware == Some(Firmware::Bios);
+    let said = os.loader.as_ref().and_then(|loader| loader.stateless);
+    let (stateless, keeps) = (said == Some(YesNo::Yes), said == Some(YesNo::No));
+    let kind = os.loader.as_ref().and_then(|loader| loader.type_);
+    let variables = os.nvram.as_ref();
     let path = os.loader.as_ref().is_some_and(|loader| loader.path.is_some());
     refuse! {
-        stateless && os.nvram.as_ref().is_some_and(|nvram| nvram.path.is_some()) =>
-            DOMAIN.xml_detail("NVRAM is not permitted when loader is stateless");
+        bios && variables.is_some() => DOMAIN.xml_detail("firmware type 'bios' does not support nvram");
         !chosen && os.firmware_features.as_ref().is_some_and(|f| !f.feature.is_empty()) => DOMAIN.xml_detail(
             "cannot use feature-based firmware autoselection when firmware autoselection is disabled");
-        !chosen && !path && (os.nvram.is_some() || os.loader.is_some()) =>
+        !chosen && !path && (variables.is_some() || os.loader.is_some()) =>
             DOMAIN.xml_detail("no loader path specified and firmware auto selection disabled");
+        bios && keeps => DOMAIN.xml_detail("Only EFI firmware permits NVRAM");
+        !chosen && keeps && kind != Some(LoaderType::Pflash) =>
+            DOMAIN.xml_detail("Only pflash loader type permits NVRAM");
+        stateless && variables.is_some_and(|nvram| nvram.template.is_some()) =>
+            DOMAIN.xml_detail("NVRAM template is not permitted when loader is stateless");
+        stateless && variables.is_some_and(|nvram| nvram.path.is_some() || nvram.source.is_some()) =>
+            DOMAIN.xml_detail("NVRAM is not permitted when loader is stateless");
+    }
+    Ok(())
+}
+
+/// A guest's addresses are no wider than the host's.
+pub(in super::super) fn check_width(domain: &Domain, most: Option<u32>) -> Result {
+    let width = domain.cpu.as_ref().and_then(|cpu| cpu.maxphysaddr.as_ref());
+    let bits = width.filter(|width| width.mode == CpuCacheMode::Emulate).and_then(|width| width.bits);
+    refuse! {
+        bits.zip(most).is_some_and(|(bits, most)| bits > most) => QEMU.config_unsupported(
+            "The number of virtual CPU address bits cannot exceed the number supported by the host CPU");
     }
     Ok(())
 }

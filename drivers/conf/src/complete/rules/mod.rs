@@ -21,7 +21,7 @@ mod tune;
 mod virtualport;
 mod written;
 
-pub(super) use machine::firmware;
+pub(super) use machine::{check_width, firmware};
 pub(crate) use order::first;
 pub(super) use order::read;
 use std::collections::BTreeSet;
@@ -138,6 +138,7 @@ pub(super) fn check(domain: &Domain, emulator: Option<&Emulator>) -> Result {
 pub(super) fn check_last(domain: &Domain) -> Result {
     machine::check(domain)?;
     memory::check_pages(domain)?;
+    tune::check_nodes(domain)?;
     tune::check(domain)?;
     machine::check_boot(domain)?;
     nodes::check(domain)?;

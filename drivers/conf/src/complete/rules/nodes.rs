@@ -6,7 +6,7 @@ use virtwire_protocol::ErrorDomain;
 
 use super::Result;
 use crate::domain::Domain;
-use crate::domain::features::{Cpu, CpuMode, CpuNuma, Interconnect};
+use crate::domain::features::{CpuMode, CpuNuma, Interconnect};
 use crate::table::Cpuset;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
@@ -15,10 +15,7 @@ const XML: ErrorDomain = ErrorDomain::XML;
 
 /// What shows as it is read.
 pub(super) fn read(domain: &Domain) -> Result {
-    if let Some(cpu) = &domain.cpu {
-        processor(cpu)?;
-        cpu.numa.iter().try_for_each(cells)?;
-    }
+    domain.cpu.iter().flat_map(|cpu| &cpu.numa).try_for_each(cells)?;
     let cells = domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell);
     let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
     let placed: usize = cells.filter_map(|cell| cell.cpus.as_ref()).map(|set| set.iter().count()).sum();
@@ -29,7 +26,9 @@ pub(super) fn read(domain: &Domain) -> Result {
     Ok(())
 }
 
-fn processor(cpu: &Cpu) -> Result {
+/// Features are those of a model, and each is named once.
+pub(super) fn processor(domain: &Domain) -> Result {
+    let Some(cpu) = &domain.cpu else { return Ok(()) };
     let custom = matches!(cpu.mode, None | Some(CpuMode::Custom));
     let named = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
     let mut seen = BTreeSet::new();
@@ -82,7 +81,9 @@ fn cells(numa: &CpuNuma) -> Result {
             let (other, value) = (sibling.id, sibling.value);
             let wrong = !(10..=255).contains(&value) || (other == id) != (value == 10);
             refuse! {
-                wrong && known(other) => DOMAIN.xml_error(
+                !known(other) => DOMAIN.xml_error(
+                    "'sibling_id {other}' does not refer to a valid cell within NUMA 'cell id {id}'");
+                wrong => DOMAIN.xml_error(
                     "'value {value}' is invalid for 'sibling id {other}' under NUMA 'cell id {id}'");
             }
         }

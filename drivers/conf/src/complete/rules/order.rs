@@ -55,7 +55,13 @@ const PARTS: &[Part] = parts! {
     "cputune/emulatorsched" => |it| tune::emulator_scheduler(it);
     "cputune/cachetune" => |it| caches::read(it);
     "cputune/memorytune" => |it| caches::read_bandwidth(it);
-    "cpu" => |it| { written::processor(it)?; nodes::read(it) };
+    "cpu/model" => |it| written::processor(it);
+    "cpu/vendor" => |it| written::vendor(it);
+    "cpu/topology" => nothing;
+    "cpu/feature" => |it| nodes::processor(it);
+    "cpu/cache" => |it| written::cache(it);
+    "cpu/maxphysaddr" => |it| written::width(it);
+    "cpu/numa" => |it| nodes::read(it);
     "numatune" => |it| tune::nodes(it);
     "resource" => |it| written::resource(it);
     "features" => |it| features::read(it);
@@ -65,7 +71,7 @@ const PARTS: &[Part] = parts! {
     "pm" => nothing;
     "perf" => |it| written::events(it);
     "clock" => |it| clock::read(it);
-    "os/firmware" "os/loader" "os/nvram" => nothing;
+    "os/firmware" "os/loader" "os/nvram" => |it| written::variables(it);
     "os/acpi" => |it| written::tables(it);
     "os/boot" "os/bootmenu" "os/bios" => nothing;
     "throttlegroups" => |it| throttle::read(it);
@@ -156,6 +162,8 @@ fn is_read(path: &str, count: usize) -> bool {
     match (place(path), path.split_once('/')) {
         (Some(at), _) => at < count,
         (None, Some((outer, _))) => place(outer).is_some(),
-        (None, None) => PARTS.iter().flat_map(|part| part.elements).any(around),
+        (None, None) => {
+            count == PARTS.len() || PARTS[..count].iter().flat_map(|part| part.elements).any(around)
+        }
     }
 }

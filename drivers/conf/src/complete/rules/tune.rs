@@ -216,7 +216,19 @@ pub(super) fn nodes(domain: &Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-/// Everything in this file.
+/// A node is restricted where all memory is.
+pub(super) fn check_nodes(domain: &Domain) -> Result<(), VirtError> {
+    let Some(tune) = &domain.numatune else { return Ok(()) };
+    let restrictive = |mode: Option<NumaMode>| mode == Some(NumaMode::Restrictive);
+    let memory = tune.memory.as_ref().and_then(|memory| memory.mode);
+    refuse! {
+        tune.memnode.iter().any(|node| restrictive(node.mode)) && !restrictive(memory) => DOMAIN.xml_error(
+            "'restrictive' mode is required in memory element when mode is 'restrictive' in memnode element");
+    }
+    Ok(())
+}
+
+/// How much a guest may use, in time.
 pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
     domain.cputune.iter().try_for_each(limits)
 }

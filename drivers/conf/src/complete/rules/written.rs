@@ -61,18 +61,40 @@ pub(super) fn title(domain: &Domain) -> Result {
 pub(super) fn processor(domain: &Domain) -> Result {
     let Some(cpu) = &domain.cpu else { return Ok(()) };
     let vendor = cpu.model.as_ref().and_then(|model| model.vendor_id.as_ref());
-    let level = cpu.cache.as_ref().and_then(|cache| cache.level);
     let whole = matches!(cpu.mode, Some(CpuMode::HostPassthrough | CpuMode::Maximum));
-    let named = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
-    let width = cpu.maxphysaddr.as_ref();
     refuse! {
         cpu.migratable.is_some() && !whole => CPU.config_unsupported(
             "Attribute migratable is only allowed for 'host-passthrough' / 'maximum' CPU mode");
         vendor.is_some_and(|vendor| vendor.len() != VENDOR) =>
             CPU.xml_error("vendor_id must be exactly {VENDOR} characters long");
+    }
+    Ok(())
+}
+
+/// A maker is one of a model's.
+pub(super) fn vendor(domain: &Domain) -> Result {
+    let Some(cpu) = &domain.cpu else { return Ok(()) };
+    let named = cpu.model.as_ref().is_some_and(|model| model.name.is_some());
+    refuse! {
         cpu.vendor.is_some() && !named => CPU.xml_error("CPU vendor specified without CPU model");
+    }
+    Ok(())
+}
+
+/// Caches have levels.
+pub(super) fn cache(domain: &Domain) -> Result {
+    let level = domain.cpu.as_ref().and_then(|cpu| cpu.cache.as_ref()?.level);
+    refuse! {
         level.is_some_and(|level| !LEVELS.contains(&level)) => CPU.xml_error(
             "invalid CPU cache level, must be in range [{},{}]", LEVELS.start(), LEVELS.end());
+    }
+    Ok(())
+}
+
+/// The width of addresses is limited where it is the host's.
+pub(super) fn width(domain: &Domain) -> Result {
+    let width = domain.cpu.as_ref().and_then(|cpu| cpu.maxphysaddr.as_ref());
+    refuse! {
         width.is_some_and(|it| it.mode != CpuCacheMode::Passthrough && it.limit.is_some()) => CPU.config_unsupported(
             "attribute 'limit' is only supported for maxphysaddr mode 'passthrough'");
     }
@@ -105,6 +127,14 @@ pub(super) fn events(domain: &Domain) -> Result {
         }
     }
     Ok(())
+}
+
+/// Variables of a kind of storage are somewhere.
+pub(super) fn variables(domain: &Domain) -> Result {
+    match &domain.os.nvram {
+        Some(nvram) if nvram.type_.is_some() && nvram.source.is_none() => Err(unknown_cause()),
+        _ => Ok(()),
+    }
 }
 
 /// There is one table of each kind that has a name.
