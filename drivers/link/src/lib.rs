@@ -133,13 +133,13 @@ pub async fn set_up(name: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel's.
-pub async fn attach(name: &str, bridge: &str, isolated: bool) -> io::Result<()> {
+pub async fn attach(name: &str, bridge: &str, isolated: Option<bool>) -> io::Result<()> {
     let (port, bridge) = (index(name)?, index(bridge)?);
     let netlink = connect()?;
     let link = LinkUnspec::new_with_index(port).controller(bridge).build();
     netlink.link().set(link).execute().await.map_err(kernels)?;
-    if isolated {
-        let link = LinkBridgePort::new(port).isolated(true).build();
+    if let Some(isolated) = isolated {
+        let link = LinkBridgePort::new(port).isolated(isolated).build();
         netlink.link().set_port(link).execute().await.map_err(kernels)?;
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! What guests have of networks: one port for each of their interfaces.
 
 use uuid::Uuid;
+use virtwire_conf::domain::net::Bandwidth;
 use virtwire_conf::network::{ForwardMode, Portgroup};
 use virtwire_conf::network_port::{Plug, PlugType};
 use virtwire_conf::{FormatOptions, Network as Definition, NetworkPort, ParseOptions, YesNo};
 use virtwire_driver_api::check_flags;
+use virtwire_driver_api::params::{self, Kind};
 use virtwire_protocol::error::{ErrorCode, VirtError};
 use virtwire_protocol::remote::*;
 
@@ -85,6 +87,56 @@ pub(crate) async fn delete(networks: &Networks, args: NetworkPortDeleteArgs) -> 
         network.live.as_mut().map(|live| live.ports.remove(&uuid));
         Ok(())
     })
+}
+
+pub(crate) async fn parameters(
+    networks: &Networks,
+    args: NetworkPortGetParametersArgs,
+) -> Result<NetworkPortGetParametersRet> {
+    check_flags(NETWORK, args.flags, 0, "networkPortGetParameters")?;
+    networks.with(&args.port.net, |network| {
+        let port = find(network, Uuid::from_bytes(args.port.uuid))?;
+        let bandwidth = port.bandwidth.clone().unwrap_or_default();
+        // A direction without a limit has no parts.
+        let is_said = |part: &&str| match part.starts_with("inbound") {
+            true => bandwidth.inbound.is_some(),
+            false => bandwidth.outbound.is_some(),
+        };
+        let value = |part: &str| TypedParam::new(part, bandwidth.part(part).unwrap_or_default() as u32);
+        let all = Bandwidth::PARTS.into_iter().filter(is_said).map(value).collect();
+        let (params, nparams) = params::answer(all, args.nparams, 0);
+        Ok(NetworkPortGetParametersRet { params, nparams })
+    })
+}
+
+pub(crate) async fn set_parameters(networks: &Networks, args: NetworkPortSetParametersArgs) -> Result<()> {
+    check_flags(NETWORK, args.flags, 0, "networkPortSetParameters")?;
+    params::validate(&args.params, &Bandwidth::PARTS.map(|part| (part, Kind::Uint)))?;
+    networks.with(&args.port.net, |network| {
+        let uuid = Uuid::from_bytes(args.port.uuid);
+        let mut port = find(network, uuid)?.clone();
+        // What is not said any more holds no more.
+        port.bandwidth = Bandwidth::changed(None, |part| params::number(&args.params, part));
+        check_floor(network, &port)?;
+        run::remember_port(&networks.places, &network.name, &port)?;
+        network.live.as_mut().map(|live| live.ports.insert(uuid, port));
+        Ok(())
+    })
+}
+
+/// Only a network that has a limit itself can guarantee its guests a part of it.
+fn check_floor(network: &Network, port: &NetworkPort) -> Result<()> {
+    let inbound = port.bandwidth.as_ref().and_then(|bandwidth| bandwidth.inbound.as_ref());
+    let net = &network.live()?.definition;
+    let limited = net.bandwidth.as_ref().is_some_and(|bandwidth| bandwidth.inbound.is_some());
+    if limited || inbound.is_none_or(|rate| rate.floor.is_none()) {
+        return Ok(());
+    }
+    let mac = port.mac.as_ref().and_then(|mac| mac.address).map(|mac| mac.to_string()).unwrap_or_default();
+    Err(NETWORK.operation_unsupported(format_args!(
+        "Invalid use of 'floor' on interface with MAC address {mac} - network '{}' has no inbound QoS set",
+        net.name
+    )))
 }
 
 fn handle(network: &Network, uuid: Uuid) -> NonnullNetworkPort {
@@ -213,6 +265,48 @@ mod tests {
         );
         let devices: Vec<_> = (0..4).map(|_| plug(&mut net).dev.unwrap()).collect();
         assert_eq!(devices, ["e0", "e1", "e0", "e1"]);
+    }
+
+    #[tokio::test]
+    async fn limits_of_a_port_are_told_and_changed_as_a_whole() {
+        let scratch = virtwire_store::Scratch::new();
+        let networks =
+            Networks::open(crate::Places::below(scratch.path()), virtwire_driver_api::EventHub::new());
+        let networks = networks.await.unwrap();
+        let xml = "<network><name>a</name><forward mode='bridge'/><bridge name='br0'/></network>";
+        let network = networks.create(xml, false).await.unwrap();
+        let create =
+            |xml: &str| NetworkPortCreateXmlArgs { network: network.clone(), xml: xml.into(), flags: 0 };
+        let owner = "<owner><name>x</name><uuid>11111111-2222-3333-4444-555555555555</uuid></owner>";
+        let named = format!(
+            "<networkport><uuid>11111111-2222-3333-4444-666666666666</uuid>{owner}<mac address='52:54:00:00:00:01'/>\
+             <bandwidth><inbound average='1'/></bandwidth></networkport>"
+        );
+        let port = super::create(&networks, create(&named)).await.unwrap().port;
+        let told = async || {
+            let args = NetworkPortGetParametersArgs { port: port.clone(), nparams: 16, flags: 0 };
+            let told = super::parameters(&networks, args).await.unwrap();
+            let told: Vec<_> = told.params.iter().map(|param| param.field.to_string()).collect();
+            told.join(" ")
+        };
+        let set = async |params: &[(&str, u32)]| {
+            let params = params.iter().map(|(name, value)| TypedParam::new(*name, *value)).collect();
+            super::set_parameters(
+                &networks,
+                NetworkPortSetParametersArgs { port: port.clone(), params, flags: 0 },
+            )
+            .await
+        };
+        assert_eq!(told().await, "inbound.average inbound.peak inbound.burst inbound.floor");
+        let error = set(&[("inbound.floor", 7)]).await.unwrap_err();
+        let text = "Operation not supported: Invalid use of 'floor' on interface with MAC address 52:54:00:00:00:01 - \
+                    network 'a' has no inbound QoS set";
+        assert_eq!(error.message, text);
+        set(&[("outbound.average", 5)]).await.unwrap();
+        assert_eq!(told().await, "outbound.average outbound.peak outbound.burst");
+        set(&[("inbound.peak", 1)]).await.unwrap();
+        assert_eq!(told().await, "");
+        assert!(set(&[("average", 1)]).await.is_err());
     }
 
     #[test]

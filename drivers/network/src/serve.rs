@@ -33,6 +33,8 @@ serve! {
         network_port_create_xml = ports::create;
         network_port_get_xml_desc = ports::xml_desc;
         network_port_delete = ports::delete;
+        network_port_get_parameters = ports::parameters;
+        network_port_set_parameters = ports::set_parameters;
         network_get_metadata = metadata::get;
         network_set_metadata = metadata::set;
     }

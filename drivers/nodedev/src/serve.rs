@@ -31,6 +31,7 @@ serve! {
         node_device_destroy = destroy;
         node_device_undefine = undefine;
         node_device_create = create;
+        node_device_update = update;
     }
 }
 
@@ -248,4 +249,15 @@ async fn create(devices: &NodeDevices, args: NodeDeviceCreateArgs) -> Result<()>
     check_flags(NODEDEV, args.flags, 0, "nodeDeviceCreate")?;
     devices.get(&args.name.to_str_lossy()).await?;
     Err(NODEDEV.operation_invalid("Device is already active"))
+}
+
+/// `VIR_NODE_DEVICE_UPDATE_AFFECT_LIVE`, `…_CONFIG`
+const AFFECTED: u32 = 1 | 2;
+
+async fn update(devices: &NodeDevices, args: NodeDeviceUpdateArgs) -> Result<()> {
+    check_flags(NODEDEV, args.flags, AFFECTED, "nodeDeviceUpdate")?;
+    devices.get(&args.name.to_str_lossy()).await?;
+    let options = ParseOptions::qemu(Arc::new(QemuHost::default())).validating(true);
+    NodeDevice::parse(&args.xml_desc.to_str_lossy(), &options)?;
+    Err(not_a_part())
 }

@@ -152,7 +152,7 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
             let tap = tap(interface)?;
             let isolated = interface.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
             let name = device(interface);
-            link::attach(name, bridge, isolated)
+            link::attach(name, bridge, isolated.then_some(true))
                 .await
                 .map_err(|error| failed(&error, format_args!("Unable to add bridge {bridge} port {name}")))?;
             link::set_up(name)
@@ -207,13 +207,23 @@ pub(crate) async fn replug(
         let text = format_args!("unable to change config on '{kind}' network type");
         return Err(QEMU.operation_unsupported(text));
     };
-    let isolated = new.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
-    let attached = link::attach(device(old), &bridge, isolated).await;
+    let attached = if link::exists(&bridge) {
+        let is_isolated =
+            |net: &Interface| net.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
+        // What nobody has said or says is as the bridge has it.
+        let isolated = (is_isolated(old) || is_isolated(new)).then(|| is_isolated(new));
+        let attached = link::attach(device(old), &bridge, isolated).await;
+        let text = format_args!("Unable to add bridge {bridge} port {}", device(old));
+        attached.map_err(|error| failed(&error, text))
+    } else {
+        let (name, dev) = (&owner.name, device(old));
+        let text = format_args!("cannot add domain {name} device {dev} to nonexistent bridge {bridge}");
+        Err(QEMU.operation_failed(text))
+    };
     if attached.is_err() {
         disconnect(driver, &owner, std::slice::from_ref(new)).await;
     }
     attached
-        .map_err(|error| failed(&error, format_args!("Unable to add bridge {bridge} port {}", device(old))))
 }
 
 /// Takes a port of the network, which says what that is.

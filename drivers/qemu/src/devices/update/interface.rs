@@ -42,7 +42,7 @@ const FIXED: &[Field<Interface>] = &[
     }),
     ("cannot modify network device backend settings", |net| shown(&net.backend)),
     ("cannot modify network device portgroup attribute", of!(source portgroup)),
-    ("cannot modify network device MTU", of!(mtu size)),
+    ("cannot modify MTU", of!(mtu size)),
 ];
 
 fn is_bridged(net: &Interface) -> bool {
