@@ -1,9 +1,10 @@
 //! What is in a guest's memory, put into a file for those who look for what went wrong.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
+use rustix::fs::{Advice, fadvise};
 use serde_json::{Map, Value, json};
 use virtwire_protocol::remote::*;
 use virtwire_qmp::commands::{Cont, Getfd, Stop, SystemReset};
@@ -70,6 +71,15 @@ pub(crate) async fn with_format(driver: &Qemu, args: DomainCoreDumpWithFormatArg
     dumped
 }
 
+/// Puts what is in a guest's memory into a file, as a debugger reads it.
+///
+/// # Errors
+/// The file cannot be made, or what QEMU says.
+pub(crate) async fn memory(driver: &Qemu, guest: &Guest, live: &Live, path: &Path) -> Result<()> {
+    let bypass = if driver.shared.policy.dumps_past_cache { flag::BYPASS_CACHE } else { 0 };
+    put(driver, guest, live, path, &FORMATS[0], flag::MEMORY_ONLY | bypass).await
+}
+
 /// Makes the file; where it cannot be filled it is gone again.
 async fn put(
     driver: &Qemu,
@@ -100,7 +110,22 @@ async fn put(
     if filled.is_err() && is_file {
         let _ = fs::remove_file(path);
     }
+    if filled.is_ok() && flags & flag::BYPASS_CACHE != 0 && is_file {
+        forget_cached(path.to_owned()).await;
+    }
     filled
+}
+
+/// Has the host keep nothing of a file in its own memory. Where it does nevertheless, nobody lacks anything.
+async fn forget_cached(path: PathBuf) {
+    let forget = move || {
+        let file = fs::File::open(&path)?;
+        file.sync_data()?;
+        Ok::<_, io::Error>(fadvise(&file, 0, None, Advice::DontNeed)?)
+    };
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(forget).await {
+        tracing::debug!(%error, "a dump stays in the host's memory");
+    }
 }
 
 /// Checks that QEMU has a format; it always has ELF.

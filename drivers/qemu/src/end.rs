@@ -15,7 +15,7 @@ use crate::log::GuestLog;
 use crate::migration::{Moving, Phase};
 use crate::plug::{self, Owner};
 use crate::state::{Lifecycle, State};
-use crate::{kept, live, overlay, prepare, tpm, virtiofs};
+use crate::{hugepages, kept, live, overlay, prepare, tpm, virtiofs};
 
 /// How long a QEMU that was asked to end may take before it is killed.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -149,6 +149,7 @@ impl Qemu {
         for dir in [dir, &channels, &memory] {
             let _ = fs::remove_dir_all(dir);
         }
+        hugepages::remove(self.shared.policy.hugepages.as_deref(), &memory);
         self.forget_status(&domain.name);
     }
 }

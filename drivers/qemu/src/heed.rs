@@ -5,11 +5,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use virtwire_conf::domain::LifecycleAction;
 use virtwire_conf::table::KiB;
-use virtwire_qmp::Monitor;
-use virtwire_qmp::commands::{Cont, SystemReset};
 use virtwire_qmp::events::{Event as QmpEvent, EventKind};
 
 use crate::agent::{Deed, agent_ports};
+use crate::crash::start_again;
 use crate::driver::Qemu;
 use crate::graphics::{self, Phase};
 use crate::guest::{Ending, Guest};
@@ -72,12 +71,7 @@ impl Qemu {
             EventKind::Migration { .. } | EventKind::MigrationPass { .. } => {
                 self.heed_migration(guest, event);
             }
-            EventKind::Watchdog { action } => {
-                self.emit(events::watchdog(guest.handle(), action));
-                if action == "pause" {
-                    self.change(guest, State::runs, State::PAUSED_WATCHDOG, Lifecycle::SUSPENDED_WATCHDOG);
-                }
-            }
+            EventKind::Watchdog { action } => self.barked(guest, action),
             EventKind::GuestPanicked { .. } => self.panicked(guest).await,
             EventKind::Suspend {} => {
                 guest.agent.does(Deed::Sleep);
@@ -173,7 +167,8 @@ impl Qemu {
             (restart, monitor)
         };
         if restart {
-            start_again(monitor);
+            // In a task of its own: whoever takes a monitor's events must not wait for its replies.
+            tokio::spawn(async move { start_again(&monitor).await });
             return;
         }
         let event = if by_guest { Lifecycle::SHUTDOWN_GUEST } else { Lifecycle::SHUTDOWN_HOST };
@@ -195,36 +190,4 @@ impl Qemu {
         }
         self.save_status(guest);
     }
-
-    async fn panicked(&self, guest: &Arc<Guest>) {
-        let action = guest.lock().live.as_ref().and_then(|live| live.domain.on_crash);
-        self.emit(Lifecycle::CRASHED_PANICKED.of(guest.handle()));
-        match action {
-            Some(LifecycleAction::Preserve) => {
-                guest.lock().state = State::CRASHED_PANICKED;
-                self.save_status(guest);
-            }
-            Some(LifecycleAction::Restart | LifecycleAction::CoredumpRestart) => {
-                let Ok(live) = guest.live() else { return };
-                start_again(live.monitor);
-            }
-            _ => {
-                if let Some(live) = &mut guest.lock().live {
-                    live.ending = Some(Ending::Crashed);
-                }
-                self.end_process(guest).await;
-            }
-        }
-    }
-}
-
-/// Resets a guest and lets it run. In a task of its own: whoever takes a monitor's events must not wait for its
-/// replies.
-fn start_again(monitor: Monitor) {
-    tokio::spawn(async move {
-        let reset = monitor.execute(&SystemReset {}).await;
-        if let Err(error) = reset.and(monitor.execute(&Cont {}).await) {
-            tracing::warn!(%error, "a guest could not be started again");
-        }
-    });
 }

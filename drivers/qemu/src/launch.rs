@@ -28,7 +28,7 @@ use crate::log::GuestLog;
 use crate::probe::check_program;
 use crate::process::{Process, Start, connect, listen};
 use crate::state::State;
-use crate::{cpu, live, lock, memory, modules, plug, prepare, tpm, tune, virtiofs};
+use crate::{cpu, hugepages, live, lock, memory, modules, plug, prepare, tpm, tune, virtiofs};
 
 /// A QEMU whose guest could run.
 pub(crate) struct Launched {
@@ -143,9 +143,15 @@ impl Qemu {
         let in_files = argv::memory::is_in_files(domain).then_some(&memory);
         let more = || channels.iter().chain(in_files).map(PathBuf::as_path);
         more().try_for_each(make_place)?;
+        let huge = hugepages::make(self.shared.policy.hugepages.as_deref(), domain, &memory);
+        let huge = huge.map_err(|e| file(&e, "cannot create a directory in huge pages"))?;
         if let Some(dac) = &self.shared.security {
             let key = dir.join(prepare::KEY_FILE);
-            [dir, &key].into_iter().chain(more()).try_for_each(|own| dac.give_own(domain, own))?;
+            [dir, &key]
+                .into_iter()
+                .chain(more())
+                .chain(huge.iter().map(PathBuf::as_path))
+                .try_for_each(|own| dac.give_own(domain, own))?;
         }
         Ok(memory)
     }

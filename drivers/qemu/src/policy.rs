@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::hugepages::{self, Mount};
 use crate::settings::Settings;
 
 /// The first port of VNC; displays count from it.
@@ -47,6 +48,12 @@ pub(crate) struct Policy {
     pub(crate) deprecation: Option<String>,
     /// Where the files are that back the memory of guests, unless that is the driver's own place.
     pub(crate) memory: Option<PathBuf>,
+    /// Where the host has huge pages, unless that is to be found out.
+    pub(crate) hugepages: Option<Vec<Mount>>,
+    /// Where the memory of guests is put that gave up, unless that is the driver's own place.
+    pub(crate) dumps: Option<PathBuf>,
+    /// Whether the host is to keep nothing of that in its own memory.
+    pub(crate) dumps_past_cache: bool,
     /// How long is waited between guests that start with the daemon.
     pub(crate) start_delay: Duration,
 }
@@ -119,6 +126,9 @@ impl Policy {
             virtiofsd_debug: flag("virtiofsd_debug", false)?,
             deprecation: settings.text("deprecation_behavior")?.filter(|behavior| behavior != "none"),
             memory: settings.text("memory_backing_dir")?.map(PathBuf::from),
+            hugepages: hugepages::named(settings)?,
+            dumps: settings.text("auto_dump_path")?.map(PathBuf::from),
+            dumps_past_cache: flag("auto_dump_bypass_cache", false)?,
             start_delay: Duration::from_millis(settings.number("auto_start_delay")?.unwrap_or_default()),
         })
     }
@@ -131,8 +141,6 @@ pub(crate) fn opens_files(settings: &Settings) -> io::Result<bool> {
 
 /// Settings of libvirt's that change nothing here.
 const WITHOUT_EFFECT: &[&str] = &[
-    "auto_dump_bypass_cache",
-    "auto_dump_path",
     "auto_save_bypass_cache",
     "auto_shutdown_poweroff",
     "auto_shutdown_restore",
@@ -148,14 +156,11 @@ const WITHOUT_EFFECT: &[&str] = &[
     "cgroup_device_acl",
     "dbus_daemon",
     "gluster_debug_level",
-    "hugetlbfs_mount",
     "keepalive_count",
     "keepalive_interval",
     "mac_filter",
     "max_queued",
     "max_threads_per_process",
-    "migrate_tls_force",
-    "migrate_tls_x509_secret_uuid",
     "namespaces",
     "nographics_allow_host_audio",
     "nvram",

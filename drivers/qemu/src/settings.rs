@@ -89,6 +89,17 @@ impl Settings {
         })
     }
 
+    /// A text, or several.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub(crate) fn one_or_more(&self, key: &str) -> io::Result<Option<Vec<String>>> {
+        self.value(key, "a string or a list of strings", |value| match value {
+            Value::List(all) => all.iter().map(text_of).collect(),
+            one => text_of(one).map(|text| vec![text]),
+        })
+    }
+
     /// A switch: 0 or 1.
     ///
     /// # Errors

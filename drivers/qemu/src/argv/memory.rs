@@ -8,8 +8,9 @@ use virtwire_conf::domain::tune::{AllocationMode, HugePage, MemorySource, NumaMo
 use virtwire_conf::table::Cpuset;
 use virtwire_protocol::VirtError;
 
-use super::{Context, Json, hugetlb, numa};
+use super::{Context, Json, numa};
 use crate::command::{CommandLine, Options};
+use crate::hugepages;
 
 /// KiB of an ordinary page of the host.
 pub(super) const ORDINARY_PAGE: u64 = 4;
@@ -148,7 +149,9 @@ pub(crate) fn object(
     } else if in_file {
         let path = match (piece.path, page) {
             (Some(path), _) => path.to_owned(),
-            (None, Some(page)) => hugetlb::directory(page.size, context.memory)?,
+            (None, Some(page)) => {
+                hugepages::directory(context.policy.hugepages.as_deref(), page.size, context.memory)?
+            }
             (None, None) => format!("{}/{}", context.memory.display(), piece.file),
         };
         let object = Json::object("memory-backend-file", piece.id).with("mem-path", path);

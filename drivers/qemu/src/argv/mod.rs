@@ -13,7 +13,6 @@ mod filesystem;
 mod firmware;
 mod graphics;
 mod hostdev;
-mod hugetlb;
 mod input;
 mod iothreads;
 mod machine;

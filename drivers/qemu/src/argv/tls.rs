@@ -20,7 +20,7 @@ impl Credentials<'_> {
     ///
     /// # Errors
     /// The password was not looked up.
-    pub(super) fn add(
+    pub(crate) fn add(
         self,
         line: &mut CommandLine,
         id: &str,

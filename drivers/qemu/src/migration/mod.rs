@@ -171,6 +171,7 @@ pub(crate) async fn begin3_params(
     args: DomainMigrateBegin3ParamsArgs,
 ) -> Result<DomainMigrateBegin3ParamsRet> {
     let asked = Asked::new(args.params, args.flags, "qemuDomainMigrateBegin3Params")?;
+    driver.shared.entrance.check(&asked)?;
     let (cookie_out, xml) = begin::begin(driver, cx, &args.dom, &asked).await?;
     Ok(DomainMigrateBegin3ParamsRet { cookie_out, xml: xml.into() })
 }
@@ -182,6 +183,7 @@ pub(crate) async fn begin3(
 ) -> Result<DomainMigrateBegin3Ret> {
     let older = Older { xml: args.xmlin, name: args.dname, bandwidth: args.resource, uri: None };
     let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigrateBegin3")?;
+    driver.shared.entrance.check(&asked)?;
     let (cookie_out, xml) = begin::begin(driver, cx, &args.dom, &asked).await?;
     Ok(DomainMigrateBegin3Ret { cookie_out, xml: xml.into() })
 }
@@ -192,6 +194,7 @@ pub(crate) async fn prepare3_params(
     args: DomainMigratePrepare3ParamsArgs,
 ) -> Result<DomainMigratePrepare3ParamsRet> {
     let asked = Asked::new(args.params, args.flags, "qemuDomainMigratePrepare3Params")?;
+    driver.shared.entrance.check(&asked)?;
     let (cookie_out, uri_out) = prepare::prepare(driver, cx, &asked, &args.cookie_in).await?;
     Ok(DomainMigratePrepare3ParamsRet { cookie_out, uri_out: uri_out.map(Into::into) })
 }
@@ -204,6 +207,7 @@ pub(crate) async fn prepare3(
     let older =
         Older { xml: Some(args.dom_xml), name: args.dname, uri: args.uri_in, bandwidth: args.resource };
     let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigratePrepare3")?;
+    driver.shared.entrance.check(&asked)?;
     let (cookie_out, uri_out) = prepare::prepare(driver, cx, &asked, &args.cookie_in).await?;
     Ok(DomainMigratePrepare3Ret { cookie_out, uri_out: uri_out.map(Into::into) })
 }
@@ -214,6 +218,7 @@ pub(crate) async fn perform3_params(
     args: DomainMigratePerform3ParamsArgs,
 ) -> Result<DomainMigratePerform3ParamsRet> {
     let asked = Asked::new(args.params, args.flags, "qemuDomainMigratePerform3Params")?;
+    driver.shared.entrance.check(&asked)?;
     if let Some(uri) = args.dconnuri.filter(|_| asked.has(flag::PEER2PEER)) {
         peers::migrate(driver, cx, &args.dom, asked, &uri.to_str_lossy()).await?;
         return Ok(DomainMigratePerform3ParamsRet::default());
@@ -229,6 +234,7 @@ pub(crate) async fn perform3(
 ) -> Result<DomainMigratePerform3Ret> {
     let older = Older { xml: args.xmlin, name: args.dname, uri: args.uri, bandwidth: args.resource };
     let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigratePerform3")?;
+    driver.shared.entrance.check(&asked)?;
     if let Some(uri) = args.dconnuri.filter(|_| asked.has(flag::PEER2PEER)) {
         peers::migrate(driver, cx, &args.dom, asked, &uri.to_str_lossy()).await?;
         return Ok(DomainMigratePerform3Ret::default());

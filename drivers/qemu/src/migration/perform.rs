@@ -96,7 +96,7 @@ pub(super) async fn send(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cooki
     let uri = asked.text(name::URI).ok_or_else(|| QEMU.internal_error("no URI to migrate to"))?;
     let goal = Goal::parse(&uri)?;
     if !asked.has(flag::POSTCOPY_RESUME) {
-        tls::give(&driver.shared.entrance.keys, &live.monitor, asked, Side::Source).await?;
+        tls::Keys::of(driver, asked).await?.give(&live, asked, Side::Source).await?;
         tell(guest, &live, (asked, &goal), &cookie).await?;
     }
     let port = cookie.nbd.as_ref().and_then(|nbd| nbd.port);

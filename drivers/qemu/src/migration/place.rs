@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
 
-use super::params::{Asked, name};
+use super::params::{Asked, flag, name};
 use crate::error::{QEMU, Result};
 use crate::policy::Tls;
 use crate::ports::{Lease, Ports};
@@ -24,13 +24,22 @@ pub(crate) struct Entrance {
     ports: RangeInclusive<u16>,
     /// For migrations over TLS.
     pub(super) keys: Tls,
+    /// Whether there are no others (`migrate_tls_force`).
+    tls_only: bool,
     /// Those that are taken of them.
     taken: Ports,
 }
 
 impl Default for Entrance {
     fn default() -> Self {
-        Self { address: None, host: None, ports: PORTS, keys: Tls::default(), taken: Ports::default() }
+        Self {
+            address: None,
+            host: None,
+            ports: PORTS,
+            keys: Tls::default(),
+            tls_only: false,
+            taken: Ports::default(),
+        }
     }
 }
 
@@ -53,7 +62,20 @@ impl Entrance {
         }
         let address = settings.text("migration_address")?;
         let keys = Tls::of(settings, "migrate", true)?;
-        Ok(Self { address, host, ports: first..=last, keys, ..Self::default() })
+        let tls_only = settings.flag("migrate_tls_force")?.unwrap_or(false);
+        Ok(Self { address, host, ports: first..=last, keys, tls_only, ..Self::default() })
+    }
+
+    /// Guests may come and go as is asked.
+    ///
+    /// # Errors
+    /// The administrator has them go by TLS only.
+    pub(super) fn check(&self, asked: &Asked) -> Result<()> {
+        if self.tls_only && !asked.has(flag::TLS) {
+            let text = "this libvirtd instance allows migration only with VIR_MIGRATE_TLS flag";
+            return Err(QEMU.operation_invalid(text));
+        }
+        Ok(())
     }
 
     /// Takes a free port.

@@ -19,21 +19,20 @@ use super::cookie::Cookie;
 use super::exports::{self, Server};
 use super::params::{Asked, flag, name};
 use super::place::Door;
-use super::tls;
+use super::tls::Keys;
 use super::{Moving, Phase, Way, begin, broken, room};
 use crate::begin::{Begin, Memory};
 use crate::define::{check_name, transient};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, monitor, no_name};
 use crate::guest::Guest;
-use crate::policy::Tls;
 
 /// A guest that is about to come in: what its QEMU has to know.
 pub(crate) struct Incoming {
     asked: Asked,
     /// Where, in QEMU's words.
     uri: String,
-    keys: Tls,
+    keys: Keys,
     /// Where the content of its disks comes in, in QEMU's words.
     disks: Option<Value>,
     /// What the other QEMU can do.
@@ -166,7 +165,7 @@ impl Coming<'_> {
         moving._door = Some((door, disks));
         guest.set_moving(Some(moving));
         let cpu = cookie.cpu.as_deref().map(processor).transpose()?;
-        let (other, keys) = (cookie.capabilities.clone(), driver.shared.entrance.keys.clone());
+        let (other, keys) = (cookie.capabilities.clone(), Keys::of(driver, asked).await?);
         let incoming = Incoming { asked: (*asked).clone(), uri, keys, disks: address, other, cpu };
         let security = driver.shared.security.as_ref().filter(|_| asked.has(flag::POSTCOPY));
         let lent = security.map_or(Ok(()), |dac| dac.lend(domain, Path::new(FAULTS)));
@@ -216,7 +215,7 @@ impl Incoming {
     pub(crate) async fn wait(&self, guest: &Guest) -> Result<()> {
         let live = guest.live()?;
         let own = capabilities::of(&live.monitor, Side::Target).await?;
-        tls::give(&self.keys, &live.monitor, &self.asked, Side::Target).await?;
+        self.keys.give(&live, &self.asked, Side::Target).await?;
         let before =
             capabilities::set(&live.monitor, (&self.asked, None), Side::Target, &own, &self.other).await?;
         guest.with_moving(Way::In, |moving| moving.before = before);

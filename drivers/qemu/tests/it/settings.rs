@@ -198,3 +198,78 @@ async fn guests_start_with_the_host_and_not_with_each_daemon() {
     host.lives::<2>().await;
     destroy(&host, &dom).await;
 }
+
+/// Writes a disk whose first sector does nothing but this.
+fn write_boot_sector(path: &Path, code: &[u8]) {
+    let mut disk = vec![0; 1 << 20];
+    disk[..code.len()].copy_from_slice(code);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(path, disk).unwrap();
+}
+
+/// `mov dx, PORT; mov al, VALUE; out dx, al; hlt`
+fn writes_to(port: u16, value: u8) -> [u8; 7] {
+    let [low, high] = port.to_le_bytes();
+    [0xba, low, high, 0xb0, value, 0xee, 0xf4]
+}
+
+#[tokio::test]
+async fn what_was_in_the_memory_of_guests_that_gave_up_is_kept_where_the_settings_say() {
+    if qemu().is_none() {
+        return;
+    }
+    let dumps = virtwire_store::Scratch::new();
+    let dumps = dumps.path();
+    let mut host =
+        host(&format!("auto_dump_path = \"{}\"\nauto_dump_bypass_cache = 1\n", dumps.display())).await;
+    // The registers of QEMU's panic device, and of the watchdog, which runs out at once with this value.
+    let (panic, watchdog) = (writes_to(0x505, 1), writes_to(0x443, 0xf));
+    let pauses = "<watchdog model='ib700' action='dump'/>";
+    let gives_up = "<panic model='isa'/>";
+    const CRASHED: (i32, i32) = (8, 0);
+    for (name, code, device, on_crash, lives, state) in [
+        ("barks", watchdog, pauses, "destroy", &[(3, 3), (4, 0)][..], (1, 5)),
+        ("ends", panic, gives_up, "coredump-destroy", &[CRASHED, (5, 2)], (5, 3)),
+        ("goes-on", panic, gives_up, "coredump-restart", &[CRASHED, (-1, 0), (4, 0)], (1, 9)),
+    ] {
+        let image = host.dir.join(format!("{name}.img"));
+        write_boot_sector(&image, &code);
+        let disk = host.talking().replace("disk.img", &format!("{name}.img"));
+        let xml = host.xml(name, &format!("{disk}{device}"));
+        let xml = xml.replace("<devices>", &format!("<on_crash>{on_crash}</on_crash><devices>"));
+        let cx = CallCx::default();
+        let dom = host.driver.domain_create_xml(&cx, DomainCreateXmlArgs { xml_desc: xml.into(), flags: 0 });
+        let dom = dom.await.unwrap().dom;
+        assert_eq!(host.lives().await, [(4, 0), (2, 0)]);
+        for life in lives {
+            // Firmware resets the machine on its way.
+            let mut next = host.lives::<1>().await[0];
+            while next == (-1, 0) && *life != next {
+                next = host.lives::<1>().await[0];
+            }
+            assert_eq!(next, *life, "{name}");
+        }
+        if state.0 == 1 {
+            assert_eq!(host.state(&dom).await, state, "{name}");
+            destroy(&host, &dom).await;
+            while host.lives::<1>().await[0] != (5, 1) {}
+        }
+        let kept = fs::read_dir(dumps).unwrap().map(|entry| entry.unwrap().path());
+        let kept = kept.filter(|path| path.to_string_lossy().contains(name)).min().expect("a dump");
+        assert!(fs::read(&kept).unwrap().starts_with(b"\x7fELF"), "{}", kept.display());
+        assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[tokio::test]
+async fn huge_pages_are_where_the_settings_say_or_nowhere() {
+    if qemu().is_none() {
+        return;
+    }
+    let host = host("hugetlbfs_mount = \"\"\n").await;
+    let xml = host.xml("large", "").replace("<os>", "<memoryBacking><hugepages/></memoryBacking><os>");
+    let args = DomainCreateXmlArgs { xml_desc: xml.into(), flags: 0 };
+    let error = host.driver.domain_create_xml(&CallCx::default(), args).await.unwrap_err();
+    let text = "internal error: hugetlbfs filesystem is not mounted or disabled by administrator config";
+    assert_eq!(error.message, text);
+}
