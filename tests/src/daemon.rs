@@ -89,7 +89,7 @@ impl Daemon {
     /// If it doesn't get ready.
     #[track_caller]
     pub fn listening(program: &Path, settings: &str) -> Self {
-        Self::private_with(program, settings, &["--listen"])
+        Self::private_with(program, &[("libvirtd.conf", settings)], &["--listen"])
     }
 
     /// [`Daemon::private_virtwired`] on what says that it is another host than this one.
@@ -98,16 +98,37 @@ impl Daemon {
     /// If it can't be built or doesn't get ready.
     #[track_caller]
     pub fn elsewhere() -> Self {
-        let settings = "host_uuid = \"6a2f1c1e-5d0b-4c4e-9d57-0c5a6f3f7e21\"\n";
-        Self::private_with(&virtwired(), settings, &[])
+        Self::elsewhere_with(&[])
+    }
+
+    /// [`Daemon::elsewhere`] with these files in `/etc/libvirt`.
+    ///
+    /// # Panics
+    /// If it can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn elsewhere_with(files: &[(&str, &str)]) -> Self {
+        let settings = ("libvirtd.conf", "host_uuid = \"6a2f1c1e-5d0b-4c4e-9d57-0c5a6f3f7e21\"\n");
+        Self::private_with(&virtwired(), &[files, &[settings]].concat(), &[])
+    }
+
+    /// [`Daemon::libvirtd`] with these files and no others in `/etc/libvirt`.
+    ///
+    /// # Panics
+    /// If it doesn't get ready.
+    #[track_caller]
+    pub fn libvirtd_with(files: &[(&str, &str)]) -> Self {
+        Self::private_with(Path::new("libvirtd"), files, &[])
     }
 
     #[track_caller]
-    fn private_with(program: &Path, settings: &str, options: &[&str]) -> Self {
+    fn private_with(program: &Path, files: &[(&str, &str)], options: &[&str]) -> Self {
         let folder = Folder::new();
-        let etc = folder.join("etc");
-        fs::create_dir_all(&etc).unwrap_or_else(|e| panic!("{}: {e}", etc.display()));
-        fs::write(etc.join("libvirtd.conf"), settings).unwrap_or_else(|e| panic!("{}: {e}", etc.display()));
+        for (name, text) in files {
+            let path = folder.join("etc").join(name);
+            let made =
+                fs::create_dir_all(path.parent().unwrap_or(&path)).and_then(|()| fs::write(&path, text));
+            made.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        }
         Self::private_in(folder, &[], program, options)
     }
 

@@ -3,13 +3,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use virtwire_tests::daemon::Daemon;
 use virtwire_tests::folder::Folder;
 use virtwire_tests::guest;
 use virtwire_tests::peers::{self, Peer};
-use virtwire_tests::process::PATIENCE;
+use virtwire_tests::process::{self, PATIENCE};
 
 use crate::qemu::{SYSTEM, console};
 
@@ -26,13 +27,63 @@ struct Hosts {
 
 /// The hosts, unless something that they need is not here.
 fn hosts() -> Option<Hosts> {
+    let common = common()?;
+    Some(Hosts { real: Daemon::libvirtd(), own: Daemon::elsewhere(), common, count: 0 })
+}
+
+/// The folder, unless something that the hosts need is not here.
+fn common() -> Option<Folder> {
     if !peers::here(&[Peer::Root, Peer::Libvirtd, Peer::Virsh, Peer::Qemu]) {
         return None;
     }
     let common = Folder::new();
     // QEMU listens there, and runs as a user of its own.
     fs::set_permissions(&*common, Permissions::from_mode(0o777)).expect("everybody may write there");
-    Some(Hosts { real: Daemon::libvirtd(), own: Daemon::elsewhere(), common, count: 0 })
+    Some(common)
+}
+
+/// Keys of a host that is called `peer`, and who vouches for them.
+const KEYS: &str = "
+    set -e
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca-cert.pem -days 2 -subj /CN=ca
+    printf '%s\\n' subjectAltName=DNS:peer basicConstraints=CA:FALSE extendedKeyUsage=serverAuth,clientAuth \\
+        keyUsage=digitalSignature,keyEncipherment >ext
+    for name in server client; do
+        openssl req -newkey rsa:2048 -nodes -keyout $name-key.pem -out $name.csr -subj /CN=peer
+        openssl x509 -req -in $name.csr -CA ca-cert.pem -CAkey ca.key -CAcreateserial -out $name-cert.pem -days 2 \\
+            -extfile ext
+    done";
+/// What has guests go by TLS, with those keys.
+const BY_TLS: &str =
+    "stdio_handler = \"file\"\nmigrate_tls_force = 1\nmigrate_tls_x509_cert_dir = \"/etc/libvirt/pki\"\n";
+
+#[test]
+fn guests_go_to_libvirtd_and_come_back_by_tls_alone() {
+    let Some(common) = common() else { return };
+    let made = process::run(Command::new("sh").args(["-c", KEYS]).current_dir(&*common));
+    assert!(made.status.success(), "{}", made.text);
+    let names = ["ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem"];
+    let keys = names.map(|name| {
+        let text = fs::read_to_string(common.join(name)).expect("the key can be read");
+        (format!("pki/{name}"), text)
+    });
+    let mut files = vec![("qemu.conf", BY_TLS)];
+    files.extend(keys.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+    let (real, own) = (Daemon::libvirtd_with(&files), Daemon::elsewhere_with(&files));
+    let mut hosts = Hosts { real, own, common, count: 0 };
+    let (image, definition) = (hosts.common.join("guest.img"), hosts.common.join("guest.xml"));
+    guest::write_image(&image).expect("the image is written");
+    fs::write(&definition, guest::domain_xml(NAME, &image)).expect("the definition is written");
+    hosts.own.virsh_ok(SYSTEM, &["create", &definition.to_string_lossy()]);
+    answers(&hosts.own, NAME);
+    let there = hosts.real.uri(SYSTEM);
+    let plain = hosts.own.virsh(SYSTEM, &["migrate", "--live", "--unsafe", NAME, &there]);
+    assert!(plain.text.contains("allows migration only with VIR_MIGRATE_TLS flag"), "{}", plain.text);
+    for way in [&[][..], &["--p2p"]] {
+        let how = [&["--unsafe", "--tls", "--tls-destination", "peer"], way].concat();
+        hosts.migrate(false, &how);
+        hosts.migrate(true, &how);
+    }
 }
 
 impl Hosts {
