@@ -295,3 +295,14 @@ fn a_device_is_judged_before_what_is_done_with_it() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+#[test]
+fn memory_that_changes_stays_where_it_is() {
+    let device = parse(
+        "<memory model='virtio-mem'><target><size unit='MiB'>256</size><node>0</node><block unit='MiB'>2</block>\
+         <requested unit='MiB'>64</requested><address base='0x150000000'/></target>\
+         <address type='pci' domain='0x0000' bus='0x00' slot='0x05' function='0x0'/></memory>",
+    );
+    let with = base().attach(device.clone(), &options()).unwrap();
+    assert_eq!(said(with.update(device, &options())), "done");
+}

@@ -176,8 +176,13 @@ fn place(around: &Around<'_>, memory: &Memory) -> Result<(), VirtError> {
             "memory device slot '{}' is already being used by another memory device", taken.unwrap_or_default());
     }
     let Some((first, end)) = range(memory) else { return Ok(()) };
+    // What takes the place of another may be where that is.
+    let replaced = |other: &Memory| around.changes() && other.info.address == memory.info.address;
     let movable = |it: &Memory| matches!(it.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem);
-    let mut others = before.by_ref().filter(|other| movable(memory) || movable(other)).filter_map(range);
+    let mut others = before
+        .by_ref()
+        .filter(|other| (movable(memory) || movable(other)) && !replaced(other))
+        .filter_map(range);
     let taken = others.find(|(other, behind)| first < *behind && *other < end);
     refuse! {
         taken.is_some() => DOMAIN.config_unsupported(
