@@ -209,7 +209,11 @@ impl Domain {
     /// libvirt's, for what contradicts itself or cannot be.
     pub fn complete(&mut self, options: &ParseOptions) -> Result<(), VirtError> {
         match &options.flavor {
-            Flavor::Plain => Ok(()),
+            // Two parts of a disk's source have one name; its protocol says which of them it is.
+            Flavor::Plain => {
+                self.devices.disks.iter_mut().for_each(storage::disk);
+                Ok(())
+            }
             Flavor::Test => {
                 test::begin(self);
                 domain::begin(self, "i686", false)?;
