@@ -91,6 +91,7 @@ fn set_element(domain: &mut Domain, xml: Option<&str>, key: Option<&str>, uri: &
     let elements = &mut domain.metadata.get_or_insert_default().elements;
     elements.retain(|old| old.namespace() != Some(uri));
     elements.extend(raw);
+    domain.metadata.take_if(|metadata| metadata.elements.is_empty());
     Ok(())
 }
 

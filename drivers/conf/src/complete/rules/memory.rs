@@ -176,8 +176,8 @@ fn place(around: &Around<'_>, memory: &Memory) -> Result<(), VirtError> {
             "memory device slot '{}' is already being used by another memory device", taken.unwrap_or_default());
     }
     let Some((first, end)) = range(memory) else { return Ok(()) };
-    // What takes the place of another may be where that is.
-    let replaced = |other: &Memory| around.changes() && other.info.address == memory.info.address;
+    // What is looked at by itself may be about to take the place of another, and may be where that is.
+    let replaced = |other: &Memory| !around.whole() && range(other).is_some_and(|(at, _)| at == first);
     let movable = |it: &Memory| matches!(it.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem);
     let mut others = before
         .by_ref()
