@@ -38,7 +38,6 @@ mod seclabel;
 mod silent;
 mod storage;
 mod test;
-mod unsupported;
 mod usb;
 mod vcpus;
 
@@ -245,7 +244,6 @@ impl Domain {
                 rules::check(self, self.emulator(options))?;
                 check::contradictions(self)?;
                 drives::keep_removable(self);
-                unsupported::check(self)?;
                 rules::check_last(self)
             }
         }

@@ -4,19 +4,11 @@ use virtwire_protocol::ErrorDomain;
 
 use super::{Around, Result};
 use crate::domain::features::{CpuMode, Features};
-use crate::domain::misc::{Controller, ControllerType, Memballoon, MemballoonModel, Shmem};
+use crate::domain::misc::{Memballoon, MemballoonModel, Shmem};
 use crate::domain::os::TimerName;
 use crate::{OnOff, YesNo};
 
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
-
-/// A SCSI controller: its model, QEMU's device, and what it is called.
-const SCSI: [(&str, &str, &str); 4] = [
-    ("lsilogic", "lsi53c895a", "LSI 53C895A SCSI"),
-    ("lsisas1068", "mptsas1068", "LSI SAS1068 (MPT Fusion)"),
-    ("lsisas1078", "megasas", "LSI SAS1078 (MegaRAID)"),
-    ("vmpvscsi", "pvscsi", "pvscsi (VMware paravirtual SCSI)"),
-];
 
 /// What is asked of the machine itself.
 pub(super) fn check_qemu(around: &Around<'_>) -> Result {
@@ -96,20 +88,6 @@ fn clock(around: &Around<'_>, arch: &str, machine: &str) -> Result {
             timer.name == TimerName::Hpet && timer.present == Some(YesNo::Yes) =>
                 QEMU.config_unsupported("hpet timer is not supported by this architecture");
         }
-    }
-    Ok(())
-}
-
-/// A controller is a device that QEMU has.
-pub(super) fn controller(around: &Around<'_>, controller: &Controller) -> Result {
-    let model = controller.model.as_deref().unwrap_or_default();
-    let scsi = controller.type_ == ControllerType::Scsi;
-    let lacking = SCSI.iter().find(|(known, device, _)| scsi && *known == model && !around.has(device));
-    refuse! {
-        controller.type_ == ControllerType::Sata && !around.has("ich9-ahci") =>
-            QEMU.config_unsupported("SATA is not supported with this QEMU binary");
-        lacking.is_some() => QEMU.config_unsupported(
-            "This QEMU doesn't support the {} controller", lacking.map(|(.., name)| *name).unwrap_or_default());
     }
     Ok(())
 }

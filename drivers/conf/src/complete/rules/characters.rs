@@ -168,7 +168,66 @@ pub(super) fn serial_qemu(around: &Around<'_>, serial: &Serial) -> Result {
         debug && around.chipset.is_foreign() =>
             DOMAIN.config_unsupported("isa-debug serial type only valid on x86 architecture");
     }
-    of_qemu(around, serial.chardev.type_)
+    of_qemu(around, serial.chardev.type_)?;
+    port_of(around, serial)
+}
+
+/// A serial port: which device of which kind, what address it has, and the boards that have it, if not all.
+struct Port {
+    model: &'static str,
+    kind: SerialTargetType,
+    address: Option<&'static str>,
+    boards: &'static [Chipset],
+}
+
+const fn port(
+    model: &'static str,
+    kind: SerialTargetType,
+    address: Option<&'static str>,
+    boards: &'static [Chipset],
+) -> Port {
+    Port { model, kind, address, boards }
+}
+
+const PORTS: &[Port] = {
+    use SerialTargetType::{
+        IsaDebug, IsaSerial, PciSerial, SclpSerial, SpaprVioSerial, SystemSerial, UsbSerial,
+    };
+    &[
+        port("isa-serial", IsaSerial, Some("isa"), &[Chipset::I440fx, Chipset::Q35, Chipset::Other]),
+        port("isa-debugcon", IsaDebug, Some("isa"), &[Chipset::I440fx, Chipset::Q35, Chipset::Other]),
+        port("usb-serial", UsbSerial, Some("usb"), &[]),
+        port("pci-serial", PciSerial, Some("pci"), &[]),
+        port("spapr-vty", SpaprVioSerial, Some("spapr-vio"), &[Chipset::Pseries]),
+        port("pl011", SystemSerial, None, &[Chipset::ArmVirt]),
+        port("16550a", SystemSerial, None, &[Chipset::RiscvVirt, Chipset::LoongVirt]),
+        port("sclpconsole", SclpSerial, None, &[Chipset::Ccw]),
+        port("sclplmconsole", SclpSerial, None, &[Chipset::Ccw]),
+    ]
+};
+
+/// Each port is of a kind, and where that is.
+fn port_of(around: &Around<'_>, serial: &Serial) -> Result {
+    let Some(target) = &serial.target else { return Ok(()) };
+    let kind = target.type_.unwrap_or_default();
+    let model = target.model.as_ref().and_then(|model| model.name.as_deref()).unwrap_or_default();
+    let port = PORTS.iter().find(|port| port.model == model);
+    let own = PORTS.iter().find(|port| port.kind == kind).and_then(|port| port.address);
+    let at = serial.info.address.as_ref().map(Address::kind);
+    let elsewhere = at.is_some() && at != own;
+    refuse! {
+        port.is_some_and(|port| port.kind != kind) => QEMU.config_unsupported(
+            "Target model '{model}' requires target type '{}'",
+            port.map(|port| port.kind).unwrap_or_default().as_str());
+        elsewhere && own.is_some() => QEMU.config_unsupported(
+            "Target type '{kind}' requires address type '{}'", own.unwrap_or_default());
+        elsewhere => QEMU.config_unsupported("Target type '{kind}' cannot have an associated address");
+        port.is_some_and(|port| !port.boards.is_empty() && !port.boards.contains(&around.chipset)) =>
+            QEMU.config_unsupported(
+                "Serial device with target type '{kind}' and target model '{model}' not compatible with guest architecture or machine type"
+            );
+    }
+    Ok(())
 }
 
 pub(super) fn parallel_qemu(around: &Around<'_>, parallel: &Parallel) -> Result {

@@ -17,7 +17,9 @@ use crate::{OnOff, YesNo};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const NONE: ErrorDomain = ErrorDomain::NONE;
 const STORAGE: ErrorDomain = ErrorDomain::STORAGE;
+const XML: ErrorDomain = ErrorDomain::XML;
 
 /// Formats of images that are known at all.
 pub(in super::super) const FORMATS: &[&str] = &[
@@ -132,9 +134,6 @@ pub(super) fn hosts<'h>(hosts: impl Iterator<Item = &'h StorageHost>) -> Result 
     }
     Ok(())
 }
-
-const XML: ErrorDomain = ErrorDomain::XML;
-const NONE: ErrorDomain = ErrorDomain::NONE;
 
 fn reservations(asked: &Reservations) -> Result {
     if asked.managed != Some(YesNo::No) {
@@ -278,7 +277,37 @@ fn empty(disk: &Disk) -> bool {
 pub(super) fn check_qemu(around: &Around<'_>, disk: &Disk) -> Result {
     of_qemu(disk)?;
     let bus = disk.target.as_ref().and_then(|target| target.bus).unwrap_or_default();
-    place(around.domain, disk.info.address.as_ref(), bus)
+    place(around.domain, disk.info.address.as_ref(), bus)?;
+    of_machine(around, disk)
+}
+
+/// What a machine has no place for.
+fn of_machine(around: &Around<'_>, disk: &Disk) -> Result {
+    let Some(target) = &disk.target else { return Ok(()) };
+    let (name, bus) = (target.dev.as_deref().unwrap_or_default(), target.bus.unwrap_or_default());
+    let driver = disk.driver.as_ref();
+    let format = driver.and_then(|driver| driver.type_.as_deref()).unwrap_or_default();
+    let thread = driver.and_then(|driver| driver.iothread);
+    refuse! {
+        name.ends_with(|c: char| c.is_ascii_digit()) && !name.starts_with("nvme") =>
+            QEMU.config_unsupported("invalid disk target '{name}', partitions can't appear in disk targets");
+        bus == DiskBus::Usb && disk.source.is_none() => QEMU.config_unsupported("'usb' disk must not be empty");
+        bus == DiskBus::Usb && !matches!(disk.info.address, None | Some(Address::Usb(_))) =>
+            QEMU.internal_error("unexpected address type for usb disk");
+        matches!(format, "cow" | "aio" | "dir") =>
+            QEMU.config_unsupported("'{format}' storage format is not supported");
+        disk.type_ == StorageType::Vhostuser && !around.shares_memory() =>
+            QEMU.config_unsupported("'vhostuser' requires shared memory");
+        disk.type_ == StorageType::Vhostvdpa =>
+            QEMU.config_unsupported("vhostvdpa disk is not supported with this QEMU binary");
+        matches!(disk.device, DiskDevice::Cdrom | DiskDevice::Floppy) && matches!(bus, DiskBus::Virtio | DiskBus::Sd) =>
+            QEMU.config_unsupported("disk type of '{name}' does not support ejectable media");
+        disk.device == DiskDevice::Lun && bus == DiskBus::Virtio =>
+            QEMU.config_unsupported("This QEMU doesn't support SCSI emulation with 'virtio-blk' device");
+        thread.is_some_and(|id| !around.has_thread(id)) =>
+            QEMU.config_unsupported("Disk iothread '{}' not defined in iothreadid", thread.unwrap_or_default());
+    }
+    around.check_threads(driver.and_then(|driver| driver.iothreads.as_ref()))
 }
 
 /// How many controllers, buses and targets there can be of what a drive is on.

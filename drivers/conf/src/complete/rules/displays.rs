@@ -221,6 +221,8 @@ pub(super) fn screen_qemu(around: &Around<'_>, screen: &Graphics) -> Result {
     let drawn =
         all.len() < 2 || all.iter().any(|it| matches!(it.type_, GraphicsType::Vnc | GraphicsType::Spice));
     let secret = screen.passwd.as_ref().map_or(0, String::len);
+    let wanted = screen.audio.as_ref().map(|audio| audio.id);
+    let audio = around.domain.devices.audios.iter().find(|audio| Some(audio.id) == wanted);
     refuse! {
         kind == GraphicsType::EglHeadless && !drawn => QEMU.config_unsupported(
             "graphics type 'egl-headless' is only supported with one of: 'vnc', 'spice' graphics types");
@@ -228,6 +230,10 @@ pub(super) fn screen_qemu(around: &Around<'_>, screen: &Graphics) -> Result {
             "VNC password is {secret} characters long, only {VNC_SECRET} permitted");
         matches!(kind, GraphicsType::Rdp | GraphicsType::Desktop) =>
             QEMU.config_unsupported("{} graphics are not supported with this QEMU", kind.as_str());
+        kind == GraphicsType::Spice && !around.has("chardev-spicevmc") =>
+            QEMU.config_unsupported("spice graphics are not supported with this QEMU");
+        kind == GraphicsType::Dbus && audio.is_some_and(|audio| audio.type_ != AudioType::Dbus) =>
+            QEMU.config_unsupported("The associated audio is not of 'dbus' kind.");
     }
     Ok(())
 }
@@ -245,26 +251,62 @@ pub(super) fn input_qemu(around: &Around<'_>, input: &Input) -> Result {
 
 /// What QEMU's cards are not.
 pub(super) fn card_qemu(around: &Around<'_>, video: &Video) -> Result {
-    let Some(video) = &video.model else { return Ok(()) };
-    let many = video.heads.is_some_and(|heads| heads != 1);
-    let size = video.resolution.as_ref();
-    let accelerated = video.acceleration.clone().unwrap_or_default();
-    let sized = matches!(video.type_, VideoType::Vga | VideoType::Qxl | VideoType::Virtio | VideoType::Bochs);
+    let Some(model) = &video.model else { return Ok(()) };
+    let many = model.heads.is_some_and(|heads| heads != 1);
+    let size = model.resolution.as_ref();
+    let accelerated = model.acceleration.clone().unwrap_or_default();
+    let sized = matches!(model.type_, VideoType::Vga | VideoType::Qxl | VideoType::Virtio | VideoType::Bochs);
     let backing = around.domain.memory_backing.as_ref().and_then(|backing| backing.source.as_ref()?.type_);
     let yes = |answer: Option<YesNo>| answer == Some(YesNo::Yes);
     refuse! {
         yes(accelerated.accel2d) => QEMU.config_unsupported("qemu does not support the accel2d setting");
-        yes(accelerated.accel3d) && video.type_ != VideoType::Virtio =>
+        yes(accelerated.accel3d) && model.type_ != VideoType::Virtio =>
             QEMU.config_unsupported("3d acceleration is supported only with 'virtio' video device");
-        video.vgamem.is_some_and(|size| !size.is_power_of_two()) =>
+        model.vgamem.is_some_and(|size| !size.is_power_of_two()) =>
             QEMU.config_unsupported("value for 'vgamem' must be power of two");
-        video.blob == Some(OnOff::On) && backing != Some(MemorySource::Memfd) => QEMU.config_unsupported(
+        model.blob == Some(OnOff::On) && backing != Some(MemorySource::Memfd) => QEMU.config_unsupported(
             "'blob' support for virtio-gpu devices requires a memfd memory backend");
         size.is_some() && !sized => QEMU.xml_error("model resolution is not supported");
-        many && !matches!(video.type_, VideoType::Qxl | VideoType::Virtio | VideoType::None) =>
-            QEMU.config_unsupported("video type '{}' doesn't support multiple 'heads'", video.type_.as_str());
+        many && !matches!(model.type_, VideoType::Qxl | VideoType::Virtio | VideoType::None) =>
+            QEMU.config_unsupported("video type '{}' doesn't support multiple 'heads'", model.type_.as_str());
         size.is_some_and(|size| size.x == 0 || size.y == 0) =>
             DOMAIN.config_unsupported("video resolution values must be greater than 0");
+    }
+    card_of(around, video)
+}
+
+/// Video cards and the QEMU devices that they are, first and otherwise; none for those that only come first.
+const CARDS: &[(VideoType, &[&str], bool)] = &[
+    (VideoType::Vga, &["VGA"], false),
+    (VideoType::Cirrus, &["cirrus-vga"], false),
+    (VideoType::Vmvga, &["vmware-svga"], false),
+    (VideoType::Ramfb, &["ramfb"], false),
+    (VideoType::Qxl, &["qxl-vga", "qxl"], true),
+    (VideoType::Virtio, &["virtio-gpu-pci", "virtio-gpu-device", "vhost-user-gpu"], true),
+    (VideoType::Bochs, &["bochs-display"], true),
+];
+
+/// Whether QEMU has a card, and can have it there.
+fn card_of(around: &Around<'_>, video: &Video) -> Result {
+    let Some(model) = &video.model else { return Ok(()) };
+    let kind = model.type_;
+    let videos = &around.domain.devices.videos;
+    // One that is being added is the last, and never the first.
+    let first = videos.first().filter(|_| !around.is_new("video") || videos.len() > 1);
+    let first = first.is_some_and(|first| std::ptr::eq(first, video));
+    let (devices, anywhere) = match CARDS.iter().find(|(card, ..)| *card == kind) {
+        Some((_, devices, anywhere)) => (*devices, *anywhere),
+        None if kind == VideoType::None => return Ok(()),
+        None => (&["-"][..], true),
+    };
+    let own = video.driver.as_ref().and_then(|driver| driver.name) != Some(VideoBackend::Vhostuser);
+    let accelerated = own && model.acceleration.as_ref().and_then(|a| a.accel3d) == Some(YesNo::Yes);
+    refuse! {
+        !devices.iter().any(|device| around.has(device)) =>
+            QEMU.config_unsupported("domain configuration does not support video model '{kind}'");
+        !first && !anywhere => QEMU.config_unsupported("video type '{kind}' is only valid as primary video device");
+        accelerated && kind == VideoType::Virtio && !around.has("virtio-gpu-gl-pci") =>
+            QEMU.config_unsupported("3d acceleration is not supported by this QEMU binary");
     }
     Ok(())
 }

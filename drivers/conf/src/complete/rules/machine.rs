@@ -5,7 +5,7 @@ use virtwire_protocol::ErrorDomain;
 use super::{Around, Result};
 use crate::YesNo;
 use crate::complete::board::Chipset;
-use crate::domain::features::{CpuCacheMode, CpuMode, FeatureValue};
+use crate::domain::features::{CpuCacheMode, CpuMode, FeatureValue, Hpt};
 use crate::domain::os::{AcpiTableType, Firmware, IdmapEntry, LoaderType, Sysinfo, SysinfoType};
 use crate::domain::{Domain, LaunchSecurityType, LifecycleAction, VirtType};
 use crate::table::Positive;
@@ -165,6 +165,7 @@ fn features(around: &Around<'_>) -> Result {
         ("ibs", said(&features.ibs), pseries),
         ("gic", features.gic.is_some(), arm),
         ("ioapic", features.ioapic.is_some(), !foreign),
+        ("hpt", features.hpt.as_ref().is_some_and(|hpt| *hpt != Hpt::default()), pseries),
     ];
     let known = chipset != Chipset::Other;
     let unsuitable = of_some.into_iter().find(|(_, said, fits)| *said && !fits && known);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use virtwire_protocol::{ErrorDomain, VirtError};
+use virtwire_protocol::ErrorDomain;
 
-use super::Around;
+use super::{Around, Result};
 use crate::YesNo;
 use crate::domain::Domain;
 use crate::domain::device::Address;
@@ -15,6 +15,7 @@ use crate::table::{Cpuset, KiB};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const QEMU: ErrorDomain = ErrorDomain::QEMU;
+const XML: ErrorDomain = ErrorDomain::XML;
 
 /// KiB of the smallest label that an NVDIMM can have.
 const LEAST_LABEL: u64 = 128;
@@ -22,7 +23,7 @@ const LEAST_LABEL: u64 = 128;
 const HUGE_PAGE: u64 = 2048;
 
 /// What shows as it is read.
-pub(super) fn read(memory: &Memory) -> Result<(), VirtError> {
+pub(super) fn read(memory: &Memory) -> Result {
     let target = memory.target.as_ref();
     refuse! {
         target.is_none() => DOMAIN.xml_error("missing <target> element for <memory> device");
@@ -32,10 +33,8 @@ pub(super) fn read(memory: &Memory) -> Result<(), VirtError> {
     Ok(())
 }
 
-const XML: ErrorDomain = ErrorDomain::XML;
-
 /// A huge page has a size.
-pub(super) fn pages(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn pages(domain: &Domain) -> Result {
     let pages = domain.memory_backing.iter().filter_map(|backing| backing.hugepages.as_ref());
     for page in pages.flat_map(|pages| &pages.page) {
         crate::table::unit(page.unit.as_deref(), 1024)?;
@@ -47,7 +46,7 @@ pub(super) fn pages(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// Each node that there is has pages of one size.
-pub(super) fn check_pages(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn check_pages(domain: &Domain) -> Result {
     let nodes = domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell).count();
     let pages = domain.memory_backing.iter().filter_map(|backing| backing.hugepages.as_ref());
     let (mut whole, mut taken) = (None, BTreeMap::new());
@@ -72,7 +71,7 @@ pub(super) fn check_pages(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// What each model needs, and cannot have.
-pub(super) fn module(around: &Around<'_>, memory: &Memory) -> Result<(), VirtError> {
+pub(super) fn module(around: &Around<'_>, memory: &Memory) -> Result {
     let Some(target) = &memory.target else { return Ok(()) };
     let (model, kib) = (memory.model, |size: Option<KiB>| size.map_or(0, |size| size.0));
     let size = kib(target.size);
@@ -123,7 +122,7 @@ pub(super) fn module(around: &Around<'_>, memory: &Memory) -> Result<(), VirtErr
 }
 
 /// Whether there was a slot for each module.
-pub(super) fn check_slots(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn check_slots(domain: &Domain) -> Result {
     let placeless = |memory: &Memory| {
         matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm) && memory.info.address.is_none()
     };
@@ -134,8 +133,61 @@ pub(super) fn check_slots(domain: &Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
+/// What QEMU could not do with a module.
+pub(super) fn module_qemu(around: &Around<'_>, memory: &Memory) -> Result {
+    let virtio = matches!(memory.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem);
+    let placed = matches!(memory.info.address, None | Some(Address::Pci(_) | Address::Ccw(_)));
+    refuse! {
+        virtio && !placed => QEMU.config_unsupported(
+            "only 'pci' and 'ccw' addresses are supported for the {} device", memory.model.as_str());
+    }
+    let nodes =
+        around.domain.cpu.iter().filter_map(|cpu| cpu.numa.as_ref()).flat_map(|numa| &numa.cell).count();
+    let node = memory.target.as_ref().and_then(|target| target.node);
+    if !matches!(memory.model, MemoryModel::Dimm | MemoryModel::Nvdimm | MemoryModel::VirtioMem) {
+        refuse! {
+            memory.model == MemoryModel::SgxEpc && node.is_some_and(|node| node as usize >= nodes) =>
+                DOMAIN.xml_detail(
+                    "can't add memory backend for guest node '{}' as the guest has only '{nodes}' NUMA nodes configured",
+                    node.unwrap_or_default()
+                );
+            memory.model == MemoryModel::SgxEpc && !around.has("sgx-epc") =>
+                QEMU.config_unsupported("sgx epc isn't supported by this QEMU binary");
+        }
+        return Ok(());
+    }
+    let max = around.domain.max_memory.as_ref();
+    let slots = max.and_then(|max| max.slots);
+    let slot = match &memory.info.address {
+        Some(Address::Dimm(address)) => Some(address.slot),
+        _ => None,
+    };
+    refuse! {
+        around.chipset.is_foreign() && !around.has("pc-dimm") =>
+            QEMU.config_unsupported("memory hotplug isn't supported by this QEMU binary");
+        max.is_none() && around.whole() =>
+            QEMU.config_unsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined");
+        nodes == 0 => DOMAIN.xml_detail("can't add memory backend as guest has no NUMA nodes configured");
+        node.is_none() && !around.changes() =>
+            QEMU.config_unsupported("target NUMA node needs to be specified for memory device");
+        node.is_some_and(|node| node as usize >= nodes) =>
+            DOMAIN.xml_detail(
+                "can't add memory backend for guest node '{}' as the guest has only '{nodes}' NUMA nodes configured",
+                node.unwrap_or_default()
+            );
+        max.is_none() =>
+            QEMU.config_unsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined");
+        slot.is_some() && slot >= slots => QEMU.config_unsupported(
+            "memory device slot '{}' exceeds slots count '{}'",
+            slot.unwrap_or_default(),
+            slots.unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
 /// Everything in this file that QEMU could not do.
-pub(super) fn check_qemu(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn check_qemu(domain: &Domain) -> Result {
     let backing = domain.memory_backing.as_ref();
     let huge = backing.is_some_and(|backing| backing.hugepages.is_some());
     let source = backing.and_then(|backing| backing.source.as_ref()?.type_);
@@ -164,7 +216,7 @@ fn range(memory: &Memory) -> Option<(u64, u64)> {
 }
 
 /// Modules are each in a slot of their own, and at addresses of their own.
-fn place(around: &Around<'_>, memory: &Memory) -> Result<(), VirtError> {
+fn place(around: &Around<'_>, memory: &Memory) -> Result {
     let slot = |memory: &Memory| match &memory.info.address {
         Some(Address::Dimm(address)) => Some(address.slot),
         _ => None,

@@ -4,10 +4,13 @@ mod boards;
 mod caches;
 mod characters;
 mod clock;
+mod controllers;
 mod devices;
 mod disks;
 mod displays;
 mod features;
+mod filesystems;
+mod hostdevs;
 mod machine;
 mod memory;
 mod net;
@@ -15,7 +18,6 @@ mod nodes;
 mod order;
 mod small;
 mod sources;
-mod storage;
 mod throttle;
 mod tune;
 mod virtualport;
@@ -30,9 +32,11 @@ use virtwire_protocol::{ErrorCode, ErrorDomain, VirtError};
 
 use super::Emulator;
 use super::board::{Chipset, chipset};
-use super::unsupported;
 use crate::domain::Domain;
+use crate::domain::disk::DiskIothreads;
 use crate::domain::features::MemAccess;
+
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
 
 type Result<T = ()> = std::result::Result<T, VirtError>;
 
@@ -73,37 +77,43 @@ impl<'d> Around<'d> {
     }
 
     /// Whether QEMU has a kind of device.
-    pub(in super::super) fn has(&self, device: &str) -> bool {
+    fn has(&self, device: &str) -> bool {
         self.emulator.is_none_or(|emulator| emulator.has(device))
     }
 
-    /// The emulator, where one is known.
-    pub(in super::super) fn emulator(&self) -> Option<&Emulator> {
-        self.emulator
+    /// Whether the guest has each of the threads that a device shares.
+    fn check_threads(&self, shared: Option<&DiskIothreads>) -> Result {
+        let wanted = shared.iter().flat_map(|threads| &threads.iothread).map(|thread| thread.id);
+        let unknown = wanted.into_iter().find(|id| !self.has_thread(*id));
+        refuse! {
+            unknown.is_some() => QEMU.config_unsupported(
+                "iothread '{}' not defined in iothreadid", unknown.unwrap_or_default());
+        }
+        Ok(())
     }
 
     /// Whether the guest has an I/O thread of this number.
-    pub(in super::super) fn has_thread(&self, id: u32) -> bool {
+    fn has_thread(&self, id: u32) -> bool {
         self.iothreads.contains(&id)
     }
 
     /// Whether `kind` is what the newest device is.
-    pub(in super::super) fn is_new(&self, kind: &str) -> bool {
+    fn is_new(&self, kind: &str) -> bool {
         self.newest.is_some_and(|newest| newest.kind() == kind)
     }
 
     /// Whether a device takes the place of another.
-    pub(in super::super) fn changes(&self) -> bool {
+    fn changes(&self) -> bool {
         matches!(self.newest, Some(Newest::Changed(_)))
     }
 
     /// Whether a definition is looked at as a whole.
-    pub(in super::super) fn whole(&self) -> bool {
+    fn whole(&self) -> bool {
         self.newest.is_none()
     }
 
     /// Whether processes beside QEMU can see the guest's memory.
-    pub(in super::super) fn shares_memory(&self) -> bool {
+    fn shares_memory(&self) -> bool {
         let backing = self.domain.memory_backing.as_ref();
         let mode = backing.and_then(|backing| backing.access.as_ref()).and_then(|access| access.mode);
         let mut cells =
@@ -171,8 +181,9 @@ fn check_machine(around: &Around<'_>) -> Result {
     machine::check_qemu(around)?;
     features::check_qemu(around)?;
     memory::check_qemu(around.domain)?;
-    around.domain.devices.memories.iter().try_for_each(|module| unsupported::memory(around, module))?;
+    around.domain.devices.memories.iter().try_for_each(|module| memory::module_qemu(around, module))?;
     clock::check_qemu(around)?;
     boards::check_qemu(around)?;
+    tune::check_qemu(around.domain)?;
     small::check_numbers(around)
 }

@@ -292,7 +292,7 @@ fn addresses(it: &Interface) -> Result {
 }
 
 /// What QEMU could not do.
-pub(super) fn check_qemu(_around: &Around<'_>, it: &Interface) -> Result {
+pub(super) fn check_qemu(around: &Around<'_>, it: &Interface) -> Result {
     let kind = it.type_;
     let wired = matches!(
         kind,
@@ -334,6 +334,8 @@ pub(super) fn check_qemu(_around: &Around<'_>, it: &Interface) -> Result {
             QEMU.config_unsupported("rx_queue_size has to be a power of two");
         odd(|driver| driver.tx_queue_size) =>
             QEMU.config_unsupported("tx_queue_size has to be a power of two");
+        kind == InterfaceType::Vhostuser && !around.shares_memory() =>
+            QEMU.config_unsupported("'interface' requires shared memory");
     }
     Ok(())
 }

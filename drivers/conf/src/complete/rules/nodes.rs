@@ -1,13 +1,12 @@
 //! Processors, their nodes, and what of them runs where.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use virtwire_protocol::ErrorDomain;
 
 use super::Result;
 use crate::domain::Domain;
 use crate::domain::features::{CpuMode, CpuNuma, Interconnect};
-use crate::table::Cpuset;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const CPU: ErrorDomain = ErrorDomain::CPU;
@@ -46,7 +45,7 @@ pub(super) fn processor(domain: &Domain) -> Result {
 fn cells(numa: &CpuNuma) -> Result {
     let count = numa.cell.len();
     let known = |id: u32| (id as usize) < count;
-    let (mut seen, mut taken): (BTreeSet<u32>, Vec<(u32, &Cpuset)>) = Default::default();
+    let (mut seen, mut taken) = (BTreeSet::new(), BTreeMap::new());
     refuse! {
         count == 0 => DOMAIN.xml_error("NUMA topology defined without NUMA cells");
     }
@@ -69,13 +68,11 @@ fn cells(numa: &CpuNuma) -> Result {
             }
         }
         if let Some(cpus) = &cell.cpus {
-            let shared =
-                taken.iter().find(|(_, other)| other.iter().any(|cpu| cpus.iter().any(|own| own == cpu)));
+            let shared = cpus.iter().filter_map(|cpu| taken.insert(cpu, id)).min();
             refuse! {
                 shared.is_some() => DOMAIN.config_unsupported(
-                    "NUMA cells {id} and {} have overlapping vCPU ids", shared.map_or(0, |(other, _)| *other));
+                    "NUMA cells {id} and {} have overlapping vCPU ids", shared.unwrap_or_default());
             }
-            taken.push((id, cpus));
         }
         for sibling in cell.distances.iter().flat_map(|d| &d.sibling) {
             let (other, value) = (sibling.id, sibling.value);

@@ -6,8 +6,8 @@
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::{
-    Result, caches, characters, clock, disks, displays, features, memory, net, nodes, small, storage,
-    throttle, tune, written,
+    Result, caches, characters, clock, controllers, disks, displays, features, filesystems, hostdevs, memory,
+    net, nodes, small, throttle, tune, written,
 };
 use crate::complete::{check, seclabel, vcpus};
 use crate::domain::Domain;
@@ -79,9 +79,9 @@ const PARTS: &[Part] = parts! {
         it.devices.infos().into_iter().try_for_each(small::read)?;
         it.devices.disks.iter().try_for_each(disks::read)
     };
-    "devices/controller" => |it| it.devices.controllers.iter().try_for_each(storage::read_controller);
-    "devices/lease" => |it| it.devices.leases.iter().try_for_each(storage::lease);
-    "devices/filesystem" => |it| it.devices.filesystems.iter().try_for_each(storage::read_filesystem);
+    "devices/controller" => |it| it.devices.controllers.iter().try_for_each(controllers::read);
+    "devices/lease" => |it| it.devices.leases.iter().try_for_each(small::read_lease);
+    "devices/filesystem" => |it| it.devices.filesystems.iter().try_for_each(filesystems::read);
     "devices/interface" => |it| it.devices.interfaces.iter().try_for_each(net::read);
     "devices/smartcard" => |it| it.devices.smartcards.iter().try_for_each(characters::read_smartcard);
     "devices/serial" => |it| it.devices.serials.iter().try_for_each(characters::read_serial);
@@ -95,7 +95,7 @@ const PARTS: &[Part] = parts! {
     "devices/video" => nothing;
     "devices/hostdev" => |it| {
         check::early(it)?;
-        it.devices.hostdevs.iter().try_for_each(storage::read_hostdev)
+        it.devices.hostdevs.iter().try_for_each(hostdevs::read)
     };
     "devices/watchdog" => nothing;
     "devices/memballoon" => nothing;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use virtwire_protocol::{ErrorDomain, VirtError};
+use virtwire_protocol::ErrorDomain;
 
-use super::{Around, Result};
+use super::{Around, Result, unknown_cause};
 use crate::YesNo;
 use crate::complete::board::Chipset;
 use crate::domain::chardev::{Smartcard, SmartcardMode, UsbDevFilter};
-use crate::domain::device::{Address, DeviceInfo};
-use crate::domain::disk::VirtioModel;
+use crate::domain::device::{Address, DeviceInfo, PciAddress, VirtioOptions};
+use crate::domain::disk::{Lease, VirtioModel};
 use crate::domain::misc::{
     Crypto, Iommu, IommuDriver, IommuModel, NvramDevice, Panic, PanicModel, Pstore, Shmem, Tpm,
     TpmBackendType, TpmModel, Watchdog, WatchdogModel,
@@ -87,11 +87,25 @@ pub(super) fn iommu(_around: &Around<'_>, iommu: &Iommu) -> Result {
 
 pub(super) fn iommu_qemu(around: &Around<'_>, iommu: &Iommu) -> Result {
     let acpi = around.domain.features.as_ref().is_some_and(|features| features.acpi);
+    let chipset = around.chipset;
+    let virtio = iommu.model == IommuModel::Virtio;
+    let bus = match &iommu.info.address {
+        Some(Address::Pci(PciAddress { bus: Some(bus), .. })) => bus.0,
+        _ => 0,
+    };
     refuse! {
-        iommu.model == IommuModel::Smmuv3 && !matches!(around.chipset, Chipset::ArmVirt | Chipset::Other) =>
+        iommu.model == IommuModel::Smmuv3 && !matches!(chipset, Chipset::ArmVirt | Chipset::Other) =>
             QEMU.config_unsupported("IOMMU device: 'smmuv3' is only supported with ARM Virt machines");
-        around.chipset == Chipset::ArmVirt && iommu.model == IommuModel::Virtio && !acpi =>
+        chipset == Chipset::ArmVirt && virtio && !acpi =>
             QEMU.config_unsupported("IOMMU device: 'virtio' requires ACPI");
+        iommu.model == IommuModel::Intel && chipset != Chipset::Q35 =>
+            QEMU.config_unsupported("IOMMU device: 'intel' is only supported with Q35 machines");
+        virtio && !matches!(chipset, Chipset::Q35 | Chipset::ArmVirt) =>
+            QEMU.config_unsupported("IOMMU device: 'virtio' is only supported with Q35 and ARM Virt machines");
+        virtio && !matches!(iommu.info.address, None | Some(Address::Pci(_))) =>
+            QEMU.config_unsupported("IOMMU device: 'virtio' needs a PCI address");
+        virtio && bus != 0 =>
+            DOMAIN.xml_error("The device at PCI address 0000:{bus:02x}:00.0 needs to be an integrated device (bus=0)");
     }
     Ok(())
 }
@@ -309,6 +323,8 @@ pub(super) fn tpm(around: &Around<'_>, tpm: &Tpm) -> Result {
         TpmModel::SpaprTpmProxy => &["spapr-tpm-proxy"],
     };
     refuse! {
+        backend.type_ == TpmBackendType::Emulator && around.emulator.is_some_and(|emulator| !emulator.tpm) =>
+            QEMU.config_unsupported("TPM version '{}' is not supported", backend.version.as_deref().unwrap_or("2.0"));
         backend.type_ == TpmBackendType::External && !around.emulator.is_none_or(|emulator| emulator.tpm)
             && source.is_some_and(|source| source.path.is_some()) => QEMU.config_unsupported(
             "The QEMU executable {emulator} does not support TPM backend type external"
@@ -345,10 +361,7 @@ pub(super) fn crypto(_around: &Around<'_>, crypto: &Crypto) -> Result {
 }
 
 /// Whether an option of virtio's is said to a device that is none.
-pub(super) fn misplaced(
-    options: &crate::domain::device::VirtioOptions,
-    virtio: bool,
-) -> std::result::Result<(), VirtError> {
+pub(super) fn misplaced(options: &VirtioOptions, virtio: bool) -> Result {
     let said = [
         ("iommu", options.iommu),
         ("ats", options.ats),
@@ -370,4 +383,19 @@ pub(super) fn misplaced(
 /// Whether a model of virtio that is not simply virtio is asked of something that has none.
 pub(super) fn is_special(model: Option<VirtioModel>) -> bool {
     matches!(model, Some(VirtioModel::VirtioTransitional | VirtioModel::VirtioNonTransitional))
+}
+
+/// A lease says what of which space it is on, and where that is kept.
+pub(super) fn read_lease(lease: &Lease) -> Result {
+    let empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    if empty(&lease.lockspace) {
+        return Err(unknown_cause());
+    }
+    refuse! {
+        empty(&lease.key) => DOMAIN.xml_error("Missing 'key' element for lease");
+        lease.target.is_none() => DOMAIN.xml_error("Missing 'target' element for lease");
+        lease.target.as_ref().is_some_and(|target| target.path.is_none()) =>
+            DOMAIN.xml_error("Missing 'path' attribute to 'target' element for lease");
+    }
+    Ok(())
 }

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use virtwire_protocol::{ErrorDomain, VirtError};
+use virtwire_protocol::ErrorDomain;
 
-use crate::domain::Domain;
+use super::Result;
 use crate::domain::tune::{Cputune, NumaMemory, NumaMode, Placement, Scheduler};
+use crate::domain::{Domain, VirtType};
 use crate::table::Cpuset;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
+const QEMU: ErrorDomain = ErrorDomain::QEMU;
 const XML: ErrorDomain = ErrorDomain::XML;
 
 /// Threads have numbers of their own.
-pub(super) fn threads(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn threads(domain: &Domain) -> Result {
     let mut seen = BTreeSet::new();
     for thread in domain.iothreadids.iter().flat_map(|ids| &ids.iothread) {
         refuse! {
@@ -24,13 +26,13 @@ pub(super) fn threads(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// Workers of the main loop are counted.
-pub(super) fn default_pool(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn default_pool(domain: &Domain) -> Result {
     let Some(threads) = &domain.defaultiothread else { return Ok(()) };
     counted("defaultiothread", threads.thread_pool_min, threads.thread_pool_max)
 }
 
 /// Each processor is pinned once.
-pub(super) fn vcpu_pins(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn vcpu_pins(domain: &Domain) -> Result {
     let mut seen = BTreeSet::new();
     for pin in domain.cputune.iter().flat_map(|tune| &tune.vcpupin) {
         refuse! {
@@ -42,7 +44,7 @@ pub(super) fn vcpu_pins(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// Whoever pins QEMU says where to.
-pub(super) fn emulator_pin(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn emulator_pin(domain: &Domain) -> Result {
     let pin = domain.cputune.as_ref().and_then(|tune| tune.emulatorpin.as_ref());
     refuse! {
         pin.is_some_and(|pin| pin.cpuset.is_none()) => DOMAIN.internal_error("missing cpuset for emulatorpin");
@@ -51,7 +53,7 @@ pub(super) fn emulator_pin(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// Each thread that there is is pinned once.
-pub(super) fn thread_pins(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn thread_pins(domain: &Domain) -> Result {
     let known = numbers(domain);
     let mut seen = BTreeSet::new();
     for pin in domain.cputune.iter().flat_map(|tune| &tune.iothreadpin) {
@@ -71,7 +73,7 @@ fn numbers(domain: &Domain) -> BTreeSet<u32> {
 }
 
 /// Each processor has one scheduler.
-pub(super) fn vcpu_schedulers(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn vcpu_schedulers(domain: &Domain) -> Result {
     let vcpus = domain.vcpu.as_ref().map_or(1, |vcpu| vcpu.count);
     let mut taken = BTreeSet::new();
     for it in domain.cputune.iter().flat_map(|tune| &tune.vcpusched) {
@@ -88,7 +90,7 @@ pub(super) fn vcpu_schedulers(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// Each thread has one scheduler.
-pub(super) fn thread_schedulers(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn thread_schedulers(domain: &Domain) -> Result {
     let known = numbers(domain);
     let mut taken = BTreeSet::new();
     for it in domain.cputune.iter().flat_map(|tune| &tune.iothreadsched) {
@@ -105,7 +107,7 @@ pub(super) fn thread_schedulers(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// QEMU has a priority where its scheduler knows one.
-pub(super) fn emulator_scheduler(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn emulator_scheduler(domain: &Domain) -> Result {
     let Some(it) = domain.cputune.as_ref().and_then(|tune| tune.emulatorsched.as_ref()) else {
         return Ok(());
     };
@@ -119,14 +121,14 @@ fn scheduled<'d>(
     members: Option<&'d Cpuset>,
     scheduler: Scheduler,
     priority: Option<i32>,
-) -> Result<&'d Cpuset, VirtError> {
+) -> Result<&'d Cpuset> {
     let missing = || DOMAIN.xml_error(format_args!("Missing attribute '{name}' in element '{element}'"));
     let members = members.ok_or_else(missing)?;
     prioritized(element, scheduler, priority)?;
     Ok(members)
 }
 
-fn prioritized(element: &str, scheduler: Scheduler, priority: Option<i32>) -> Result<(), VirtError> {
+fn prioritized(element: &str, scheduler: Scheduler, priority: Option<i32>) -> Result {
     refuse! {
         matches!(scheduler, Scheduler::Fifo | Scheduler::Rr) && priority.is_none() =>
             XML.xml_error("Missing required attribute 'priority' in element '{element}'");
@@ -135,7 +137,7 @@ fn prioritized(element: &str, scheduler: Scheduler, priority: Option<i32>) -> Re
 }
 
 /// A weight is one of a device of the host.
-pub(super) fn weights(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn weights(domain: &Domain) -> Result {
     let mut devices = domain.blkiotune.iter().flat_map(|tune| &tune.device);
     refuse! {
         devices.any(|device| device.path.is_empty()) => DOMAIN.config_unsupported("missing per-device path");
@@ -144,7 +146,7 @@ pub(super) fn weights(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// A device of the host has one weight.
-pub(super) fn check_weights(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn check_weights(domain: &Domain) -> Result {
     let mut seen = BTreeSet::new();
     for device in domain.blkiotune.iter().flat_map(|tune| &tune.device) {
         let path = &device.path;
@@ -156,7 +158,7 @@ pub(super) fn check_weights(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// Workers cannot be less than none.
-fn counted(element: &str, least: Option<i32>, most: Option<i32>) -> Result<(), VirtError> {
+fn counted(element: &str, least: Option<i32>, most: Option<i32>) -> Result {
     let said = [("thread_pool_min", least), ("thread_pool_max", most)];
     let negative = said.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| *value < 0)?)));
     let (name, value) = negative.unwrap_or_default();
@@ -168,7 +170,7 @@ fn counted(element: &str, least: Option<i32>, most: Option<i32>) -> Result<(), V
 }
 
 /// How many workers threads have at least and at most.
-pub(super) fn check_pools(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn check_pools(domain: &Domain) -> Result {
     let named = domain.iothreadids.iter().flat_map(|ids| &ids.iothread);
     let named = named.map(|thread| (thread.thread_pool_min, thread.thread_pool_max));
     let usual = domain.defaultiothread.iter().map(|it| (it.thread_pool_min, it.thread_pool_max));
@@ -183,7 +185,7 @@ pub(super) fn check_pools(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// Where memory is, as a whole and by node.
-pub(super) fn nodes(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn nodes(domain: &Domain) -> Result {
     let Some(tune) = &domain.numatune else { return Ok(()) };
     let placed = domain.vcpu.as_ref().is_some_and(|vcpu| vcpu.placement == Some(Placement::Auto));
     let said = |memory: &&NumaMemory| **memory != NumaMemory::default();
@@ -217,7 +219,7 @@ pub(super) fn nodes(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// A node is restricted where all memory is.
-pub(super) fn check_nodes(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn check_nodes(domain: &Domain) -> Result {
     let Some(tune) = &domain.numatune else { return Ok(()) };
     let restrictive = |mode: Option<NumaMode>| mode == Some(NumaMode::Restrictive);
     let memory = tune.memory.as_ref().and_then(|memory| memory.mode);
@@ -229,7 +231,7 @@ pub(super) fn check_nodes(domain: &Domain) -> Result<(), VirtError> {
 }
 
 /// How much a guest may use, in time.
-pub(super) fn check(domain: &Domain) -> Result<(), VirtError> {
+pub(super) fn check(domain: &Domain) -> Result {
     domain.cputune.iter().try_for_each(limits)
 }
 
@@ -238,7 +240,7 @@ const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
 const QUOTAS: std::ops::RangeInclusive<u64> = 1_000..=17_592_186_044_415;
 
 /// Periods and quotas; what is below 0 is no limit.
-fn limits(tune: &Cputune) -> Result<(), VirtError> {
+fn limits(tune: &Cputune) -> Result {
     let quota = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
     let said = [
         ("period", tune.period, PERIODS),
@@ -255,6 +257,16 @@ fn limits(tune: &Cputune) -> Result<(), VirtError> {
             value.is_some_and(|value| value != 0 && !range.contains(&value)) => DOMAIN.config_unsupported(
                 "Value of cputune '{name}' must be in range [{}, {}]", range.start(), range.end());
         }
+    }
+    Ok(())
+}
+
+/// What QEMU could not do.
+pub(super) fn check_qemu(domain: &Domain) -> Result {
+    let shared = domain.cputune.as_ref().is_some_and(|c| !c.cachetune.is_empty() || !c.memorytune.is_empty());
+    refuse! {
+        shared && domain.type_ != VirtType::Kvm =>
+            QEMU.config_unsupported("cachetune is only supported for KVM domains");
     }
     Ok(())
 }
