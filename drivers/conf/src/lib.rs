@@ -116,7 +116,6 @@ fn of_schema(error: VirtError, options: &ParseOptions, root: Node<'_>, schema: &
     let value = matches!(error.domain, ErrorDomain::XML | ErrorDomain::NONE);
     let finds = error.code == ErrorCode::NO_TARGET
         || value && error.code != ErrorCode::XML_DETAIL
-        || error.domain == ErrorDomain::DOMAIN && error.message.contains("loadparm value")
         || error.domain == ErrorDomain::NWFILTER && error.code == ErrorCode::INTERNAL_ERROR
         || error.domain == ErrorDomain::DOMAIN_CHECKPOINT && error.code == ErrorCode::XML_ERROR;
     if !options.validate || !finds || error.code == ErrorCode::XML_INVALID_SCHEMA {

@@ -1,5 +1,6 @@
 //! What changes networks: definitions, starts and ends, and entries of them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use virtwire_conf::xml::utf8;
@@ -10,7 +11,7 @@ use virtwire_protocol::remote::*;
 use virtwire_store as store;
 
 use crate::run::{self, Live};
-use crate::{NETWORK, Network, Networks, Result};
+use crate::{NETWORK, Network, Networks, Result, functions};
 
 /// `virNetworkEventLifecycleType`
 #[derive(Clone, Copy)]
@@ -39,6 +40,7 @@ impl Networks {
         let others: Vec<&str> =
             all.iter().filter(|other| other.uuid != uuid).filter_map(Network::bridge).collect();
         name_bridge(&mut definition, &others)?;
+        functions::check(&definition, Path::new(functions::DEVICES))?;
         Ok(definition)
     }
 

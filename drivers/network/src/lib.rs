@@ -5,6 +5,7 @@ mod bridge;
 mod changes;
 mod dnsmasq;
 mod firewall;
+mod functions;
 mod leases;
 mod listing;
 mod metadata;

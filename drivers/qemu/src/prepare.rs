@@ -58,17 +58,29 @@ pub(crate) fn vault_of(dir: &Path) -> Result<Vault> {
 /// The storage driver's: there is no such pool or volume.
 pub(crate) async fn volumes<'a>(driver: &Qemu, domain: &'a Domain) -> Result<Cow<'a, Domain>> {
     let mut found = Cow::Borrowed(domain);
-    let of_pools = |disk: &Disk| disk.type_ == StorageType::Volume && disk.source.is_some();
-    if !domain.devices.disks.iter().any(of_pools) {
-        return Ok(found);
+    if domain.devices.disks.iter().any(is_of_pool) {
+        for disk in &mut found.to_mut().devices.disks {
+            volume(driver, disk).await?;
+        }
+    }
+    Ok(found)
+}
+
+fn is_of_pool(disk: &Disk) -> bool {
+    disk.type_ == StorageType::Volume && disk.source.is_some()
+}
+
+/// Replaces the volume of a pool that a disk may be by what that is.
+///
+/// # Errors
+/// The storage driver's: there is no such pool or volume.
+pub(crate) async fn volume(driver: &Qemu, disk: &mut Disk) -> Result<()> {
+    if !is_of_pool(disk) {
+        return Ok(());
     }
     let companions = driver.companions();
     let none = || QEMU.no_support("virStoragePoolLookupByName");
-    let storage = companions.storage.as_ref().ok_or_else(none)?;
-    for disk in found.to_mut().devices.disks.iter_mut().filter(|disk| of_pools(disk)) {
-        translate(&**storage, disk).await?;
-    }
-    Ok(found)
+    translate(&**companions.storage.as_ref().ok_or_else(none)?, disk).await
 }
 
 /// `VIR_STORAGE_VOL_…`: what a volume is.

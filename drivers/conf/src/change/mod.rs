@@ -9,10 +9,10 @@ mod plugged;
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
-use crate::complete::{Newest, ParseOptions, buses, refuse};
+use crate::complete::{Newest, ParseOptions, refuse};
 use crate::domain::Domain;
 use crate::domain::chardev::{Console, ConsoleTargetType};
-use crate::domain::device::{Address, DeviceInfo};
+use crate::domain::device::{Address, DeviceInfo, PciAddress, PciParts};
 use crate::domain::disk::Disk;
 use crate::domain::misc::{Controller, Hostdev, Memory};
 use crate::domain::net::Interface;
@@ -477,11 +477,15 @@ pub fn find_interface(domain: &Domain, wanted: &Interface) -> Result<usize, Virt
     }
 }
 
-fn pci(info: &DeviceInfo) -> Option<buses::Parts> {
+fn pci_address(info: &DeviceInfo) -> Option<&PciAddress> {
     match &info.address {
-        Some(Address::Pci(address)) => Some(buses::parts(address)),
+        Some(Address::Pci(address)) => Some(address),
         _ => None,
     }
+}
+
+fn pci(info: &DeviceInfo) -> Option<PciParts> {
+    pci_address(info).map(PciAddress::parts)
 }
 
 fn same_place(a: &DeviceInfo, b: &DeviceInfo) -> bool {
@@ -489,5 +493,5 @@ fn same_place(a: &DeviceInfo, b: &DeviceInfo) -> bool {
 }
 
 fn shown_place(info: &DeviceInfo) -> Option<String> {
-    pci(info).map(buses::shown)
+    pci_address(info).map(PciAddress::shown)
 }

@@ -94,7 +94,7 @@ impl Buses {
         if address.multifunction == Some(OnOff::On) {
             return;
         }
-        let (_, bus, slot, function) = parts(address);
+        let (_, bus, slot, function) = address.parts();
         let bus = u8::try_from(bus).ok().and_then(|bus| self.buses.get_mut(&bus));
         if let Some(used) = bus.and_then(|bus| bus.used.get_mut(usize::try_from(slot).ok()?))
             && function == 0
@@ -162,13 +162,12 @@ impl Buses {
         });
         // The bridge to ISA, and what comes with it.
         let (slot, functions) = if self.chipset == Chipset::Q35 { (0x1f, [0, 3]) } else { (1, [0, 3]) };
-        let built_in = functions.map(|function| parts(&PciAddress::new(0, slot, function)));
+        let built_in = functions.map(|function| PciAddress::new(0, slot, function).parts());
         let mut taken: BTreeSet<_> = built_in.into_iter().filter(|_| self.chipset.is_pc()).collect();
         for address in given {
-            let place = parts(&address);
-            self.check(place)?;
-            if !taken.insert(place) {
-                return Err(bad(format_args!("Attempted double use of PCI Address {}", shown(place))));
+            self.check(&address)?;
+            if !taken.insert(address.parts()) {
+                return Err(bad(format_args!("Attempted double use of PCI Address {}", address.shown())));
             }
             let alone = address.function.is_none_or(|f| f.0 == 0) && address.multifunction != Some(OnOff::On);
             self.reserve(&address, alone);
@@ -177,8 +176,8 @@ impl Buses {
     }
 
     /// Whether there is such a place.
-    fn check(&self, place: Parts) -> Result<(), VirtError> {
-        let (domain, bus, slot, _) = place;
+    fn check(&self, address: &PciAddress) -> Result<(), VirtError> {
+        let (domain, bus, slot, _) = address.parts();
         let what = match u8::try_from(bus).ok().and_then(|bus| self.buses.get(&bus)) {
             _ if domain != 0 => "Only PCI domain 0 is available".to_owned(),
             Some(bus) if slot > (*bus.slots.end()).into() => format!("slot must be <= {}", bus.slots.end()),
@@ -188,7 +187,7 @@ impl Buses {
             }
             _ => return Ok(()),
         };
-        Err(bad(format_args!("Invalid PCI address {}. {what}", shown(place))))
+        Err(bad(format_args!("Invalid PCI address {}. {what}", address.shown())))
     }
 }
 
@@ -212,39 +211,19 @@ pub(super) fn check_plugs(domain: &Domain) -> Result<(), VirtError> {
     for controller in of_pci() {
         let Some(Address::Pci(address)) = controller.info.address.as_ref() else { continue };
         let model = controller.model.as_deref().unwrap_or_default();
-        let place = parts(address);
-        let bus = of_pci().find(|bus| bus.index.and_then(|index| u64::try_from(index).ok()) == Some(place.1));
+        let (_, number, ..) = address.parts();
+        let bus = of_pci().find(|bus| bus.index.and_then(|index| u64::try_from(index).ok()) == Some(number));
         let takes = bus.and_then(|bus| PLUGS.iter().find(|(known, _)| Some(*known) == bus.model.as_deref()));
         let Some((_, takes)) = takes.filter(|_| !unset(address) && !model.is_empty()) else { continue };
         if !takes.contains(&model) {
             let wanted = if model == "pci-bridge" { "standard PCI device" } else { model };
             return Err(bad(format_args!(
-                "The device at PCI address {} cannot be plugged into the PCI controller with index='{}'. It requires a controller that accepts a {wanted}.",
-                shown(place),
-                place.1
+                "The device at PCI address {} cannot be plugged into the PCI controller with index='{number}'. It requires a controller that accepts a {wanted}.",
+                address.shown()
             )));
         }
     }
     Ok(())
-}
-
-/// Domain, bus, slot and function.
-pub(crate) type Parts = (u64, u64, u64, u64);
-
-/// The parts of an address, 0 for what it does not say.
-pub(crate) fn parts(address: &PciAddress) -> Parts {
-    let part = |value: Option<u64>| value.unwrap_or(0);
-    (
-        part(address.domain.map(|h| h.0)),
-        part(address.bus.map(|h| h.0)),
-        part(address.slot.map(|h| h.0)),
-        part(address.function.map(|h| h.0)),
-    )
-}
-
-/// An address in the usual notation.
-pub(crate) fn shown((domain, bus, slot, function): Parts) -> String {
-    format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
 }
 
 fn bad(text: std::fmt::Arguments<'_>) -> VirtError {
@@ -253,7 +232,7 @@ fn bad(text: std::fmt::Arguments<'_>) -> VirtError {
 
 /// An address that says only that it is one; a function alone is no place.
 pub(super) fn unset(address: &PciAddress) -> bool {
-    let (domain, bus, slot, _) = parts(address);
+    let (domain, bus, slot, _) = address.parts();
     (domain, bus, slot) == (0, 0, 0)
 }
 

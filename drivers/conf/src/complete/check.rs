@@ -10,7 +10,6 @@ use crate::domain::chardev::{Channel, ChannelTargetType};
 use crate::domain::device::{Address, PciAddress};
 use crate::domain::disk::{Filesystem, FilesystemType};
 use crate::domain::misc::{Controller, ControllerType, Hostdev, HostdevType};
-use crate::table::{Hex, Value};
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 const NONE: ErrorDomain = ErrorDomain::NONE;
@@ -76,13 +75,7 @@ pub(super) fn hostdev(hostdev: &Hostdev) -> Result<(), VirtError> {
         return Err(DOMAIN.xml_error("Missing <source> element in hostdev device"));
     };
     if let Some(address) = source.address.as_ref().filter(|_| hostdev.type_ == HostdevType::Pci) {
-        check_pci(&PciAddress {
-            domain: None,
-            bus: address.bus.as_deref().and_then(|bus| Hex::parse(bus).ok().flatten()),
-            slot: address.slot,
-            function: address.function,
-            ..PciAddress::default()
-        })?;
+        check_pci(&PciAddress { domain: None, ..address.pci() })?;
     }
     for (id, name) in [(&source.vendor, "vendor"), (&source.product, "product")] {
         if id.as_ref().is_some_and(|id| id.id.0 == 0) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::buses::{Buses, parts, unset};
+use super::buses::{Buses, unset};
 use crate::OnOff;
 use crate::domain::Domain;
 use crate::domain::device::{Address, PciAddress};
@@ -89,7 +89,7 @@ pub(super) fn spread(domain: &mut Domain, numbers: &BTreeSet<Option<i32>>) {
 }
 
 fn at(slot: &PciAddress, function: u8) -> PciAddress {
-    let (_, bus, slot, _) = parts(slot);
+    let (_, bus, slot, _) = slot.parts();
     let multifunction = (function == 0).then_some(OnOff::On);
     PciAddress {
         bus: Some(Hex(bus)),

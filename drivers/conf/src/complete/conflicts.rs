@@ -1,17 +1,16 @@
 //! Two things in one place, and halves of things.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::drives;
 use crate::YesNo;
 use crate::domain::Domain;
-use crate::domain::device::{Address, DeviceSeclabel};
+use crate::domain::device::{Address, DeviceSeclabel, PciParts};
 use crate::domain::disk::{Disk, DiskBus};
 use crate::domain::misc::{HostAddress, Hostdev, HostdevType};
 use crate::domain::net::Interface;
-use crate::table::c_number;
 
 const DOMAIN: ErrorDomain = ErrorDomain::DOMAIN;
 
@@ -35,16 +34,16 @@ fn name(disk: &Disk) -> &str {
 }
 
 fn disks(domain: &Domain) -> Result<(), VirtError> {
-    let mut taken = BTreeSet::new();
+    let mut taken = BTreeMap::new();
     for disk in &domain.devices.disks {
         let bus = disk.target.as_ref().and_then(|t| t.bus).unwrap_or_default();
         let on_drives = matches!(bus, DiskBus::Ide | DiskBus::Fdc | DiskBus::Scsi | DiskBus::Sata);
         if let (Some(Address::Drive(d)), true) = (&disk.info.address, on_drives) {
-            if !taken.insert((bus, d.controller, d.bus, d.target, d.unit)) {
-                return Err(DOMAIN.config_unsupported(format_args!(
+            let first = taken.insert((bus, d.controller, d.bus, d.target, d.unit), name(disk));
+            refuse! {
+                first.is_some() => DOMAIN.config_unsupported(
                     "Found duplicate drive address for disk with target name '{}' controller='{}' bus='{}' target='{}' unit='{}'",
-                    name(disk), d.controller, d.bus, d.target, d.unit
-                )));
+                    first.unwrap_or_default(), d.controller, d.bus, d.target, d.unit);
             }
         } else if let Some(other) = disk.info.address.as_ref().filter(|_| on_drives) {
             return Err(DOMAIN.config_unsupported(format_args!(
@@ -56,13 +55,12 @@ fn disks(domain: &Domain) -> Result<(), VirtError> {
     }
     for hostdev in domain.devices.hostdevs.iter().filter(|h| h.type_ == HostdevType::Scsi) {
         let Some(Address::Drive(d)) = &hostdev.info.address else { continue };
-        if taken.contains(&(DiskBus::Scsi, d.controller, d.bus, d.target, d.unit)) {
-            let same = |disk: &&Disk| disk.info.address == hostdev.info.address;
-            let disk = domain.devices.disks.iter().find(same).map(name).unwrap_or_default();
-            return Err(DOMAIN.config_unsupported(format_args!(
-                "using disk target name '{disk}' conflicts with SCSI host device address controller='{}' bus='{}' target='{}' unit='{}'",
-                d.controller, d.bus, d.target, d.unit
-            )));
+        let disk = taken.get(&(DiskBus::Scsi, d.controller, d.bus, d.target, d.unit));
+        refuse! {
+            // libvirt's text ends without its last quote.
+            disk.is_some() => DOMAIN.config_unsupported(
+                "using disk target name '{}' conflicts with SCSI host device address controller='{}' bus='{}' target='{}' unit='{}",
+                disk.copied().unwrap_or_default(), d.controller, d.bus, d.target, d.unit);
         }
     }
     Ok(())
@@ -106,23 +104,16 @@ fn hostdevs(domain: &Domain) -> Result<(), VirtError> {
     Ok(())
 }
 
-/// Where a device of the host is on PCI: domain, bus, slot, function.
-type HostPlace = (u64, u64, u64, u64);
-
-fn place(address: &HostAddress) -> Option<HostPlace> {
-    let bus = address.bus.as_deref().and_then(c_number)?;
-    Some((address.domain.map_or(0, |hex| hex.0), bus, address.slot?.0, address.function?.0))
+/// Where a device of the host is on PCI, if it says all of that.
+fn place(address: &HostAddress) -> Option<PciParts> {
+    let whole = address.bus.is_some() && address.slot.is_some() && address.function.is_some();
+    whole.then(|| address.pci().parts())
 }
 
 /// The device of the host that an interface is.
-fn lent(card: &Interface) -> Option<HostPlace> {
+fn lent(card: &Interface) -> Option<PciParts> {
     match card.source.as_ref()?.pci.as_ref()? {
-        Address::Pci(at) => Some((
-            at.domain.map_or(0, |hex| hex.0),
-            at.bus.map_or(0, |hex| hex.0),
-            at.slot.map_or(0, |hex| hex.0),
-            at.function.map_or(0, |hex| hex.0),
-        )),
+        Address::Pci(at) => Some(at.parts()),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use virtwire_protocol::{ErrorDomain, VirtError};
 
 use super::board::{Chipset, chipset};
-use super::buses::{Buses, Kind, check_plugs, parts, root_port_place, unset};
+use super::buses::{Buses, Kind, check_plugs, root_port_place, unset};
 use super::endpoints::each;
 use super::{companions, drives};
 use crate::OnOff;
@@ -101,7 +101,7 @@ fn check_buses(domain: &Domain) -> Result<(), VirtError> {
             model.is_none() => DOMAIN.internal_error("PCI controller model was not set correctly");
         }
         let Some(Address::Pci(address)) = &controller.info.address else { continue };
-        let (_, bus, ..) = parts(address);
+        let (_, bus, ..) = address.parts();
         let below = u64::try_from(index).is_ok_and(|index| bus < index);
         if !unset(address) && !below {
             return Err(not_above(index, bus));
@@ -183,7 +183,7 @@ fn named_buses(domain: &mut Domain) -> Result<(), VirtError> {
         else {
             return true;
         };
-        let bus = usize::try_from(parts(address).1.min(MOST_BUSES)).unwrap_or(0);
+        let bus = usize::try_from(address.parts().1.min(MOST_BUSES)).unwrap_or(0);
         let conventional = express && !matches!(kind, Some(Kind::Express | Kind::Integrated));
         if bus > models.len() && conventional && !bridged {
             // The bridge needs a port, and who wanted to be where that is is behind the bridge.
@@ -243,7 +243,7 @@ fn check_old_places(domain: &Domain) -> Result<(), VirtError> {
     }
     let at = |it: &Controller, function: u64| {
         let Some(Address::Pci(address)) = &it.info.address else { return false };
-        it.index == Some(0) && parts(address) == (0, 0, 1, function)
+        it.index == Some(0) && address.parts() == (0, 0, 1, function)
     };
     let old = |it: &&Controller| match (it.type_, it.model.as_deref()) {
         (ControllerType::Ide, _) => at(it, 1),
@@ -276,7 +276,7 @@ fn chipset_places(domain: &mut Domain, buses: &mut Buses) -> Result<(), VirtErro
         };
         match &controller.info.address {
             Some(Address::Pci(address)) if !unset(address) => {
-                if parts(address) != (0, 0, slot.into(), function.into()) {
+                if address.parts() != (0, 0, slot.into(), function.into()) {
                     let text = format_args!("{name} must have PCI address 0:0:{slot:x}.{function}");
                     return Err(ErrorDomain::QEMU.internal_error(text));
                 }

@@ -127,6 +127,9 @@ choice! {
     }
 }
 
+/// Domain, bus, slot and function of a PCI device.
+pub(crate) type PciParts = (u64, u64, u64, u64);
+
 impl PciAddress {
     /// The whole address.
     pub fn new(bus: u8, slot: u8, function: u8) -> Self {
@@ -137,6 +140,20 @@ impl PciAddress {
             function: Some(Hex(function.into())),
             ..Self::default()
         }
+    }
+
+    /// Its parts, 0 for what it does not say.
+    pub(crate) fn parts(&self) -> PciParts {
+        fn part<const DIGITS: usize>(part: Option<Hex<DIGITS>>) -> u64 {
+            part.map_or(0, |part| part.0)
+        }
+        (part(self.domain), part(self.bus), part(self.slot), part(self.function))
+    }
+
+    /// In the notation of the kernel and of QEMU.
+    pub fn shown(&self) -> String {
+        let (domain, bus, slot, function) = self.parts();
+        format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
     }
 }
 

@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use crate::domain::device::{DeviceInfo, VirtioDriver, VirtioOptions};
+use crate::domain::device::{DeviceInfo, PciAddress, VirtioDriver, VirtioOptions};
 use crate::domain::disk::{DiskIothreads, Initiator, StorageAuth, StorageHost, VirtioModel};
 use crate::domain::net::Teaming;
-use crate::table::{AnyBase, Cpuset, Element, Hex, KiB, Result, Wide};
+use crate::table::{AnyBase, Cpuset, Element, Hex, KiB, Result, Value, Wide};
 use crate::xml::{Node, Writer};
 use crate::{OnOff, YesNo, element, keywords};
 
@@ -404,5 +404,18 @@ element! {
         leaf path: Option<String>;
         child size: Option<KiB>;
         flat info: DeviceInfo;
+    }
+}
+
+impl HostAddress {
+    /// Where a PCI device of the host is.
+    pub fn pci(&self) -> PciAddress {
+        PciAddress {
+            domain: self.domain,
+            bus: self.bus.as_deref().and_then(|bus| Hex::parse(bus).ok().flatten()),
+            slot: self.slot,
+            function: self.function,
+            ..PciAddress::default()
+        }
     }
 }

@@ -7,7 +7,6 @@ use virtwire_conf::domain::disk::{DiskSource, VirtioModel};
 use virtwire_conf::domain::misc::{
     ControllerType, HostAddress, Hostdev, HostdevMode, HostdevSource, HostdevType,
 };
-use virtwire_conf::table::{Hex, Value};
 use virtwire_conf::{Domain, OnOff};
 use virtwire_protocol::{ErrorDomain, VirtError};
 
@@ -85,15 +84,8 @@ fn pci(domain: &Domain, hostdev: &Hostdev) -> Result<Json, VirtError> {
     if driver.is_none() && !Path::new(VFIO).exists() {
         return Err(QEMU.config_unsupported("host doesn't support passthrough of host PCI devices"));
     }
-    let part = |part: Option<u64>| part.unwrap_or_default();
-    let host = address(hostdev).map(|at| {
-        let bus = at.bus.as_deref().and_then(|bus| Hex::<2>::parse(bus).ok().flatten());
-        let bus = part(bus.map(|hex| hex.0));
-        let (domain, slot) = (part(at.domain.map(|hex| hex.0)), part(at.slot.map(|hex| hex.0)));
-        format!("{domain:04x}:{bus:02x}:{slot:02x}.{:x}", part(at.function.map(|hex| hex.0)))
-    });
     Ok(Json::new("vfio-pci")
-        .with_if("host", host)
+        .with_if("host", address(hostdev).map(|at| at.pci().shown()))
         .with("id", alias(&hostdev.info))
         .with_if("bootindex", boot(hostdev))
         .with_if("failover_pair_id", hostdev.teaming.as_ref().and_then(|teaming| teaming.persistent.clone()))

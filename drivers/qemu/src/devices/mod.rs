@@ -21,6 +21,7 @@ use crate::define::replace;
 use crate::driver::Qemu;
 use crate::error::{Result, check_flags, monitor, not_running};
 use crate::guest::{Guest, Live};
+use crate::prepare;
 use crate::state::Lifecycle;
 pub(crate) use detach::Leaving;
 pub(crate) use say::{line_of, run};
@@ -47,7 +48,14 @@ pub(crate) async fn attach_flags(driver: &Qemu, args: DomainAttachDeviceFlagsArg
     let (to_live, to_stored) = which(&guest.lock(), args.flags)?;
     let device = Device::parse(utf8(args.xml.as_bytes(), ErrorDomain::DOMAIN)?)?;
     let stored = match stored(&guest, to_stored)? {
-        Some(stored) => Some(stored.attach(device.clone(), driver.options().await?)?),
+        Some(stored) => {
+            let stored = stored.attach(device.clone(), driver.options().await?)?;
+            if let Device::Disk(disk) = &device {
+                // A volume has to be there by now.
+                prepare::volume(driver, &mut disk.clone()).await?;
+            }
+            Some(stored)
+        }
         None => None,
     };
     if to_live {

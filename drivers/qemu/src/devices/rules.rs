@@ -8,10 +8,9 @@ use virtwire_conf::domain::device::{Address, DeviceInfo};
 use virtwire_conf::domain::disk::{Disk, DiskBus, DiskDevice, FilesystemDriverType};
 use virtwire_conf::domain::display::{Input, InputBus};
 use virtwire_conf::domain::misc::{
-    Controller, ControllerType, HostAddress, Hostdev, HostdevMode, HostdevType, WatchdogModel,
+    Controller, ControllerType, Hostdev, HostdevMode, HostdevType, WatchdogModel,
 };
 use virtwire_conf::domain::one::Device;
-use virtwire_conf::table::{Hex, Value};
 use virtwire_conf::{Domain, ParseOptions};
 use virtwire_protocol::VirtError;
 use virtwire_protocol::error::ErrorDomain;
@@ -309,7 +308,7 @@ fn missing_hostdev(hostdev: &Hostdev) -> String {
                 format!("host usb device {bus:0>3}.{device:03} not found")
             }
         },
-        HostdevType::Pci => format!("host pci device {} not found", pci(&at)),
+        HostdevType::Pci => format!("host pci device {} not found", at.pci().shown()),
         HostdevType::Scsi => {
             let adapter = source.adapter.and_then(|adapter| adapter.name).unwrap_or_default();
             let (bus, target) = (at.bus.unwrap_or_default(), at.target.unwrap_or_default());
@@ -319,12 +318,4 @@ fn missing_hostdev(hostdev: &Hostdev) -> String {
         HostdevType::Mdev => format!("mediated device '{}' not found", at.uuid.unwrap_or_default()),
         _ => "host device not found".to_owned(),
     }
-}
-
-fn pci(at: &HostAddress) -> String {
-    let part = |part: Option<u64>| part.unwrap_or_default();
-    let bus = at.bus.as_deref().and_then(|bus| Hex::<2>::parse(bus).ok().flatten());
-    let (domain, slot) = (part(at.domain.map(|hex| hex.0)), part(at.slot.map(|hex| hex.0)));
-    let function = part(at.function.map(|hex| hex.0));
-    format!("{domain:04x}:{:02x}:{slot:02x}.{function:x}", part(bus.map(|hex| hex.0)))
 }

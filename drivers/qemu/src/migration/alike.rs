@@ -2,8 +2,7 @@
 
 use virtwire_conf::Domain;
 use virtwire_conf::domain::GuestMemory;
-use virtwire_conf::domain::device::{Address, DeviceInfo, PciAddress};
-use virtwire_conf::table::Hex;
+use virtwire_conf::domain::device::{Address, DeviceInfo};
 use virtwire_protocol::error::ErrorDomain;
 
 use crate::disks::target;
@@ -88,8 +87,8 @@ fn devices(source: &Domain, target_: &Domain) -> Result<()> {
 /// Where a device is.
 fn place(old: &DeviceInfo, new: &DeviceInfo) -> Result<()> {
     match (&old.address, &new.address) {
-        (Some(Address::Pci(old)), Some(Address::Pci(new))) if shown(old) != shown(new) => {
-            differs("device PCI address", &shown(new), &shown(old))
+        (Some(Address::Pci(old)), Some(Address::Pci(new))) if old.shown() != new.shown() => {
+            differs("device PCI address", &new.shown(), &old.shown())
         }
         (Some(Address::Pci(_)), Some(Address::Pci(_))) => Ok(()),
         (Some(old), Some(new)) if old != new => {
@@ -98,12 +97,4 @@ fn place(old: &DeviceInfo, new: &DeviceInfo) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn shown(at: &PciAddress) -> String {
-    fn number<const N: usize>(part: Option<Hex<N>>) -> u64 {
-        part.map_or(0, |part| part.0)
-    }
-    let (domain, bus) = (number(at.domain), number(at.bus));
-    format!("{domain:04x}:{bus:02x}:{:02x}.{:x}", number(at.slot), number(at.function))
 }

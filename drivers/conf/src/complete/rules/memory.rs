@@ -221,8 +221,8 @@ fn place(around: &Around<'_>, memory: &Memory) -> Result {
         Some(Address::Dimm(address)) => Some(address.slot),
         _ => None,
     };
-    let mut before = around.domain.devices.memories.iter().take_while(|other| !std::ptr::eq(*other, memory));
-    let taken = before.clone().filter_map(slot).find(|taken| Some(*taken) == slot(memory));
+    let others = around.domain.devices.memories.iter().filter(|other| !std::ptr::eq(*other, memory));
+    let taken = others.clone().filter_map(slot).find(|taken| Some(*taken) == slot(memory));
     refuse! {
         taken.is_some() => DOMAIN.config_unsupported(
             "memory device slot '{}' is already being used by another memory device", taken.unwrap_or_default());
@@ -231,10 +231,8 @@ fn place(around: &Around<'_>, memory: &Memory) -> Result {
     // What is looked at by itself may be about to take the place of another, and may be where that is.
     let replaced = |other: &Memory| !around.whole() && range(other).is_some_and(|(at, _)| at == first);
     let movable = |it: &Memory| matches!(it.model, MemoryModel::VirtioMem | MemoryModel::VirtioPmem);
-    let mut others = before
-        .by_ref()
-        .filter(|other| (movable(memory) || movable(other)) && !replaced(other))
-        .filter_map(range);
+    let mut others =
+        others.filter(|other| (movable(memory) || movable(other)) && !replaced(other)).filter_map(range);
     let taken = others.find(|(other, behind)| first < *behind && *other < end);
     refuse! {
         taken.is_some() => DOMAIN.config_unsupported(

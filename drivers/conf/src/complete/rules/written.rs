@@ -152,7 +152,7 @@ pub(super) fn tables(domain: &Domain) -> Result {
 /// What an s390 guest's loader is told.
 pub(super) fn parameters(domain: &Domain) -> Result {
     let boots = domain.devices.infos().into_iter().filter_map(|info| info.boot.as_ref());
-    for text in boots.filter_map(|boot| boot.loadparm.as_deref()) {
+    for text in boots.filter_map(|boot| boot.loadparm.as_deref()).map(str::to_ascii_uppercase) {
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ' ');
         refuse! {
             !(1..=8).contains(&text.len()) =>

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 use virtwire_conf::YesNo;
+use virtwire_conf::domain::device::PciAddress;
 use virtwire_conf::domain::disk::{
     DiskDevice, DiskIo, DiskSource, StorageAuth, StorageHost, StorageProtocol, StorageType,
 };
@@ -48,13 +49,7 @@ fn fat(image: &Image<'_>) -> Json {
 }
 
 fn nvme(source: &DiskSource) -> Json {
-    let address = source.address.as_ref();
-    let part = |part: Option<u64>| part.unwrap_or_default();
-    let device = address.map(|at| {
-        let (domain, bus) = (part(at.domain.map(|hex| hex.0)), part(at.bus.map(|hex| hex.0)));
-        let (slot, function) = (part(at.slot.map(|hex| hex.0)), part(at.function.map(|hex| hex.0)));
-        format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}")
-    });
+    let device = source.address.as_ref().map(PciAddress::shown);
     Json::node("nvme").with_if("device", device).with_if("namespace", source.namespace)
 }
 
