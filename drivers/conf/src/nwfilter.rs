@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::complete::nwfilter::number_of;
 use crate::domain::net::{FilterParameter, FilterRef};
 use crate::table::{Element, Mac, Result};
 use crate::xml::{Node, Writer};
@@ -116,6 +117,13 @@ impl Element for Entries {
 /// What a rule looks for: protocols with their attributes as they stand in the document.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Matches(pub Vec<(String, Vec<(String, String)>)>);
+
+impl Matches {
+    /// The number that the value of an attribute is, by whatever name.
+    pub fn number(attribute: &str, value: &str) -> Option<u64> {
+        number_of(attribute, value)
+    }
+}
 
 impl Element for Matches {
     fn read(node: Node<'_>) -> Result<Self> {

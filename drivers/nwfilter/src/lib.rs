@@ -2,6 +2,7 @@
 //! force here: that is for the host's packet filter, which this driver leaves alone.
 
 mod bindings;
+mod rules;
 mod serve;
 
 use std::io;

@@ -28,7 +28,7 @@ mod firmware;
 mod forms;
 mod migratable;
 pub(crate) mod network;
-mod nwfilter;
+pub(crate) mod nwfilter;
 mod others;
 mod pci;
 mod qemu;

@@ -23,7 +23,7 @@ type Kind = fn(&str) -> Option<String>;
 type Attributes = &'static [(&'static str, Kind)];
 
 const BOTH_MACS: Attributes =
-    &[("srcmacaddr", mac), ("srcmacmask", mac), ("dstmacaddr", mac), ("dstmacmask", mac)];
+    &[("srcmacaddr", mac), ("srcmacmask", mac_mask), ("dstmacaddr", mac), ("dstmacmask", mac_mask)];
 const ONE_MAC: Attributes = &[("srcmacaddr", mac)];
 const ADDRESSES: Attributes =
     &[("srcipaddr", ipv4), ("srcipmask", mask4), ("dstipaddr", ipv4), ("dstipmask", mask4)];
@@ -54,13 +54,13 @@ const STP: Attributes = &[
     ("root-priority", word),
     ("root-priority-hi", word),
     ("root-address", mac),
-    ("root-address-mask", mac),
+    ("root-address-mask", mac_mask),
     ("root-cost", number),
     ("root-cost-hi", number),
     ("sender-priority", word),
     ("sender-priority-hi", word),
     ("sender-address", mac),
-    ("sender-address-mask", mac),
+    ("sender-address-mask", mac_mask),
     ("port", word),
     ("port-hi", word),
     ("age", word),
@@ -80,7 +80,7 @@ const COMMENT: Attributes = &[("comment", text)];
 const PROTOCOLS: &[(&str, &[Attributes])] = &[
     ("mac", &[BOTH_MACS, &[("protocolid", ether)], COMMENT]),
     ("vlan", &[BOTH_MACS, &[("vlanid", up_to::<4095>), ("encap-protocol", ether)], COMMENT]),
-    ("stp", &[&[("srcmacaddr", mac), ("srcmacmask", mac)], STP, COMMENT]),
+    ("stp", &[&[("srcmacaddr", mac), ("srcmacmask", mac_mask)], STP, COMMENT]),
     ("arp", &[BOTH_MACS, ARP, COMMENT]),
     ("rarp", &[BOTH_MACS, ARP, COMMENT]),
     ("ip", &[BOTH_MACS, ADDRESSES, PROTOCOL, PORTS, DSCP, COMMENT]),
@@ -118,6 +118,9 @@ const CHAINS: &[(&str, i32)] = &[
     ("ipv6", -600),
 ];
 
+/// What of a chain's name goes with an interface's into one of ebtables.
+const LONGEST_CHAIN: usize = 12;
+
 impl Nwfilter {
     pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result {
         if matches!(options.flavor, Flavor::Plain) {
@@ -131,6 +134,9 @@ impl Nwfilter {
         let fits = |(prefix, _): &&(&str, i32)| {
             chain.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
+        refuse! {
+            chain.len() > LONGEST_CHAIN => NWFILTER.invalid_arg("Name of chain is longer than {LONGEST_CHAIN} characters");
+        }
         let known = CHAINS.iter().find(fits);
         if chain != "root" && known.is_none() {
             let names: Vec<&str> = CHAINS.iter().map(|(name, _)| *name).collect();
@@ -157,10 +163,12 @@ impl Nwfilter {
 /// Priorities of rules and chains.
 const RANGE: std::ops::RangeInclusive<i32> = -1000..=1000;
 
-/// Parameters of a filter: those that say something, by name.
+/// Parameters of a filter: those whose name and value are of the characters that these have, by name.
 pub(super) fn complete_parameters(parameters: &mut Vec<FilterParameter>) {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':');
-    parameters.retain(|p| !p.name.is_empty() && p.name.chars().all(plain) && !p.value.is_empty());
+    let plain = |text: &str, more: &[char]| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || more.contains(&c))
+    };
+    parameters.retain(|p| plain(&p.name, &[]) && plain(&p.value, &['.', ':']));
     parameters.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
@@ -240,6 +248,13 @@ fn mac(value: &str) -> Option<String> {
     Mac::parse_text(value).map(|mac| mac.to_string())
 }
 
+/// Ones, then noughts.
+fn mac_mask(value: &str) -> Option<String> {
+    let mask = Mac::parse_text(value)?;
+    let bits = mask.0.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte)) << 16;
+    (bits.leading_ones() == bits.count_ones()).then(|| mask.to_string())
+}
+
 fn ipv4(value: &str) -> Option<String> {
     value.parse::<Ipv4Addr>().ok().map(|address| address.to_string())
 }
@@ -296,7 +311,7 @@ fn decimal(value: &str) -> Option<String> {
 }
 
 /// A number of which some have names.
-fn named(value: &str, names: &[(&str, u64)], range: std::ops::RangeInclusive<u64>) -> Option<String> {
+fn named(value: &str, names: Names, range: std::ops::RangeInclusive<u64>) -> Option<String> {
     if let Some((name, _)) = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(value)) {
         return Some((*name).to_owned());
     }
@@ -304,41 +319,59 @@ fn named(value: &str, names: &[(&str, u64)], range: std::ops::RangeInclusive<u64
     Some(names.iter().find(|(_, known)| *known == number).map_or(shown, |(name, _)| (*name).to_owned()))
 }
 
+/// Numbers that have names.
+type Names = &'static [(&'static str, u64)];
+
+const ETHER: Names = &[("arp", 0x806), ("rarp", 0x8035), ("ipv4", 0x800), ("ipv6", 0x86dd), ("vlan", 0x8100)];
+
+const IP: Names = &[
+    ("tcp", 6),
+    ("udp", 17),
+    ("udplite", 136),
+    ("esp", 50),
+    ("ah", 51),
+    ("icmp", 1),
+    ("igmp", 2),
+    ("icmpv6", 58),
+    ("sctp", 132),
+];
+
+const OPCODES: Names = &[
+    ("Request", 1),
+    ("Reply", 2),
+    ("Request_Reverse", 3),
+    ("Reply_Reverse", 4),
+    ("DRARP_Request", 5),
+    ("DRARP_Reply", 6),
+    ("DRARP_Error", 7),
+    ("InARP_Request", 8),
+    ("ARP_NAK", 9),
+];
+
+/// What number the value of an attribute is; `None` if it is none.
+pub(crate) fn number_of(attribute: &str, value: &str) -> Option<u64> {
+    let names = match attribute {
+        "protocolid" | "encap-protocol" => ETHER,
+        "protocol" => IP,
+        "opcode" => OPCODES,
+        _ => &[],
+    };
+    let known = names.iter().find(|(name, _)| *name == value).map(|(_, number)| *number);
+    known.or_else(|| based(value, u64::MAX).map(|(number, _)| number))
+}
+
 /// A protocol above Ethernet; smaller numbers are lengths.
 fn ether(value: &str) -> Option<String> {
-    let names = [("arp", 0x806), ("rarp", 0x8035), ("ipv4", 0x800), ("ipv6", 0x86dd), ("vlan", 0x8100)];
-    named(value, &names, 0x600..=0xffff)
+    named(value, ETHER, 0x600..=0xffff)
 }
 
 /// A protocol above IP.
 fn protocol(value: &str) -> Option<String> {
-    let names = [
-        ("tcp", 6),
-        ("udp", 17),
-        ("udplite", 136),
-        ("esp", 50),
-        ("ah", 51),
-        ("icmp", 1),
-        ("igmp", 2),
-        ("icmpv6", 58),
-        ("sctp", 132),
-    ];
-    named(value, &names, 0..=0xff)
+    named(value, IP, 0..=0xff)
 }
 
 fn opcode(value: &str) -> Option<String> {
-    let names = [
-        ("Request", 1),
-        ("Reply", 2),
-        ("Request_Reverse", 3),
-        ("Reply_Reverse", 4),
-        ("DRARP_Request", 5),
-        ("DRARP_Reply", 6),
-        ("DRARP_Error", 7),
-        ("InARP_Request", 8),
-        ("ARP_NAK", 9),
-    ];
-    named(value, &names, 0..=0xffff)
+    named(value, OPCODES, 0..=0xffff)
 }
 
 /// States of connections.
@@ -375,6 +408,7 @@ fn text(value: &str) -> Option<String> {
 fn boolean(value: &str) -> Option<String> {
     Some(matches!(value, "1" | "true" | "yes").to_string())
 }
+
 impl NwfilterBinding {
     pub(crate) fn complete(&mut self, options: &ParseOptions) -> Result {
         let owner = self.owner.as_ref();
@@ -393,7 +427,7 @@ impl NwfilterBinding {
             return Err(NWFILTER.internal_error(format_args!("filter binding has no {what}")));
         }
         if let Some(filter) = &mut self.filterref {
-            filter.parameter.sort_by(|a, b| a.name.cmp(&b.name));
+            complete_parameters(&mut filter.parameter);
         }
         Ok(())
     }
