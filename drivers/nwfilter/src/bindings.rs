@@ -1,20 +1,44 @@
-//! Bindings: which filter belongs to which port. They are kept for the host's run; a port that is there would need the
-//! host's packet filter, and is refused unless its filter lets everything pass.
+//! Bindings: which filter belongs to which port. They are kept for the host's run, and put in force where the port is there.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
-use virtwire_conf::nwfilter::Entry;
-use virtwire_conf::{FormatOptions, NwfilterBinding, NwfilterBindingStatus, ParseOptions, QemuHost};
+use virtwire_conf::domain::net::FilterParameter;
+use virtwire_conf::{FormatOptions, Nwfilter, NwfilterBinding, NwfilterBindingStatus, ParseOptions};
 use virtwire_driver_api::check_flags;
+use virtwire_link as link;
 use virtwire_protocol::XdrString;
 use virtwire_protocol::remote::*;
 use virtwire_store as store;
 
-use crate::{NWFILTER, Nwfilters, Result};
+use crate::learn::{Learner, Listener};
+use crate::rules::{self, Learn, MAC, Outcome, Rules};
+use crate::{NWFILTER, Nwfilters, Result, force, options, reaches};
 
-/// The host's network interfaces.
-const INTERFACES: &str = "/sys/class/net";
+/// A binding, and what is in force for it.
+pub(crate) struct Bound {
+    pub(crate) binding: NwfilterBinding,
+    pub(crate) rules: Rules,
+    /// The addresses that were learned of the port.
+    learned: Vec<Ipv4Addr>,
+    /// Whoever learns them.
+    learner: Option<Learner>,
+}
+
+impl Bound {
+    fn new(binding: NwfilterBinding) -> Self {
+        Self { binding, rules: Rules::new(), learned: Vec::new(), learner: None }
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        port(&self.binding)
+    }
+
+    pub(crate) fn filter(&self) -> &str {
+        filter(&self.binding)
+    }
+}
 
 fn port(binding: &NwfilterBinding) -> &str {
     binding.portdev.as_ref().and_then(|port| port.name.as_deref()).unwrap_or_default()
@@ -24,8 +48,28 @@ fn filter(binding: &NwfilterBinding) -> &str {
     binding.filterref.as_ref().and_then(|filter| filter.filter.as_deref()).unwrap_or_default()
 }
 
-fn handle(binding: &NwfilterBinding) -> NonnullNwfilterBinding {
-    NonnullNwfilterBinding { portdev: port(binding).into(), filtername: filter(binding).into() }
+/// Whom a port belongs to, as leases are kept: the guest and the address of its interface.
+fn key(binding: &NwfilterBinding) -> String {
+    let uuid = binding.owner.as_ref().and_then(|owner| owner.uuid).unwrap_or_default();
+    format!("{uuid}-{}", mac(binding))
+}
+
+fn mac(binding: &NwfilterBinding) -> String {
+    binding.mac.as_ref().and_then(|mac| mac.address).map(|mac| mac.to_string()).unwrap_or_default()
+}
+
+/// A binding says the port's own address as well.
+fn complete(binding: &mut NwfilterBinding) {
+    let value = mac(binding);
+    let parameters = &mut binding.filterref.get_or_insert_default().parameter;
+    if parameters.iter().all(|parameter| parameter.name != MAC) {
+        parameters.push(FilterParameter { name: MAC.to_owned(), value });
+        parameters.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+}
+
+fn handle(bound: &Bound) -> NonnullNwfilterBinding {
+    NonnullNwfilterBinding { portdev: bound.port().into(), filtername: bound.filter().into() }
 }
 
 fn file(dir: &Path, port: &str) -> PathBuf {
@@ -33,14 +77,14 @@ fn file(dir: &Path, port: &str) -> PathBuf {
 }
 
 /// The bindings that a directory keeps. One that cannot be read is left alone, with a line in the log.
-pub(crate) fn load(dir: &Path) -> std::io::Result<Vec<NwfilterBinding>> {
+pub(crate) fn load(dir: &Path) -> std::io::Result<Vec<Bound>> {
     let mut all = Vec::new();
     for (name, text) in store::read_all(dir)? {
         let status = text.map_err(|error| error.to_string()).and_then(|text| {
             NwfilterBindingStatus::parse(&text, &ParseOptions::default()).map_err(|error| error.message)
         });
         match status.map(|status| status.filterbinding) {
-            Ok(Some(binding)) if port(&binding) == name => all.push(binding),
+            Ok(Some(binding)) if port(&binding) == name => all.push(Bound::new(binding)),
             Ok(_) => tracing::warn!(file = name, "the file is not named like its port"),
             Err(error) => tracing::warn!(file = name, error, "a binding cannot be read"),
         }
@@ -48,58 +92,165 @@ pub(crate) fn load(dir: &Path) -> std::io::Result<Vec<NwfilterBinding>> {
     Ok(all)
 }
 
+/// Whether the packet filters take the name for that of one interface.
+fn is_plain(port: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
+    (1..=15).contains(&port.len()) && port.chars().all(plain) && !port.starts_with('-')
+}
+
 impl Nwfilters {
-    fn bindings(&self) -> MutexGuard<'_, Vec<NwfilterBinding>> {
+    pub(crate) fn bindings(&self) -> MutexGuard<'_, Vec<Bound>> {
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a filter, or one that it refers to, has rules. One that is not known has none yet.
-    fn has_rules(&self, name: &str) -> bool {
-        let all = self.all();
-        let mut names = vec![name];
-        let mut next = 0;
-        while let Some(name) = names.get(next).copied() {
-            for entry in all.iter().filter(|filter| filter.name == name).flat_map(|filter| &filter.entries.0)
-            {
-                match entry {
-                    Entry::Rule(_) => return true,
-                    Entry::Ref(other) if names.contains(&other.filter.as_str()) => {}
-                    Entry::Ref(other) => names.push(&other.filter),
-                }
+    /// Puts all bindings in force whose ports are there, as after a start of the daemon or when what is stored was read
+    /// again. What cannot be is said in the log.
+    pub async fn enforce(&self) {
+        let _turn = self.turn.lock().await;
+        for port in self.ports(|_| true) {
+            if let Err(error) = self.apply(&port, None).await {
+                tracing::error!(port, %error, "its filter is not in force as it is defined");
             }
-            next += 1;
         }
-        false
     }
 
-    fn bind(&self, binding: NwfilterBinding) -> Result<NonnullNwfilterBinding> {
+    /// The ports, where they are there, of certain bindings.
+    fn ports(&self, which: impl Fn(&Bound) -> bool) -> Vec<String> {
+        let bindings = self.bindings();
+        let ports = bindings.iter().filter(|bound| which(bound)).map(Bound::port);
+        ports.filter(|port| link::exists(port)).map(str::to_owned).collect()
+    }
+
+    fn outcome(&self, bound: &Bound, new: Option<&Nwfilter>) -> Result<Outcome> {
+        let all = self.all();
+        let known = |name: &str| all.iter().find(|filter| filter.name == name);
+        let find = |name: &str| new.filter(|new| new.name == name).or_else(|| known(name));
+        let mut own = bound.binding.clone();
+        complete(&mut own);
+        let parameters = own.filterref.as_ref().map(|filter| filter.parameter.as_slice()).unwrap_or_default();
+        rules::of(find, bound.filter(), bound.port(), rules::lists(parameters), &bound.learned)
+    }
+
+    /// Puts in force what a port's binding says, with a new definition of a filter, if there is one. Returns what was in
+    /// force.
+    async fn apply(&self, port: &str, new: Option<&Nwfilter>) -> Result<Rules> {
+        let (outcome, before, how, listener) = {
+            let mut bindings = self.bindings();
+            let Some(bound) = bindings.iter_mut().find(|bound| bound.port() == port) else {
+                return Ok(Rules::new());
+            };
+            let mut outcome = self.outcome(bound, new)?;
+            if outcome.learn == Some(Learn::Dhcp) {
+                bound.learned = self.leases().of(&key(&bound.binding));
+                outcome = self.outcome(bound, new)?;
+            }
+            // One address is learned once, leases for as long as the port is there.
+            let how = outcome.learn.filter(|how| *how == Learn::Dhcp || bound.learned.is_empty());
+            let wanted = how.filter(|how| bound.learner.as_ref().is_none_or(|running| running.how != *how));
+            let mac = bound.binding.mac.as_ref().and_then(|mac| mac.address).map(|mac| mac.0);
+            let listen = |how| {
+                let owner = key(&bound.binding);
+                Listener::of(self.me.clone(), how, port, mac.unwrap_or_default(), owner)
+            };
+            (outcome, bound.rules.clone(), how, wanted.map(listen).transpose()?)
+        };
+        force::put(port, &before, &outcome.rules).await?;
+        let mut bindings = self.bindings();
+        if let Some(bound) = bindings.iter_mut().find(|bound| bound.port() == port) {
+            bound.rules = outcome.rules;
+            match (how, listener) {
+                (_, Some(listener)) => bound.learner = Some(listener.start()),
+                (None, _) => bound.learner = None,
+                (Some(_), None) => {}
+            }
+        }
+        Ok(before)
+    }
+
+    /// Puts a new definition in force wherever it is used. Returns what was.
+    ///
+    /// # Errors
+    /// It cannot be somewhere; all is as it was.
+    pub(crate) async fn rebuild(&self, new: &Nwfilter) -> Result<Vec<(String, Rules)>> {
+        let names: Vec<String> = {
+            let all = self.all();
+            let bindings = self.bindings();
+            let filters = bindings.iter().map(Bound::filter);
+            filters.filter(|filter| reaches(&all, filter, &new.name)).map(str::to_owned).collect()
+        };
+        let mut before = Vec::new();
+        for port in self.ports(|bound| names.iter().any(|name| name == bound.filter())) {
+            match self.apply(&port, Some(new)).await {
+                Ok(rules) => before.push((port, rules)),
+                Err(error) => {
+                    self.put_back(before).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(before)
+    }
+
+    /// Puts in force again what was.
+    pub(crate) async fn put_back(&self, before: Vec<(String, Rules)>) {
+        for (port, _) in before {
+            if let Err(error) = self.apply(&port, None).await {
+                tracing::error!(port, %error, "its filter is not in force as it was");
+            }
+        }
+    }
+
+    /// A port's addresses are now known to be these.
+    pub(crate) async fn learned(&self, port: &str, addresses: Vec<Ipv4Addr>) {
+        let _turn = self.turn.lock().await;
+        {
+            let mut bindings = self.bindings();
+            let Some(bound) = bindings.iter_mut().find(|bound| bound.port() == port) else { return };
+            bound.learned = addresses;
+        }
+        if let Err(error) = self.apply(port, None).await {
+            tracing::error!(port, %error, "its filter is not in force for the addresses it has");
+        }
+    }
+
+    async fn bind(&self, binding: NwfilterBinding) -> Result<NonnullNwfilterBinding> {
+        let _turn = self.turn.lock().await;
         let port = port(&binding).to_owned();
-        if self.bindings().iter().any(|other| self::port(other) == port) {
+        if self.bindings().iter().any(|bound| bound.port() == port) {
             return Err(NWFILTER.operation_failed(format_args!("binding '{port}' already exists")));
         }
-        let plain = !port.is_empty() && !port.contains('/');
-        if plain && Path::new(INTERFACES).join(&port).exists() && self.has_rules(filter(&binding)) {
-            let text = format_args!("filters are not put into force yet, and '{port}' would need that");
-            return Err(NWFILTER.config_unsupported(text));
+        let mut bound = Bound::new(binding);
+        let is_there = link::exists(&port);
+        if is_there {
+            if !is_plain(&port) {
+                let text = format_args!("the packet filter cannot be told of an interface named '{port}'");
+                return Err(NWFILTER.config_unsupported(text));
+            }
+            complete(&mut bound.binding);
+        }
+        let (handle, binding) = (handle(&bound), bound.binding.clone());
+        self.bindings().push(bound);
+        if is_there && let Err(error) = self.apply(&port, None).await {
+            force::take(&port).await;
+            self.bindings().retain(|bound| bound.port() != port);
+            return Err(error);
         }
         // Where the name cannot be a file's, the binding lives as long as the daemon.
-        if plain {
-            let status = NwfilterBindingStatus { filterbinding: Some(binding.clone()) };
+        if is_plain(&port) {
+            let status = NwfilterBindingStatus { filterbinding: Some(binding) };
             let text = status.to_xml(&FormatOptions::default());
             let text = store::with_warning(&format!("nwfilter-binding-create {port}"), &text);
-            if let Err(error) = store::write(&file(&self.run, &port), &text) {
+            if let Err(error) = store::write(&file(&self.places.bindings, &port), &text) {
                 tracing::warn!(port, %error, "a binding is not kept");
             }
         }
-        let handle = handle(&binding);
-        self.bindings().push(binding);
         Ok(handle)
     }
 
-    fn with_binding<T>(&self, name: &XdrString, look: impl FnOnce(&NwfilterBinding) -> T) -> Result<T> {
+    fn with_binding<T>(&self, name: &XdrString, look: impl FnOnce(&Bound) -> T) -> Result<T> {
         let name = name.to_str_lossy();
         let all = self.bindings();
-        all.iter().find(|binding| port(binding) == name).map(look).ok_or_else(|| {
+        all.iter().find(|bound| bound.port() == name).map(look).ok_or_else(|| {
             NWFILTER.no_nwfilter_binding(format_args!("no nwfilter binding for port dev '{name}'"))
         })
     }
@@ -128,7 +279,7 @@ pub(crate) async fn xml_desc(
     args: NwfilterBindingGetXmlDescArgs,
 ) -> Result<NwfilterBindingGetXmlDescRet> {
     check_flags(NWFILTER, args.flags, 0, "nwfilterBindingGetXMLDesc")?;
-    let show = |binding: &NwfilterBinding| binding.to_xml(&FormatOptions::default());
+    let show = |bound: &Bound| bound.binding.to_xml(&FormatOptions::default());
     Ok(NwfilterBindingGetXmlDescRet { xml: filters.with_binding(&args.nwfilter.portdev, show)?.into() })
 }
 
@@ -138,24 +289,28 @@ pub(crate) async fn create(
 ) -> Result<NwfilterBindingCreateXmlRet> {
     const VALIDATE: u32 = 1;
     check_flags(NWFILTER, args.flags, VALIDATE, "nwfilterBindingCreateXML")?;
-    let options = ParseOptions::qemu(Arc::new(QemuHost::default())).validating(args.flags & VALIDATE != 0);
+    let options = options().validating(args.flags & VALIDATE != 0);
     let binding = NwfilterBinding::parse(&args.xml.to_str_lossy(), &options)?;
-    Ok(NwfilterBindingCreateXmlRet { nwfilter: filters.bind(binding)? })
+    Ok(NwfilterBindingCreateXmlRet { nwfilter: filters.bind(binding).await? })
 }
 
 pub(crate) async fn delete(filters: &Nwfilters, args: NwfilterBindingDeleteArgs) -> Result<()> {
-    let name = filters.with_binding(&args.nwfilter.portdev, |binding| port(binding).to_owned())?;
-    if !name.contains('/')
-        && let Err(error) = store::remove(&file(&filters.run, &name))
-    {
-        tracing::warn!(port = name, %error, "a binding that is gone is still kept");
+    let _turn = filters.turn.lock().await;
+    let name = filters.with_binding(&args.nwfilter.portdev, |bound| bound.port().to_owned())?;
+    filters.bindings().retain(|bound| bound.port() != name);
+    if is_plain(&name) {
+        force::take(&name).await;
+        if let Err(error) = store::remove(&file(&filters.places.bindings, &name)) {
+            tracing::warn!(port = name, %error, "a binding that is gone is still kept");
+        }
     }
-    filters.bindings().retain(|binding| port(binding) != name);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use virtwire_driver_api::{CallCx, NwfilterDriver};
 
     use super::*;
@@ -165,8 +320,8 @@ mod tests {
         <filterref filter='f'><parameter name='Z' value='1'/><parameter name='IP' value='10.0.0.1'/></filterref>
         </filterbinding>";
 
-    fn open(dir: &Path) -> Nwfilters {
-        Nwfilters::open(dir.join("config"), dir.join("run")).unwrap()
+    fn open(dir: &Path) -> Arc<Nwfilters> {
+        Nwfilters::open(crate::Places::below(dir)).unwrap()
     }
 
     async fn bind(filters: &Nwfilters, port: &str) -> Result<NonnullNwfilterBinding> {
@@ -182,22 +337,36 @@ mod tests {
         let again = open(scratch.path());
         let error = bind(&again, "vnet77").await.unwrap_err();
         assert_eq!(error.message, "operation failed: binding 'vnet77' already exists");
-        let shown = again.with_binding(&nwfilter.portdev, |it| it.to_xml(&FormatOptions::default())).unwrap();
+        let shown =
+            again.with_binding(&nwfilter.portdev, |it| it.binding.to_xml(&FormatOptions::default())).unwrap();
         assert!(shown.find("name='IP'") < shown.find("name='Z'"), "{shown}");
         delete(&again, NwfilterBindingDeleteArgs { nwfilter }).await.unwrap();
         assert!(open(scratch.path()).bindings().is_empty());
     }
 
     #[tokio::test]
-    async fn a_port_that_is_there_needs_what_is_not() {
+    async fn a_filter_that_cannot_be_in_force_is_bound_to_nothing_that_is_there() {
         let scratch = store::Scratch::new();
         let filters = open(scratch.path());
-        let rule = "<filter name='f'><rule action='drop' direction='in'><all/></rule></filter>";
-        filters.define(rule, false).unwrap();
         let error = bind(&filters, "lo").await.unwrap_err();
-        assert!(error.message.contains("not put into force yet"), "{error}");
-        filters.define("<filter name='g'/>", false).unwrap();
-        assert!(!filters.has_rules("g") && filters.has_rules("f"));
+        assert_eq!(error.message, "internal error: referenced filter 'f' is missing");
+        assert!(filters.bindings().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_filter_in_use_stays() {
+        let scratch = store::Scratch::new();
+        let filters = open(scratch.path());
+        let inner = filters.define("<filter name='g'/>", false).await.unwrap();
+        let outer = "<filter name='f'><filterref filter='g'/></filter>";
+        let outer = filters.define(outer, false).await.unwrap();
+        let nwfilter = bind(&filters, "vnet77").await.unwrap();
+        for used in [&inner, &outer] {
+            let error = filters.undefine(used).await.unwrap_err();
+            assert_eq!(error.message, "Requested operation is not valid: nwfilter is in use");
+        }
+        delete(&filters, NwfilterBindingDeleteArgs { nwfilter }).await.unwrap();
+        filters.undefine(&inner).await.unwrap();
     }
 
     #[tokio::test]

@@ -1,35 +1,61 @@
-//! Definitions of network filters and bindings of guests' ports to them, kept in libvirt's own layout. None is put into
-//! force here: that is for the host's packet filter, which this driver leaves alone.
+//! Definitions of network filters and bindings of guests' ports to them, kept in libvirt's own layout, and put in force by
+//! the host's packet filters.
 
 mod bindings;
+mod force;
+mod learn;
 mod rules;
+mod script;
 mod serve;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use uuid::Uuid;
 use virtwire_conf::nwfilter::Entry;
-use virtwire_conf::{FormatOptions, Nwfilter, NwfilterBinding, ParseOptions, QemuHost};
+use virtwire_conf::{FormatOptions, Nwfilter, ParseOptions, QemuHost};
 use virtwire_driver_api::Kept;
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::NonnullNwfilter;
 use virtwire_store::{self as store, Found, Place};
+
+use crate::bindings::Bound;
+use crate::learn::Leases;
 
 type Result<T, E = VirtError> = std::result::Result<T, E>;
 
 /// The domain of this driver's errors.
 const NWFILTER: ErrorDomain = ErrorDomain::NWFILTER;
 
+/// Where filters and what belongs to them are kept.
+#[derive(Debug)]
+pub struct Places {
+    /// Definitions.
+    pub config: PathBuf,
+    /// Bindings.
+    pub bindings: PathBuf,
+    /// The file of the addresses that DHCP servers have given to guests.
+    pub leases: PathBuf,
+}
+
+#[cfg(test)]
+impl Places {
+    fn below(dir: &std::path::Path) -> Self {
+        Self { config: dir.join("config"), bindings: dir.join("run"), leases: dir.join("leases") }
+    }
+}
+
 /// The filters of the machine or of one user, by name.
 pub struct Nwfilters {
-    config: PathBuf,
-    /// Where bindings are kept.
-    run: PathBuf,
-    bindings: Mutex<Vec<NwfilterBinding>>,
+    places: Places,
+    bindings: Mutex<Vec<Bound>>,
     all: Mutex<Vec<Nwfilter>>,
+    leases: Mutex<Leases>,
+    /// One change of what is in force at a time.
+    turn: tokio::sync::Mutex<()>,
+    me: Weak<Self>,
 }
 
 fn uuid(filter: &Nwfilter) -> Uuid {
@@ -55,15 +81,23 @@ fn references(filter: &Nwfilter) -> impl Iterator<Item = &str> {
 }
 
 impl Nwfilters {
-    /// The filters that `config` keeps, and the bindings in `run`; both are made if they are not there.
+    /// The filters and the bindings that are kept; the directories are made if they are not there.
     ///
     /// # Errors
     /// A directory cannot be made or read.
-    pub fn open(config: PathBuf, run: PathBuf) -> io::Result<Self> {
-        store::make_dir(&config, 0o700)?;
-        store::make_dir(&run, 0o755)?;
-        let bindings = Mutex::new(bindings::load(&run)?);
-        let filters = Self { config, run, bindings, all: Mutex::default() };
+    pub fn open(places: Places) -> io::Result<Arc<Self>> {
+        store::make_dir(&places.config, 0o700)?;
+        store::make_dir(&places.bindings, 0o755)?;
+        let bindings = Mutex::new(bindings::load(&places.bindings)?);
+        let leases = Mutex::new(Leases::read(&places.leases));
+        let filters = Arc::new_cyclic(|me| Self {
+            places,
+            bindings,
+            all: Mutex::default(),
+            leases,
+            turn: tokio::sync::Mutex::default(),
+            me: me.clone(),
+        });
         filters.load()?;
         Ok(filters)
     }
@@ -74,14 +108,13 @@ impl Nwfilters {
         let mut all = self.all();
         // Those of libvirt's package come without a UUID.
         let read = |text: &str| {
-            let mut filter =
+            let as_it_stands =
                 Nwfilter::parse(text, &ParseOptions::default()).map_err(|error| error.message)?;
-            let is_nameless = filter.uuid.is_none();
-            filter.uuid.get_or_insert_with(Uuid::new_v4);
-            let completed = is_nameless.then(|| stored(&filter));
+            let filter = Nwfilter::parse(text, &options()).map_err(|error| error.message)?;
+            let completed = as_it_stands.uuid.is_none().then(|| stored(&filter));
             Ok(Found { name: filter.name.clone(), object: filter, completed })
         };
-        for filter in store::load(&self.config, read)? {
+        for filter in store::load(&self.places.config, read)? {
             let known = all.iter().map(|known| (known.name.as_str(), uuid(known)));
             match store::place(known, &filter.name, &uuid(&filter)) {
                 Some(Place::Of(at)) => all[at] = filter,
@@ -97,15 +130,35 @@ impl Nwfilters {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.config.join(format!("{name}.xml"))
+        self.places.config.join(format!("{name}.xml"))
     }
 
-    fn define(&self, xml: &str, validate: bool) -> Result<NonnullNwfilter> {
-        let options = ParseOptions::qemu(Arc::new(QemuHost::default())).validating(validate);
-        let filter = Nwfilter::parse(xml, &options)?;
+    async fn define(&self, xml: &str, validate: bool) -> Result<NonnullNwfilter> {
+        let filter = Nwfilter::parse(xml, &options().validating(validate))?;
+        let _turn = self.turn.lock().await;
+        let old = self.place_of(&filter)?;
+        let is_new = old.is_none_or(|at| self.all().get(at) != Some(&filter));
+        let before = if is_new { self.rebuild(&filter).await? } else { Vec::new() };
+        if let Err(error) = self.write(&filter) {
+            self.put_back(before).await;
+            return Err(error);
+        }
+        let handle = handle(&filter);
         let mut all = self.all();
-        if let Some(other) =
-            all.iter().find(|other| uuid(other) == uuid(&filter) && other.name != filter.name)
+        match old.and_then(|at| all.get_mut(at)) {
+            Some(known) => *known = filter,
+            None => all.push(filter),
+        }
+        Ok(handle)
+    }
+
+    /// Where a definition goes, if it is not new.
+    ///
+    /// # Errors
+    /// There is one like it, or it would lead back to itself.
+    fn place_of(&self, filter: &Nwfilter) -> Result<Option<usize>> {
+        let all = self.all();
+        if let Some(other) = all.iter().find(|other| uuid(other) == uuid(filter) && other.name != filter.name)
         {
             return Err(NWFILTER.operation_failed(format_args!(
                 "filter with same UUID but different name ('{}') already exists",
@@ -114,21 +167,15 @@ impl Nwfilters {
         }
         let old = all.iter().position(|other| other.name == filter.name);
         if let Some(other) = old.map(|at| &all[at])
-            && uuid(other) != uuid(&filter)
+            && uuid(other) != uuid(filter)
         {
             let text = format_args!("filter '{}' already exists with uuid {}", other.name, uuid(other));
             return Err(NWFILTER.operation_failed(text));
         }
-        if leads_back(&all, &filter) {
+        if leads_back(&all, filter) {
             return Err(NWFILTER.operation_failed("filter would introduce a loop"));
         }
-        self.write(&filter)?;
-        let handle = handle(&filter);
-        match old {
-            Some(at) => all[at] = filter,
-            None => all.push(filter),
-        }
-        Ok(handle)
+        Ok(old)
     }
 
     fn write(&self, filter: &Nwfilter) -> Result<()> {
@@ -144,9 +191,13 @@ impl Nwfilters {
         store::write(&path, &stored(filter)).map_err(cannot)
     }
 
-    fn undefine(&self, wanted: &NonnullNwfilter) -> Result<()> {
+    async fn undefine(&self, wanted: &NonnullNwfilter) -> Result<()> {
+        let _turn = self.turn.lock().await;
         let mut all = self.all();
         let at = position(&all, wanted)?;
+        if self.bindings().iter().any(|bound| reaches(&all, bound.filter(), &all[at].name)) {
+            return Err(NWFILTER.operation_invalid("nwfilter is in use"));
+        }
         let path = self.path(&all[at].name);
         let cannot =
             |e| VirtError::system(NWFILTER, &e, format_args!("cannot remove config {}", path.display()));
@@ -159,24 +210,35 @@ impl Nwfilters {
 #[async_trait]
 impl Kept for Nwfilters {
     async fn reload(&self) -> io::Result<()> {
-        self.load()
+        self.load()?;
+        self.enforce().await;
+        Ok(())
     }
 }
 
-/// Whether a filter refers to itself, by way of others or not.
-fn leads_back(all: &[Nwfilter], filter: &Nwfilter) -> bool {
-    let mut seen: Vec<&str> = references(filter).collect();
+fn options() -> ParseOptions {
+    ParseOptions::qemu(Arc::new(QemuHost::default()))
+}
+
+/// Whether a filter is another, or refers to it, by way of others or not.
+fn reaches(all: &[Nwfilter], from: &str, to: &str) -> bool {
+    let mut seen = vec![from];
     let mut next = 0;
     while let Some(name) = seen.get(next).copied() {
-        if name == filter.name {
+        if name == to {
             return true;
         }
-        let further = all.iter().filter(|other| other.name == name).flat_map(references);
+        let further = all.iter().filter(|filter| filter.name == name).flat_map(references);
         let new: Vec<&str> = further.filter(|name| !seen.contains(name)).collect();
         seen.extend(new);
         next += 1;
     }
     false
+}
+
+/// Whether a filter refers to itself, by way of others or not.
+fn leads_back(all: &[Nwfilter], filter: &Nwfilter) -> bool {
+    references(filter).any(|name| reaches(all, name, &filter.name))
 }
 
 fn position(all: &[Nwfilter], wanted: &NonnullNwfilter) -> Result<usize> {
@@ -192,16 +254,16 @@ fn no_uuid(id: Uuid) -> VirtError {
 mod tests {
     use super::*;
 
-    fn open(dir: &std::path::Path) -> Nwfilters {
-        Nwfilters::open(dir.join("config"), dir.join("run")).unwrap()
+    fn open(dir: &std::path::Path) -> Arc<Nwfilters> {
+        Nwfilters::open(Places::below(dir)).unwrap()
     }
 
-    #[test]
-    fn a_filter_outlives_the_daemon_as_it_is_shown() {
+    #[tokio::test]
+    async fn a_filter_outlives_the_daemon_as_it_is_shown() {
         let scratch = store::Scratch::new();
         let filters = open(scratch.path());
         let xml = "<filter name='a' chain='arp'><rule action='drop' direction='in'><arp opcode='1'/></rule></filter>";
-        filters.define(xml, false).unwrap();
+        filters.define(xml, false).await.unwrap();
         let again = open(scratch.path());
         let shown = again.all()[0].to_xml(&FormatOptions::default());
         assert!(shown.starts_with("<filter name='a' chain='arp' priority='-500'>"), "{shown}");
@@ -224,20 +286,21 @@ mod tests {
         assert_eq!((uuids(&filters), uuids(&open(scratch.path()))), (first.clone(), first));
     }
 
-    #[test]
-    fn filters_do_not_lead_back_to_themselves() {
+    #[tokio::test]
+    async fn filters_do_not_lead_back_to_themselves() {
         let scratch = store::Scratch::new();
         let filters = open(scratch.path());
-        filters.define("<filter name='a'><filterref filter='b'/></filter>", false).unwrap();
-        let error = filters.define("<filter name='b'><filterref filter='a'/></filter>", false).unwrap_err();
+        filters.define("<filter name='a'><filterref filter='b'/></filter>", false).await.unwrap();
+        let error =
+            filters.define("<filter name='b'><filterref filter='a'/></filter>", false).await.unwrap_err();
         assert_eq!(error.message, "operation failed: filter would introduce a loop");
     }
 
-    #[test]
-    fn a_name_does_not_lead_out_of_the_directory() {
+    #[tokio::test]
+    async fn a_name_does_not_lead_out_of_the_directory() {
         let scratch = store::Scratch::new();
         let filters = open(scratch.path());
-        let error = filters.define("<filter name='../a'/>", false).unwrap_err();
+        let error = filters.define("<filter name='../a'/>", false).await.unwrap_err();
         assert!(error.message.ends_with("No such file or directory"), "{error}");
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 2);
     }

@@ -67,7 +67,7 @@ async fn xml_desc(filters: &Nwfilters, args: NwfilterGetXmlDescArgs) -> Result<N
 
 async fn define(filters: &Nwfilters, args: NwfilterDefineXmlArgs) -> Result<NwfilterDefineXmlRet> {
     Ok(NwfilterDefineXmlRet {
-        nwfilter: filters.define(utf8(args.xml.as_bytes(), ErrorDomain::NWFILTER)?, false)?,
+        nwfilter: filters.define(utf8(args.xml.as_bytes(), ErrorDomain::NWFILTER)?, false).await?,
     })
 }
 
@@ -79,10 +79,10 @@ async fn define_flags(
     check_flags(NWFILTER, args.flags, VALIDATE, "nwfilterDefineXMLFlags")?;
     let validate = args.flags & VALIDATE != 0;
     Ok(NwfilterDefineXmlFlagsRet {
-        nwfilter: filters.define(utf8(args.xml.as_bytes(), ErrorDomain::NWFILTER)?, validate)?,
+        nwfilter: filters.define(utf8(args.xml.as_bytes(), ErrorDomain::NWFILTER)?, validate).await?,
     })
 }
 
 async fn undefine(filters: &Nwfilters, args: NwfilterUndefineArgs) -> Result<()> {
-    filters.undefine(&args.nwfilter)
+    filters.undefine(&args.nwfilter).await
 }

@@ -57,11 +57,11 @@ pub(crate) type Rules = BTreeMap<Layer, Vec<Row>>;
 
 /// What a filter comes to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Rules.
-    Rules(Rules),
-    /// The port's address has to be learned first; until then there are other rules.
-    Learn(Learn, Rules),
+pub(crate) struct Outcome {
+    /// How the port's address is learned, if nobody has said what it is.
+    pub(crate) learn: Option<Learn>,
+    /// Rules: where the address is not known, those that go until it is.
+    pub(crate) rules: Rules,
 }
 
 /// How the address of a port is learned.
@@ -152,9 +152,6 @@ pub(crate) fn of<'a>(
     mut lists: Lists,
     learned: &[Ipv4Addr],
 ) -> Result<Outcome> {
-    if !learned.is_empty() {
-        lists.entry(IP.to_owned()).or_insert_with(|| learned.iter().map(Ipv4Addr::to_string).collect());
-    }
     let items = tree::items(&find, filter, &lists)?;
     let mut missing: Vec<&str> = Vec::new();
     for item in &items {
@@ -164,32 +161,28 @@ pub(crate) fn of<'a>(
             }
         }
     }
-    if missing.contains(&IP) {
-        let how = lists.get(LEARNING).and_then(|values| values.first()).map_or("any", String::as_str);
-        let how = match how {
-            "any" => Some(Learn::Any),
-            "dhcp" => Some(Learn::Dhcp),
-            "none" => None,
-            other => {
-                let text = format_args!("filter '{filter}' learning value '{other}' invalid.");
-                return Err(NWFILTER.parse_failed(text));
-            }
-        };
-        if let Some(how) = how {
-            missing.retain(|name| *name != IP);
-            if missing.is_empty() {
-                let rules = match how {
-                    Learn::Any => while_any(port, &lists),
-                    Learn::Dhcp => while_dhcp(port, &lists),
-                };
-                return Ok(Outcome::Learn(how, rules));
-            }
-        }
+    let learn = if missing.contains(&IP) { learning(filter, &lists)? } else { None };
+    if learn.is_some() {
+        missing.retain(|name| *name != IP);
     }
     if !missing.is_empty() {
         let what = "Cannot instantiate filter due to unresolvable variables or unavailable list elements";
         return Err(NWFILTER.internal_error(format_args!("{what}: {}", missing.join(", "))));
     }
+    let items = match learn {
+        None => items,
+        Some(how) if learned.is_empty() => {
+            let rules = match how {
+                Learn::Any => while_any(port, &lists),
+                Learn::Dhcp => while_dhcp(port, &lists),
+            };
+            return Ok(Outcome { learn, rules });
+        }
+        Some(_) => {
+            lists.insert(IP.to_owned(), learned.iter().map(Ipv4Addr::to_string).collect());
+            tree::items(&find, filter, &lists)?
+        }
+    };
     let mut count = 0;
     let mut all = Collected::default();
     for item in &items {
@@ -201,7 +194,20 @@ pub(crate) fn of<'a>(
             }
         }
     }
-    Ok(Outcome::Rules(all.rules(port)))
+    Ok(Outcome { learn, rules: all.rules(port) })
+}
+
+/// How an address is learned; `None` if it is not.
+fn learning(filter: &str, lists: &Lists) -> Result<Option<Learn>> {
+    match lists.get(LEARNING).and_then(|values| values.first()).map_or("any", String::as_str) {
+        "any" => Ok(Some(Learn::Any)),
+        "dhcp" => Ok(Some(Learn::Dhcp)),
+        "none" => Ok(None),
+        other => {
+            let text = format_args!("filter '{filter}' learning value '{other}' invalid.");
+            Err(NWFILTER.parse_failed(text))
+        }
+    }
 }
 
 /// Rules as they were found, each with its priority.

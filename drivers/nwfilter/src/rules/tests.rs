@@ -84,8 +84,8 @@ fn filters_come_to_what_libvirtd_makes_of_them() {
         lists.insert(MAC.to_owned(), vec![binding.mac.unwrap().address.unwrap().to_string()]);
         let port = binding.portdev.unwrap().name.unwrap();
         let find = |name: &str| all.iter().find(|filter| filter.name == name);
-        let outcome = of(find, &filter.filter.unwrap(), &port, lists, &[]).unwrap();
-        let Outcome::Rules(rules) = outcome else { panic!("{}: nothing is to be learned", path.display()) };
+        let Outcome { learn, rules } = of(find, &filter.filter.unwrap(), &port, lists, &[]).unwrap();
+        assert_eq!(learn, None, "{}", path.display());
         let expected = by_chain(&fs::read_to_string(path.with_extension("rules")).unwrap());
         let actual = by_chain(&shown(&rules));
         for (chain, rows) in &expected {
@@ -175,7 +175,8 @@ fn filters_that_come_to_too_much_are_refused() {
 #[test]
 fn an_address_that_is_learned_is_waited_for_and_then_known() {
     let rule = "<filter name='f'><rule action='return' direction='out'><ip srcipaddr='$IP'/></rule></filter>";
-    let Outcome::Learn(Learn::Any, rules) = outcome(&[rule], &[], &[]).unwrap() else { panic!() };
+    let Outcome { learn, rules } = outcome(&[rule], &[], &[]).unwrap();
+    assert_eq!(learn, Some(Learn::Any));
     assert_eq!(
         shown(&rules),
         "ebtables -A libvirt-I-tap7 -s ! 52:54:00:00:00:01 -j DROP\n\
@@ -185,10 +186,12 @@ fn an_address_that_is_learned_is_waited_for_and_then_known() {
          ebtables -A PREROUTING -i tap7 -j libvirt-I-tap7\n"
     );
     let known = [Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 0, 0, 6)];
-    let Outcome::Rules(rules) = outcome(&[rule], &[], &known).unwrap() else { panic!() };
+    let Outcome { learn, rules } = outcome(&[rule], &[], &known).unwrap();
+    assert_eq!(learn, Some(Learn::Any));
     assert!(shown(&rules).contains("--ip-source 10.0.0.5 -j RETURN\n"), "{rules:?}");
     let dhcp = [("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1")];
-    let Outcome::Learn(Learn::Dhcp, rules) = outcome(&[rule], &dhcp, &[]).unwrap() else { panic!() };
+    let Outcome { learn, rules } = outcome(&[rule], &dhcp, &[]).unwrap();
+    assert_eq!(learn, Some(Learn::Dhcp));
     let text = shown(&rules);
     assert!(
         text.contains(
@@ -203,6 +206,6 @@ fn an_address_that_is_learned_is_waited_for_and_then_known() {
 fn flags_of_tcp_are_looked_at_above_ipv6_too() {
     let rule =
         "<filter name='f'><rule action='drop' direction='in'><tcp-ipv6 flags='SYN/SYN'/></rule></filter>";
-    let Outcome::Rules(rules) = outcome(&[rule], &[], &[]).unwrap() else { panic!() };
+    let rules = outcome(&[rule], &[], &[]).unwrap().rules;
     assert!(shown(&rules).contains("ip6tables -A FO-tap7 -p tcp --tcp-flags SYN SYN -j DROP\n"));
 }
