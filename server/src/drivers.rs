@@ -10,7 +10,7 @@ use virtwire_conf::schemas::{self, Schemas};
 use virtwire_driver_api::{Driver, async_trait};
 use virtwire_driver_network::{Networks, Places};
 use virtwire_driver_nodedev::NodeDevices;
-use virtwire_driver_nwfilter::Nwfilters;
+use virtwire_driver_nwfilter::{Nwfilters, Places as Filters};
 use virtwire_driver_qemu::{Companions, OpenCompanions, Place, QemuDriver};
 use virtwire_driver_secret::Secrets;
 use virtwire_driver_storage::Pools;
@@ -39,11 +39,16 @@ impl OpenCompanions for Beside {
         let devices =
             NodeDevices::new(virtwire_driver_nodedev::Places::default(), host_uuid, Arc::clone(&events));
         devices.follow();
-        let filters = Nwfilters::open(config.join("nwfilter"), run.join("nwfilter-binding"))?;
+        let filters = Nwfilters::open(Filters {
+            config: config.join("nwfilter"),
+            bindings: run.join("nwfilter-binding"),
+            leases: run.join("network/nwfilter.leases"),
+        })?;
+        filters.enforce().await;
         let (secrets, networks) = (Arc::new(secrets), Arc::new(networks));
         let pools = Pools::open(config.join("storage"), run.join("storage"), events).await?;
         let pools = pools.with_secrets(secrets.clone());
-        let (filters, pools) = (Arc::new(filters), Arc::new(pools));
+        let pools = Arc::new(pools);
         Ok(Companions {
             kept: vec![secrets.clone(), filters.clone(), networks.clone(), pools.clone()],
             network: Some(networks),
