@@ -95,7 +95,7 @@ fn failed(command: &str, said: &str) -> VirtError {
     NWFILTER.internal_error(format_args!("Failed to run firewall command {command}: {said}"))
 }
 
-/// A transaction that was refused, in the words that the program has for the one command that was at fault.
+/// A transaction that was refused, in the words that libvirtd has for the one command that was at fault.
 fn refused(layer: Layer, script: &Script, said: &str) -> VirtError {
     let program = program(layer);
     let number = |text: &str, before: &str| {
@@ -103,15 +103,42 @@ fn refused(layer: Layer, script: &Script, said: &str) -> VirtError {
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         rest[..end].parse::<usize>().ok()
     };
-    let line = number(said, "at line: ").or_else(|| number(said, "line ")).and_then(|line| script.at(line));
+    let line = number(said, "at line: ").or_else(|| number(said, "\nline ")).and_then(|line| script.at(line));
     let how = match layer {
         Layer::Link => "--concurrent -t nat",
         Layer::Four | Layer::Six => "-w",
     };
-    let command = line.map_or_else(|| format!("{program}-restore"), |line| format!("{program} {how} {line}"));
+    let command = line.map_or_else(
+        || format!("{program}-restore"),
+        |line| format!("{program} {how} {}", line.replace(" ! ", " '!' ")),
+    );
     let said = said.replace(&format!("{program}-restore"), program);
-    let is_told = |line: &&str| !line.starts_with("Error occurred at line");
-    failed(&command, &said.lines().filter(is_told).collect::<Vec<_>>().join("\n"))
+    let mut told = String::new();
+    for line in said.lines().filter(|line| !line.starts_with("Error occurred at line")) {
+        // Where the kernel refuses, it says so of all that it refuses; the first is enough.
+        if let Some((_, what)) = line.strip_prefix("line ").and_then(|rest| rest.split_once(':')) {
+            told.truncate(told.trim_end().len());
+            told = format!("{told} {what}\n");
+            break;
+        }
+        told.push_str(line);
+        told.push('\n');
+    }
+    failed(&staged(&command), &staged(&told))
+}
+
+/// The names that libvirtd gives to chains before they are in force.
+fn staged(text: &str) -> String {
+    const NAMES: [(&str, &str); 7] = [
+        (" libvirt-I-", " libvirt-J-"),
+        (" libvirt-O-", " libvirt-P-"),
+        (" I-", " J-"),
+        (" O-", " P-"),
+        (" FI-", " FJ-"),
+        (" FO-", " FP-"),
+        (" HI-", " HJ-"),
+    ];
+    NAMES.iter().fold(text.to_owned(), |text, (name, staged)| text.replace(name, staged))
 }
 
 #[cfg(test)]
@@ -125,12 +152,12 @@ mod tests {
         };
         for said in [
             "ebtables-restore v1.8.9 (nf_tables): bad 'zz'\nError occurred at line: 3\nTry `ebtables -h'\n",
-            "ebtables-restore v1.8.9 (nf_tables): \nline 3: RULE_APPEND failed (Invalid argument): rule in chain b\n",
+            "ebtables-restore v1.8.9 (nf_tables): \nline 3: RULE_APPEND failed (Invalid argument): rule in chain b\nline 4: no\n",
         ] {
             let error = refused(Layer::Link, &script, said);
             let begin = "internal error: Failed to run firewall command ebtables --concurrent -t nat -A b -s zz -j DROP: ebtables v1.8.9";
             assert!(error.message.starts_with(begin), "{error}");
-            assert!(!error.message.contains("occurred"), "{error}");
+            assert!(!error.message.contains("occurred") && !error.message.contains("line 4"), "{error}");
         }
     }
 }

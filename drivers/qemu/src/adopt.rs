@@ -9,9 +9,11 @@ use virtwire_qmp::commands::{QueryChardev, QueryStatus};
 use virtwire_qmp::{Command, Monitor, QmpError};
 
 use crate::driver::Qemu;
+use crate::filter;
 use crate::guest::{Guest, Live};
 use crate::live;
 use crate::migration::{Phase, Record, Way};
+use crate::plug::{self, Owner};
 use crate::process::{self, Process, connect};
 use crate::state::State;
 use crate::status;
@@ -53,8 +55,12 @@ impl Qemu {
                     Ok(status) => {
                         let domain = status.domain.clone();
                         let adopted = driver.adopt(&name, status).await;
-                        if let (Err(_), Some(dac)) = (&adopted, &driver.shared.security) {
-                            dac.take_back(&domain);
+                        if adopted.is_err() {
+                            let owner = Owner::of(&domain);
+                            plug::give_up(&driver, &owner, &domain.devices.interfaces).await;
+                            if let Some(dac) = &driver.shared.security {
+                                dac.take_back(&domain);
+                            }
                         }
                         adopted.map_err(|error| error.to_string())
                     }
@@ -117,6 +123,7 @@ impl Qemu {
             let stream = connect(&status.monitor).await?;
             Monitor::resume(name, stream, self.shared.answer_limit)
         };
+        filter::bind_again(self, &status.domain).await;
         let (monitor, events) = match connected.await {
             Ok(connected) => connected,
             Err(error) => {

@@ -139,7 +139,7 @@ impl Qemu {
 
     /// Takes away what was made for one run of a guest; `dir` is the directory of that run.
     pub(crate) async fn tear_down(&self, domain: &Domain, dir: &Path) {
-        plug::disconnect(self, &Owner::of(domain), &domain.devices.interfaces).await;
+        plug::give_up(self, &Owner::of(domain), &domain.devices.interfaces).await;
         overlay::remove_all(domain);
         tpm::end(self, domain);
         virtiofs::end(self, domain);

@@ -37,6 +37,7 @@ mod end;
 mod error;
 mod events;
 mod fds;
+mod filter;
 mod firmware;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -25,6 +25,7 @@ use crate::argv::alias;
 use crate::bandwidth;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
+use crate::filter;
 use crate::passt;
 use crate::process::helper;
 
@@ -68,7 +69,7 @@ pub(crate) async fn connect(driver: &Qemu, domain: &mut Domain) -> Result<HostEn
         match end {
             Ok(end) => ends.extend(end.map(|end| (name, end))),
             Err(error) => {
-                disconnect(driver, &owner, &domain.devices.interfaces[..=at]).await;
+                give_up(driver, &owner, &domain.devices.interfaces[..=at]).await;
                 return Err(error);
             }
         }
@@ -76,7 +77,15 @@ pub(crate) async fn connect(driver: &Qemu, domain: &mut Domain) -> Result<HostEn
     Ok(ends)
 }
 
-/// Gives up what is not gone with QEMU.
+/// Gives up interfaces that are no more: their filters, and what is not gone with QEMU.
+pub(crate) async fn give_up(driver: &Qemu, owner: &Owner, interfaces: &[Interface]) {
+    for interface in interfaces {
+        filter::unbind(driver, owner, interface).await;
+    }
+    disconnect(driver, owner, interfaces).await;
+}
+
+/// Gives up what interfaces are plugged into, where it is not gone with QEMU.
 pub(crate) async fn disconnect(driver: &Qemu, owner: &Owner, interfaces: &[Interface]) {
     for interface in interfaces {
         if passt::is_behind(interface) {
@@ -108,8 +117,8 @@ pub(crate) async fn disconnect(driver: &Qemu, owner: &Owner, interfaces: &[Inter
 /// Whose interfaces they are.
 pub(crate) struct Owner {
     id: i32,
-    name: String,
-    uuid: Uuid,
+    pub(crate) name: String,
+    pub(crate) uuid: Uuid,
     /// It runs in the kernel, and so may its network cards.
     is_kvm: bool,
 }
@@ -138,11 +147,13 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
         InterfaceType::Ethernet => Socket::Nothing,
         _ => return Ok(None),
     };
-    if interface.filterref.is_some() {
-        // Better no network than one without the filter.
-        return Err(QEMU.config_unsupported("network filters cannot be put into force"));
-    }
     let tap = match &socket {
+        Socket::Device { .. } if interface.filterref.is_some() => {
+            // Better no network than one without the filter.
+            let kind = interface.type_;
+            let text = format_args!("filterref is not supported for network interfaces of type {kind}");
+            return Err(QEMU.config_unsupported(text));
+        }
         Socket::Device { dev, mode } => on_device(interface, dev, mode).await?,
         Socket::Bridge(bridge) => {
             if !link::exists(bridge) {
@@ -155,6 +166,9 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
             link::attach(name, bridge, isolated.then_some(true))
                 .await
                 .map_err(|error| failed(&error, format_args!("Unable to add bridge {bridge} port {name}")))?;
+            // Nothing goes through before it is in force.
+            filter::bind(driver, owner, interface).await?;
+            let name = device(interface);
             link::set_up(name)
                 .await
                 .map_err(|error| failed(&error, format_args!("cannot set '{name}' up")))?;
@@ -162,6 +176,7 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
         }
         Socket::Nothing => {
             let tap = tap(interface)?;
+            filter::bind(driver, owner, interface).await?;
             let name = device(interface);
             link::set_up(name)
                 .await
@@ -320,7 +335,7 @@ fn name(interface: &mut Interface, names: &Names) -> String {
     target.dev.insert(own.unwrap_or_else(|| names.next())).clone()
 }
 
-fn device(interface: &Interface) -> &str {
+pub(crate) fn device(interface: &Interface) -> &str {
     interface.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
 }
 

@@ -1,13 +1,14 @@
 //! The packets of one interface, as packet(7) gives them, of which the kernel hands over only those that tell an address.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket};
 use socket2::{SockFilter, SockRef};
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
 
 /// Longer frames of DHCP do not come, and of others the beginning is enough.
 const LONGEST: usize = 1600;
@@ -30,7 +31,8 @@ mod bpf {
 
 /// An interface that is listened to.
 pub(super) struct Frames {
-    socket: AsyncFd<OwnedFd>,
+    /// Nothing is asked of it but its descriptor and when there is something to receive.
+    socket: UnixDatagram,
     index: usize,
 }
 
@@ -45,7 +47,8 @@ impl Frames {
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
         SockRef::from(&socket).attach_filter(&program(mac))?;
         bind(socket.as_raw_fd(), &address)?;
-        Ok(Self { socket: AsyncFd::new(socket)?, index: address.ifindex() })
+        let socket = UnixDatagram::from_std(socket.into())?;
+        Ok(Self { socket, index: address.ifindex() })
     }
 
     /// The next frame, and whether it goes to the guest.
@@ -54,18 +57,16 @@ impl Frames {
     /// The kernel's.
     pub(super) async fn next(&self, buffer: &mut [u8; LONGEST]) -> io::Result<(usize, bool)> {
         loop {
-            let mut ready = self.socket.readable().await?;
-            let received = ready.try_io(|socket| Ok(recvfrom::<LinkAddr>(socket.as_raw_fd(), buffer)?));
-            match received {
+            let receive = || Ok(recvfrom::<LinkAddr>(self.socket.as_raw_fd(), buffer)?);
+            match self.socket.async_io(Interest::READABLE, receive).await {
                 // Before it was bound, it heard others as well.
-                Ok(Ok((_, Some(from)))) if from.ifindex() != self.index => {}
-                Ok(Ok((length, from))) => {
+                Ok((_, Some(from))) if from.ifindex() != self.index => {}
+                Ok((length, from)) => {
                     return Ok((length, from.is_some_and(|from| from.pkttype() == OUTGOING)));
                 }
                 // It is not up yet, or was taken down.
-                Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENETDOWN as i32) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => {}
+                Err(error) if error.raw_os_error() == Some(Errno::ENETDOWN as i32) => {}
+                Err(error) => return Err(error),
             }
         }
     }

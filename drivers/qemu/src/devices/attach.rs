@@ -186,7 +186,7 @@ pub(super) async fn unmake(driver: &Qemu, domain: &Domain, devices: &Devices) {
     for socket in live::listening(devices) {
         let _ = std::fs::remove_file(socket);
     }
-    plug::disconnect(driver, &Owner::of(domain), &devices.interfaces).await;
+    plug::give_up(driver, &Owner::of(domain), &devices.interfaces).await;
     let filesystems = devices.filesystems.clone();
     let gone = Devices { filesystems, ..Devices::default() };
     virtiofs::end(driver, &Domain { devices: gone, ..domain.clone() });

@@ -12,6 +12,7 @@ use crate::bandwidth;
 use crate::devices::set_link;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
+use crate::filter;
 use crate::guest::Guest;
 use crate::plug::{self, Owner};
 
@@ -105,6 +106,9 @@ pub(super) async fn update(
         // The port that it has stays its own.
         (new.type_, new.source) = (old.type_, old.source.clone());
     }
+    if old.filterref != new.filterref {
+        filter::change(driver, &Owner::of(&live.domain), old, &new).await?;
+    }
     if link(old) != link(&new) {
         set_link(&live, old, &new).await?;
     }
@@ -171,10 +175,6 @@ fn check(old: &Interface, new: &Interface) -> Result<()> {
     if !is_known && new.bandwidth != old.bandwidth {
         let text = "Unable to set bandwidth for interface because device name is unknown";
         return refused(text.to_owned());
-    }
-    if is_known && new.filterref != old.filterref {
-        // Better no network than one without the filter.
-        return Err(QEMU.config_unsupported("network filters cannot be put into force"));
     }
     Ok(())
 }
