@@ -37,6 +37,8 @@ pub enum Peer {
     Kvm,
     /// Control groups that can be made, among them one for processors.
     Cgroups,
+    /// The host's packet filters, as the daemons tell them what to do.
+    Ebtables,
     /// A C compiler, and libvirt's headers.
     Gcc,
 }
@@ -90,6 +92,7 @@ impl Peer {
                 let any = mounted.iter().any(|path| is_writable(path));
                 (!any).then(|| "no control groups can be made here".to_owned())
             }
+            Peer::Ebtables => not_installed("ebtables-save").or_else(|| not_installed("iptables-save")),
             Peer::Gcc => not_installed("gcc").or_else(|| {
                 let headers = Path::new("/usr/include/libvirt/libvirt.h");
                 (!headers.exists()).then(|| "libvirt's headers are not installed".to_owned())

@@ -60,16 +60,17 @@ pub(crate) async fn unbind(driver: &Qemu, owner: &Owner, interface: &Interface) 
 /// Gives an interface another filter; where that cannot be, it has the one that it had.
 ///
 /// # Errors
-/// As for [`bind`].
+/// The new one cannot be in force.
 pub(crate) async fn change(driver: &Qemu, owner: &Owner, old: &Interface, new: &Interface) -> Result<()> {
     unbind(driver, owner, old).await;
-    let bound = bind(driver, owner, new).await;
-    if bound.is_err()
-        && let Err(error) = bind(driver, owner, old).await
-    {
-        tracing::error!(guest = owner.name, dev = device(old), %error, "its filter is lost");
+    let Err(error) = bind(driver, owner, new).await else { return Ok(()) };
+    let dev = device(old);
+    tracing::error!(guest = owner.name, dev, %error, "its new filter is not in force");
+    if let Err(error) = bind(driver, owner, old).await {
+        tracing::error!(guest = owner.name, dev, %error, "its filter is lost");
     }
-    bound
+    let text = format_args!("failed to add new filter rules to '{dev}' - attempting to restore old rules");
+    Err(QEMU.operation_failed(text))
 }
 
 /// Binds the filters of a guest that was found running, where nobody has kept that they are bound.

@@ -8,6 +8,7 @@ mod differential;
 mod events;
 mod faults;
 mod figures;
+mod filters;
 mod layering;
 mod memory;
 mod migration;
