@@ -13,7 +13,7 @@ packages=(
     libsasl2-modules sasl2-bin dbus-daemon openssh-client openssh-server netcat-openbsd
     virtinst libsys-virt-perl gir1.2-libvirt-glib-1.0 python3-gi golang-go
     golang-github-digitalocean-go-libvirt-dev
-    gcc libc6-dev iproute2 openssl
+    gcc libc6-dev iproute2 iptables openssl
 )
 old=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/peers/virsh-9.0
 

@@ -18,8 +18,9 @@ use crate::{NWFILTER, Nwfilters, Result, force, options, reaches};
 
 /// A binding, and what is in force for it.
 pub(crate) struct Bound {
-    pub(crate) binding: NwfilterBinding,
-    pub(crate) rules: Rules,
+    binding: NwfilterBinding,
+    /// The rules that were put in force, as far as this daemon knows.
+    rules: Option<Rules>,
     /// The addresses that were learned of the port.
     learned: Vec<Ipv4Addr>,
     /// Whoever learns them.
@@ -28,7 +29,7 @@ pub(crate) struct Bound {
 
 impl Bound {
     fn new(binding: NwfilterBinding) -> Self {
-        Self { binding, rules: Rules::new(), learned: Vec::new(), learner: None }
+        Self { binding, rules: None, learned: Vec::new(), learner: None }
     }
 
     pub(crate) fn port(&self) -> &str {
@@ -131,13 +132,12 @@ impl Nwfilters {
         rules::of(find, bound.filter(), bound.port(), rules::lists(parameters), &bound.learned)
     }
 
-    /// Puts in force what a port's binding says, with a new definition of a filter, if there is one. Returns what was in
-    /// force.
-    async fn apply(&self, port: &str, new: Option<&Nwfilter>) -> Result<Rules> {
+    /// Puts in force what a port's binding says, with a new definition of a filter, if there is one.
+    async fn apply(&self, port: &str, new: Option<&Nwfilter>) -> Result<()> {
         let (outcome, before, how, listener) = {
             let mut bindings = self.bindings();
             let Some(bound) = bindings.iter_mut().find(|bound| bound.port() == port) else {
-                return Ok(Rules::new());
+                return Ok(());
             };
             let mut outcome = self.outcome(bound, new)?;
             if outcome.learn == Some(Learn::Dhcp) {
@@ -154,46 +154,46 @@ impl Nwfilters {
             };
             (outcome, bound.rules.clone(), how, wanted.map(listen).transpose()?)
         };
-        force::put(port, &before, &outcome.rules).await?;
+        force::put(port, before.as_ref(), &outcome.rules).await?;
         let mut bindings = self.bindings();
         if let Some(bound) = bindings.iter_mut().find(|bound| bound.port() == port) {
-            bound.rules = outcome.rules;
+            bound.rules = Some(outcome.rules);
             match (how, listener) {
                 (_, Some(listener)) => bound.learner = Some(listener.start()),
                 (None, _) => bound.learner = None,
                 (Some(_), None) => {}
             }
         }
-        Ok(before)
+        Ok(())
     }
 
-    /// Puts a new definition in force wherever it is used. Returns what was.
+    /// Puts a new definition in force wherever it is used. Returns the ports.
     ///
     /// # Errors
     /// It cannot be somewhere; all is as it was.
-    pub(crate) async fn rebuild(&self, new: &Nwfilter) -> Result<Vec<(String, Rules)>> {
+    pub(crate) async fn rebuild(&self, new: &Nwfilter) -> Result<Vec<String>> {
         let names: Vec<String> = {
             let all = self.all();
             let bindings = self.bindings();
             let filters = bindings.iter().map(Bound::filter);
             filters.filter(|filter| reaches(&all, filter, &new.name)).map(str::to_owned).collect()
         };
-        let mut before = Vec::new();
+        let mut done = Vec::new();
         for port in self.ports(|bound| names.iter().any(|name| name == bound.filter())) {
             match self.apply(&port, Some(new)).await {
-                Ok(rules) => before.push((port, rules)),
+                Ok(()) => done.push(port),
                 Err(error) => {
-                    self.put_back(before).await;
+                    self.put_back(done).await;
                     return Err(error);
                 }
             }
         }
-        Ok(before)
+        Ok(done)
     }
 
-    /// Puts in force again what was.
-    pub(crate) async fn put_back(&self, before: Vec<(String, Rules)>) {
-        for (port, _) in before {
+    /// Puts in force at these ports what the definitions say that are known.
+    pub(crate) async fn put_back(&self, ports: Vec<String>) {
+        for port in ports {
             if let Err(error) = self.apply(&port, None).await {
                 tracing::error!(port, %error, "its filter is not in force as it was");
             }

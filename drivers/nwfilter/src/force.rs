@@ -23,15 +23,17 @@ fn program(layer: Layer) -> &'static str {
 }
 
 /// Gives a port its rules, and takes from it those that it has, whoever put them there. Where that fails, it has those of
-/// `before` again.
+/// `before` again, if it is known which they were.
 ///
 /// # Errors
 /// A program is not installed or refuses.
-pub(crate) async fn put(port: &str, before: &Rules, rules: &Rules) -> Result<()> {
+pub(crate) async fn put(port: &str, before: Option<&Rules>, rules: &Rules) -> Result<()> {
     for (at, layer) in LAYERS.into_iter().enumerate() {
         let Err(error) = put_layer(port, layer, rules).await else { continue };
         for layer in LAYERS.into_iter().take(at) {
-            if let Err(error) = put_layer(port, layer, before).await {
+            if let Some(before) = before
+                && let Err(error) = put_layer(port, layer, before).await
+            {
                 tracing::error!(port, %error, "rules of the packet filter are not as they were");
             }
         }

@@ -138,9 +138,9 @@ impl Nwfilters {
         let _turn = self.turn.lock().await;
         let old = self.place_of(&filter)?;
         let is_new = old.is_none_or(|at| self.all().get(at) != Some(&filter));
-        let before = if is_new { self.rebuild(&filter).await? } else { Vec::new() };
+        let rebuilt = if is_new { self.rebuild(&filter).await? } else { Vec::new() };
         if let Err(error) = self.write(&filter) {
-            self.put_back(before).await;
+            self.put_back(rebuilt).await;
             return Err(error);
         }
         let handle = handle(&filter);

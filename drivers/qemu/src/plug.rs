@@ -150,9 +150,11 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
     let tap = match &socket {
         Socket::Device { .. } if interface.filterref.is_some() => {
             // Better no network than one without the filter.
-            let kind = interface.type_;
-            let text = format_args!("filterref is not supported for network interfaces of type {kind}");
-            return Err(QEMU.config_unsupported(text));
+            let (kind, mac) = (interface.type_, interface.mac.as_ref().and_then(|mac| mac.address));
+            let mac = mac.map(|mac| mac.to_string()).unwrap_or_default();
+            return Err(QEMU.config_unsupported(format_args!(
+                "interface {mac} - filterref is not supported for network interfaces of type {kind}"
+            )));
         }
         Socket::Device { dev, mode } => on_device(interface, dev, mode).await?,
         Socket::Bridge(bridge) => {

@@ -51,7 +51,9 @@ impl Host {
     #[track_caller]
     fn says(&self, words: &[&str]) -> String {
         let folder = self.0.folder().to_string_lossy().into_owned();
-        numberless(&self.0.virsh(SYSTEM, words).text.replace(&folder, ""))
+        let text = numberless(&self.0.virsh(SYSTEM, words).text.replace(&folder, ""));
+        // What comes by standard output is empty where it comes by the other.
+        text.lines().filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect()
     }
 
     #[track_caller]
@@ -208,7 +210,7 @@ fn redefined(rule: &str) -> String {
 fn life(host: &Host) -> Vec<String> {
     let mut all = Vec::new();
     let mut step = |words: &[&str]| {
-        all.push(format!("{words:?}"));
+        all.push(words.join(" ").replace(&*host.0.folder().to_string_lossy(), ""));
         all.push(host.says(words));
         all.push(host.bindings());
         all.extend(host.rules());
@@ -240,6 +242,8 @@ fn life(host: &Host) -> Vec<String> {
     step(&["nwfilter-undefine", "own"]);
     step(&["update-device", "a", &update("clean-traffic")]);
     host.says(&["detach-interface", "a", "bridge", "--mac", "52:54:00:00:00:02"]);
+    // There is no system that lets it go, but at a reset the machine does.
+    host.says(&["reset", "a"]);
     until("the interface goes", || {
         let bindings = host.bindings();
         if bindings.contains("allow-arp") { Err(bindings) } else { Ok(()) }

@@ -26,7 +26,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("virtwire-driver-nodedev", &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol"]),
     (
         "virtwire-driver-nwfilter",
-        &["virtwire-conf", "virtwire-driver-api", "virtwire-protocol", "virtwire-store"],
+        &["virtwire-conf", "virtwire-driver-api", "virtwire-link", "virtwire-protocol", "virtwire-store"],
     ),
     (
         "virtwire-driver-secret",

@@ -35,7 +35,11 @@ fn definition(name: &str) -> String {
     </disk>
     <disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>
     <controller type='usb' model='qemu-xhci'/>
-    <interface type='network'><source network='inner'/><model type='virtio'/></interface>
+    <interface type='network'>
+      <source network='inner'/>
+      <model type='virtio'/>
+      <filterref filter='clean-traffic'><parameter name='IP' value='10.9.8.7'/></filterref>
+    </interface>
     <interface type='network'><source network='outer'/><model type='virtio'/></interface>
     <interface type='user'><model type='virtio'/></interface>
     <serial type='pty'/>
@@ -117,6 +121,7 @@ impl Host {
         }
         for command in [
             "domstate first --reason",
+            "nwfilter-binding-list",
             "list --all --autostart --managed-save",
             "list --all --title",
             "managedsave-dumpxml second",

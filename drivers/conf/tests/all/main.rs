@@ -3,6 +3,7 @@
 mod boards;
 mod change;
 mod corpus;
+mod filters;
 mod firmware;
 mod hostile;
 mod kept;

@@ -5,7 +5,7 @@ use virtwire_conf::nwfilter::{RuleAction, RuleDirection};
 use super::said::Form::{Decimal, Hexadecimal, Text};
 use super::said::With::{End, Mask, Nothing};
 use super::said::{Part, Said, part};
-use super::{Way, words};
+use super::{Args, Way, words};
 use crate::{NWFILTER, Result};
 
 /// Where bridges that speak the spanning tree protocol hear each other (IEEE 802.1D).
@@ -88,7 +88,7 @@ const CHAINS: &[(&str, &[&str])] = &[
 ];
 
 /// What packets belong into a chain.
-pub(super) fn into_chain(chain: &str) -> Vec<String> {
+pub(super) fn into_chain(chain: &str) -> Args {
     let known = CHAINS.iter().find(|(prefix, _)| chain.starts_with(prefix));
     known.map(|(_, args)| words(args)).unwrap_or_default()
 }
@@ -97,7 +97,7 @@ pub(super) fn into_chain(chain: &str) -> Vec<String> {
 ///
 /// # Errors
 /// A variable is not of its attribute's type, or the rule cannot be for both ways.
-pub(super) fn rows(said: &Said<'_>) -> Result<Option<Vec<(Way, Vec<String>)>>> {
+pub(super) fn rows(said: &Said<'_>) -> Result<Option<Vec<(Way, Args)>>> {
     let name = said.protocol();
     let protocol = match name {
         None => None,
@@ -140,7 +140,7 @@ pub(super) fn rows(said: &Said<'_>) -> Result<Option<Vec<(Way, Vec<String>)>>> {
     ways.iter().map(one).collect::<Result<_>>().map(Some)
 }
 
-fn say(said: &Said<'_>, parts: &[Part], side: usize, args: &mut Vec<String>) -> Result<()> {
+fn say(said: &Said<'_>, parts: &[Part], side: usize, args: &mut Args) -> Result<()> {
     for part in parts {
         if let Some((value, not)) = said.whole(part)? {
             args.push(part.options[side].to_owned());
@@ -152,7 +152,7 @@ fn say(said: &Said<'_>, parts: &[Part], side: usize, args: &mut Vec<String>) -> 
 }
 
 /// Whether somebody tells the neighbours of itself.
-fn gratuitous(said: &Said<'_>) -> Vec<String> {
+fn gratuitous(said: &Said<'_>) -> Args {
     match said.constant("gratuitous") {
         Some(("true", false)) => words(&["--arp-gratuitous"]),
         Some(("true", true)) => words(&["!", "--arp-gratuitous"]),
@@ -161,7 +161,7 @@ fn gratuitous(said: &Said<'_>) -> Vec<String> {
 }
 
 /// Types and codes of ICMPv6, which come as two ranges.
-fn icmp(said: &Said<'_>) -> Result<Vec<String>> {
+fn icmp(said: &Said<'_>) -> Result<Args> {
     if !said.has("type") && !said.has("code") {
         return Ok(Vec::new());
     }

@@ -45,11 +45,14 @@ pub(crate) enum Layer {
     Six,
 }
 
+/// Arguments of a program.
+type Args = Vec<String>;
+
 /// A rule: the chain to whose end it goes, and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) chain: String,
-    pub(crate) args: Vec<String>,
+    pub(crate) args: Args,
 }
 
 /// The rules of one port.
@@ -120,11 +123,11 @@ impl Chain {
     }
 }
 
-fn words(args: &[&str]) -> Vec<String> {
+fn words(args: &[&str]) -> Args {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
-fn row(chain: String, args: Vec<String>) -> Row {
+fn row(chain: String, args: Args) -> Row {
     Row { chain, args }
 }
 
@@ -214,13 +217,21 @@ fn learning(filter: &str, lists: &Lists) -> Result<Option<Learn>> {
 #[derive(Default)]
 struct Collected {
     /// Those of the chain that a port's frames begin in, for each way.
-    roots: Vec<(i32, Way, Vec<String>)>,
+    roots: Vec<(i32, Way, Args)>,
     /// Those of others, with the chain.
-    chains: Vec<(i32, Way, String, Vec<String>)>,
+    chains: Vec<(i32, String, Args)>,
     /// The priority of each chain.
     priorities: BTreeMap<String, i32>,
     /// Those about packets; of filters with a chain of their own come after all others.
-    packets: Vec<(Layer, (bool, i32), Chain, Vec<String>)>,
+    packets: Vec<Packets>,
+}
+
+/// A rule about packets.
+struct Packets {
+    layer: Layer,
+    place: (bool, i32),
+    chain: Chain,
+    args: Args,
 }
 
 impl Collected {
@@ -231,7 +242,7 @@ impl Collected {
             let layer = if is_ipv6 { Layer::Six } else { Layer::Four };
             let rows = transport::rows(said)?;
             let place = (chain != ROOT, priority);
-            self.packets.extend(rows.into_iter().map(|(chain, args)| (layer, place, chain, args)));
+            self.packets.extend(rows.into_iter().map(|(chain, args)| Packets { layer, place, chain, args }));
             return Ok(());
         }
         for (way, args) in link::rows(said)?.unwrap_or_default() {
@@ -241,7 +252,7 @@ impl Collected {
                 // Of filters with the same chain, the last says where it comes.
                 self.priorities.insert(chain.to_owned(), filter.priority.unwrap_or_default());
                 let name = format!("{}-{port}-{chain}", way.letter());
-                self.chains.push((priority, way, name, args));
+                self.chains.push((priority, name, args));
             }
         }
         Ok(())
@@ -252,10 +263,10 @@ impl Collected {
         let mut link = Vec::new();
         for way in [Way::FromGuest, Way::ToGuest] {
             // A chain comes before rules of the same priority.
-            let mut root: Vec<(i32, bool, Vec<String>)> = Vec::new();
+            let mut root: Vec<(i32, bool, Args)> = Vec::new();
             for (chain, priority) in &self.priorities {
                 let name = format!("{}-{port}-{chain}", way.letter());
-                if self.chains.iter().any(|(_, _, known, _)| *known == name) {
+                if self.chains.iter().any(|(_, known, _)| *known == name) {
                     let mut args = link::into_chain(chain);
                     args.extend(["-j".to_owned(), name]);
                     root.push((*priority, false, args));
@@ -269,12 +280,12 @@ impl Collected {
             link.extend(is_used.then(|| hook(way, port)));
         }
         self.chains.sort_by_key(|(priority, ..)| *priority);
-        link.extend(self.chains.into_iter().map(|(_, _, name, args)| row(name, args)));
+        link.extend(self.chains.into_iter().map(|(_, name, args)| row(name, args)));
         if !link.is_empty() {
             rules.insert(Layer::Link, link);
         }
-        self.packets.sort_by_key(|(_, place, ..)| *place);
-        for (layer, _, chain, args) in self.packets {
+        self.packets.sort_by_key(|rule| rule.place);
+        for Packets { layer, chain, args, .. } in self.packets {
             rules.entry(layer).or_insert_with(|| hooks(port)).push(row(chain.name(port), args));
         }
         rules

@@ -9,7 +9,7 @@ use virtwire_conf::nwfilter::{RuleAction, RuleDirection};
 use super::said::Form::{Decimal, Text};
 use super::said::With::{End, Mask, Nothing};
 use super::said::{Part, Said, part};
-use super::{Chain, words};
+use super::{Args, Chain, words};
 use crate::Result;
 
 /// Protocols: its name for iptables, and whether it is above IPv6.
@@ -54,7 +54,7 @@ pub(super) fn is_ipv6(protocol: &str) -> Option<bool> {
 ///
 /// # Errors
 /// A variable is not of its attribute's type.
-pub(super) fn rows(said: &Said<'_>) -> Result<Vec<(Chain, Vec<String>)>> {
+pub(super) fn rows(said: &Said<'_>) -> Result<Vec<(Chain, Args)>> {
     let mut all = Vec::new();
     for chain in [Chain::FromGuest, Chain::ToGuest, Chain::ToHost] {
         all.extend(row(said, chain)?.map(|args| (chain, args)));
@@ -62,7 +62,7 @@ pub(super) fn rows(said: &Said<'_>) -> Result<Vec<(Chain, Vec<String>)>> {
     Ok(all)
 }
 
-fn row(said: &Said<'_>, chain: Chain) -> Result<Option<Vec<String>>> {
+fn row(said: &Said<'_>, chain: Chain) -> Result<Option<Args>> {
     let rule = said.rule;
     let name = said.protocol().unwrap_or_default();
     let Some((_, protocol, _)) = PROTOCOLS.iter().find(|(known, ..)| *known == name) else { return Ok(None) };
@@ -161,7 +161,7 @@ fn row(said: &Said<'_>, chain: Chain) -> Result<Option<Vec<String>>> {
     Ok(Some(args))
 }
 
-fn option(args: &mut Vec<String>, name: &str, value: String, not: bool) {
+fn option(args: &mut Args, name: &str, value: String, not: bool) {
     args.extend(not.then(|| "!".to_owned()));
     args.extend([name.to_owned(), value]);
 }
