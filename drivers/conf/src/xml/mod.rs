@@ -168,7 +168,8 @@ impl<'d> Node<'d> {
     }
 
     fn is_called(self, own: &str, name: &str) -> bool {
-        let Some((prefix, local)) = name.split_once(':') else { return own == name };
+        let Some(colon) = name.bytes().position(|b| b == b':') else { return own == name };
+        let (prefix, local) = (&name[..colon], &name[colon + 1..]);
         let Some((_, uri)) = NAMESPACES.iter().find(|(known, _)| *known == prefix) else { return false };
         let (own_prefix, own_local) = own.split_once(':').unwrap_or(("", own));
         own_local == local && self.namespace(own_prefix) == Some(uri)

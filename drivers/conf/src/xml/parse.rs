@@ -113,7 +113,12 @@ impl<'i> Parser<'i> {
         let rest = self.rest();
         let starts = |c: char| c == '_' || c == ':' || c.is_alphabetic();
         let goes_on = |c: char| starts(c) || c == '-' || c == '.' || c == '\u{b7}' || c.is_numeric();
-        let end = rest.find(|c| !goes_on(c)).unwrap_or(rest.len());
+        // Nearly all names are ASCII: of these no character needs decoding.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'-' | b'.');
+        let mut end = rest.bytes().position(|b| !plain(b)).unwrap_or(rest.len());
+        if rest.as_bytes().get(end).is_some_and(|b| !b.is_ascii()) {
+            end = rest.find(|c| !goes_on(c)).unwrap_or(rest.len());
+        }
         let name = &rest[..end];
         let good = name.starts_with(starts);
         if good {
@@ -366,17 +371,17 @@ impl<'i> Parser<'i> {
 
     fn attribute_value(&mut self) -> Result<Cow<'i, str>> {
         let quote = match self.peek() {
-            Some(quote @ (b'\'' | b'"')) => char::from(quote),
+            Some(quote @ (b'\'' | b'"')) => quote,
             _ => return fault("AttValue: \" or ' expected"),
         };
         self.at += 1;
         let mut value = Cow::Borrowed("");
         loop {
             let rest = self.rest();
-            let stop = |c: char| c == quote || c == '<' || c == '&' || (c as u32) < 32;
-            let Some(n) = rest.find(stop) else {
+            let stop = |b: u8| b == quote || b == b'<' || b == b'&' || b < 32;
+            let Some(n) = rest.bytes().position(stop) else {
                 self.at = self.text.len();
-                return fault(format!("AttValue: {quote} expected"));
+                return fault(format!("AttValue: {} expected", char::from(quote)));
             };
             push(&mut value, &rest[..n]);
             self.at += n;
@@ -403,8 +408,9 @@ impl<'i> Parser<'i> {
         let mut text = Cow::Borrowed("");
         loop {
             let rest = self.rest();
-            let control = |c: char| (c as u32) < 32 && c != '\n' && c != '\t';
-            let n = rest.find(|c: char| c == '<' || c == '&' || c == ']' || control(c)).unwrap_or(rest.len());
+            let control = |b: u8| b < 32 && b != b'\n' && b != b'\t';
+            let stop = |b: u8| matches!(b, b'<' | b'&' | b']') || control(b);
+            let n = rest.bytes().position(stop).unwrap_or(rest.len());
             push(&mut text, &rest[..n]);
             self.at += n;
             match rest.as_bytes().get(n) {
