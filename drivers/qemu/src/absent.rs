@@ -23,7 +23,3 @@ empty! {
     disk_errors(DomainGetDiskErrorsArgs) -> DomainGetDiskErrorsRet;
     launch_security(DomainGetLaunchSecurityInfoArgs) -> DomainGetLaunchSecurityInfoRet;
 }
-
-pub(crate) async fn sysinfo(_: &Qemu, _: ConnectGetSysinfoArgs) -> Result<ConnectGetSysinfoRet> {
-    Err(QEMU.config_unsupported("Host SMBIOS information is not available"))
-}

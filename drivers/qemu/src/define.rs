@@ -14,7 +14,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Definition, Guest};
 use crate::state::{Lifecycle, State};
-use crate::{kept, listen, live, prepare, screens, tpm};
+use crate::{kept, listen, live, prepare, screens, sysinfo, tpm};
 use virtwire_store as store;
 
 /// `VIR_DOMAIN_DEFINE_VALIDATE`
@@ -224,7 +224,8 @@ pub(crate) async fn to_native(
     let (dir, memory) = (dirs.domain(-1, &stored.name), dirs.domain_memory(-1, &stored.name));
     argv::refused::check(&domain, &driver.shared.host)?;
     listen::on_networks(driver, &mut domain).await?;
-    let domain = prepare::volumes(driver, &domain).await?;
+    let mut domain = prepare::volumes(driver, &domain).await?.into_owned();
+    sysinfo::tell(driver, &mut domain).await?;
     let vault = prepare::unlock(driver, &domain, argv::Vault::new()).await?;
     let context = argv::Context::apart(&dir, &memory, &caps, vault, &driver.shared.policy);
     let line = argv::build(&domain, context)?;

@@ -35,6 +35,7 @@ use crate::save::Formats;
 use crate::security::{self, Dac};
 use crate::settings::Settings;
 use crate::state::Lifecycle;
+use crate::sysinfo::HostSysinfo;
 use crate::{checkpoint, define, kept, strays};
 use virtwire_store::{self as store, Found};
 
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) formats: Formats,
     /// What the administrator says of guests.
     pub(crate) policy: Policy,
+    /// What the host's firmware says of it, if it can be asked.
+    pub(crate) sysinfo: OnceCell<Option<Arc<HostSysinfo>>>,
     /// The ports of guests' screens.
     pub(crate) ports: Ports,
     /// Where guests are held to their shares; nowhere where they are a user's.
@@ -160,6 +163,7 @@ impl Qemu {
             entrance: Entrance::of(settings)?,
             formats: Formats::of(settings)?,
             policy,
+            sysinfo: OnceCell::new(),
             ports: Ports::default(),
             cgroups,
             answer_limit,

@@ -6,8 +6,8 @@ use crate::driver::Qemu;
 use crate::{
     absent, actions, agent, autostart, backup, bandwidth, blockjob, caps, checkpoint, console, control,
     define, devices, disks, dump, fds, graphics, info, iothreads, jobs, list, machine, memory, metadata,
-    migration, monitor, nodedev, pages, pin, power, rename, save, screen, secure, snapshot, stats, throttle,
-    tune, vcpus,
+    migration, monitor, nodedev, pages, pin, power, rename, save, screen, secure, snapshot, stats, sysinfo,
+    throttle, tune, vcpus,
 };
 
 serve! {
@@ -177,7 +177,7 @@ serve! {
         domain_set_throttle_group = throttle::groups::set;
         domain_del_throttle_group = throttle::groups::delete;
 
-        connect_get_sysinfo = absent::sysinfo;
+        connect_get_sysinfo = sysinfo::get;
         domain_get_time = agent::time;
         domain_set_time = agent::set_time;
         domain_get_hostname = agent::hostname;

@@ -28,7 +28,7 @@ use crate::log::GuestLog;
 use crate::probe::check_program;
 use crate::process::{Process, Start, connect, listen};
 use crate::state::State;
-use crate::{cpu, hugepages, live, lock, memory, modules, plug, prepare, tpm, tune, virtiofs};
+use crate::{cpu, hugepages, live, lock, memory, modules, plug, prepare, sysinfo, tpm, tune, virtiofs};
 
 /// A QEMU whose guest could run.
 pub(crate) struct Launched {
@@ -111,6 +111,7 @@ impl Qemu {
         prepare::variables(domain)?;
         let taps = plug::connect(self, domain).await?;
         let mut found = prepare::volumes(self, domain).await?.into_owned();
+        sysinfo::tell(self, &mut found).await?;
         tpm::begin(self, &mut found).await?;
         virtiofs::begin(self, &found).await?;
         let vault = prepare::unlock(self, &found, argv::Vault::new()).await?;

@@ -92,6 +92,7 @@ mod state;
 mod stats;
 mod status;
 mod strays;
+mod sysinfo;
 mod throttle;
 mod tpm;
 mod tune;

@@ -30,15 +30,7 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
     if devices.graphics.iter().any(|screen| screen.listens.len() > 1) {
         return unsupported("QEMU does not support multiple listens for one graphics device.");
     }
-    let boards = |info: &Sysinfo| info.base_board.iter().filter(|board| !board.entry.is_empty()).count();
-    let source = domain.os.smbios.as_ref().map(|smbios| smbios.mode);
-    let told = source == Some(SmbiosMode::Sysinfo);
-    if source == Some(SmbiosMode::Host) {
-        return unsupported("Host SMBIOS information is not available");
-    }
-    if told && domain.sysinfo.iter().any(|info| boards(info) > 1) {
-        return unsupported("qemu does not support more than one entry to Type 2 in SMBIOS table");
-    }
+    told(domain)?;
     let kinds =
         |screen: &Graphics| devices.graphics.iter().filter(|other| other.type_ == screen.type_).count();
     if devices.graphics.iter().any(|screen| kinds(screen) > 1) {
@@ -55,10 +47,6 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
     let heard = devices.graphics.iter().filter_map(|screen| screen.audio.as_ref());
     if heard.into_iter().any(|audio| devices.audios.iter().all(|known| known.id != audio.id)) {
         return Err(QEMU.internal_error("unable to find audio backend for sound device"));
-    }
-    if told && !domain.sysinfo.iter().any(|info| info.type_ == SysinfoType::Smbios) {
-        let text = format_args!("Domain '{}' sysinfo are not available", domain.name);
-        return Err(QEMU.xml_error(text));
     }
     let arch = domain.os.type_.as_ref().and_then(|kind| kind.arch.as_deref());
     let mainframe = matches!(arch, Some("s390" | "s390x"));
@@ -98,6 +86,24 @@ pub(crate) fn check(domain: &Domain, host: &Host) -> Result<(), VirtError> {
     let adapters = devices.hostdevs.iter().filter(|hostdev| hostdev.type_ == HostdevType::Scsi);
     for source in adapters.filter_map(|hostdev| hostdev.source.as_ref()).filter(|s| s.adapter.is_some()) {
         hostdev::generic_device(Some(source))?;
+    }
+    Ok(())
+}
+
+/// A guest that is told of its machine is told something, and of one board.
+///
+/// # Errors
+/// There is nothing, or there are more.
+pub(crate) fn told(domain: &Domain) -> Result<(), VirtError> {
+    let told = domain.os.smbios.as_ref().is_some_and(|smbios| smbios.mode == SmbiosMode::Sysinfo);
+    if told && !domain.sysinfo.iter().any(|info| info.type_ == SysinfoType::Smbios) {
+        let text = format_args!("Domain '{}' sysinfo are not available", domain.name);
+        return Err(QEMU.xml_error(text));
+    }
+    let boards = |info: &Sysinfo| info.base_board.iter().filter(|board| !board.entry.is_empty()).count();
+    if told && domain.sysinfo.iter().any(|info| boards(info) > 1) {
+        let text = "qemu does not support more than one entry to Type 2 in SMBIOS table";
+        return Err(QEMU.config_unsupported(text));
     }
     Ok(())
 }
