@@ -13,6 +13,7 @@ mod ports;
 mod run;
 mod serve;
 mod subnet;
+mod virtualport;
 
 use std::io;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use virtwire_protocol::error::{ErrorCode, VirtError};
 use virtwire_protocol::remote::*;
 
 use crate::run::{self, Live};
-use crate::{NETWORK, Network, Networks, Result, dnsmasq};
+use crate::{NETWORK, Network, Networks, Result, dnsmasq, virtualport};
 
 /// `VIR_NETWORK_PORT_CREATE_RECLAIM`: the guest has it already.
 const RECLAIM: u32 = 1;
@@ -155,10 +155,8 @@ fn find(network: &Network, uuid: Uuid) -> Result<&NetworkPort> {
 fn allot(live: &Live, port: &mut NetworkPort) -> Result<()> {
     let net = &live.definition;
     let group = group(net, port.group.as_deref())?;
-    if port.virtualport.is_none() {
-        port.virtualport =
-            group.and_then(|group| group.virtualport.clone()).or_else(|| net.virtualport.clone());
-    }
+    virtualport::merge(&mut port.virtualport, net.virtualport.as_ref())?;
+    virtualport::merge(&mut port.virtualport, group.and_then(|group| group.virtualport.as_ref()))?;
     if port.vlan.is_none() {
         port.vlan = group.and_then(|group| group.vlan.clone()).or_else(|| net.vlan.clone());
     }
@@ -175,7 +173,7 @@ fn allot(live: &Live, port: &mut NetworkPort) -> Result<()> {
         mac_table_manager: bridge.mac_table_manager,
         ..Plug::default()
     };
-    port.plug = Some(match dnsmasq::mode(net) {
+    let plug = match dnsmasq::mode(net) {
         ForwardMode::None | ForwardMode::Nat | ForwardMode::Route | ForwardMode::Open => {
             bridged(PlugType::Network)
         }
@@ -196,7 +194,9 @@ fn allot(live: &Live, port: &mut NetworkPort) -> Result<()> {
             );
             return Err(NETWORK.internal_error(text));
         }
-    });
+    };
+    virtualport::check(port.virtualport.as_ref(), plug.type_, &net.name)?;
+    port.plug = Some(plug);
     Ok(())
 }
 
