@@ -6,9 +6,11 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rtnetlink::packet_route::link::{BridgeStpState, MacVtapMode};
+use rtnetlink::packet_route::link::{BridgeStpState, BridgeVlanInfoFlags, MacVtapMode};
 use rtnetlink::packet_route::route::RouteProtocol;
-use rtnetlink::{Error, Handle, LinkBridge, LinkBridgePort, LinkMacVtap, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{
+    Error, Handle, LinkBridge, LinkBridgePort, LinkBridgeVlan, LinkMacVtap, LinkUnspec, RouteMessageBuilder,
+};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType};
 use tun_rs::{DeviceBuilder, Layer};
@@ -43,6 +45,20 @@ pub struct Route {
     pub gateway: IpAddr,
     /// Routes with the lowest come first.
     pub metric: u32,
+}
+
+/// The virtual network that each port of a bridge begins in.
+const FIRST_VLAN: u16 = 1;
+
+/// A virtual network (IEEE 802.1Q) that a port of a bridge is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortVlan {
+    /// Its number.
+    pub id: u16,
+    /// Whether packets that come without a tag belong to it.
+    pub native: bool,
+    /// Whether its packets leave without a tag.
+    pub untagged: bool,
 }
 
 /// How a macvtap device talks to the others of its device.
@@ -141,6 +157,31 @@ pub async fn attach(name: &str, bridge: &str, isolated: Option<bool>) -> io::Res
     if let Some(isolated) = isolated {
         let link = LinkBridgePort::new(port).isolated(isolated).build();
         netlink.link().set_port(link).execute().await.map_err(kernels)?;
+    }
+    Ok(())
+}
+
+/// Puts a port of a bridge into virtual networks and out of those that it was in before; where it is in none, into the one
+/// that ports begin in.
+///
+/// # Errors
+/// The kernel's: it has no such networks on bridges.
+pub async fn set_vlans(name: &str, before: &[PortVlan], vlans: &[PortVlan]) -> io::Result<()> {
+    let port = index(name)?;
+    let netlink = connect()?;
+    let begins = PortVlan { id: FIRST_VLAN, native: true, untagged: true };
+    for vlan in before.iter().chain([&begins]) {
+        let mut out = netlink.link().del(port);
+        *out.message_mut() = LinkBridgeVlan::new(port).vlan(vlan.id, BridgeVlanInfoFlags::empty()).build();
+        // It need not be in it.
+        let _ = out.execute().await;
+    }
+    for vlan in if vlans.is_empty() { std::slice::from_ref(&begins) } else { vlans } {
+        let mut flags = BridgeVlanInfoFlags::empty();
+        flags.set(BridgeVlanInfoFlags::Pvid, vlan.native);
+        flags.set(BridgeVlanInfoFlags::Untagged, vlan.untagged);
+        let joined = LinkBridgeVlan::new(port).vlan(vlan.id, flags).build();
+        netlink.link().set(joined).execute().await.map_err(kernels)?;
     }
     Ok(())
 }

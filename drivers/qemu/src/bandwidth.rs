@@ -1,5 +1,6 @@
 //! How much goes through an interface: the kernel's queues at the host's end, set by tc(8) as libvirtd sets them.
 
+use uuid::Uuid;
 use virtwire_conf::Domain;
 use virtwire_conf::domain::net::{Bandwidth, Interface, InterfaceType, Rate};
 use virtwire_driver_api::params::{Kind, STRING_OKAY, answer, number, validate};
@@ -9,6 +10,8 @@ use crate::affect::{Affected, CONFIG, LIVE, edit_live, store};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, child, file};
 use crate::info::one_definition;
+use crate::openvswitch;
+use crate::plug::device;
 use crate::process::helper;
 
 /// Kilobytes a second of which one is lent at a time.
@@ -18,7 +21,11 @@ const LENT_OF: u64 = 12;
 ///
 /// # Errors
 /// There is no `tc`, or the kernel has not what it takes.
-pub(crate) async fn limit(dev: &str, bandwidth: Option<&Bandwidth>) -> Result<()> {
+pub(crate) async fn limit(guest: Uuid, interface: &Interface, bandwidth: Option<&Bandwidth>) -> Result<()> {
+    let dev = device(interface);
+    if openvswitch::is_behind(interface) {
+        return openvswitch::limit(guest, dev, bandwidth).await;
+    }
     for queue in ["root", "ingress"] {
         // There need not be any.
         let _ = tc(&format!("qdisc del dev {dev} {queue}")).await;
@@ -117,17 +124,13 @@ pub(crate) async fn set(driver: &Qemu, args: DomainSetInterfaceParametersArgs) -
     stored.as_ref().map(then).transpose()?;
     if let Some(live) = live {
         let (interface, bandwidth) = then(&live.domain)?;
-        limit(device(&interface), bandwidth.as_ref()).await?;
+        limit(Uuid::from_bytes(guest.uuid), &interface, bandwidth.as_ref()).await?;
         edit_live(driver, &guest, put);
     }
     store(driver, &guest, stored, |domain| {
         put(domain);
         Ok(())
     })
-}
-
-fn device(interface: &Interface) -> &str {
-    interface.target.as_ref().and_then(|target| target.dev.as_deref()).unwrap_or_default()
 }
 
 /// Whether an interface has an end in the host that can be limited so.

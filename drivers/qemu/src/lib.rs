@@ -67,6 +67,7 @@ mod modules;
 mod monitor;
 mod named;
 mod nodedev;
+mod openvswitch;
 mod overlay;
 mod pages;
 mod passt;

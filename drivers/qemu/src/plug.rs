@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use uuid::Uuid;
 use virtwire_conf::domain::VirtType;
-use virtwire_conf::domain::net::{Interface, InterfaceSource, InterfaceTarget, InterfaceType, PacketDriver};
+use virtwire_conf::domain::net::{
+    Interface, InterfaceSource, InterfaceTarget, InterfaceType, NativeMode, PacketDriver, VlanTag,
+};
 use virtwire_conf::network_port::{Plug, PlugType, PortOwner};
 use virtwire_conf::{Domain, FormatOptions, NetworkPort, ParseOptions, YesNo};
 use virtwire_driver_api::{CallCx, NetworkDriver};
@@ -25,9 +27,8 @@ use crate::argv::alias;
 use crate::bandwidth;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result};
-use crate::filter;
-use crate::passt;
 use crate::process::helper;
+use crate::{filter, openvswitch, passt};
 
 /// The host's end of an interface, as QEMU gets it.
 #[derive(Debug)]
@@ -81,6 +82,10 @@ pub(crate) async fn connect(driver: &Qemu, domain: &mut Domain) -> Result<HostEn
 pub(crate) async fn give_up(driver: &Qemu, owner: &Owner, interfaces: &[Interface]) {
     for interface in interfaces {
         filter::unbind(driver, owner, interface).await;
+        let dev = device(interface);
+        if openvswitch::is_behind(interface) && !dev.is_empty() {
+            openvswitch::remove(owner.uuid, interface, dev).await;
+        }
     }
     disconnect(driver, owner, interfaces).await;
 }
@@ -163,11 +168,7 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
                 return Err(failed(&none, format_args!("Cannot get interface MTU on '{bridge}'")));
             }
             let tap = tap(interface)?;
-            let isolated = interface.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
-            let name = device(interface);
-            link::attach(name, bridge, isolated.then_some(true))
-                .await
-                .map_err(|error| failed(&error, format_args!("Unable to add bridge {bridge} port {name}")))?;
+            attach(owner, device(interface), bridge, (None, interface)).await?;
             // Nothing goes through before it is in force.
             filter::bind(driver, owner, interface).await?;
             let name = device(interface);
@@ -190,7 +191,7 @@ pub(crate) async fn plug(driver: &Qemu, owner: &Owner, interface: &mut Interface
         }
     };
     if interface.bandwidth.is_some() {
-        bandwidth::limit(device(interface), interface.bandwidth.as_ref()).await?;
+        bandwidth::limit(owner.uuid, interface, interface.bandwidth.as_ref()).await?;
     }
     let vhost = vhost(owner, interface, tap.len())?;
     Ok(Some(Tap { queues: tap, vhost }))
@@ -225,13 +226,7 @@ pub(crate) async fn replug(
         return Err(QEMU.operation_unsupported(text));
     };
     let attached = if link::exists(&bridge) {
-        let is_isolated =
-            |net: &Interface| net.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
-        // What nobody has said or says is as the bridge has it.
-        let isolated = (is_isolated(old) || is_isolated(new)).then(|| is_isolated(new));
-        let attached = link::attach(device(old), &bridge, isolated).await;
-        let text = format_args!("Unable to add bridge {bridge} port {}", device(old));
-        attached.map_err(|error| failed(&error, text))
+        attach(&owner, device(old), &bridge, (Some(old), new)).await
     } else {
         let (name, dev) = (&owner.name, device(old));
         let text = format_args!("cannot add domain {name} device {dev} to nonexistent bridge {bridge}");
@@ -241,6 +236,50 @@ pub(crate) async fn replug(
         disconnect(driver, &owner, std::slice::from_ref(new)).await;
     }
     attached
+}
+
+/// Plugs a tap into a bridge, also into another one than it was in, or into the same with another port.
+async fn attach(
+    owner: &Owner,
+    dev: &str,
+    bridge: &str,
+    (old, new): (Option<&Interface>, &Interface),
+) -> Result<()> {
+    let bridge_of = |net: &Interface| net.source.as_ref().and_then(|source| source.bridge.clone());
+    if let Some(old) = old.filter(|old| openvswitch::is_behind(old))
+        && (!openvswitch::is_behind(new) || bridge_of(old).as_deref() != Some(bridge))
+    {
+        openvswitch::remove(owner.uuid, old, dev).await;
+    }
+    if openvswitch::is_behind(new) {
+        return openvswitch::add(owner.uuid, new, dev, bridge).await;
+    }
+    let is_isolated =
+        |net: &Interface| net.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
+    // What nobody has said or says is as the bridge has it.
+    let isolated = (old.is_some_and(is_isolated) || is_isolated(new)).then(|| is_isolated(new));
+    link::attach(dev, bridge, isolated)
+        .await
+        .map_err(|error| failed(&error, format_args!("Unable to add bridge {bridge} port {dev}")))?;
+    let (before, vlans) = (old.map(vlans).unwrap_or_default(), vlans(new));
+    if before == vlans {
+        return Ok(());
+    }
+    link::set_vlans(dev, &before, &vlans)
+        .await
+        .map_err(|error| failed(&error, format_args!("error adding vlan filter to interface {dev}")))
+}
+
+/// The virtual networks that an interface is in.
+fn vlans(interface: &Interface) -> Vec<link::PortVlan> {
+    let Some(vlan) = &interface.vlan else { return Vec::new() };
+    let is_trunk = vlan.trunk == Some(YesNo::Yes);
+    let port = |tag: &VlanTag| link::PortVlan {
+        id: u16::try_from(tag.id).unwrap_or_default(),
+        native: !is_trunk || tag.native_mode.is_some(),
+        untagged: !is_trunk || tag.native_mode == Some(NativeMode::Untagged),
+    };
+    vlan.tag.iter().map(port).collect()
 }
 
 /// Takes a port of the network, which says what that is.
@@ -268,6 +307,8 @@ async fn allotted(driver: &Qemu, owner: &Owner, interface: &mut Interface) -> Re
     let described =
         networks.network_port_get_xml_desc(&cx, NetworkPortGetXmlDescArgs { port, flags: 0 }).await?;
     let port = NetworkPort::parse(&described.xml.to_str_lossy(), &ParseOptions::default())?;
+    (interface.virtualport, interface.vlan) = (port.virtualport, port.vlan);
+    (interface.bandwidth, interface.port) = (port.bandwidth, port.port);
     note(interface, port.plug.unwrap_or_default())
 }
 

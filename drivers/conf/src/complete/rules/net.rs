@@ -224,6 +224,7 @@ pub(super) fn check(_around: &Around<'_>, it: &Interface) -> Result {
     let kind = it.type_;
     let passt = it.backend.as_ref().and_then(|backend| backend.type_.as_deref()) == Some("passt");
     let isolated = it.port.as_ref().is_some_and(|port| port.isolated == Some(YesNo::Yes));
+    let switch = it.virtualport.as_ref().and_then(|port| port.type_.as_deref());
     let far = it.source.as_ref().is_some_and(|source| !source.ip.is_empty() || !source.route.is_empty());
     let own = it.target.as_ref().and_then(|target| target.managed);
     let mac = it.mac.as_ref().and_then(|mac| mac.address).unwrap_or_default();
@@ -245,6 +246,10 @@ pub(super) fn check(_around: &Around<'_>, it: &Interface) -> Result {
         );
         isolated && !matches!(kind, InterfaceType::Network | InterfaceType::Bridge) => DOMAIN.config_unsupported(
             "interface {mac} - <port isolated='yes'/> is not supported for network interfaces with type='{kind}'"
+        );
+        isolated && switch.is_some() => DOMAIN.config_unsupported(
+            "interface {mac} - <port isolated='yes'/> is not supported for network interfaces with virtualport type='{}'",
+            switch.unwrap_or_default()
         );
         persistent && named => DOMAIN.config_unsupported(
             "teaming persistent attribute not allowed if teaming type is 'persistent'"

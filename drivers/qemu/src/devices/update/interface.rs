@@ -98,7 +98,9 @@ pub(super) async fn update(
     let live = guest.live()?;
     // As in libvirt, what is changed of an interface of a network is asked of the network anew.
     let is_asked = new.type_ == InterfaceType::Network;
-    let elsewhere = place(old) != place(&new) || is_isolated(old) != is_isolated(&new);
+    let elsewhere = place(old) != place(&new)
+        || is_isolated(old) != is_isolated(&new)
+        || (&old.vlan, &old.virtualport) != (&new.vlan, &new.virtualport);
     let moves = is_asked || is_bridged(&new) && elsewhere;
     if moves {
         plug::replug(driver, &live.domain, old, &mut new).await?;
@@ -112,10 +114,8 @@ pub(super) async fn update(
     if link(old) != link(&new) {
         set_link(&live, old, &new).await?;
     }
-    if old.bandwidth != new.bandwidth
-        && let Some(dev) = new.target.as_ref().and_then(|target| target.dev.as_deref())
-    {
-        bandwidth::limit(dev, new.bandwidth.as_ref()).await?;
+    if old.bandwidth != new.bandwidth && new.target.as_ref().is_some_and(|target| target.dev.is_some()) {
+        bandwidth::limit(live.domain.uuid.unwrap_or_default(), &new, new.bandwidth.as_ref()).await?;
     }
     let name = alias(&old.info).to_owned();
     edit_live(driver, guest, |domain| {
@@ -165,11 +165,8 @@ fn check(old: &Interface, new: &Interface) -> Result<()> {
         let text = format_args!("coalesce settings on interface type {} are not supported", new.type_);
         return Err(QEMU.config_unsupported(text));
     }
-    if new.vlan != old.vlan {
-        return match is_bridged(new) {
-            true => Err(QEMU.config_unsupported("the VLAN of an interface cannot be changed")),
-            false => Err(QEMU.internal_error("Missing bridge name")),
-        };
+    if new.vlan != old.vlan && !is_bridged(new) {
+        return Err(QEMU.internal_error("Missing bridge name"));
     }
     let is_known = new.target.as_ref().is_some_and(|target| target.dev.is_some());
     if !is_known && new.bandwidth != old.bandwidth {
