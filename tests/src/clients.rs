@@ -49,11 +49,15 @@ pub const VIRT_TOP: Client =
 /// go-libvirt: the protocol without libvirt's library.
 pub const GO_LIBVIRT: Client = Client {
     peer: Peer::Go,
-    command: |daemon, _| {
-        let mut command = Command::new("go");
-        command.arg("run").arg(repo::file("clients/golang.go")).arg(URI).arg(daemon.socket());
-        command.env("GO111MODULE", "off").env("GOPATH", GO_LIBRARIES).env("GOFLAGS", "");
-        command.env("GOCACHE", repo::target().join("peers/go"));
+    command: |daemon, folder| {
+        let program = folder.join("golang");
+        let mut build = Command::new("go");
+        build.args(["build", "-o"]).arg(&program).arg(repo::file("clients/golang.go"));
+        build.env("GO111MODULE", "off").env("GOPATH", GO_LIBRARIES).env("GOFLAGS", "");
+        build.env("GOCACHE", repo::target().join("peers/go"));
+        process::build(&mut process::one_output(&build));
+        let mut command = Command::new(program);
+        command.arg(URI).arg(daemon.socket());
         command
     },
 };

@@ -151,6 +151,16 @@ impl Daemon {
         Self::private(&program, &["sh", "-c", "while :; do \"$0\" \"$@\"; done"])
     }
 
+    /// [`Daemon::private_virtwired`], or the real libvirtd, once a shell has done this in the same namespaces.
+    ///
+    /// # Panics
+    /// If it can't be built or doesn't get ready.
+    #[track_caller]
+    pub fn prepared(real: bool, script: &str) -> Self {
+        let program = if real { PathBuf::from("libvirtd") } else { virtwired() };
+        Self::private(&program, &["sh", "-ec", &format!("{script}\nexec \"$0\" \"$@\"")])
+    }
+
     /// The real libvirtd, then virtwired, and so on, on the same state: each comes when the other has ended.
     ///
     /// # Panics

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// How long anything that should come may take, before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a compiler may take.
+const BUILDING: Duration = Duration::from_secs(600);
+
 /// The command lines of all processes, with their process ids.
 pub fn command_lines() -> impl Iterator<Item = (u32, Vec<String>)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -112,9 +115,13 @@ impl Program {
     ///
     /// # Errors
     /// [`PATIENCE`] passes before that: what the program had printed until then.
-    pub fn try_finish(mut self) -> Result<Finished, String> {
+    pub fn try_finish(self) -> Result<Finished, String> {
+        self.finish_within(PATIENCE)
+    }
+
+    fn finish_within(mut self, limit: Duration) -> Result<Finished, String> {
         drop(self.stdin.take());
-        self.read_to_end()?;
+        self.read_to_end(limit)?;
         let status = self.child.wait().map_err(|e| format!("{}: {e}", self.name))?;
         Ok(Finished { status, text: std::mem::take(&mut self.seen) })
     }
@@ -139,11 +146,11 @@ impl Program {
     /// If [`PATIENCE`] passes before that.
     #[track_caller]
     pub fn wait_for_end(&mut self) {
-        self.read_to_end().unwrap_or_else(|why| panic!("{why}"));
+        self.read_to_end(PATIENCE).unwrap_or_else(|why| panic!("{why}"));
     }
 
-    fn read_to_end(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
+    fn read_to_end(&mut self, limit: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + limit;
         loop {
             match self.more(deadline) {
                 Ok(()) => (),
@@ -187,6 +194,16 @@ pub fn run(command: &mut Command) -> Finished {
     Program::start(command).finish()
 }
 
+/// Builds a program, for which compilers may take longer than programs.
+///
+/// # Panics
+/// If it cannot be built.
+#[track_caller]
+pub fn build(command: &mut Command) {
+    let built = Program::start(command).finish_within(BUILDING).unwrap_or_else(|why| panic!("{why}"));
+    assert!(built.status.success(), "{command:?}, {}:\n{}", built.status, built.text);
+}
+
 /// The same command with both outputs in one pipe and by the line, so that errors stay where they belong.
 pub fn one_output(command: &Command) -> Command {
     let mut shell = Command::new("sh");
@@ -207,7 +224,7 @@ impl Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Stopped::Ended => f.write_str("it ended"),
-            Stopped::TooSlow => write!(f, "nothing more for {} s", PATIENCE.as_secs()),
+            Stopped::TooSlow => write!(f, "nothing more in time"),
         }
     }
 }

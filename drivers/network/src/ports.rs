@@ -155,8 +155,8 @@ fn find(network: &Network, uuid: Uuid) -> Result<&NetworkPort> {
 fn allot(live: &Live, port: &mut NetworkPort) -> Result<()> {
     let net = &live.definition;
     let group = group(net, port.group.as_deref())?;
-    virtualport::merge(&mut port.virtualport, net.virtualport.as_ref())?;
-    virtualport::merge(&mut port.virtualport, group.and_then(|group| group.virtualport.as_ref()))?;
+    let of_group = group.and_then(|group| group.virtualport.as_ref());
+    port.virtualport = virtualport::merged(port.virtualport.take(), [net.virtualport.as_ref(), of_group])?;
     if port.vlan.is_none() {
         port.vlan = group.and_then(|group| group.vlan.clone()).or_else(|| net.vlan.clone());
     }

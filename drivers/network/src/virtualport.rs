@@ -10,11 +10,27 @@ use crate::{NETWORK, Result};
 
 const NET: ErrorDomain = ErrorDomain::NET;
 
-/// Adds to a port what more there is said of it.
+/// What interface, network and group say of a port.
 ///
 /// # Errors
-/// It is said otherwise already.
-pub(crate) fn merge(port: &mut Option<VirtualPort>, more: Option<&VirtualPort>) -> Result<()> {
+/// One says otherwise than another.
+pub(crate) fn merged(
+    own: Option<VirtualPort>,
+    more: [Option<&VirtualPort>; 2],
+) -> Result<Option<VirtualPort>> {
+    let mut port = own;
+    more.into_iter().try_for_each(|more| merge(&mut port, more))?;
+    // An interface that leaves the type open has numbers for ports of each type.
+    if let Some(VirtualPort { type_: Some(kind), parameters: Some(parameters) }) = &mut port {
+        match kind.starts_with("802.1") {
+            true => parameters.interfaceid = None,
+            false => parameters.instanceid = None,
+        }
+    }
+    Ok(port)
+}
+
+fn merge(port: &mut Option<VirtualPort>, more: Option<&VirtualPort>) -> Result<()> {
     let Some(more) = more else { return Ok(()) };
     let Some(port) = port else {
         *port = Some(more.clone());
@@ -77,6 +93,8 @@ pub(crate) fn check(port: Option<&VirtualPort>, plug: PlugType, network: &str) -
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn port(kind: Option<&str>, profile: Option<&str>) -> VirtualPort {
@@ -89,14 +107,30 @@ mod tests {
 
     #[test]
     fn each_says_what_the_others_leave_open() {
-        let mut merged = Some(port(None, Some("x")));
-        merge(&mut merged, Some(&port(Some("openvswitch"), None))).unwrap();
-        merge(&mut merged, None).unwrap();
-        assert_eq!(merged, Some(port(Some("openvswitch"), Some("x"))));
-        let error = merge(&mut merged, Some(&port(None, Some("y")))).unwrap_err();
+        let (net, group) = (port(Some("openvswitch"), None), port(None, Some("y")));
+        let known = merged(Some(port(None, Some("x"))), [Some(&net), None]).unwrap();
+        assert_eq!(known, Some(port(Some("openvswitch"), Some("x"))));
+        let error = merged(known.clone(), [None, Some(&group)]).unwrap_err();
         assert!(error.message.ends_with("mismatched profileids ('x' and 'y')"), "{error}");
-        let error = merge(&mut merged, Some(&port(Some("802.1Qbh"), None))).unwrap_err();
+        let error = merged(known, [Some(&port(Some("802.1Qbh"), None)), None]).unwrap_err();
         assert!(error.message.ends_with("mismatched types (openvswitch and 802.1Qbh)"), "{error}");
+    }
+
+    #[test]
+    fn a_port_has_the_numbers_of_its_type() {
+        let numbers = || {
+            let mut open = port(None, None);
+            let parameters = open.parameters.get_or_insert_default();
+            (parameters.instanceid, parameters.interfaceid) = (Some(Uuid::nil()), Some(Uuid::nil()));
+            open
+        };
+        let said = |kind| {
+            let merged = merged(Some(numbers()), [Some(&port(Some(kind), None)), None]).unwrap();
+            let parameters = merged.and_then(|port| port.parameters).unwrap_or_default();
+            (parameters.instanceid.is_some(), parameters.interfaceid.is_some())
+        };
+        assert_eq!(said("openvswitch"), (false, true));
+        assert_eq!(said("802.1Qbg"), (true, false));
     }
 
     #[test]

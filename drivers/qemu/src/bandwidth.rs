@@ -124,7 +124,12 @@ pub(crate) async fn set(driver: &Qemu, args: DomainSetInterfaceParametersArgs) -
     stored.as_ref().map(then).transpose()?;
     if let Some(live) = live {
         let (interface, bandwidth) = then(&live.domain)?;
-        limit(Uuid::from_bytes(guest.uuid), &interface, bandwidth.as_ref()).await?;
+        let uuid = Uuid::from_bytes(guest.uuid);
+        if let Err(error) = limit(uuid, &interface, bandwidth.as_ref()).await {
+            // What held before holds on, as far as that can be.
+            let _ = limit(uuid, &interface, interface.bandwidth.as_ref()).await;
+            return Err(error);
+        }
         edit_live(driver, &guest, put);
     }
     store(driver, &guest, stored, |domain| {

@@ -8,8 +8,8 @@ use virtwire_protocol::net::{MessageHeader, MessageStatus, MessageType, StreamHo
 use super::Connection;
 use super::case::{Piece, failed};
 
-/// Streams whose length is a matter of time.
-const TALKS: &[&str] = &["DOMAIN_OPEN_CONSOLE", "DOMAIN_OPEN_CHANNEL"];
+/// Streams whose length is a matter of time: what a guest says, and what its screen shows at a moment.
+const TALKS: &[&str] = &["DOMAIN_OPEN_CONSOLE", "DOMAIN_OPEN_CHANNEL", "DOMAIN_SCREENSHOT"];
 
 /// What came to the client, and how it ended. How much comes before an abort, or of a talk, is chance.
 pub(super) fn shown(procedure: &str, bytes: usize, end: &str) -> String {

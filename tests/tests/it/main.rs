@@ -17,6 +17,7 @@ mod qemu;
 mod replay;
 mod scripted_qemu;
 mod style;
+mod switch;
 mod takeover;
 mod trace;
 mod uris;

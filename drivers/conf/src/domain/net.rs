@@ -79,8 +79,8 @@ element! {
     pub struct InterfaceSource {
         attr type_ "type": Option<String>;
         attr network: Option<String>;
-        loose portid if live: Option<Uuid>;
         attr portgroup: Option<String>;
+        loose portid if live: Option<Uuid>;
         attr bridge: Option<String>;
         attr name: Option<String>;
         attr dev: Option<String>;
