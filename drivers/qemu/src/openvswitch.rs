@@ -85,6 +85,27 @@ fn tags(vlan: &Vlan) -> Vec<String> {
     columns
 }
 
+/// Puts a port into other virtual networks.
+///
+/// # Errors
+/// The switch's.
+pub(crate) async fn retag(interface: &Interface, dev: &str) -> Result<()> {
+    let done = run(to_retag(interface, dev)).await?;
+    done.map(drop).map_err(|said| {
+        QEMU.internal_error(format_args!("Unable to set vlan configuration on port {dev}: {said}"))
+    })
+}
+
+fn to_retag(interface: &Interface, dev: &str) -> Vec<String> {
+    let clear = |column: &str| ["--", "--if-exists", "clear", "Port", dev, column].map(str::to_owned);
+    let mut words: Vec<String> = ["tag", "trunk", "vlan_mode"].into_iter().flat_map(clear).collect();
+    if let Some(vlan) = &interface.vlan {
+        words.extend(["--", "--if-exists", "set", "Port", dev].map(str::to_owned));
+        words.extend(tags(vlan));
+    }
+    words
+}
+
 /// Takes a port away; that it is not there is fine.
 pub(crate) async fn remove(guest: Uuid, interface: &Interface, dev: &str) {
     let removed = async {
@@ -253,6 +274,14 @@ mod tests {
             said("<vlan trunk='yes'><tag id='42' nativeMode='untagged'/><tag id='43'/></vlan>"),
             " vlan_mode=native-untagged tag=42 trunk=42,43"
         );
+    }
+
+    #[test]
+    fn a_port_leaves_the_networks_that_it_was_in() {
+        let cleared = "-- --if-exists clear Port v tag -- --if-exists clear Port v trunk -- --if-exists clear Port v vlan_mode";
+        assert_eq!(to_retag(&interface(""), "v").join(" "), cleared);
+        let tagged = to_retag(&interface("<vlan><tag id='7'/></vlan>"), "v").join(" ");
+        assert_eq!(tagged, format!("{cleared} -- --if-exists set Port v tag=7"));
     }
 
     #[test]

@@ -246,10 +246,14 @@ async fn attach(
     (old, new): (Option<&Interface>, &Interface),
 ) -> Result<()> {
     let bridge_of = |net: &Interface| net.source.as_ref().and_then(|source| source.bridge.clone());
-    if let Some(old) = old.filter(|old| openvswitch::is_behind(old))
-        && (!openvswitch::is_behind(new) || bridge_of(old).as_deref() != Some(bridge))
-    {
-        openvswitch::remove(owner.uuid, old, dev).await;
+    if let Some(old) = old.filter(|old| openvswitch::is_behind(old)) {
+        let same_bridge = bridge_of(old).as_deref() == Some(bridge);
+        if same_bridge && old.virtualport == new.virtualport {
+            return if old.vlan == new.vlan { Ok(()) } else { openvswitch::retag(new, dev).await };
+        }
+        if !same_bridge || !openvswitch::is_behind(new) {
+            openvswitch::remove(owner.uuid, old, dev).await;
+        }
     }
     if openvswitch::is_behind(new) {
         return openvswitch::add(owner.uuid, new, dev, bridge).await;

@@ -101,7 +101,9 @@ fn told(real: bool) -> Vec<String> {
             let mut said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
             said.sort_unstable();
             said.dedup();
-            let text = canonical(&format!("{step:?}\n{printed}\n{}", said.join("\n")));
+            // An empty line on one of virsh's outputs comes before or behind what is on the other.
+            let printed: Vec<&str> = printed.lines().filter(|line| !line.is_empty()).collect();
+            let text = canonical(&format!("{step:?}\n{}\n{}", printed.join("\n"), said.join("\n")));
             made_up.replace_all(&text, "vnetN").into_owned()
         })
         .collect()
