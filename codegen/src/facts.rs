@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::checks::Check;
 use crate::diagnostic::{Diagnostic, Name, Position, Result};
-use crate::model::{Descriptors, EventKind, Model, ReadOnly};
+use crate::model::{Descriptors, EventKind, Model, ReadOnly, Stream, StreamMode};
 
 /// All facts of a table.
 #[derive(Default, Debug)]
@@ -35,6 +35,8 @@ pub struct ProcedureFacts {
     pub fds_call: Descriptors,
     /// Descriptors with the reply.
     pub fds_reply: Descriptors,
+    /// The stream that it opens, where no annotation says so.
+    pub stream: Option<Stream>,
     /// Sent unasked.
     pub message: bool,
     /// The event it carries.
@@ -56,6 +58,7 @@ impl ProcedureFacts {
             before_auth: false,
             fds_call: Descriptors::NONE,
             fds_reply: Descriptors::NONE,
+            stream: None,
             message: false,
             event: None,
             since: None,
@@ -161,6 +164,7 @@ impl ProcedureFacts {
             "auth" if value == "none" => self.before_auth = true,
             "fds-call" => self.fds_call = descriptors(value).ok_or("a number or a range")?,
             "fds-reply" => self.fds_reply = descriptors(value).ok_or("a number or a range")?,
+            "stream" => self.stream = Some(stream(value).ok_or("read:PLACE or write:PLACE")?),
             "event" => {
                 self.message = true;
                 self.event =
@@ -195,6 +199,16 @@ fn descriptors(value: &str) -> Option<Descriptors> {
     Some(Descriptors { min: min.parse().ok()?, max: max.parse().ok()? })
 }
 
+fn stream(value: &str) -> Option<Stream> {
+    let (mode, place) = value.split_once(':')?;
+    let mode = match mode {
+        "read" => StreamMode::Read,
+        "write" => StreamMode::Write,
+        _ => return None,
+    };
+    Some(Stream { mode, param_index: place.parse().ok()?, sparse_flag: None })
+}
+
 fn event(value: &str) -> Option<EventKind> {
     let (class, id) = match value.split_once(':') {
         Some((class, id)) => (class, Some(id.parse().ok()?)),
@@ -211,7 +225,8 @@ mod tests {
     fn every_key() {
         let text = "# a comment\nflag F 8\n\n\
             remote A readonly=flags:9 denied-by=20 auth=none fds-call=1 fds-reply=0..32 since=1.2.3 api=virA\n\
-            remote B event=domain:3 legacy=yes\nremote C readonly=source:1 since-between=1,2\nremote D event=none";
+            remote B event=domain:3 legacy=yes\nremote C readonly=source:1 since-between=1,2\nremote D event=none\n\
+            remote E stream=write:2";
         let facts = Facts::parse("f", text).unwrap();
         assert_eq!(facts.flags["F"], 8);
         let row = |name: &str| &facts.procedures[&("remote".to_owned(), name.to_owned())];
@@ -226,6 +241,8 @@ mod tests {
         assert_eq!((row("B").event.as_ref(), row("B").message), (Some(&event), true));
         assert_eq!(row("C").readonly, ReadOnly::IfField("source".into(), 1));
         assert_eq!((row("D").event.as_ref(), row("D").message), (None, true));
+        let stream = Stream { mode: StreamMode::Write, param_index: 2, sparse_flag: None };
+        assert_eq!(row("E").stream, Some(stream));
     }
 
     #[test]
@@ -242,6 +259,10 @@ mod tests {
                 "f:1:10: in A: expected refused, flags:BITS or FIELD:VALUE, found 'readonly=no'",
             ),
             ("remote A fds-call=x", "f:1:10: in A: expected a number or a range, found 'fds-call=x'"),
+            (
+                "remote A stream=write",
+                "f:1:10: in A: expected read:PLACE or write:PLACE, found 'stream=write'",
+            ),
             ("remote A legacy=yes", "f:1:10: in A: expected event= before legacy=, found 'legacy=yes'"),
             (
                 "remote A colour=red",

@@ -166,7 +166,7 @@ pub struct Procedure {
     pub high_priority: bool,
     /// `@generate`: the word behind it.
     pub generate: Option<String>,
-    /// `@readstream`, `@writestream`, `@sparseflag`
+    /// `@readstream`, `@writestream`, `@sparseflag`; or what the table of facts says
     pub stream: Option<Stream>,
     /// `@acl`; `None` where there is no such annotation, empty for `@acl: none`.
     pub acl: Option<Vec<Acl>>,

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use virtwire_client::{Connection, Error, Target, Transport};
-use virtwire_driver_api::{Far, Reach, async_trait};
+use virtwire_client::{Connection, Error, Stream, Target, Transport};
+use virtwire_driver_api::{Far, Reach, Tunnel, async_trait};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{
     DomainMigrateFinish3ParamsArgs, DomainMigrateFinish3ParamsRet, DomainMigratePrepare3ParamsArgs,
-    DomainMigratePrepare3ParamsRet,
+    DomainMigratePrepare3ParamsRet, DomainMigratePrepareTunnel3ParamsArgs,
+    DomainMigratePrepareTunnel3ParamsRet,
 };
 
 /// A step takes as long as the guest is large.
@@ -46,6 +47,7 @@ fn refusal(error: Error) -> VirtError {
             let what = format_args!("Failed to connect socket to '{place}'");
             VirtError::system(ErrorDomain::RPC, &error, what)
         }
+        Error::Closed => ErrorDomain::RPC.internal_error("client socket is closed"),
         other => ErrorDomain::RPC.rpc(other),
     }
 }
@@ -66,11 +68,34 @@ impl Far for Other {
         self.0.domain_migrate_prepare3_params(&args).within(FOR_EVER).await.map_err(refusal)
     }
 
+    async fn prepare_tunnel(
+        &self,
+        args: DomainMigratePrepareTunnel3ParamsArgs,
+    ) -> Result<(DomainMigratePrepareTunnel3ParamsRet, Box<dyn Tunnel>), VirtError> {
+        let call = self.0.domain_migrate_prepare_tunnel3_params(&args).within(FOR_EVER);
+        let (prepared, stream) = call.await.map_err(refusal)?;
+        Ok((prepared, Box::new(Way(stream))))
+    }
+
     async fn finish(
         &self,
         args: DomainMigrateFinish3ParamsArgs,
     ) -> Result<DomainMigrateFinish3ParamsRet, VirtError> {
         self.0.domain_migrate_finish3_params(&args).within(FOR_EVER).await.map_err(refusal)
+    }
+}
+
+/// A stream to a daemon of another host.
+struct Way(Stream);
+
+#[async_trait]
+impl Tunnel for Way {
+    async fn send(&self, bytes: &[u8]) -> Result<(), VirtError> {
+        self.0.send(bytes).await.map_err(refusal)
+    }
+
+    async fn finish(self: Box<Self>) -> Result<(), VirtError> {
+        self.0.finish().await.map_err(refusal)
     }
 }
 

@@ -175,6 +175,7 @@ impl Procedure {
         self.needs_auth = !facts.before_auth;
         self.fds_call = facts.fds_call;
         self.fds_reply = facts.fds_reply;
+        self.stream = facts.stream.clone();
         self.event = facts.event.clone();
         self.api = facts.api.clone();
         self.since = facts.since.clone();

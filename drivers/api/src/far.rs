@@ -3,7 +3,8 @@
 use virtwire_protocol::error::VirtError;
 use virtwire_protocol::remote::{
     DomainMigrateFinish3ParamsArgs, DomainMigrateFinish3ParamsRet, DomainMigratePrepare3ParamsArgs,
-    DomainMigratePrepare3ParamsRet,
+    DomainMigratePrepare3ParamsRet, DomainMigratePrepareTunnel3ParamsArgs,
+    DomainMigratePrepareTunnel3ParamsRet,
 };
 
 use crate::async_trait;
@@ -30,9 +31,31 @@ pub trait Far: Send + Sync {
         args: DomainMigratePrepare3ParamsArgs,
     ) -> Result<DomainMigratePrepare3ParamsRet, VirtError>;
 
+    /// `virDomainMigratePrepareTunnel3Params`, with the way in.
+    async fn prepare_tunnel(
+        &self,
+        args: DomainMigratePrepareTunnel3ParamsArgs,
+    ) -> Result<(DomainMigratePrepareTunnel3ParamsRet, Box<dyn Tunnel>), VirtError>;
+
     /// `virDomainMigrateFinish3Params`
     async fn finish(
         &self,
         args: DomainMigrateFinish3ParamsArgs,
     ) -> Result<DomainMigrateFinish3ParamsRet, VirtError>;
+}
+
+/// The way of a guest's memory to another daemon, beside the calls to it. Whoever drops it gives the guest up.
+#[async_trait]
+pub trait Tunnel: Send + Sync {
+    /// Sends some of it. Waits while the other daemon is behind.
+    ///
+    /// # Errors
+    /// The other daemon takes nothing more, or has gone.
+    async fn send(&self, bytes: &[u8]) -> Result<(), VirtError>;
+
+    /// Says that all is sent, and waits until the other daemon has it.
+    ///
+    /// # Errors
+    /// It does not have it.
+    async fn finish(self: Box<Self>) -> Result<(), VirtError>;
 }

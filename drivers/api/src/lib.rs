@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use async_trait::async_trait;
 pub use audit::{Amount, AuditFact, AuditRecord, Resource};
 pub use events::{Event, EventHub, EventSink};
-pub use far::{Far, Reach};
+pub use far::{Far, Reach, Tunnel};
 pub use filter::{NODE_DEVICE_FLAGS, POOL_FLAGS, POOL_KINDS, node_device_passes, passes, pool_kind_passes};
 pub use serve::{Answer, check_flags};
 pub use stream::{FromClient, SessionEnd, StreamEnd, ToClient, stream};

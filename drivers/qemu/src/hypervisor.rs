@@ -133,6 +133,9 @@ serve! {
         domain_migrate_begin3_params(cx) = migration::begin3_params;
         domain_migrate_prepare3(cx) = migration::prepare3;
         domain_migrate_prepare3_params(cx) = migration::prepare3_params;
+        domain_migrate_prepare_tunnel(cx) = migration::prepare_tunnel;
+        domain_migrate_prepare_tunnel3(cx) = migration::prepare_tunnel3;
+        domain_migrate_prepare_tunnel3_params(cx) = migration::prepare_tunnel3_params;
         domain_migrate_perform3(cx) = migration::perform3;
         domain_migrate_perform3_params(cx) = migration::perform3_params;
         domain_migrate_finish3 = migration::finish3;

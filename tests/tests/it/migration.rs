@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use virtwire_tests::daemon::Daemon;
+use virtwire_tests::daemon::{Daemon, virsh};
 use virtwire_tests::folder::Folder;
 use virtwire_tests::guest;
 use virtwire_tests::peers::{self, Peer};
-use virtwire_tests::process::{self, PATIENCE};
+use virtwire_tests::process::{self, PATIENCE, Program};
 
-use crate::qemu::{SYSTEM, console};
+use crate::qemu::{SYSTEM, console, until};
 
 const NAME: &str = "travels";
 
@@ -103,9 +103,15 @@ impl Hosts {
     #[track_caller]
     fn migrate(&mut self, from_real: bool, how: &[&str]) {
         let socket = self.socket();
+        self.go(from_real, &[&["--migrateuri", &socket], how].concat());
+    }
+
+    /// The same, where virsh is not told a place.
+    #[track_caller]
+    fn go(&self, from_real: bool, how: &[&str]) {
         let (source, target) = self.from(from_real);
         let there = target.uri(SYSTEM);
-        let mut words = vec!["migrate", "--live", NAME, &there, "--migrateuri", &socket];
+        let mut words = vec!["migrate", "--live", NAME, &there];
         words.extend(how);
         source.virsh_ok(SYSTEM, &words);
         assert_eq!(target.virsh_ok(SYSTEM, &["domstate", NAME, "--reason"]).trim(), "running (migrated)");
@@ -134,6 +140,11 @@ fn guests_go_to_libvirtd_and_come_back() {
     fs::write(&definition, guest::domain_xml(NAME, &image)).expect("the definition is written");
     hosts.own.virsh_ok(SYSTEM, &["create", &definition.to_string_lossy()]);
     answers(&hosts.own, NAME);
+    for real in [false, true] {
+        hosts.go(real, &["--unsafe", "--p2p", "--tunnelled"]);
+        let (source, _) = hosts.from(real);
+        assert!(!source.virsh_ok(SYSTEM, &["list", "--all", "--name"]).contains(NAME));
+    }
     for how in [&["--unsafe"][..], &["--unsafe", "--p2p", "--persistent", "--undefinesource"]] {
         hosts.migrate(false, how);
         let gone = hosts.own.virsh(SYSTEM, &["domstate", NAME]);
@@ -171,4 +182,48 @@ fn disks_go_with_guests_to_libvirtd_and_come_back() {
         hosts.migrate(from_real, &how);
         assert!(fs::read(there).expect("the image can be read") == content(), "all of it has come");
     }
+}
+
+/// Has a guest go slowly through a tunnel, and does something meanwhile. Returns what virsh says of it then.
+#[track_caller]
+fn cut_short(source: &Daemon, target: &Daemon, meanwhile: impl FnOnce()) -> String {
+    source.virsh_ok(SYSTEM, &["migrate-setspeed", NAME, "1"]);
+    let there = target.uri(SYSTEM);
+    let words = ["migrate", "--live", "--unsafe", "--p2p", "--tunnelled", NAME, &there];
+    let mut migrates = Program::start(virsh(&source.uri(SYSTEM)).args(words));
+    let begin = Instant::now();
+    while !source.virsh(SYSTEM, &["domjobinfo", NAME]).text.contains("Data processed") {
+        assert!(
+            begin.elapsed() < PATIENCE && migrates.is_running(),
+            "it is not sent: {}",
+            migrates.printed()
+        );
+    }
+    meanwhile();
+    migrates.finish().text
+}
+
+#[test]
+fn guests_stay_whose_tunnel_does_not_hold() {
+    let Some(common) = common() else { return };
+    let (image, definition) = (common.join("guest.img"), common.join("guest.xml"));
+    guest::write_image(&image).expect("the image is written");
+    fs::write(&definition, guest::domain_xml(NAME, &image)).expect("the definition is written");
+    let (source, target) = (Daemon::elsewhere(), Daemon::again(false));
+    source.virsh_ok(SYSTEM, &["create", &definition.to_string_lossy()]);
+    answers(&source, NAME);
+    let said = cut_short(&source, &target, || drop(source.virsh_ok(SYSTEM, &["domjobabort", NAME])));
+    assert!(said.contains("job 'migration out' canceled by client"), "{said}");
+    assert_eq!(target.virsh_ok(SYSTEM, &["list", "--all", "--name"]).trim(), "");
+    answers(&source, NAME);
+    let said = cut_short(&source, &target, || {
+        let killed = process::run(Command::new("kill").args(["-9", &target.daemon_pid().to_string()]));
+        assert!(killed.status.success(), "{}", killed.text);
+    });
+    assert!(said.contains("client socket is closed"), "{said}");
+    answers(&source, NAME);
+    until("nothing of it is left", || {
+        let listed = target.virsh(SYSTEM, &["list", "--all", "--name"]);
+        if listed.status.success() && listed.text.trim().is_empty() { Ok(()) } else { Err(listed.text) }
+    });
 }

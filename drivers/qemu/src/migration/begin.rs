@@ -10,7 +10,7 @@ use virtwire_protocol::remote::NonnullDomain;
 use super::capabilities::{self, Side};
 use super::cookie::{Cookie, Nbd};
 use super::params::{Asked, flag, name};
-use super::{Moving, Phase, Way, alike, allowed, broken, copied};
+use super::{Moving, Phase, Way, alike, allowed, broken, copied, tunnel};
 use crate::argv::storage::top_node;
 use crate::blockjob::virtual_size;
 use crate::define::text;
@@ -66,6 +66,13 @@ pub(super) async fn describe(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked) -
         let text = "offline migration must be specified with the persistent flag set";
         return Err(QEMU.operation_invalid(text));
     }
+    if asked.has(flag::OFFLINE) && (asked.has(flag::NON_SHARED_DISK) || asked.has(flag::NON_SHARED_INC)) {
+        return Err(QEMU.operation_invalid("offline migration cannot handle non-shared storage"));
+    }
+    if asked.has(flag::OFFLINE) && asked.has(flag::TUNNELLED) {
+        return Err(QEMU.operation_invalid("tunnelled offline migration does not make sense"));
+    }
+    tunnel::fits(asked)?;
     allowed::leave(driver, guest, asked)?;
     if let Some(live) = &live {
         copied::check(&live.domain, asked)?;

@@ -23,7 +23,8 @@ enum Use {
     Flag(u32),
     /// This side has it by itself.
     Always(Side),
-    /// Both sides have it where both know it; one that had it alone would wait for the other for ever.
+    /// Both sides have it where both know it; one that had it alone would wait for the other for ever. It needs a way
+    /// back, which a tunnel is not.
     Both,
     /// The same, where a flag asks for what it belongs to.
     BothWith(u32),
@@ -84,7 +85,7 @@ fn wanted(asked: &Asked, side: Side, own: &[Capability], other: &[Capability]) -
             Use::Flag(flag::COMPRESSED) => asked.has(flag::COMPRESSED) && compresses(asked, name),
             Use::Flag(by) => asked.has(*by),
             Use::Always(by) => *by == side && has(own, name),
-            Use::Both => has(own, name) && has(other, name),
+            Use::Both => !asked.has(flag::TUNNELLED) && has(own, name) && has(other, name),
             Use::BothWith(by) => asked.has(*by) && has(own, name) && has(other, name),
         };
         if !on {

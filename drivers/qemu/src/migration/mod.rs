@@ -29,13 +29,14 @@ mod recover;
 mod room;
 mod stats;
 mod tls;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 use virtwire_conf::Domain;
-use virtwire_driver_api::CallCx;
+use virtwire_driver_api::{CallCx, StreamEnd};
 use virtwire_protocol::remote::*;
 
 use crate::driver::Qemu;
@@ -195,7 +196,7 @@ pub(crate) async fn prepare3_params(
 ) -> Result<DomainMigratePrepare3ParamsRet> {
     let asked = Asked::new(args.params, args.flags, "qemuDomainMigratePrepare3Params")?;
     driver.shared.entrance.check(&asked)?;
-    let (cookie_out, uri_out) = prepare::prepare(driver, cx, &asked, &args.cookie_in).await?;
+    let (cookie_out, uri_out) = prepare::prepare(driver, cx, &asked, &args.cookie_in, None).await?;
     Ok(DomainMigratePrepare3ParamsRet { cookie_out, uri_out: uri_out.map(Into::into) })
 }
 
@@ -208,8 +209,46 @@ pub(crate) async fn prepare3(
         Older { xml: Some(args.dom_xml), name: args.dname, uri: args.uri_in, bandwidth: args.resource };
     let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigratePrepare3")?;
     driver.shared.entrance.check(&asked)?;
-    let (cookie_out, uri_out) = prepare::prepare(driver, cx, &asked, &args.cookie_in).await?;
+    let (cookie_out, uri_out) = prepare::prepare(driver, cx, &asked, &args.cookie_in, None).await?;
     Ok(DomainMigratePrepare3Ret { cookie_out, uri_out: uri_out.map(Into::into) })
+}
+
+pub(crate) async fn prepare_tunnel3_params(
+    driver: &Qemu,
+    cx: &CallCx,
+    args: DomainMigratePrepareTunnel3ParamsArgs,
+    stream: StreamEnd,
+) -> Result<DomainMigratePrepareTunnel3ParamsRet> {
+    let asked = Asked::new(args.params, args.flags, "qemuDomainMigratePrepareTunnel3Params")?;
+    driver.shared.entrance.check(&asked)?;
+    let (cookie_out, _) = prepare::prepare(driver, cx, &asked, &args.cookie_in, Some(stream)).await?;
+    Ok(DomainMigratePrepareTunnel3ParamsRet { cookie_out })
+}
+
+pub(crate) async fn prepare_tunnel3(
+    driver: &Qemu,
+    cx: &CallCx,
+    args: DomainMigratePrepareTunnel3Args,
+    stream: StreamEnd,
+) -> Result<DomainMigratePrepareTunnel3Ret> {
+    let older = Older { xml: Some(args.dom_xml), name: args.dname, uri: None, bandwidth: args.resource };
+    let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigratePrepareTunnel3")?;
+    driver.shared.entrance.check(&asked)?;
+    let (cookie_out, _) = prepare::prepare(driver, cx, &asked, &args.cookie_in, Some(stream)).await?;
+    Ok(DomainMigratePrepareTunnel3Ret { cookie_out })
+}
+
+/// The oldest form, without a cookie.
+pub(crate) async fn prepare_tunnel(
+    driver: &Qemu,
+    cx: &CallCx,
+    args: DomainMigratePrepareTunnelArgs,
+    stream: StreamEnd,
+) -> Result<()> {
+    let older = Older { xml: Some(args.dom_xml), name: args.dname, uri: None, bandwidth: args.resource };
+    let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigratePrepareTunnel")?;
+    driver.shared.entrance.check(&asked)?;
+    prepare::prepare(driver, cx, &asked, &[], Some(stream)).await.map(drop)
 }
 
 pub(crate) async fn perform3_params(
@@ -219,6 +258,7 @@ pub(crate) async fn perform3_params(
 ) -> Result<DomainMigratePerform3ParamsRet> {
     let asked = Asked::new(args.params, args.flags, "qemuDomainMigratePerform3Params")?;
     driver.shared.entrance.check(&asked)?;
+    tunnel::check(&asked)?;
     if let Some(uri) = args.dconnuri.filter(|_| asked.has(flag::PEER2PEER)) {
         peers::migrate(driver, cx, &args.dom, asked, &uri.to_str_lossy()).await?;
         return Ok(DomainMigratePerform3ParamsRet::default());
@@ -235,6 +275,7 @@ pub(crate) async fn perform3(
     let older = Older { xml: args.xmlin, name: args.dname, uri: args.uri, bandwidth: args.resource };
     let asked = Asked::new(older.params(), older_flags(args.flags), "qemuDomainMigratePerform3")?;
     driver.shared.entrance.check(&asked)?;
+    tunnel::check(&asked)?;
     if let Some(uri) = args.dconnuri.filter(|_| asked.has(flag::PEER2PEER)) {
         peers::migrate(driver, cx, &args.dom, asked, &uri.to_str_lossy()).await?;
         return Ok(DomainMigratePerform3Ret::default());

@@ -9,6 +9,7 @@ use crate::error::{QEMU, Result, check_flags};
 
 /// `VIR_MIGRATE_…`
 pub(super) mod flag {
+    pub(crate) const LIVE: u32 = 1 << 0;
     pub(crate) const PEER2PEER: u32 = 1 << 1;
     pub(crate) const TUNNELLED: u32 = 1 << 2;
     pub(crate) const PERSIST_DEST: u32 = 1 << 3;
@@ -79,10 +80,8 @@ const KNOWN: [(&str, Kind); 24] = [
 const LISTS: [&str; 3] = [name::DISKS, name::DETECT_ZEROES, name::COMPRESSION];
 
 /// What is not served, by the flag that asks for it.
-const REFUSED: [(u32, &str); 2] = [
-    (flag::TUNNELLED, "tunnelled migration is not supported"),
-    (flag::ZEROCOPY, "migration without copies of sent memory is not supported"),
-];
+const REFUSED: [(u32, &str); 1] =
+    [(flag::ZEROCOPY, "migration without copies of sent memory is not supported")];
 
 /// What a client asks.
 #[derive(Clone, Default)]
@@ -111,6 +110,10 @@ impl Asked {
         let asked = Self { flags, params };
         if asked.has(flag::POSTCOPY_RESUME) && !asked.has(flag::POSTCOPY) {
             let text = "resuming failed post-copy migration requires post-copy to be enabled";
+            return Err(QEMU.argument_unsupported(text));
+        }
+        if asked.has(flag::POSTCOPY) && (!asked.has(flag::LIVE) || asked.has(flag::PAUSED)) {
+            let text = "post-copy migration is not supported with non-live or paused migration";
             return Err(QEMU.argument_unsupported(text));
         }
         if asked.has(flag::ZEROCOPY) && !asked.has(flag::PARALLEL) {

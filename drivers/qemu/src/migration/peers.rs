@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use virtwire_driver_api::{CallCx, Far};
+use virtwire_driver_api::{CallCx, Far, Tunnel};
 use virtwire_protocol::error::ErrorDomain;
 use virtwire_protocol::remote::{
-    DomainMigrateFinish3ParamsArgs, DomainMigratePrepare3ParamsArgs, NonnullDomain, TypedParam,
+    DomainMigrateFinish3ParamsArgs, DomainMigratePrepare3ParamsArgs, DomainMigratePrepareTunnel3ParamsArgs,
+    NonnullDomain, TypedParam,
 };
 
 use super::params::{Asked, flag, name};
@@ -89,19 +90,14 @@ impl Course<'_> {
         let flags = self.flags();
         let xml = vec![TypedParam::new(name::DEST_XML, xml)];
         let params = self.asked.with(xml.clone()).params;
-        let prepare = DomainMigratePrepare3ParamsArgs { params, cookie_in: cookie, flags };
-        let prepared = self.far.prepare(prepare).await?;
-        if let Some(uri) = prepared.uri_out {
-            let uri = TypedParam::new(name::URI, &*uri.to_str_lossy());
-            self.asked = self.asked.with(vec![uri]);
-        }
+        let (cookie, tunnel) = self.prepare(params, cookie, flags).await?;
         self.guest.with_moving(Way::Out, |moving| moving.phase = Phase::Performing);
         self.driver.save_status(self.guest);
         let offline = self.asked.has(flag::OFFLINE);
         let sent = if offline {
             Ok(Vec::new())
         } else {
-            perform::send(self.driver, self.guest, &self.asked, &prepared.cookie_out).await
+            perform::send(self.driver, self.guest, &self.asked, &cookie, tunnel).await
         };
         self.guest.with_moving(Way::Out, |moving| {
             if sent.is_ok() {
@@ -128,6 +124,27 @@ impl Course<'_> {
         self.guest.with_moving(Way::Out, |moving| moving.phase = Phase::Confirming);
         self.driver.save_status(self.guest);
         confirm::leave(self.driver, self.guest, &self.asked, &finished.cookie_out).await
+    }
+
+    /// Has the target wait for the guest. Returns its cookie, and the tunnel if the guest is to go by one.
+    async fn prepare(
+        &mut self,
+        params: Vec<TypedParam>,
+        cookie_in: Vec<u8>,
+        flags: u32,
+    ) -> Result<(Vec<u8>, Option<Box<dyn Tunnel>>)> {
+        if self.asked.has(flag::TUNNELLED) {
+            let args = DomainMigratePrepareTunnel3ParamsArgs { params, cookie_in, flags };
+            let (prepared, tunnel) = self.far.prepare_tunnel(args).await?;
+            return Ok((prepared.cookie_out, Some(tunnel)));
+        }
+        let args = DomainMigratePrepare3ParamsArgs { params, cookie_in, flags };
+        let prepared = self.far.prepare(args).await?;
+        if let Some(uri) = prepared.uri_out {
+            let uri = TypedParam::new(name::URI, &*uri.to_str_lossy());
+            self.asked = self.asked.with(vec![uri]);
+        }
+        Ok((prepared.cookie_out, None))
     }
 
     /// What the target is asked.

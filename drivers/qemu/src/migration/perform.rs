@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use virtwire_driver_api::CallCx;
+use virtwire_driver_api::{CallCx, Tunnel};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 use virtwire_protocol::remote::{NonnullDomain, TypedParam};
 use virtwire_qmp::commands::{Getfd, Migrate, MigrateCancel, MigrateContinue, QueryMigrate};
@@ -13,7 +13,8 @@ use virtwire_qmp::commands::{Getfd, Migrate, MigrateCancel, MigrateContinue, Que
 use super::capabilities::{self, Side};
 use super::cookie::Cookie;
 use super::params::{Asked, flag, name};
-use super::place::{Goal, bracketed};
+use super::place::{CONNECTION, Goal, bracketed};
+use super::tunnel::Outlet;
 use super::{FOR_EVER, Moving, Phase, Stats, Way, allowed, begin, confirm, mirrors, tls};
 use crate::define::text;
 use crate::driver::Qemu;
@@ -23,8 +24,6 @@ use crate::jobs::NO_LIMIT;
 use crate::process::connect;
 use crate::save::replacement;
 
-/// QEMU's name of the connection.
-const CONNECTION: &str = "migrate";
 /// `VIR_DOMAIN_XML_SECURE`, `…_INACTIVE` and `…_MIGRATABLE`
 const SECURE_INACTIVE: u32 = 1 | 2;
 const MIGRATABLE: u32 = 8;
@@ -41,8 +40,12 @@ pub(super) async fn perform(
     cookie: Vec<u8>,
 ) -> Result<Vec<u8>> {
     let guest = driver.guest(dom)?;
+    if asked.has(flag::TUNNELLED) {
+        let text = "cannot perform tunnelled migration without using peer2peer flag";
+        return Err(QEMU.operation_invalid(text));
+    }
     enter(driver, &guest, cx, &asked).await?;
-    let sent = send(driver, &guest, &asked, &cookie).await;
+    let sent = send(driver, &guest, &asked, &cookie, None).await;
     if sent.is_err() {
         confirm::stay(driver, &guest).await;
         return sent;
@@ -89,18 +92,37 @@ async fn enter(driver: &Qemu, guest: &Arc<Guest>, cx: &CallCx, asked: &Asked) ->
     Ok(())
 }
 
-pub(super) async fn send(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cookie: &[u8]) -> Result<Vec<u8>> {
+/// Sends a guest, through a tunnel or to where the client says.
+///
+/// # Errors
+/// It is called off, or cannot be sent.
+pub(super) async fn send(
+    driver: &Qemu,
+    guest: &Arc<Guest>,
+    asked: &Asked,
+    cookie: &[u8],
+    tunnel: Option<Box<dyn Tunnel>>,
+) -> Result<Vec<u8>> {
     let live = guest.live()?;
     let uuid = uuid::Uuid::from_bytes(guest.uuid);
     let cookie = Cookie::read(driver, cookie, &guest.name, uuid)?;
-    let uri = asked.text(name::URI).ok_or_else(|| QEMU.internal_error("no URI to migrate to"))?;
-    let goal = Goal::parse(&uri)?;
+    let goal = match &tunnel {
+        Some(_) => None,
+        None => {
+            let uri = asked.text(name::URI).ok_or_else(|| QEMU.internal_error("no URI to migrate to"))?;
+            Some(Goal::parse(&uri)?)
+        }
+    };
     if !asked.has(flag::POSTCOPY_RESUME) {
         tls::Keys::of(driver, asked).await?.give(&live, asked, Side::Source).await?;
-        tell(guest, &live, (asked, &goal), &cookie).await?;
+        tell(guest, &live, (asked, goal.as_ref()), &cookie).await?;
     }
     let port = cookie.nbd.as_ref().and_then(|nbd| nbd.port);
-    let sent = pass(driver, guest, &live, asked, &goal, port).await;
+    let sent = match (tunnel, &goal) {
+        (Some(tunnel), _) => through(driver, guest, &live, asked, tunnel).await,
+        (None, Some(goal)) => pass(driver, guest, &live, asked, goal, port).await,
+        (None, None) => Err(QEMU.internal_error("no way to migrate by")),
+    };
     if sent.is_err() {
         mirrors::take_back(driver, guest, &live).await;
     }
@@ -119,6 +141,24 @@ pub(super) async fn send(driver: &Qemu, guest: &Arc<Guest>, asked: &Asked, cooki
     Ok(left.write())
 }
 
+/// Sends the memory through a tunnel.
+async fn through(
+    driver: &Qemu,
+    guest: &Guest,
+    live: &Live,
+    asked: &Asked,
+    tunnel: Box<dyn Tunnel>,
+) -> Result<()> {
+    let (outlet, connection) = Outlet::open(tunnel)?;
+    give(live, connection).await?;
+    start(guest, live, asked, format!("fd:{CONNECTION}")).await?;
+    match driver.watch(guest, live).await {
+        Ok(()) => outlet.arrives().await,
+        Err(error) if guest.with_moving(Way::Out, |moving| moving.canceled) == Some(true) => Err(error),
+        Err(error) => Err(outlet.failure().unwrap_or(error)),
+    }
+}
+
 /// Copies disks, and sends the memory.
 async fn pass(
     driver: &Qemu,
@@ -129,11 +169,11 @@ async fn pass(
     disks: Option<u16>,
 ) -> Result<()> {
     if asked.has(flag::POSTCOPY_RESUME) {
-        start(guest, live, asked, goal).await?;
+        start(guest, live, asked, connect_to(live, asked, goal).await?).await?;
         return driver.watch(guest, live).await;
     }
     mirrors::begin(driver, guest, live, asked, goal, disks).await?;
-    start(guest, live, asked, goal).await?;
+    start(guest, live, asked, connect_to(live, asked, goal).await?).await?;
     driver.watch(guest, live).await
 }
 
@@ -149,33 +189,47 @@ async fn kept(driver: &Qemu, guest: &Guest, asked: &Asked) -> Result<String> {
 }
 
 /// Tells QEMU how it is to send.
-async fn tell(guest: &Guest, live: &Live, (asked, goal): (&Asked, &Goal), cookie: &Cookie) -> Result<()> {
+async fn tell(
+    guest: &Guest,
+    live: &Live,
+    (asked, goal): (&Asked, Option<&Goal>),
+    cookie: &Cookie,
+) -> Result<()> {
     let own = capabilities::of(&live.monitor, Side::Source).await?;
     let limit = guest.lock().migration_speed.unwrap_or(NO_LIMIT);
     let usual = TypedParam::new(name::BANDWIDTH, limit);
     let asked = asked.or(usual);
-    let (asked, other) = ((&asked, Some(goal)), &cookie.capabilities);
+    let (asked, other) = ((&asked, goal), &cookie.capabilities);
     let before = capabilities::set(&live.monitor, asked, Side::Source, &own, other).await?;
     guest.with_moving(Way::Out, |moving| moving.before = before);
     Ok(())
 }
 
-/// Has QEMU begin.
-async fn start(guest: &Guest, live: &Live, asked: &Asked, goal: &Goal) -> Result<()> {
+/// Where a guest goes, in QEMU's words.
+async fn connect_to(live: &Live, asked: &Asked, goal: &Goal) -> Result<String> {
     // Several connections, or one that may be made anew, are QEMU's own business.
     let by_itself = asked.has(flag::PARALLEL) || asked.has(flag::POSTCOPY);
-    let uri = match goal {
+    Ok(match goal {
         Goal::Tcp(host, Some(port)) if by_itself => {
             format!("tcp:{}:{port}", bracketed(host))
         }
         Goal::Unix(path) if by_itself => format!("unix:{path}"),
         goal => {
-            let name = Getfd { fdname: CONNECTION.to_owned() };
-            let connection = dial(goal).await?;
-            live.monitor.execute_with_fds(&name, vec![connection]).await.map_err(monitor)?;
+            give(live, dial(goal).await?).await?;
             format!("fd:{CONNECTION}")
         }
-    };
+    })
+}
+
+/// Gives QEMU a connection.
+async fn give(live: &Live, connection: OwnedFd) -> Result<()> {
+    let name = Getfd { fdname: CONNECTION.to_owned() };
+    live.monitor.execute_with_fds(&name, vec![connection]).await.map_err(monitor)?;
+    Ok(())
+}
+
+/// Has QEMU begin.
+async fn start(guest: &Guest, live: &Live, asked: &Asked, uri: String) -> Result<()> {
     if guest.with_moving(Way::Out, |moving| moving.canceled).unwrap_or(true) {
         return Err(QEMU.operation_aborted("migration out: canceled by client"));
     }

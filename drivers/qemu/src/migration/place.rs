@@ -13,6 +13,9 @@ use crate::settings::Settings;
 /// The ports that guests come in at, unless `qemu.conf` says others.
 const PORTS: RangeInclusive<u16> = 49152..=49215;
 
+/// QEMU's name of a connection that it is given.
+pub(super) const CONNECTION: &str = "migrate";
+
 /// What `qemu.conf` says of guests that come in.
 #[derive(Debug)]
 pub(crate) struct Entrance {
@@ -163,6 +166,8 @@ pub(super) fn bracketed(address: &str) -> String {
 pub(super) enum Door {
     /// At a socket in the file system.
     Socket(String),
+    /// A stream of the source's daemon.
+    Tunnel,
     /// At an address, and a port that the source knows.
     Known(String, u16),
     /// At an address, and a port that the source is told of, as what is said before the port.
@@ -204,6 +209,7 @@ impl Door {
     pub(super) fn incoming(&self) -> String {
         match self {
             Self::Socket(path) => format!("unix:{path}"),
+            Self::Tunnel => format!("fd:{CONNECTION}"),
             Self::Known(address, port) => format!("tcp:{address}:{port}"),
             Self::Leased(address, lease, _) => format!("tcp:{address}:{}", lease.port()),
         }
@@ -213,7 +219,7 @@ impl Door {
     pub(super) fn told(&self) -> Option<String> {
         match self {
             Self::Leased(_, lease, before) => Some(format!("{before}:{}", lease.port())),
-            Self::Socket(_) | Self::Known(..) => None,
+            Self::Socket(_) | Self::Tunnel | Self::Known(..) => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The second step, at the target: a door is opened for the guest.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,17 +10,18 @@ use virtwire_conf::Domain;
 use virtwire_conf::domain::features::Cpu;
 use virtwire_conf::table::Element;
 use virtwire_conf::xml::Document;
-use virtwire_driver_api::CallCx;
+use virtwire_driver_api::{CallCx, StreamEnd};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
-use virtwire_qmp::commands::{MigrateIncoming, MigrateRecover};
+use virtwire_qmp::commands::{Getfd, MigrateIncoming, MigrateRecover};
 use virtwire_qmp::{Monitor, QmpError};
 
 use super::capabilities::{self, Capability, Side};
 use super::cookie::Cookie;
 use super::exports::{self, Server};
 use super::params::{Asked, flag, name};
-use super::place::Door;
+use super::place::{CONNECTION, Door};
 use super::tls::Keys;
+use super::tunnel::{self, Inlet};
 use super::{Moving, Phase, Way, begin, broken, room};
 use crate::begin::{Begin, Memory};
 use crate::define::{check_name, transient};
@@ -32,6 +34,8 @@ pub(crate) struct Incoming {
     asked: Asked,
     /// Where, in QEMU's words.
     uri: String,
+    /// By what, where it has come already.
+    connection: Option<OwnedFd>,
     keys: Keys,
     /// Where the content of its disks comes in, in QEMU's words.
     disks: Option<Value>,
@@ -41,8 +45,8 @@ pub(crate) struct Incoming {
     pub(crate) cpu: Option<Cpu>,
 }
 
-/// Starts a QEMU that waits for a guest. Returns the cookie for the source, and where it is to send the guest, unless
-/// it knows.
+/// Starts a QEMU that waits for a guest, at the end of a tunnel if there is one. Returns the cookie for the source, and
+/// where it is to send the guest, unless it knows.
 ///
 /// # Errors
 /// The guest cannot come here.
@@ -51,7 +55,9 @@ pub(super) async fn prepare(
     cx: &CallCx,
     asked: &Asked,
     cookie: &[u8],
+    tunnel: Option<StreamEnd>,
 ) -> Result<(Vec<u8>, Option<String>)> {
+    tunnel::is_meant(asked, tunnel.is_some())?;
     let xml = asked.text(name::DEST_XML).ok_or_else(|| QEMU.internal_error("no domain XML passed"))?;
     let mut domain = Domain::parse(&xml, driver.options().await?)?;
     let (origin, uuid) = (domain.name.clone(), domain.uuid.unwrap_or_default());
@@ -63,11 +69,16 @@ pub(super) async fn prepare(
     if asked.has(flag::POSTCOPY_RESUME) {
         return again(driver, cx, asked, &domain.name, origin).await;
     }
+    let (inlet, connection) = tunnel.map(Inlet::open).transpose()?.unzip();
     let made = room::make(driver, &domain, asked, cookie.nbd.as_ref()).await?;
     let coming = Coming { cx, asked, cookie, origin, domain };
-    let prepared = coming.find_door(driver).await;
-    if prepared.is_err() {
-        room::remove(driver, made).await;
+    let prepared = match connection {
+        Some(connection) => coming.prepare(driver, (Door::Tunnel, Some(connection)), None).await,
+        None => coming.find_door(driver).await,
+    };
+    match (&prepared, inlet) {
+        (Err(_), _) => room::remove(driver, made).await,
+        (Ok(_), inlet) => inlet.into_iter().for_each(Inlet::flow),
     }
     prepared
 }
@@ -133,7 +144,7 @@ impl Coming<'_> {
             let disks = Server::open(&driver.shared.entrance, asked)?;
             let leased = matches!(door, Door::Leased(..)) || disks.as_ref().is_some_and(Server::is_leased);
             let elsewhere = leased && tries < TRIES;
-            match self.prepare(driver, door, disks).await {
+            match self.prepare(driver, (door, None), disks).await {
                 // What else listens there is seen the next time.
                 Err(error) if elsewhere && error.message.ends_with(IN_USE) => tries += 1,
                 prepared => return prepared,
@@ -144,7 +155,7 @@ impl Coming<'_> {
     async fn prepare(
         &self,
         driver: &Qemu,
-        door: Door,
+        (door, connection): (Door, Option<OwnedFd>),
         disks: Option<Server>,
     ) -> Result<(Vec<u8>, Option<String>)> {
         let Self { cx, asked, cookie, origin, domain } = self;
@@ -166,7 +177,8 @@ impl Coming<'_> {
         guest.set_moving(Some(moving));
         let cpu = cookie.cpu.as_deref().map(processor).transpose()?;
         let (other, keys) = (cookie.capabilities.clone(), Keys::of(driver, asked).await?);
-        let incoming = Incoming { asked: (*asked).clone(), uri, keys, disks: address, other, cpu };
+        let asked_for = (*asked).clone();
+        let incoming = Incoming { asked: asked_for, uri, connection, keys, disks: address, other, cpu };
         let security = driver.shared.security.as_ref().filter(|_| asked.has(flag::POSTCOPY));
         let lent = security.map_or(Ok(()), |dac| dac.lend(domain, Path::new(FAULTS)));
         let begin = Begin { paused: true, memory: Memory::Incoming(Box::new(incoming)) };
@@ -222,6 +234,11 @@ impl Incoming {
         guest.told.send_replace(String::new());
         if let Some(address) = &self.disks {
             exports::serve(&live, &self.asked, address).await?;
+        }
+        if let Some(connection) = &self.connection {
+            let name = Getfd { fdname: CONNECTION.to_owned() };
+            let connection = connection.try_clone().map_err(|error| tunnel::broken(&error))?;
+            live.monitor.execute_with_fds(&name, vec![connection]).await.map_err(monitor)?;
         }
         listen(&live.monitor, self.uri.clone()).await.map_err(monitor)
     }

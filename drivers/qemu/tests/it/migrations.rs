@@ -1,12 +1,11 @@
 //! Guests that go from one driver to another, each with a host of its own, step by step as a client asks.
 
-use std::sync::Arc;
+mod peers;
 
 use uuid::Uuid;
-use virtwire_driver_api::{CallCx, Far, HypervisorDriver, Reach, async_trait};
-use virtwire_driver_qemu::Qemu;
+use virtwire_driver_api::{CallCx, HypervisorDriver};
+use virtwire_protocol::VirtError;
 use virtwire_protocol::remote::*;
-use virtwire_protocol::{ErrorDomain, VirtError};
 
 use crate::host::Host;
 use crate::lives::daemon;
@@ -14,7 +13,6 @@ use crate::qemu;
 
 /// `VIR_MIGRATE_…`
 const LIVE: u32 = 1;
-const PEER2PEER: u32 = 2;
 const PERSIST_DEST: u32 = 8;
 const UNDEFINE_SOURCE: u32 = 16;
 const PAUSED: u32 = 32;
@@ -473,69 +471,4 @@ fn a_guest_stays_whose_daemons_end_while_it_is_sent() {
 
 async fn destroy(host: &Host, dom: NonnullDomain) {
     host.driver.domain_destroy(&CallCx::default(), DomainDestroyArgs { dom }).await.unwrap();
-}
-
-/// The way to the target's driver.
-#[derive(Clone)]
-struct Across(Qemu);
-
-#[async_trait]
-impl Reach for Across {
-    async fn open(&self, uri: &str) -> Result<Box<dyn Far>, VirtError> {
-        match uri {
-            "qemu://there/system" => Ok(Box::new(self.clone())),
-            _ => Err(ErrorDomain::RPC.rpc("no way there")),
-        }
-    }
-}
-
-#[async_trait]
-impl Far for Across {
-    async fn supports(&self, _: i32) -> Result<bool, VirtError> {
-        Ok(true)
-    }
-
-    async fn prepare(
-        &self,
-        args: DomainMigratePrepare3ParamsArgs,
-    ) -> Result<DomainMigratePrepare3ParamsRet, VirtError> {
-        self.0.domain_migrate_prepare3_params(&CallCx::default(), args).await
-    }
-
-    async fn finish(
-        &self,
-        args: DomainMigrateFinish3ParamsArgs,
-    ) -> Result<DomainMigrateFinish3ParamsRet, VirtError> {
-        self.0.domain_migrate_finish3_params(&CallCx::default(), args).await
-    }
-}
-
-#[tokio::test]
-async fn peers_give_a_guest_to_each_other() {
-    if qemu().is_none() {
-        return;
-    }
-    let mut pair = Pair::new().await;
-    let dom = pair.talking().await;
-    let migrate = async |uri: &str| {
-        let args = DomainMigratePerform3ParamsArgs {
-            dom: dom.clone(),
-            dconnuri: Some(uri.into()),
-            params: vec![TypedParam::new("migrate_uri", "tcp://127.0.0.1")],
-            cookie_in: Vec::new(),
-            flags: LIVE | PEER2PEER | UNDEFINE_SOURCE,
-        };
-        pair.source.driver.domain_migrate_perform3_params(&pair.cx, args).await
-    };
-    let error = migrate("qemu://there/system").await.unwrap_err();
-    assert!(error.message.contains("switched off"), "{error}");
-    pair.source.driver.set_reach(Arc::new(Across(pair.target.driver.clone())));
-    assert_eq!(migrate("qemu://nowhere/system").await.unwrap_err().message, "no way there");
-    migrate("qemu://there/system").await.unwrap();
-    assert_eq!(pair.source.lives().await, [SUSPENDED_MIGRATED, SHUTDOWN, STOPPED_MIGRATED]);
-    assert_eq!(pair.target.lives().await, [STARTED_MIGRATED, RESUMED_MIGRATED]);
-    let there = DomainLookupByUuidArgs { uuid: dom.uuid };
-    let there = pair.target.driver.domain_lookup_by_uuid(&pair.cx, there).await.unwrap().dom;
-    assert_eq!(pair.target.state(&there).await, RUNNING_MIGRATED);
-    pair.destroy_there(there).await;
 }
