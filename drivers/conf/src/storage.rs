@@ -19,6 +19,31 @@ keywords! {
     }
 }
 
+/// File systems on a device.
+pub const FILE_SYSTEMS: &[&str] = &[
+    "auto", "ext2", "ext3", "ext4", "ufs", "iso9660", "udf", "gfs", "gfs2", "vfat", "hfs+", "xfs", "ocfs2",
+    "vmfs",
+];
+/// File systems of another host.
+pub const NETWORK_FILE_SYSTEMS: &[&str] = &["auto", "nfs", "glusterfs", "cifs"];
+/// What groups volumes.
+pub const VOLUME_GROUPS: &[&str] = &["unknown", "lvm2"];
+/// What divides a disk.
+pub const PARTITION_TABLES: &[&str] = &["unknown", "dos", "dvh", "gpt", "mac", "bsd", "pc98", "sun", "lvm2"];
+
+impl PoolType {
+    /// The formats that the source of a pool may have, where there is a choice.
+    pub const fn source_formats(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Fs => Some(FILE_SYSTEMS),
+            Self::Netfs => Some(NETWORK_FILE_SYSTEMS),
+            Self::Logical => Some(VOLUME_GROUPS),
+            Self::Disk => Some(PARTITION_TABLES),
+            _ => None,
+        }
+    }
+}
+
 element! {
     /// `<pool>`.
     pub struct StoragePool {
@@ -56,7 +81,7 @@ element! {
         child adapter: Option<PoolAdapter>;
         leaf name: Option<String>;
         child initiator: Option<Initiator>;
-        child format: Option<PoolFormat>;
+        child format: Option<SourceFormat>;
         child auth: Option<PoolAuth>;
         child protocol: Option<PoolProtocol>;
         child vendor: Option<PoolName>;
@@ -66,7 +91,7 @@ element! {
     /// `<host>` of a pool.
     pub struct PoolHost {
         attr name: Option<String>;
-        attr port: Option<u32>;
+        attr port: Option<i32>;
     }
 
     /// `<device>` of a pool.
@@ -102,6 +127,11 @@ element! {
     pub struct ParentAddress {
         attr unique_id: Option<u32>;
         child address: Option<crate::domain::device::PciAddress>;
+    }
+
+    /// `<format>` of a pool's source.
+    pub struct SourceFormat {
+        attr type_ "type": Option<String>;
     }
 
     /// `<format>`.

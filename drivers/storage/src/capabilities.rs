@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use virtwire_conf::storage::{FILE_SYSTEMS, NETWORK_FILE_SYSTEMS, PARTITION_TABLES, VOLUME_GROUPS};
 use virtwire_driver_api::check_flags;
 use virtwire_protocol::remote::*;
 
@@ -12,12 +13,6 @@ const FILES: &[&str] = &[
     "none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop", "cow", "qcow",
     "qcow2", "qed", "vmdk",
 ];
-const FILE_SYSTEMS: &[&str] = &[
-    "auto", "ext2", "ext3", "ext4", "ufs", "iso9660", "udf", "gfs", "gfs2", "vfat", "hfs+", "xfs", "ocfs2",
-    "vmfs",
-];
-const NETWORK_FILE_SYSTEMS: &[&str] = &["auto", "nfs", "glusterfs", "cifs"];
-const PARTITION_TABLES: &[&str] = &["unknown", "dos", "dvh", "gpt", "mac", "bsd", "pc98", "sun", "lvm2"];
 const PARTITIONS: &[&str] =
     &["none", "linux", "fat16", "fat32", "linux-swap", "linux-lvm", "linux-raid", "extended"];
 
@@ -29,7 +24,7 @@ const KINDS: &[(&str, Formats, Formats)] = &[
     ("dir", None, Some(("raw", FILES))),
     ("fs", Some(("auto", FILE_SYSTEMS)), Some(("raw", FILES))),
     ("netfs", Some(("auto", NETWORK_FILE_SYSTEMS)), Some(("raw", FILES))),
-    ("logical", Some(("lvm2", &["unknown", "lvm2"])), None),
+    ("logical", Some(("lvm2", VOLUME_GROUPS)), None),
     ("disk", Some(("unknown", PARTITION_TABLES)), Some(("none", PARTITIONS))),
     ("iscsi", None, None),
     ("iscsi-direct", None, None),

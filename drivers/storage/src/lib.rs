@@ -11,6 +11,7 @@ mod mount;
 mod pool;
 mod program;
 mod serve;
+mod sources;
 mod volume;
 
 pub use capabilities::host as host_capabilities;

@@ -1,7 +1,7 @@
 //! What clients ask about pools.
 
 use virtwire_conf::FormatOptions;
-use virtwire_driver_api::{POOL_FLAGS, POOL_KINDS, check_flags, passes, pool_kind_passes};
+use virtwire_driver_api::{POOL_FLAGS, check_flags, passes, pool_kind_passes};
 use virtwire_protocol::remote::*;
 
 use crate::pool::Pool;
@@ -101,15 +101,4 @@ pub(crate) async fn is_persistent(
     args: StoragePoolIsPersistentArgs,
 ) -> Result<StoragePoolIsPersistentRet> {
     pools.with(&args.pool, |pool| Ok(StoragePoolIsPersistentRet { persistent: pool.persistent.into() }))
-}
-
-pub(crate) async fn find_sources(
-    _: &Pools,
-    args: ConnectFindStoragePoolSourcesArgs,
-) -> Result<ConnectFindStoragePoolSourcesRet> {
-    let kind = args.r#type.to_str_lossy();
-    if !POOL_KINDS.contains(&&*kind) {
-        return Err(STORAGE.internal_error(format_args!("unknown storage pool type {kind}")));
-    }
-    Err(STORAGE.no_support(format_args!("pool type '{kind}' does not support source discovery")))
 }

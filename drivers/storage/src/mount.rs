@@ -29,7 +29,7 @@ pub(crate) fn source(definition: &StoragePool) -> Option<String> {
 }
 
 fn format(definition: &StoragePool) -> &str {
-    definition.source.format.as_ref().map_or("auto", |format| format.type_.as_str())
+    definition.source.format.as_ref().and_then(|format| format.type_.as_deref()).unwrap_or("auto")
 }
 
 /// The words that mount it: `mount -o … -t … SOURCE TARGET`.

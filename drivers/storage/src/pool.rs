@@ -210,7 +210,7 @@ impl Pools {
 }
 
 /// Directories can be served here, and file systems to be mounted.
-fn check_kind(kind: PoolType) -> Result<()> {
+pub(crate) fn check_kind(kind: PoolType) -> Result<()> {
     match kind {
         PoolType::Dir | PoolType::Fs | PoolType::Netfs => Ok(()),
         other => Err(STORAGE.internal_error(format_args!(

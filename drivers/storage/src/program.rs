@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use tokio::process::Command;
+use virtwire_protocol::error::ErrorDomain;
 
 use crate::{Result, STORAGE};
 
@@ -23,17 +24,22 @@ pub(crate) async fn output(program: &str, args: &[impl AsRef<OsStr>]) -> Result<
 /// `VIR_ERR_INTERNAL_ERROR` with what it printed if it fails, or why it cannot be started.
 pub(crate) async fn run(program: &str, args: &[impl AsRef<OsStr>]) -> Result<()> {
     let output = output(program, args).await?;
+    let words: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect();
+    check(&output, &format!("{} {}", find(program).display(), words.join(" ")))
+}
+
+/// A program that was called with a line has succeeded.
+///
+/// # Errors
+/// `VIR_ERR_INTERNAL_ERROR` with what it printed.
+pub(crate) fn check(output: &Output, line: &str) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let program = find(program);
-    let words: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy()).collect();
     let (status, why) = (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr));
-    Err(STORAGE.internal_error(format_args!(
-        "Child process ({} {}) unexpected exit status {status}: {why}",
-        program.display(),
-        words.join(" ")
-    )))
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    Err(ErrorDomain::NONE
+        .internal_error(format_args!("Child process ({line}) unexpected exit status {status}{why}")))
 }
 
 /// Where a program is, searched in `PATH`.

@@ -2,7 +2,7 @@
 
 use virtwire_driver_api::{StorageDriver, serve};
 
-use crate::{Pools, capabilities, content, listing, lookup, pool, volume};
+use crate::{Pools, capabilities, content, listing, lookup, pool, sources, volume};
 
 serve! {
     StorageDriver for Pools {
@@ -11,7 +11,7 @@ serve! {
         connect_list_storage_pools = listing::active;
         connect_num_of_defined_storage_pools = listing::count_inactive;
         connect_list_defined_storage_pools = listing::inactive;
-        connect_find_storage_pool_sources = listing::find_sources;
+        connect_find_storage_pool_sources = sources::find;
         connect_get_storage_pool_capabilities = capabilities::pools;
         storage_pool_lookup_by_name = lookup::pool_by_name;
         storage_pool_lookup_by_uuid = lookup::pool_by_uuid;

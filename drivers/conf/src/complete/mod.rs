@@ -31,6 +31,7 @@ pub(crate) mod network;
 pub(crate) mod nwfilter;
 mod others;
 mod pci;
+mod pool_source;
 mod qemu;
 mod resources;
 mod rules;

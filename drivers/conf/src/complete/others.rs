@@ -68,6 +68,7 @@ impl StoragePool {
             return Ok(());
         }
         let domain = ErrorDomain::STORAGE;
+        self.source.check(self.type_)?;
         if self.name.is_none() {
             self.name.clone_from(&self.source.name);
         }
@@ -99,22 +100,24 @@ impl StoragePool {
         }
         if self.type_ == PoolType::Logical {
             let group = self.source.name.get_or_insert_with(|| name.to_owned()).clone();
-            self.source.format.get_or_insert_with(|| PoolFormat { type_: "lvm2".to_owned() });
+            self.source.default_format("lvm2");
             self.target.get_or_insert_default().path = Some(format!("/dev/{group}"));
         }
         if matches!(self.type_, PoolType::Fs | PoolType::Netfs) {
-            self.source.format.get_or_insert_with(|| PoolFormat { type_: "auto".to_owned() });
+            self.source.default_format("auto");
         }
         if let Some(adapter) = self.source.adapter.as_mut().filter(|adapter| adapter.name.is_some()) {
             adapter.type_.get_or_insert_with(|| "scsi_host".to_owned());
         }
-        if self.type_ == PoolType::Netfs && self.source.hosts.iter().all(|host| host.name.is_none()) {
+        let by_host = matches!(self.type_, PoolType::Netfs | PoolType::Iscsi | PoolType::Gluster);
+        if by_host && self.source.hosts.is_empty() {
             return Err(domain.xml_error("missing storage pool source host name"));
         }
-        if self.type_ == PoolType::Netfs && self.source.dir.as_ref().is_none_or(|dir| dir.path.is_none()) {
+        let dir = self.source.dir.as_ref().and_then(|dir| dir.path.as_deref()).unwrap_or_default();
+        if self.type_ == PoolType::Netfs && dir.is_empty() {
             return Err(domain.xml_error("missing storage pool source path"));
         }
-        if self.type_ == PoolType::Fs && self.source.devices.iter().all(|device| device.path.is_none()) {
+        if self.type_ == PoolType::Fs && self.source.devices.is_empty() {
             return Err(domain.xml_error("missing storage pool source device name"));
         }
         let target = self.target.get_or_insert_with(PoolTarget::default);
