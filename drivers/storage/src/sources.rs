@@ -34,6 +34,10 @@ pub(crate) async fn find(
         return Err(STORAGE.config_unsupported("Expected exactly 1 host for the storage pool"));
     };
     let host = host.name.as_deref().unwrap_or_default();
+    if host.starts_with('-') {
+        // A program would take it for an option.
+        return Err(none_on(host));
+    }
     let xml = write(host, &all(host).await?).into();
     Ok(ConnectFindStoragePoolSourcesRet { xml })
 }
@@ -47,11 +51,14 @@ async fn all(host: &str) -> Result<Vec<Found>> {
         None => Vec::new(),
     };
     if exported.is_err() && volumes.is_empty() {
-        let text = format_args!("no storage pools were found on host '{host}'");
-        return Err(STORAGE.operation_failed(text));
+        return Err(none_on(host));
     }
     found.extend(volumes);
     Ok(found)
+}
+
+fn none_on(host: &str) -> VirtError {
+    STORAGE.operation_failed(format_args!("no storage pools were found on host '{host}'"))
 }
 
 /// Directories that a host exports by NFS, as far as is told of them.
