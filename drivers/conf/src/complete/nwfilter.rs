@@ -196,7 +196,13 @@ fn complete_rule(rule: &mut Rule, validate: bool) -> Result {
             let Some(value) = get(key) else { continue };
             let shown = variable(value).or_else(|| kind(value));
             let illegal = || NWFILTER.internal_error(format_args!("{key} has illegal value {value}"));
-            values.insert(key, (shown.ok_or_else(illegal)?, inverted && *key != "comment"));
+            values.insert(key, (shown.ok_or_else(illegal)?, inverted));
+        }
+    }
+    let negated: Vec<&str> = values.iter().filter(|(_, (_, not))| *not).map(|(key, _)| *key).collect();
+    for (key, (_, not)) in &mut values {
+        if let Some(base) = base(name, key) {
+            *not = negated.iter().any(|key| *key == base);
         }
     }
     check_ports(name, &values)?;
@@ -217,6 +223,28 @@ fn complete_rule(rule: &mut Rule, validate: bool) -> Result {
     }
     rule.matches = Matches(shown);
     Ok(())
+}
+
+/// With what an attribute that is a mask or an end is negated, where it is not by itself.
+fn base(protocol: &str, key: &str) -> Option<String> {
+    const ENDINGS: [(&str, &str); 8] = [
+        ("-mask", ""),
+        ("-hi", ""),
+        ("macmask", "macaddr"),
+        ("ipmask", "ipaddr"),
+        ("ipto", "ipfrom"),
+        ("portend", "portstart"),
+        ("typeend", "type"),
+        ("codeend", "type"),
+    ];
+    let is_by_itself = match protocol {
+        "arp" | "rarp" => true,
+        "ip" | "ipv6" => key.ends_with("macmask") || key.ends_with("portend"),
+        _ => false,
+    };
+    let found =
+        ENDINGS.iter().find_map(|(ending, begin)| Some(format!("{}{begin}", key.strip_suffix(ending)?)));
+    found.filter(|_| !is_by_itself)
 }
 
 /// Only some protocols have ports.
@@ -401,8 +429,14 @@ fn set(value: &str) -> Option<String> {
     (!value.is_empty() && value.chars().all(plain)).then(|| value.to_owned())
 }
 
+/// As much of a text as is kept.
 fn text(value: &str) -> Option<String> {
-    Some(value.to_owned())
+    const LONGEST: usize = 256;
+    let mut value = value.to_owned();
+    while value.len() > LONGEST {
+        value.pop();
+    }
+    Some(value)
 }
 
 fn boolean(value: &str) -> Option<String> {

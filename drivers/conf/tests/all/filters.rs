@@ -32,6 +32,43 @@ fn chains_and_masks_that_cannot_be_are_refused() {
     assert!(Nwfilter::parse(most, &options()).is_ok());
 }
 
+/// What an element says beside another that is negated, and how it is shown.
+#[test]
+fn what_belongs_to_an_attribute_is_negated_with_it() {
+    for (plain, negated, shown) in [
+        (
+            "mac srcmacaddr='02:00:00:00:00:01'",
+            "srcmacmask='ff:ff:00:00:00:00'",
+            "<mac srcmacaddr='02:00:00:00:00:01' srcmacmask='ff:ff:00:00:00:00'/>",
+        ),
+        (
+            "arp srcmacaddr='02:00:00:00:00:01'",
+            "srcmacmask='ff:ff:00:00:00:00'",
+            "<arp srcmacaddr='02:00:00:00:00:01'/><arp match='no' srcmacmask='ff:ff:00:00:00:00'/>",
+        ),
+        ("ip srcipmask='24'", "srcipaddr='10.0.0.1'", "<ip match='no' srcipaddr='10.0.0.1' srcipmask='24'/>"),
+        (
+            "udp dscp='1' dstportend='9'",
+            "dstportstart='7'",
+            "<udp dscp='1'/><udp match='no' dstportstart='7' dstportend='9'/>",
+        ),
+        (
+            "udp dscp='1'",
+            "dstportend='9' comment='c'",
+            "<udp dscp='1' dstportend='9'/><udp match='no' comment='c'/>",
+        ),
+    ] {
+        let tag = plain.split(' ').next().unwrap();
+        let text = format!(
+            "<filter name='f'><rule action='drop' direction='in'><{plain}/><{tag} match='no' {negated}/></rule></filter>"
+        );
+        let own = Nwfilter::parse(&text, &options()).unwrap().to_xml(&FormatOptions::default());
+        let begin = format!("<{tag} ");
+        let own: String = own.lines().map(str::trim).filter(|line| line.starts_with(&begin)).collect();
+        assert_eq!(own, shown, "{text}");
+    }
+}
+
 #[test]
 fn parameters_have_few_characters() {
     let parameter = |name: &str, value: &str| format!("<parameter name='{name}' value='{value}'/>");

@@ -8,7 +8,7 @@ mod transport;
 mod tree;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use virtwire_conf::Nwfilter;
@@ -224,6 +224,8 @@ struct Collected {
     priorities: BTreeMap<String, i32>,
     /// Those about packets; of filters with a chain of their own come after all others.
     packets: Vec<Packets>,
+    /// Those who have a say in these, even where nothing comes of it.
+    layers: BTreeSet<Layer>,
 }
 
 /// A rule about packets.
@@ -241,6 +243,7 @@ impl Collected {
         if let Some(is_ipv6) = said.protocol().and_then(transport::is_ipv6) {
             let layer = if is_ipv6 { Layer::Six } else { Layer::Four };
             let rows = transport::rows(said)?;
+            self.layers.insert(layer);
             let place = (chain != ROOT, priority);
             self.packets.extend(rows.into_iter().map(|(chain, args)| Packets { layer, place, chain, args }));
             return Ok(());
@@ -284,9 +287,10 @@ impl Collected {
         if !link.is_empty() {
             rules.insert(Layer::Link, link);
         }
+        rules.extend(self.layers.into_iter().map(|layer| (layer, hooks(port))));
         self.packets.sort_by_key(|rule| rule.place);
         for Packets { layer, chain, args, .. } in self.packets {
-            rules.entry(layer).or_insert_with(|| hooks(port)).push(row(chain.name(port), args));
+            rules.entry(layer).or_default().push(row(chain.name(port), args));
         }
         rules
     }

@@ -73,7 +73,7 @@ fn row(said: &Said<'_>, chain: Chain) -> Result<Option<Args>> {
     let is_limited = said.has(LIMIT.name);
     let is_accepted = rule.action == RuleAction::Accept;
     let is_both = rule.direction == RuleDirection::Inout;
-    let state = said.constant("state").map(|(state, _)| state);
+    let state = said.constant("state").map(|(state, _)| state).filter(|_| rule.statematch.is_none());
     // An echo is no reply; counted are those who begin; who says what state it is about means one way.
     if is_turned && (is_typed || is_limited || state.is_some() && !is_both) || is_typed && is_both {
         return Ok(None);
@@ -135,10 +135,6 @@ fn row(said: &Said<'_>, chain: Chain) -> Result<Option<Args>> {
         args.extend(words(&["-m", "conntrack", "--ctstate", states]));
         args.extend(way.map(|way| words(&["-m", "conntrack", "--ctdir", way])).unwrap_or_default());
     }
-    if let Some((value, not)) = said.whole(&LIMIT)? {
-        args.extend(words(&["-m", "connlimit"]));
-        option(&mut args, LIMIT.options[side], value, not);
-    }
     if let Some((set, _)) = said.get("ipset", Text)?
         && let Some((flags, _)) = said.constant("ipsetflags")
     {
@@ -146,6 +142,10 @@ fn row(said: &Said<'_>, chain: Chain) -> Result<Option<Args>> {
         let flags: Vec<&str> =
             flags.split(',').map(|flag| if is_turned { turned(flag) } else { flag }).collect();
         args.extend(words(&["-m", "set", "--match-set", &set, &flags.join(",")]));
+    }
+    if let Some((value, not)) = said.whole(&LIMIT)? {
+        args.extend(words(&["-m", "connlimit"]));
+        option(&mut args, LIMIT.options[side], value, not);
     }
     if let Some(comment) = said.comment() {
         args.extend(words(&["-m", "comment", "--comment", &comment]));

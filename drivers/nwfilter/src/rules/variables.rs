@@ -80,13 +80,14 @@ pub(super) fn of(rule: &Rule) -> Vec<Access<'_>> {
     all
 }
 
-/// All choices that a rule means, none twice. Variables with the same iterator go together, the others apart; the first
-/// iterator goes on fastest.
+/// All choices that a rule means, none twice. Variables with the same iterator go together, the others apart; the one
+/// without a number goes on fastest, then the first that is named.
 ///
 /// # Errors
 /// Lists that go together are of different lengths, or there are too many choices.
 pub(super) fn choices<'a>(rule: &'a Rule, lists: &'a Lists) -> Result<Vec<Choice<'a>>> {
-    let variables = of(rule);
+    let mut variables = of(rule);
+    variables.sort_by_key(|access| access.which != Which::Each(0));
     let mut all = vec![Choice::new()];
     let mut done: Vec<u32> = Vec::new();
     for access in &variables {
