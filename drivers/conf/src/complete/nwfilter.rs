@@ -192,11 +192,17 @@ fn complete_rule(rule: &mut Rule, validate: bool) -> Result {
         if validate && !attributes.iter().all(|(name, _)| known(name)) {
             return Err(schema::invalid("nwfilter", "filter", Some("rule")));
         }
+        // Of several that are wrong, libvirt tells the last.
+        let mut illegal = None;
         for (key, kind) in groups.iter().copied().flatten() {
             let Some(value) = get(key) else { continue };
-            let shown = variable(value).or_else(|| kind(value));
-            let illegal = || NWFILTER.internal_error(format_args!("{key} has illegal value {value}"));
-            values.insert(key, (shown.ok_or_else(illegal)?, inverted));
+            match variable(value).or_else(|| kind(value)) {
+                Some(shown) => drop(values.insert(key, (shown, inverted))),
+                None => illegal = Some((key, value)),
+            }
+        }
+        if let Some((key, value)) = illegal {
+            return Err(NWFILTER.internal_error(format_args!("{key} has illegal value {value}")));
         }
     }
     let negated: Vec<&str> = values.iter().filter(|(_, (_, not))| *not).map(|(key, _)| *key).collect();

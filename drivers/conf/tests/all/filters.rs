@@ -25,6 +25,7 @@ fn chains_and_masks_that_cannot_be_are_refused() {
             rule("<stp root-address='02:00:00:00:00:01' root-address-mask='00:00:00:00:00:01'/>"),
             "internal error: root-address-mask has illegal value 00:00:00:00:00:01",
         ),
+        (rule("<arp opcode='65536' hwtype='65536'/>"), "internal error: opcode has illegal value 65536"),
     ] {
         assert_eq!(Nwfilter::parse(&text, &options()).unwrap_err().message, expected, "{text}");
     }
