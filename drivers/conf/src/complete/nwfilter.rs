@@ -243,6 +243,9 @@ fn base(protocol: &str, key: &str) -> Option<String> {
         ("typeend", "type"),
         ("codeend", "type"),
     ];
+    if key == "code" && matches!(protocol, "icmp" | "icmpv6") {
+        return Some("type".to_owned());
+    }
     let is_by_itself = match protocol {
         "arp" | "rarp" => true,
         "ip" | "ipv6" => key.ends_with("macmask") || key.ends_with("portend"),

@@ -53,6 +53,7 @@ fn what_belongs_to_an_attribute_is_negated_with_it() {
             "dstportstart='7'",
             "<udp dscp='1'/><udp match='no' dstportstart='7' dstportend='9'/>",
         ),
+        ("icmp code='3'", "type='8'", "<icmp match='no' type='8' code='3'/>"),
         (
             "udp dscp='1'",
             "dstportend='9' comment='c'",
