@@ -11,6 +11,9 @@ use crate::tables::{FILES, our_model};
 /// Flags whose value the tables leave open; libvirt's API documentation has them.
 const OPEN_FLAGS: &[&str] = &["VIR_DOMAIN_SNAPSHOT_XML_SECURE", "VIR_DOMAIN_SAVE_IMAGE_XML_SECURE"];
 
+/// Calls that open a stream though no annotation says so.
+const UNSAID_STREAMS: &[&str] = &["DOMAIN_MIGRATE_PREPARE_TUNNEL3_PARAMS"];
+
 #[test]
 fn programs_and_procedures() {
     let Some(folder) = shared("wire") else { return };
@@ -27,7 +30,10 @@ fn programs_and_procedures() {
         assert_eq!(program.procedures.len(), rows.len(), "{stem}");
         for (procedure, row) in program.procedures.iter().zip(rows) {
             let between = between.get(&(stem.to_string(), procedure.name.clone()));
-            let (ours, theirs) = (described(procedure, between), from_row(row));
+            let (mut ours, theirs) = (described(procedure, between), from_row(row));
+            if UNSAID_STREAMS.contains(&procedure.name.as_str()) {
+                ours["stream"] = Value::Null;
+            }
             assert_eq!(ours, theirs, "{stem} {}: .x file (left), table (right)", procedure.name);
             seen += 1;
         }

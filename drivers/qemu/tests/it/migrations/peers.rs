@@ -76,6 +76,8 @@ impl Tunnel for Beneath {
         let mut end = self.0.lock().await;
         let SessionEnd { to_driver, from_driver } = &mut *end;
         tokio::select! {
+            // Whoever takes nothing more has said why.
+            biased;
             Some(ToClient::Error(error)) = from_driver.recv() => Err(error),
             sent = to_driver.send(FromClient::Data(bytes.to_vec())) => {
                 sent.map_err(|_| ErrorDomain::STREAMS.rpc("nobody takes it"))
