@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 PROGRAM = "qemu-system-x86_64"
 words = sys.argv[1:]
@@ -34,6 +35,10 @@ monitor = listener("charmonitor", f"socket,id=charmonitor,fd={theirs.fileno()}")
 channel = listener("charchannel0", "null,id=charchannel0")
 kept = [int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) > 2]
 PDEATHSIG = 1
+# virtwired puts this process into the guest's control groups when it runs, and QEMU is to begin there.
+deadline = time.monotonic() + 2
+while "qemu-" not in open("/proc/self/cgroup").read() and time.monotonic() < deadline:
+    os.sched_yield()
 qemu = subprocess.Popen(
     [PROGRAM, *words], pass_fds=[fd for fd in kept if os.path.exists(f"/proc/self/fd/{fd}")],
     preexec_fn=lambda: ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL))

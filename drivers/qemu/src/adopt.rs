@@ -13,6 +13,7 @@ use crate::filter;
 use crate::guest::{Guest, Live};
 use crate::live;
 use crate::migration::{Phase, Record, Way};
+use crate::namespace;
 use crate::plug::{self, Owner};
 use crate::process::{self, Process, connect};
 use crate::state::State;
@@ -53,13 +54,13 @@ impl Qemu {
             adoptions.spawn(async move {
                 let adopted = match status {
                     Ok(status) => {
-                        let domain = status.domain.clone();
+                        let (domain, own_dev) = (status.domain.clone(), namespace::is_own(&status.beside));
                         let adopted = driver.adopt(&name, status).await;
                         if adopted.is_err() {
                             let owner = Owner::of(&domain);
                             plug::give_up(&driver, &owner, &domain.devices.interfaces).await;
                             if let Some(dac) = &driver.shared.security {
-                                dac.take_back(&domain);
+                                dac.take_back(&domain, own_dev);
                             }
                         }
                         adopted.map_err(|error| error.to_string())

@@ -143,7 +143,7 @@ impl Qemu {
                     return Err(error);
                 }
             };
-        let beside = self.beside(stored, &domain).await;
+        let beside = self.dev_mark().to_owned() + &self.beside(stored, &domain).await;
         let live = Live {
             id,
             domain: Arc::new(domain),

@@ -27,6 +27,7 @@ use crate::error::{QEMU, Result, no_uuid};
 use crate::guest::{Definition, Guest};
 use crate::host::Host;
 use crate::migration::Entrance;
+use crate::namespace::Always;
 use crate::policy::Policy;
 use crate::ports::Ports;
 use crate::probe::{QemuCaps, find_in_path, find_program};
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) caps: CapsCache,
     /// Who guests run as; `None` where they run as the daemon does.
     pub(crate) security: Option<Dac>,
+    /// What guests see of the devices of the host; `None` for all.
+    pub(crate) dev: Option<Always>,
     /// Where guests from other hosts come in.
     pub(crate) entrance: Entrance,
     /// How the memory of guests is in files.
@@ -146,6 +149,8 @@ impl Qemu {
         host_uuid: Option<Uuid>,
     ) -> io::Result<Self> {
         let policy = Policy::of(settings)?;
+        // Who has no privileges has no way to make one.
+        let dev = security.as_ref().map_or(Ok(None), |_| Always::of(settings))?;
         if let Some(dir) = &policy.memory {
             dirs.memory = dir.join("libvirt/qemu");
         }
@@ -160,6 +165,7 @@ impl Qemu {
             events: EventHub::new(),
             caps: CapsCache::new(&dirs.cache),
             security,
+            dev,
             entrance: Entrance::of(settings)?,
             formats: Formats::of(settings)?,
             policy,

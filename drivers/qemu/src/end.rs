@@ -107,8 +107,8 @@ impl Qemu {
         }
         if let Some(dac) = &self.shared.security {
             match prepare::volumes(self, &live.domain).await {
-                Ok(found) => dac.take_back(&found),
-                Err(_) => dac.take_back(&live.domain),
+                Ok(found) => dac.take_back(&found, live.has_own_dev()),
+                Err(_) => dac.take_back(&live.domain, live.has_own_dev()),
             }
         }
         live.group.remove_when_empty();

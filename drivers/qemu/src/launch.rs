@@ -25,6 +25,7 @@ use crate::dirs::{make_secret, short};
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, file, monitor};
 use crate::log::GuestLog;
+use crate::namespace::MARK;
 use crate::probe::check_program;
 use crate::process::{Process, Start, connect, listen};
 use crate::state::State;
@@ -52,13 +53,20 @@ impl Qemu {
         if incoming {
             line.option("-incoming", "defer");
         }
-        let files = self.shared.security.as_ref().map(|dac| dac.give(&found)).transpose()?;
+        let files = self
+            .shared
+            .security
+            .as_ref()
+            .map(|dac| dac.give(&found, self.shared.dev.is_some()))
+            .transpose()?;
         domain.devices.disks.iter_mut().for_each(live::end_chain);
         let sets = line.sets();
-        let (process, log) = self.spawn(domain, &program, dir, line)?;
+        let (process, log) = self.spawn(&found, &program, dir, line)?;
 
         // A daemon that comes after this one, killed now, would not know of it otherwise.
-        if let Err(error) = self.write_status(domain, "", State::PAUSED_STARTING_UP, process.pid(), dir) {
+        if let Err(error) =
+            self.write_status(domain, self.dev_mark(), State::PAUSED_STARTING_UP, process.pid(), dir)
+        {
             process.signal(Signal::KILL);
             let path = self.shared.dirs.status(&domain.name);
             let what = format_args!("Failed to create file '{}.new'", path.display());
@@ -157,6 +165,11 @@ impl Qemu {
         Ok(memory)
     }
 
+    /// What a status file says of the devices that guests see.
+    pub(crate) fn dev_mark(&self) -> &'static str {
+        if self.shared.dev.is_some() { MARK } else { "" }
+    }
+
     /// Starts QEMU, whose output goes to the guest's log.
     fn spawn(
         &self,
@@ -177,7 +190,9 @@ impl Qemu {
         let output = Stdio::from(log.output().map_err(cannot)?);
         let errors = Stdio::from(log.output().map_err(cannot)?);
         let lock = lock::limit(domain);
-        let start = Start { program, line, env, run_as, output, lock, limits: policy.limits };
+        let dev = self.shared.dev.as_ref().map(|dev| dev.with(domain, &line, self.shared.security.as_ref()));
+        let dev = dev.transpose()?;
+        let start = Start { program, line, env, run_as, dev, output, lock, limits: policy.limits };
         let process = Process::start(start, errors)
             .map_err(|e| file(&e, format_args!("Cannot run '{}'", program.display())))?;
         Ok((process, log))

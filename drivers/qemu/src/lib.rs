@@ -66,6 +66,7 @@ mod migration;
 mod modules;
 mod monitor;
 mod named;
+mod namespace;
 mod nodedev;
 mod openvswitch;
 mod overlay;

@@ -140,7 +140,7 @@ where
     line.option("-mon", "chardev=monitor,mode=control");
     let env = vec![("LC_ALL".to_owned(), "C".to_owned())];
     let (output, limits) = (Stdio::null(), Limits::default());
-    let start = Start { program, line, env, run_as: None, output, lock: None, limits };
+    let start = Start { program, line, env, run_as: None, dev: None, output, lock: None, limits };
     let (complaints, errors) = std::io::pipe().map_err(ProbeError::Start)?;
     let process = Process::start(start, errors.into()).map_err(ProbeError::Start)?;
 

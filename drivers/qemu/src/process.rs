@@ -24,6 +24,7 @@ use tokio::net::UnixStream;
 
 use crate::command::CommandLine;
 use crate::lock;
+use crate::namespace::OwnDev;
 use crate::policy::Limits;
 use crate::security::Credentials;
 use crate::written;
@@ -56,6 +57,8 @@ pub struct Start<'a> {
     pub(crate) run_as: Option<Credentials>,
     /// Where its output goes.
     pub output: Stdio,
+    /// The devices that it sees; `None` for the host's.
+    pub(crate) dev: Option<OwnDev>,
     /// The bytes of memory that it may lock; `None` for what the daemon may.
     pub(crate) lock: Option<u64>,
     /// What else it may have.
@@ -73,6 +76,8 @@ impl Process {
         // Dropped at once: tokio reaps a child that nobody waits for.
         let runtime = tokio::runtime::Handle::current();
         let own_thread = start.run_as.is_some();
+        let dev = start.dev;
+        let enter = || dev.as_ref().map_or(Ok(()), OwnDev::enter);
         let spawn = || {
             if own_thread {
                 // What QEMU makes is for its group too; the rest of the daemon keeps its own mask.
@@ -88,7 +93,7 @@ impl Process {
             Ok(process)
         };
         lock::with(start.lock, || match &start.run_as {
-            Some(who) => who.run(spawn),
+            Some(who) => who.run_after(enter, spawn),
             None => spawn(),
         })
     }
@@ -256,6 +261,7 @@ mod tests {
             line,
             env: Vec::new(),
             run_as: None,
+            dev: None,
             output: Stdio::null(),
             lock: None,
             limits: Limits::default(),
@@ -288,6 +294,7 @@ mod tests {
             line: CommandLine::default(),
             env: Vec::new(),
             run_as: None,
+            dev: None,
             output: Stdio::null(),
             lock: None,
             limits: Limits::default(),

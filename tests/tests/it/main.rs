@@ -13,6 +13,7 @@ mod layering;
 mod memory;
 mod migration;
 mod one_call;
+mod own_dev;
 mod qemu;
 mod replay;
 mod scripted_qemu;

@@ -63,7 +63,7 @@ const SECRET: &str = "<secret><uuid>11111111-2222-3333-4444-555555555555</uuid><
 const SECRET_UUID: &str = "11111111-2222-3333-4444-555555555555";
 
 /// A host with its daemons.
-struct Host(Daemon);
+pub(crate) struct Host(pub(crate) Daemon);
 
 impl Host {
     /// Defines a document by a command of virsh.
@@ -90,7 +90,7 @@ impl Host {
 
     /// Ends the daemon, so that the other one comes.
     #[track_caller]
-    fn hand_over(&self, to: &str) {
+    pub(crate) fn hand_over(&self, to: &str) {
         process::run(Command::new("kill").arg(self.0.daemon_pid().to_string()));
         until("the other daemon comes", || {
             let name = fs::read_to_string(format!("/proc/{}/comm", self.0.daemon_pid())).unwrap_or_default();

@@ -85,12 +85,22 @@ fn pci(domain: &Domain, hostdev: &Hostdev) -> Result<Json, VirtError> {
         return Err(QEMU.config_unsupported("host doesn't support passthrough of host PCI devices"));
     }
     Ok(Json::new("vfio-pci")
-        .with_if("host", address(hostdev).map(|at| at.pci().shown()))
+        .with_if("host", place(hostdev))
         .with("id", alias(&hostdev.info))
         .with_if("bootindex", boot(hostdev))
         .with_if("failover_pair_id", hostdev.teaming.as_ref().and_then(|teaming| teaming.persistent.clone()))
         .at(domain, &hostdev.info)
         .rom(&hostdev.info))
+}
+
+/// Where a PCI device is on the host, as the kernel writes it.
+pub(crate) fn place(hostdev: &Hostdev) -> Option<String> {
+    address(hostdev).map(|at| at.pci().shown())
+}
+
+/// Which mediated device it is.
+pub(crate) fn uuid(hostdev: &Hostdev) -> Option<String> {
+    address(hostdev).and_then(|at| at.uuid).map(|uuid| uuid.to_string())
 }
 
 fn mediated(domain: &Domain, hostdev: &Hostdev) -> Json {
@@ -157,7 +167,7 @@ fn as_storage(source: &HostdevSource) -> DiskSource {
 }
 
 /// The file of a SCSI device of the host's.
-pub(super) fn generic_device(source: Option<&HostdevSource>) -> Result<String, VirtError> {
+pub(crate) fn generic_device(source: Option<&HostdevSource>) -> Result<String, VirtError> {
     let adapter = source.and_then(|source| source.adapter.as_ref()?.name.as_deref()).unwrap_or_default();
     let host = adapter.strip_prefix("scsi_host").unwrap_or(adapter);
     let at = source.and_then(|source| source.address.as_ref());

@@ -12,7 +12,7 @@ mod environment;
 mod filesystem;
 mod firmware;
 mod graphics;
-mod hostdev;
+pub(crate) mod hostdev;
 mod input;
 mod iothreads;
 mod machine;

@@ -20,7 +20,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Guest, Live};
 use crate::named;
-use crate::security::Given;
+use crate::namespace::Handed;
 use crate::snapshot::qemu_img;
 use crate::{checkpoint, devices};
 
@@ -72,7 +72,7 @@ pub(crate) async fn begin(driver: &Qemu, args: DomainBackupBeginArgs) -> Result<
 struct Made<'d> {
     files: Vec<String>,
     nodes: Vec<String>,
-    given: Vec<Given<'d>>,
+    given: Vec<Handed<'d>>,
     serves: bool,
 }
 
@@ -89,7 +89,7 @@ impl Made<'_> {
     }
 
     fn keep(self) {
-        self.given.into_iter().for_each(Given::keep);
+        self.given.into_iter().for_each(Handed::keep);
     }
 }
 
@@ -217,10 +217,8 @@ async fn add<'d>(
         own.try_for_each(|image| image.add(line, context))
     });
     let line = line.await?;
-    if let Some(dac) = &driver.shared.security {
-        let alone = Disk { backing_store: Some(Box::default()), ..as_disk(own, disk) };
-        made.given.push(dac.give_disk(&live.domain, &alone)?);
-    }
+    let alone = Disk { backing_store: Some(Box::default()), ..as_disk(own, disk) };
+    made.given.push(driver.give_disk(live, &alone)?);
     devices::run(&live.monitor, line).await?;
     made.nodes.extend(store_nodes(own, disk).1);
     Ok(())

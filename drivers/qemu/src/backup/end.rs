@@ -137,10 +137,8 @@ impl Qemu {
 
     /// An image that QEMU has no more.
     fn let_go(&self, live: &Live, own: &Disk, disk: &BackupDisk, running: &Running) {
-        if let Some(dac) = &self.shared.security {
-            let alone = Disk { backing_store: Some(Box::default()), ..as_disk(own, disk) };
-            dac.take_back_disk(&live.domain, &alone);
-        }
+        let alone = Disk { backing_store: Some(Box::default()), ..as_disk(own, disk) };
+        self.take_back_disk(live, &alone);
         let file = disk.scratch.as_ref().and_then(|scratch| scratch.file.as_ref());
         if let Some(path) = file.filter(|_| !running.reuse)
             && let Err(error) = fs::remove_file(path)

@@ -19,7 +19,6 @@ use crate::disks::target;
 use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, file};
 use crate::guest::{Guest, Live};
-use crate::security::Given;
 use crate::snapshot::qemu_img;
 
 /// `VIR_DOMAIN_BLOCK_COPY_…`
@@ -192,8 +191,7 @@ async fn mirror_to(
         own.try_for_each(|image| image.add(line, context))
     });
     let line = line.await?;
-    let dac = driver.shared.security.as_ref();
-    let given = dac.map(|dac| dac.give_disk(&live.domain, &copy)).transpose()?;
+    let given = driver.give_disk(live, &copy)?;
     devices::run(&live.monitor, line).await?;
     let (node, all) = nodes(disk, new);
     let name = format!("copy-{}-{device}", target(disk));
@@ -224,7 +222,7 @@ async fn mirror_to(
     let job = BlockJob { shallow, ..BlockJob::new(name, Kind::Copy, target(disk)) };
     let begun = driver.begin_job(guest, live, job, "blockdev-mirror", arguments).await;
     match &begun {
-        Ok(()) => given.into_iter().for_each(Given::keep),
+        Ok(()) => given.keep(),
         Err(_) => {
             driver.set_mirror(guest, target(disk), None);
             for node in all {

@@ -144,9 +144,7 @@ impl Qemu {
                     tracing::warn!(node, %error, "QEMU keeps an image that is not needed");
                 }
             }
-            if let Some(dac) = &self.shared.security {
-                dac.take_back_disk(&live.domain, &alone(disk, image));
-            }
+            self.take_back_disk(live, &alone(disk, image));
         }
     }
 }

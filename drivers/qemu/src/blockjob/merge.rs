@@ -15,7 +15,6 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, check_flags, not_running};
 use crate::guest::Live;
 use crate::overlay::check_lasting;
-use crate::security::Given;
 
 /// `VIR_DOMAIN_BLOCK_PULL_BANDWIDTH_BYTES`
 const PULL_BYTES: u32 = 1 << 6;
@@ -194,14 +193,13 @@ pub(crate) async fn commit(driver: &Qemu, args: DomainBlockCommitArgs) -> Result
         delete: args.flags & DELETE != 0,
         ..BlockJob::new(name, kind, target(disk))
     };
-    let dac = driver.shared.security.as_ref();
-    let given = dac.map(|dac| dac.give_disk(&live.domain, &alone(disk, base_image))).transpose()?;
+    let given = driver.give_disk(&live, &alone(disk, base_image))?;
     if kind == Kind::ActiveCommit {
         driver.set_mirror(&guest, target(disk), Some(mirror(base_image, "active-commit")));
     }
     let begun = driver.begin_job(&guest, &live, job, "block-commit", arguments).await;
     match &begun {
-        Ok(()) => given.into_iter().for_each(Given::keep),
+        Ok(()) => given.keep(),
         Err(_) => driver.set_mirror(&guest, target(disk), None),
     }
     begun

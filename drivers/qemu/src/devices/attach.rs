@@ -101,7 +101,7 @@ async fn plug(driver: &Qemu, guest: &Arc<Guest>, device: &Device) -> Result<()> 
     let dac = driver.shared.security.as_ref();
     let said = async {
         let found = prepare::volumes(driver, &alone).await?;
-        let given = dac.map(|dac| dac.give_devices(&live.domain, &found.devices)).transpose()?;
+        let given = driver.give_devices(&live, &found.devices)?;
         if let Some(dir) = live::own_channel_dir(&alone, &driver.shared.dirs).filter(|dir| !dir.exists()) {
             make_secret(&dir)
                 .map_err(|e| file(&e, format_args!("cannot create directory '{}'", dir.display())))?;
@@ -122,7 +122,7 @@ async fn plug(driver: &Qemu, guest: &Arc<Guest>, device: &Device) -> Result<()> 
     let new = device.newest(&alone.devices).unwrap_or_else(|| device.clone());
     driver.audit(&guest.handle(), said.is_ok(), audit::device(&new, "attach"));
     match said {
-        Ok(given) => given.into_iter().for_each(|given| given.keep()),
+        Ok(given) => given.keep(),
         Err(error) => {
             unmake(driver, &live.domain, &alone.devices).await;
             return Err(error);

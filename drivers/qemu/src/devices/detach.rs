@@ -135,11 +135,8 @@ impl Qemu {
     async fn clear_away(&self, guest: &Guest, live: &Live, device: &Device) {
         let alone = alone(&live.domain, device);
         Behind::of(self, &alone, device).await.remove(&live.monitor).await;
-        if let Some(dac) = &self.shared.security {
-            let found = prepare::volumes(self, &alone).await;
-            let devices = found.as_ref().map_or(&alone.devices, |found| &found.devices);
-            dac.take_back_devices(&live.domain, devices);
-        }
+        let found = prepare::volumes(self, &alone).await;
+        self.take_back_devices(live, found.as_ref().map_or(&alone.devices, |found| &found.devices));
         unmake(self, &live.domain, &alone.devices).await;
         self.audit(&guest.handle(), true, audit::device(device, "detach"));
     }

@@ -94,7 +94,8 @@ fn of_chardev(chardev: &Chardev) -> Vec<File> {
     }
 }
 
-fn chardevs(devices: &Devices) -> impl Iterator<Item = &Chardev> {
+/// The character devices that may be files.
+pub(crate) fn chardevs(devices: &Devices) -> impl Iterator<Item = &Chardev> {
     let serials = devices.serials.iter().map(|serial| &serial.chardev);
     let parallels = devices.parallels.iter().map(|parallel| &parallel.chardev);
     let channels = devices.channels.iter().map(|channel| &channel.chardev);

@@ -112,9 +112,22 @@ impl Credentials {
         &self,
         work: impl FnOnce() -> std::io::Result<T> + Send,
     ) -> std::io::Result<T> {
+        self.run_after(|| Ok(()), work)
+    }
+
+    /// The same, after something else in that thread, which takes more than this user may.
+    ///
+    /// # Errors
+    /// Also what `first` says.
+    pub(crate) fn run_after<T: Send>(
+        &self,
+        first: impl FnOnce() -> std::io::Result<()> + Send,
+        work: impl FnOnce() -> std::io::Result<T> + Send,
+    ) -> std::io::Result<T> {
         let before = dumpable_behavior();
         let result = std::thread::scope(|scope| {
             let done = scope.spawn(|| {
+                first()?;
                 self.become_user()?;
                 work()
             });

@@ -19,8 +19,11 @@ use virtwire_conf::{Domain, YesNo};
 use virtwire_protocol::error::{ErrorDomain, VirtError};
 
 use crate::error::Result;
+use crate::guest::Live;
+use crate::namespace::is_node;
 use crate::policy::opens_files;
 use crate::settings::Settings;
+pub(crate) use files::chardevs;
 use files::{File, files};
 pub(crate) use label::{Credentials, Ids};
 
@@ -145,18 +148,18 @@ impl Dac {
     }
 
     /// Whose a guest's files are while it runs; `None` where they stay whose they are.
-    fn owner_of_files(&self, domain: &Domain) -> Result<Option<Ids>> {
+    pub(crate) fn owner_of_files(&self, domain: &Domain) -> Result<Option<Ids>> {
         let label = of(domain).filter(|label| self.dynamic && label.relabel == Some(YesNo::Yes));
         label.and_then(|label| label.imagelabel.as_deref()).map(label::parse).transpose()
     }
 
-    /// Gives a guest its files: all, or none where one cannot be given.
+    /// Gives a guest, which may have its own `/dev`, its files: all, or none where one cannot be given.
     ///
     /// # Errors
     /// A file is not there, is in use by another, or cannot be given away.
-    pub(crate) fn give(&self, domain: &Domain) -> Result<Given<'_>> {
+    pub(crate) fn give(&self, domain: &Domain, own_dev: bool) -> Result<Given<'_>> {
         match self.owner_of_files(domain)? {
-            Some(owner) => self.give_all(files(domain), owner),
+            Some(owner) => self.give_all(files(domain), owner, own_dev),
             None => Ok(Given { dac: self, files: Vec::new() }),
         }
     }
@@ -165,9 +168,9 @@ impl Dac {
     ///
     /// # Errors
     /// As of [`give`](Self::give).
-    pub(crate) fn give_disk(&self, domain: &Domain, disk: &Disk) -> Result<Given<'_>> {
-        match self.owner_of_files(domain)? {
-            Some(owner) => self.give_all(files::of_disk(disk), owner),
+    pub(crate) fn give_disk(&self, live: &Live, disk: &Disk) -> Result<Given<'_>> {
+        match self.owner_of_files(&live.domain)? {
+            Some(owner) => self.give_all(files::of_disk(disk), owner, live.has_own_dev()),
             None => Ok(Given { dac: self, files: Vec::new() }),
         }
     }
@@ -176,9 +179,12 @@ impl Dac {
     ///
     /// # Errors
     /// As of [`give`](Self::give).
-    pub(crate) fn give_devices(&self, domain: &Domain, devices: &Devices) -> Result<Given<'_>> {
-        match self.owner_of_files(domain)? {
-            Some(owner) => self.give_all(files::of_devices(devices).into_iter().flatten().collect(), owner),
+    pub(crate) fn give_devices(&self, live: &Live, devices: &Devices) -> Result<Given<'_>> {
+        match self.owner_of_files(&live.domain)? {
+            Some(owner) => {
+                let files = files::of_devices(devices).into_iter().flatten().collect();
+                self.give_all(files, owner, live.has_own_dev())
+            }
             None => Ok(Given { dac: self, files: Vec::new() }),
         }
     }
@@ -188,9 +194,11 @@ impl Dac {
         file.made && self.opens_files
     }
 
-    fn give_all(&self, files: Vec<File>, owner: Ids) -> Result<Given<'_>> {
+    /// Gives all; devices where the guest has not its own `/dev`, in which they are its own.
+    fn give_all(&self, files: Vec<File>, owner: Ids, own_dev: bool) -> Result<Given<'_>> {
         let mut given = Given { dac: self, files: Vec::new() };
-        for file in files.into_iter().filter(|file| !self.stays(file)) {
+        let elsewhere = |file: &File| own_dev && is_node(&file.path);
+        for file in files.into_iter().filter(|file| !self.stays(file) && !elsewhere(file)) {
             let owner = match &file.label {
                 Some(own) => label::parse(own)?,
                 None => owner,
@@ -219,29 +227,30 @@ impl Dac {
         owner::change_own(path, self.credentials(domain)?.ids)
     }
 
-    /// Gives back what a guest had. What cannot be given back is left, with a line in the log.
-    pub(crate) fn take_back(&self, domain: &Domain) {
+    /// Gives back what a guest had, which may have had its own `/dev`. What cannot be given back is left, with a line in the log.
+    pub(crate) fn take_back(&self, domain: &Domain, own_dev: bool) {
         if let Ok(Some(_)) = self.owner_of_files(domain) {
-            self.take_back_all(files(domain));
+            self.take_back_all(files(domain), own_dev);
         }
     }
 
     /// Gives back the images of a disk that has left a guest.
-    pub(crate) fn take_back_disk(&self, domain: &Domain, disk: &Disk) {
-        if let Ok(Some(_)) = self.owner_of_files(domain) {
-            self.take_back_all(files::of_disk(disk));
+    pub(crate) fn take_back_disk(&self, live: &Live, disk: &Disk) {
+        if let Ok(Some(_)) = self.owner_of_files(&live.domain) {
+            self.take_back_all(files::of_disk(disk), live.has_own_dev());
         }
     }
 
     /// Gives back the files of devices that have left a guest.
-    pub(crate) fn take_back_devices(&self, domain: &Domain, devices: &Devices) {
-        if let Ok(Some(_)) = self.owner_of_files(domain) {
-            self.take_back_all(files::of_devices(devices).into_iter().flatten().collect());
+    pub(crate) fn take_back_devices(&self, live: &Live, devices: &Devices) {
+        if let Ok(Some(_)) = self.owner_of_files(&live.domain) {
+            let files = files::of_devices(devices).into_iter().flatten().collect();
+            self.take_back_all(files, live.has_own_dev());
         }
     }
 
-    fn take_back_all(&self, files: Vec<File>) {
-        for file in files {
+    fn take_back_all(&self, files: Vec<File>, own_dev: bool) {
+        for file in files.into_iter().filter(|file| !(own_dev && is_node(&file.path))) {
             let _one = self.attributes.lock().unwrap_or_else(PoisonError::into_inner);
             // An image that was the guest's own may be below another one by now.
             if (!file.comes_back || self.stays(&file)) && !owner::is_written_down(&file.path) {
@@ -270,7 +279,8 @@ impl Given<'_> {
 
 impl Drop for Given<'_> {
     fn drop(&mut self) {
-        self.dac.take_back_all(std::mem::take(&mut self.files));
+        // Devices of a guest with its own `/dev` are not among them.
+        self.dac.take_back_all(std::mem::take(&mut self.files), false);
     }
 }
 

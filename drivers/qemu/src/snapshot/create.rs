@@ -30,6 +30,7 @@ use crate::driver::Qemu;
 use crate::error::{QEMU, Result, bad_flags, check_flags, monitor, not_running};
 use crate::guest::{Guest, Live};
 use crate::kept;
+use crate::namespace::Handed;
 use crate::overlay::{check_lasting, check_movable};
 use crate::save;
 use crate::state::{Lifecycle, State};
@@ -424,9 +425,7 @@ async fn put_upon_running(
         }
         number += 1;
         upon(own, disk, Some(number), true);
-        if let Some(dac) = &driver.shared.security {
-            given.push(dac.give_disk(&live.domain, own)?);
-        }
+        given.push(driver.give_disk(live, own)?);
         let (storage, top) = (format!("libvirt-{number}-storage"), format!("libvirt-{number}-format"));
         for node in nodes_of(&path, &storage, &top) {
             live.monitor.execute_raw("blockdev-add", &node).await.map_err(monitor)?;
@@ -441,7 +440,7 @@ async fn put_upon_running(
             "data": {"node": node, "overlay": top}}));
     }
     live.monitor.execute(&Transaction { actions }).await.map_err(monitor)?;
-    given.into_iter().for_each(crate::security::Given::keep);
+    given.into_iter().for_each(Handed::keep);
     let stored = {
         let mut inner = guest.lock();
         if let Some(live) = &mut inner.live {

@@ -270,8 +270,7 @@ async fn commit(driver: &Qemu, live: &Live, merge: &Merge, active: bool) -> Resu
     let find = |path: &str| nodes_of(own, path).ok_or_else(missing);
     let top = file(own).ok_or_else(missing)?;
     let ((device, _), (gone, all), (below, _)) = (find(top)?, find(&merge.gone)?, find(base)?);
-    let given =
-        driver.shared.security.as_ref().map(|dac| dac.give_disk(&live.domain, &merge.base)).transpose()?;
+    let given = driver.give_disk(live, &merge.base)?;
     let id = format!("commit-{}-{gone}", merge.disk);
     let mut arguments = json!({"job-id": id, "device": device, "top-node": gone, "base-node": below,
         "auto-finalize": true, "auto-dismiss": false});
@@ -280,7 +279,7 @@ async fn commit(driver: &Qemu, live: &Live, merge: &Merge, active: bool) -> Resu
     }
     raw(live, "block-commit", arguments).await?;
     job(&live.monitor, &id).await?;
-    given.into_iter().for_each(crate::security::Given::keep);
+    given.keep();
     for node in all {
         // What QEMU keeps of it does no harm.
         if let Err(error) = raw(live, "blockdev-del", json!({"node-name": node})).await {

@@ -40,8 +40,7 @@ pub(crate) async fn change(
     chain::find(&mut new)?;
     numbered(guest, live::number_chain(&mut new, number));
     let only = alone(&live.domain, &Device::Disk(new.clone()));
-    let dac = driver.shared.security.as_ref();
-    let given = dac.map(|dac| dac.give_devices(&live.domain, &only.devices)).transpose()?;
+    let given = driver.give_devices(&live, &only.devices)?;
     let mut node = None;
     let line = line_of(driver, &live, &only, |line, found, context| {
         if let Some(disk) = found.devices.disks.first() {
@@ -63,12 +62,8 @@ pub(crate) async fn change(
         }
     }
     live.monitor.execute(&BlockdevCloseTray { id }).await.map_err(monitor)?;
-    if let Some(given) = given {
-        given.keep();
-    }
-    if let Some(dac) = dac {
-        dac.take_back_disk(&live.domain, old);
-    }
+    given.keep();
+    driver.take_back_disk(&live, old);
     if disks::path_of(&new).is_some() {
         live::end_chain(&mut new);
     } else {
