@@ -161,6 +161,15 @@ pub async fn attach(name: &str, bridge: &str, isolated: Option<bool>) -> io::Res
     Ok(())
 }
 
+/// Pulls an interface out of its bridge.
+///
+/// # Errors
+/// The kernel's.
+pub async fn detach(name: &str) -> io::Result<()> {
+    let link = LinkUnspec::new_with_index(index(name)?).nocontroller().build();
+    connect()?.link().set(link).execute().await.map_err(kernels)
+}
+
 /// Puts a port of a bridge into virtual networks and out of those that it was in before; where it is in none, into the one
 /// that ports begin in.
 ///

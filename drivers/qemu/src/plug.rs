@@ -238,23 +238,52 @@ pub(crate) async fn replug(
     attached
 }
 
-/// Plugs a tap into a bridge, also into another one than it was in, or into the same with another port.
+fn bridge_of(interface: &Interface) -> &str {
+    interface.source.as_ref().and_then(|source| source.bridge.as_deref()).unwrap_or_default()
+}
+
+/// Plugs a tap into a bridge, also into another one than it was in, or into the same with another port. Where that cannot be,
+/// it stays where it was.
 async fn attach(
     owner: &Owner,
     dev: &str,
     bridge: &str,
     (old, new): (Option<&Interface>, &Interface),
 ) -> Result<()> {
-    let bridge_of = |net: &Interface| net.source.as_ref().and_then(|source| source.bridge.clone());
-    if let Some(old) = old.filter(|old| openvswitch::is_behind(old)) {
-        let same_bridge = bridge_of(old).as_deref() == Some(bridge);
-        if same_bridge && old.virtualport == new.virtualport {
-            return if old.vlan == new.vlan { Ok(()) } else { openvswitch::retag(new, dev).await };
-        }
-        if !same_bridge || !openvswitch::is_behind(new) {
-            openvswitch::remove(owner.uuid, old, dev).await;
+    let Some(old) = old else { return join(owner, dev, bridge, (None, new)).await };
+    let switched = [old, new].map(openvswitch::is_behind);
+    let stays = switched == [true, true] && bridge_of(old) == bridge;
+    if stays && old.virtualport == new.virtualport {
+        return if old.vlan == new.vlan { Ok(()) } else { openvswitch::retag(new, dev).await };
+    }
+    // Bridges of the kernel's take a tap over from each other.
+    let leaves = !stays && switched != [false, false];
+    if leaves {
+        leave(owner, dev, old).await;
+    }
+    let joined = join(owner, dev, bridge, (Some(old).filter(|_| !leaves), new)).await;
+    if joined.is_err() && leaves {
+        let back = async {
+            join(owner, dev, bridge_of(old), (None, old)).await?;
+            match &old.bandwidth {
+                Some(bandwidth) => bandwidth::limit(owner.uuid, old, Some(bandwidth)).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = back.await {
+            tracing::error!(guest = owner.name, dev, %error, "an interface is not plugged in as it was");
         }
     }
+    joined
+}
+
+/// Plugs a tap into a bridge; `old` is as what it is in one of the same kind.
+async fn join(
+    owner: &Owner,
+    dev: &str,
+    bridge: &str,
+    (old, new): (Option<&Interface>, &Interface),
+) -> Result<()> {
     if openvswitch::is_behind(new) {
         return openvswitch::add(owner.uuid, new, dev, bridge).await;
     }
@@ -272,6 +301,15 @@ async fn attach(
     link::set_vlans(dev, &before, &vlans)
         .await
         .map_err(|error| failed(&error, format_args!("error adding vlan filter to interface {dev}")))
+}
+
+/// Pulls a tap out of the bridge that it is in.
+async fn leave(owner: &Owner, dev: &str, interface: &Interface) {
+    if openvswitch::is_behind(interface) {
+        openvswitch::remove(owner.uuid, interface, dev).await;
+    } else if let Err(error) = link::detach(dev).await {
+        tracing::warn!(guest = owner.name, dev, %error, "an interface stays in its bridge");
+    }
 }
 
 /// The virtual networks that an interface is in.

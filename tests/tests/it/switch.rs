@@ -1,11 +1,13 @@
 //! Interfaces in switches of Open vSwitch: the switch is told the same by either daemon. A script stands in for the switch.
 
 use std::fs;
+use std::process::Command;
 
 use regex_lite::Regex;
 use virtwire_tests::compare::canonical;
 use virtwire_tests::daemon::Daemon;
 use virtwire_tests::peers::{self, Peer};
+use virtwire_tests::process;
 
 use crate::qemu::SYSTEM;
 
@@ -128,4 +130,48 @@ fn a_switch_is_told_the_same_by_either_daemon() {
     ] {
         assert!(all.contains(part), "{part}");
     }
+}
+
+#[test]
+fn an_interface_that_cannot_be_moved_stays_in_its_switch() {
+    if !peers::here(&[Peer::Root, Peer::Virsh, Peer::Qemu]) {
+        return;
+    }
+    let daemon = Daemon::prepared(false, SWITCH);
+    let file = |name: &str, text: &str| {
+        let path = daemon.folder().join(name);
+        fs::write(&path, text).expect("a file is written");
+        path.display().to_string()
+    };
+    let update = |bridge: &str| {
+        let text = plugged(bridge, "");
+        let plain = Regex::new("<virtualport.*</virtualport>").expect("a pattern");
+        let text = if bridge == "sw1" { plain.replace(&text, "").into_owned() } else { text };
+        daemon.virsh(SYSTEM, &["update-device", "plugged", &file("card.xml", &text)]).text
+    };
+    let told = || {
+        let log = daemon.folder().join("lib/said");
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        let _ = fs::remove_file(&log);
+        let ports = said.lines().filter_map(|line| line.split("-- ").find(|part| part.contains("-port ")));
+        ports.map(|part| part.trim().trim_start_matches("--may-exist ").to_owned()).collect::<Vec<_>>()
+    };
+    let pid = daemon.pid().to_string();
+    let is_in_sw1 = || {
+        let words = ["-t", &pid, "-n", "ip", "-o", "link", "show", "later"];
+        process::run(Command::new("nsenter").args(words)).text.contains(" master sw1 ")
+    };
+    daemon.virsh_ok(SYSTEM, &["create", &file("guest.xml", &domain(&plugged("sw0", "")))]);
+    assert_eq!(told(), ["add-port sw0 later"]);
+    assert!(update("broken").contains("no bridge named broken"));
+    assert_eq!(told(), ["--if-exists del-port later", "add-port broken later", "add-port sw0 later"]);
+    assert!(daemon.virsh_ok(SYSTEM, &["domiflist", "plugged"]).contains("sw0"));
+    // Into a bridge of the kernel's, not back where that cannot be, and back.
+    update("sw1");
+    assert_eq!((told(), is_in_sw1()), (vec!["--if-exists del-port later".to_owned()], true));
+    assert!(update("broken").contains("no bridge named broken"));
+    assert_eq!((told(), is_in_sw1()), (vec!["add-port broken later".to_owned()], true));
+    update("sw0");
+    assert_eq!((told(), is_in_sw1()), (vec!["add-port sw0 later".to_owned()], false));
+    daemon.virsh_ok(SYSTEM, &["destroy", "plugged"]);
 }

@@ -102,19 +102,28 @@ pub(super) async fn update(
         || is_isolated(old) != is_isolated(&new)
         || (&old.vlan, &old.virtualport) != (&new.vlan, &new.virtualport);
     let moves = is_asked || is_bridged(&new) && elsewhere;
+    let owner = Owner::of(&live.domain);
+    let filters = old.filterref != new.filterref;
+    if filters {
+        filter::change(driver, &owner, old, &new).await?;
+    }
     if moves {
-        plug::replug(driver, &live.domain, old, &mut new).await?;
+        let moved = plug::replug(driver, &live.domain, old, &mut new).await;
+        if moved.is_err() && filters {
+            // It says itself what it cannot do.
+            let _ = filter::change(driver, &owner, &new, old).await;
+        }
+        moved?;
     } else if is_bridged(&new) {
         // The port that it has stays its own.
         (new.type_, new.source) = (old.type_, old.source.clone());
     }
-    if old.filterref != new.filterref {
-        filter::change(driver, &Owner::of(&live.domain), old, &new).await?;
-    }
     if link(old) != link(&new) {
         set_link(&live, old, &new).await?;
     }
-    if old.bandwidth != new.bandwidth && new.target.as_ref().is_some_and(|target| target.dev.is_some()) {
+    // A port elsewhere begins without limits.
+    let limits = old.bandwidth != new.bandwidth || moves && new.bandwidth.is_some();
+    if limits && new.target.as_ref().is_some_and(|target| target.dev.is_some()) {
         bandwidth::limit(live.domain.uuid.unwrap_or_default(), &new, new.bandwidth.as_ref()).await?;
     }
     let name = alias(&old.info).to_owned();
@@ -125,7 +134,7 @@ pub(super) async fn update(
         }
     });
     if moves {
-        plug::disconnect(driver, &Owner::of(&live.domain), std::slice::from_ref(old)).await;
+        plug::disconnect(driver, &owner, std::slice::from_ref(old)).await;
     }
     Ok(())
 }
