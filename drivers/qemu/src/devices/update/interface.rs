@@ -109,9 +109,11 @@ pub(super) async fn update(
     }
     if moves {
         let moved = plug::replug(driver, &live.domain, old, &mut new).await;
-        if moved.is_err() && filters {
-            // It says itself what it cannot do.
-            let _ = filter::change(driver, &owner, &new, old).await;
+        if moved.is_err()
+            && filters
+            && let Err(error) = filter::change(driver, &owner, &new, old).await
+        {
+            tracing::error!(guest = guest.name, %error, "an interface has not the filter that it had");
         }
         moved?;
     } else if is_bridged(&new) {
